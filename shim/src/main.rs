@@ -1,0 +1,2 @@
+//! The `sluice-shim` binary.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Sluice's toolkit.
+fn main() {}
