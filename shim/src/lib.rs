@@ -3,5 +3,8 @@
 //! Data flows down and events flow up: `etcd` (gRPC) → `engine` → `sql`. `engine` knows no SQL and no protobuf;
 //! only `sql` knows a dialect.
 
+pub mod contract;
 pub mod engine;
+pub mod object;
 pub mod selector;
+pub mod sql;
