@@ -15,7 +15,7 @@ use super::hub::Hub;
 use super::metrics::Metrics;
 use super::store::{Facets, Footprint, Lease, Writer};
 use super::types::*;
-use crate::contract::SKIP_METADATA_CACHING;
+use crate::contract::SKIP_METADATA_CACHING_LABEL;
 
 /// How many requests one commit carries at most, and how many bytes of values, so that nobody waits long for a large one.
 const BATCH_REQUESTS: usize = 1024;
@@ -271,7 +271,7 @@ fn facets(value: &[u8]) -> Facets {
     let Some(meta) = crate::object::decode(value) else { return Facets { opaque: true, ..Facets::default() } };
     let labels: Vec<_> =
         meta.labels.iter().map(|(name, value)| (name.as_ref().into(), value.as_ref().into())).collect();
-    let hidden = meta.labels.iter().any(|(name, _)| name == SKIP_METADATA_CACHING);
+    let hidden = meta.labels.iter().any(|(name, _)| name == SKIP_METADATA_CACHING_LABEL);
     Facets { opaque: false, hidden, labels }
 }
 

@@ -19,7 +19,7 @@ pub use label::{LabelSelector, Operator, Requirement};
 use crate::object::{self, Label, ObjectMeta};
 
 /// The longest selector that is honoured, in bytes.
-pub const SELECTOR_BYTES: usize = 4096;
+pub use crate::contract::SELECTOR_BYTES_LIMIT as SELECTOR_BYTES;
 
 /// Selectors that came with a request, compiled. Equal for requests that ask for the same objects in another spelling,
 /// so that watchers can be grouped by it.

@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, Rows, ToSql};
 
 use super::read::Range;
-use crate::contract::SKIP_METADATA_CACHING;
+use crate::contract::SKIP_METADATA_CACHING_LABEL;
 use crate::engine::metrics::Metrics;
 use crate::engine::{KeyRange, KeyValue, Projection, RangeQuery, Revision};
 use crate::selector::{Operator, Requirement, Selection};
@@ -142,7 +142,7 @@ fn plan<'a>(connection: &Connection, range: &KeyRange, selection: &'a Selection)
 fn is_indexed(requirement: &Requirement) -> bool {
     match &requirement.operator {
         Operator::In(_) | Operator::Exists | Operator::GreaterThan(_) | Operator::LessThan(_) => true,
-        Operator::DoesNotExist => requirement.key == SKIP_METADATA_CACHING,
+        Operator::DoesNotExist => requirement.key == SKIP_METADATA_CACHING_LABEL,
         Operator::NotIn(_) => false,
     }
 }
