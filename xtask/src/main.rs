@@ -1,2 +1,45 @@
-//! Sluice's toolkit.
-fn main() {}
+//! `cargo xtask`: patches Kubernetes, builds it, packs it, runs it.
+//!
+//! One module per verb: its flags are `Cmd`, its work is `Cmd::run`. What the verbs share: [`context`] (paths and output),
+//! [`process`] (the only place that starts programs), [`error`] (exit codes and hints), [`pipeline`] (the stages of a build).
+
+mod context;
+mod error;
+mod output;
+mod paths;
+mod pipeline;
+mod process;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+use crate::context::Context;
+use crate::error::Result;
+
+/// Sluice's toolkit: patches Kubernetes, builds it, packs it, runs it.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {}
+
+impl Verb {
+    fn run(self, _shell: &Context) -> Result<()> {
+        match self {}
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return error::usage(&usage),
+    };
+    match Context::from_env().and_then(|shell| cli.verb.run(&shell)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}
