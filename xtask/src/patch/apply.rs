@@ -9,13 +9,13 @@ use super::tree::WorkTree;
 use crate::context::Context;
 use crate::error::{Attempt as _, Result};
 use crate::pipeline::{Fetched, Patched};
-use crate::source;
+use crate::source::Target;
 
 /// Applies the series to the composed source, one commit per patch
 #[derive(clap::Args)]
 pub(super) struct Cmd {
     #[command(flatten)]
-    from: source::From,
+    target: Target,
     /// Throw away changes in the tree that are in no patch file
     #[arg(long)]
     discard: bool,
@@ -44,9 +44,9 @@ struct AppliedPatch {
 impl Cmd {
     pub(super) fn run(self, shell: &Context) -> Result<()> {
         let started = Instant::now();
-        let fetched = self.from.fetch(shell)?;
+        let fetched = super::tree_of(shell, &self.target)?;
         let series = Series::load(&shell.paths.patches(&fetched.minor))?;
-        let (patched, steps, changed) = bring(fetched, &series, self.discard)?;
+        let (patched, steps, changed) = bring(shell, fetched, &series, self.discard)?;
         for (entry, step) in series.entries.iter().zip(&steps) {
             for Moved { path, hunk, lines } in &step.moved {
                 shell.out.note(format!("{}: hunk {hunk} of {path} applies {lines:+} lines away", entry.name));
@@ -74,12 +74,17 @@ impl Cmd {
 /// A patch that does not apply; work in the tree that would be lost.
 pub(crate) fn apply(shell: &Context, fetched: Fetched) -> Result<Patched> {
     let series = Series::load(&shell.paths.patches(&fetched.minor))?;
-    Ok(bring(fetched, &series, false)?.0)
+    Ok(bring(shell, fetched, &series, false)?.0)
 }
 
 /// Brings the tree to the end of the series; also says whether it was elsewhere.
-pub(super) fn bring(fetched: Fetched, series: &Series, discard: bool) -> Result<(Patched, Vec<Step>, bool)> {
-    let tree = WorkTree::open(&fetched.tree, &fetched.base)?;
+pub(super) fn bring(
+    shell: &Context,
+    fetched: Fetched,
+    series: &Series,
+    discard: bool,
+) -> Result<(Patched, Vec<Step>, bool)> {
+    let tree = WorkTree::open(shell, &fetched)?;
     let (steps, changed) = bring_tree(&tree, series, discard)
         .attempting(|| format!("cannot apply {} to {}", series.dir.display(), fetched.version))?;
     let head = steps.last().map_or(tree.base, |step| step.commit).to_string();

@@ -97,7 +97,8 @@ impl Hunk {
     }
 
     fn write(&self, out: &mut Vec<u8>) {
-        let range = |start: usize, count: usize| if count == 1 { start.to_string() } else { format!("{start},{count}") };
+        let range =
+            |start: usize, count: usize| if count == 1 { start.to_string() } else { format!("{start},{count}") };
         let (old, new) = (self.image(Side::Added).len(), self.image(Side::Removed).len());
         out.extend(format!("@@ -{} +{} @@", range(self.old_start, old), range(self.new_start, new)).bytes());
         if !self.section.is_empty() {
@@ -215,7 +216,8 @@ fn locate(lines: &[&[u8]], from: usize, expected: usize, hunk: &Hunk, before: &[
     // Fewer context lines than usual mean that the hunk touches the start or the end of the file: there it must stay.
     let (first, last) = (hunk.old_start <= 1, hunk.trailing_context() == 0);
     let anchored = |at: &usize| (!first || *at == 0) && (!last || at + before.len() == lines.len());
-    let places: Vec<usize> = (from..=lines.len().saturating_sub(before.len())).filter(|at| fits(*at)).filter(anchored).collect();
+    let places: Vec<usize> =
+        (from..=lines.len().saturating_sub(before.len())).filter(|at| fits(*at)).filter(anchored).collect();
     match places[..] {
         [only] => Ok(only),
         [] => Err(if contains(lines, &hunk.image(Side::Removed)) { Why::Already } else { Why::Differs }),

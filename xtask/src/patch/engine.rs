@@ -55,7 +55,10 @@ impl Explain for DoesNotApply {
     fn hint(&self) -> Option<String> {
         let mut advice: Vec<String> = self.rejects.iter().map(|reject| reject.advice()).collect();
         advice.dedup();
-        Some(format!("{}\nThen run `cargo xtask patch apply` again; nothing of this patch was applied.", advice.join("\n")))
+        Some(format!(
+            "{}\nThen run `cargo xtask patch apply` again; nothing of this patch was applied.",
+            advice.join("\n")
+        ))
     }
 }
 
@@ -73,7 +76,8 @@ pub(super) fn commit_series<'a>(
     let mut parent = repo.find_commit(base)?;
     for (name, patch) in patches {
         let (tree, moved) = apply(repo, &parent.tree()?, name, patch)?;
-        let commit = commit(repo, patch, &repo.find_tree(tree)?, &parent).attempting(|| format!("cannot commit {name}"))?;
+        let commit =
+            commit(repo, patch, &repo.find_tree(tree)?, &parent).attempting(|| format!("cannot commit {name}"))?;
         steps.push(Step { commit, moved });
         parent = repo.find_commit(commit)?;
     }
@@ -177,7 +181,9 @@ pub(super) fn chain(repo: &Repository, base: Oid, head: Oid) -> Result<Vec<Oid>>
                 at = parent;
             }
             (None, _) => return Err(Error::input(format!("{head} does not stand on the upstream source {base}"))),
-            (Some(_), Some(_)) => return Err(Error::input(format!("{at} is a merge; a series is a straight line: rebase it"))),
+            (Some(_), Some(_)) => {
+                return Err(Error::input(format!("{at} is a merge; a series is a straight line: rebase it")));
+            }
         }
     }
     commits.reverse();
@@ -207,7 +213,9 @@ pub(super) fn differences(repo: &Repository, old: &Tree<'_>, new: &Tree<'_>) -> 
         let path = delta.new_file().path().or(delta.old_file().path()).and_then(|path| path.to_str());
         let path = path.ok_or_else(|| Error::input("a changed file has a name that is not UTF-8"))?;
         let (before, after) = (content(repo, old, path)?, content(repo, new, path)?);
-        let side = |side: &Option<(Vec<u8>, u32)>| side.clone().map_or((Vec::new(), None), |(bytes, mode)| (bytes, Some(mode)));
+        let side = |side: &Option<(Vec<u8>, u32)>| {
+            side.clone().map_or((Vec::new(), None), |(bytes, mode)| (bytes, Some(mode)))
+        };
         let ((before, old_mode), (after, new_mode)) = (side(&before), side(&after));
         let same = before == after && old_mode.is_some() && new_mode.is_some();
         let id = |mode: Option<u32>, file: git2::DiffFile<'_>| match mode {

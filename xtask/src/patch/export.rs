@@ -8,13 +8,13 @@ use super::tree::WorkTree;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::pipeline::Minor;
-use crate::source;
+use crate::source::Target;
 
 /// Writes the series for other tools
 #[derive(clap::Args)]
 pub(super) struct Cmd {
     #[command(flatten)]
-    from: source::From,
+    target: Target,
     /// quilt: `series` and one patch per file; git: numbered mails for `git am`; single: one diff for `patch -p1` or `git apply`
     #[arg(long, value_enum, default_value_t = Format::Git)]
     format: Format,
@@ -36,13 +36,15 @@ pub(super) enum Format {
 
 impl Cmd {
     pub(super) fn run(self, shell: &Context) -> Result<()> {
-        let fetched = self.from.fetch(shell)?;
+        let fetched = super::tree_of(shell, &self.target)?;
         let series = Series::load(&shell.paths.patches(&fetched.minor))?;
-        let tree = WorkTree::open(&fetched.tree, &fetched.base)?;
+        let tree = WorkTree::open(shell, &fetched)?;
         let files = export(&tree, &series, &fetched.minor, &fetched.version, self.format)?;
         write(&self.out, &files)?;
         shell.out.note(format!("wrote {} files to {}", files.len(), self.out.display()));
-        shell.out.data(files.iter().map(|(name, _)| self.out.join(name).display().to_string()).collect::<Vec<_>>().join("\n"))
+        shell.out.data(
+            files.iter().map(|(name, _)| self.out.join(name).display().to_string()).collect::<Vec<_>>().join("\n"),
+        )
     }
 }
 

@@ -42,12 +42,7 @@ pub(super) struct Author {
 impl Author {
     /// The author of new patches: one name and the time zero, so that a patch written twice is the same file.
     pub(super) fn maintainers() -> Self {
-        Self {
-            name: "Sluice maintainers".into(),
-            email: "maintainers@sluice.invalid".into(),
-            seconds: 0,
-            offset: 0,
-        }
+        Self { name: "Sluice maintainers".into(), email: "maintainers@sluice.invalid".into(), seconds: 0, offset: 0 }
     }
 }
 
@@ -311,7 +306,8 @@ mod tests {
 
     #[test]
     fn what_we_cannot_keep_is_refused_with_its_line() {
-        let head = "From 0 Mon Sep 17 00:00:00 2001\nFrom: A <a@b>\nDate: Thu, 1 Jan 1970 00:00:00 +0000\nSubject: x\n\n";
+        let head =
+            "From 0 Mon Sep 17 00:00:00 2001\nFrom: A <a@b>\nDate: Thu, 1 Jan 1970 00:00:00 +0000\nSubject: x\n\n";
         for (rest, line, what) in [
             ("diff --git a/x b/y\n", 6, "same plain path"),
             ("diff --git a/../x b/../x\n", 6, "same plain path"),

@@ -39,7 +39,8 @@ impl Go {
 
     /// `go build` for the packages that have code, then `go vet` for all, tests included.
     pub(super) fn compile(&self, packages: &[Package], log: &Path, line: impl FnMut(&str) + Send + Copy) -> Result<()> {
-        let code: Vec<&str> = packages.iter().filter(|package| package.code).map(|package| package.pattern.as_str()).collect();
+        let code: Vec<&str> =
+            packages.iter().filter(|package| package.code).map(|package| package.pattern.as_str()).collect();
         if !code.is_empty() {
             self.run("build", log).args(code).watch(line)?;
         }

@@ -72,8 +72,9 @@ pub(super) fn problems(patch: &Patch) -> Vec<String> {
     demand(!patch.body.contains('<') || !patch.body.lines().any(placeholder), "the message has a <placeholder>".into());
     let cut = patch.body.lines().find(|line| line.starts_with("---") || line.starts_with("diff -"));
     demand(cut.is_none(), format!("`git am` would end the message at the line {:?}", cut.unwrap_or_default()));
-    let reason = header.upstream.get(..NOT_UPSTREAMABLE.len()).is_some_and(|text| text.eq_ignore_ascii_case(NOT_UPSTREAMABLE))
-        && header.upstream.len() > NOT_UPSTREAMABLE.len() + 10;
+    let reason =
+        header.upstream.get(..NOT_UPSTREAMABLE.len()).is_some_and(|text| text.eq_ignore_ascii_case(NOT_UPSTREAMABLE))
+            && header.upstream.len() > NOT_UPSTREAMABLE.len() + 10;
     demand(
         header.upstream.starts_with("https://") || reason,
         format!("`{UPSTREAM}:` must be a https link, or `{NOT_UPSTREAMABLE}:` with a reason"),
@@ -84,13 +85,17 @@ pub(super) fn problems(patch: &Patch) -> Vec<String> {
     demand(!header.tests.is_empty(), format!("`{TEST}:` is missing: name the Go packages whose tests cover the patch"));
     for pattern in &header.tests {
         let plain = pattern.starts_with("./") && !pattern.contains("/../");
-        demand(plain, format!("`{TEST}: {pattern}` is not a package pattern from the root of the tree, such as ./pkg/quota/..."));
+        demand(
+            plain,
+            format!("`{TEST}: {pattern}` is not a package pattern from the root of the tree, such as ./pkg/quota/..."),
+        );
     }
     problems
 }
 
 fn placeholder(line: &str) -> bool {
-    TEMPLATE.lines().any(|template| template == line) || line.split_once(": <").is_some_and(|(_, rest)| rest.ends_with('>'))
+    TEMPLATE.lines().any(|template| template == line)
+        || line.split_once(": <").is_some_and(|(_, rest)| rest.ends_with('>'))
 }
 
 #[cfg(test)]

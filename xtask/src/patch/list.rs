@@ -126,10 +126,8 @@ impl Report {
                 let mut row = vec![patch.subject.clone()];
                 row.extend(numbers.map(|number| number.to_string()));
                 rows.push(row);
-                notes += &format!(
-                    "\n{}\n  upstream:  {}\n  drop when: {}\n",
-                    patch.file, patch.upstream, patch.drop_when
-                );
+                notes +=
+                    &format!("\n{}\n  upstream:  {}\n  drop when: {}\n", patch.file, patch.upstream, patch.drop_when);
             }
             let (lines, files) = (minor.touched_upstream_lines, minor.touched_upstream_files);
             parts.push(format!(

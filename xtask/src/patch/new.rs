@@ -7,7 +7,7 @@ use super::series::Series;
 use super::tree::WorkTree;
 use crate::context::Context;
 use crate::error::{Error, Explain, Result};
-use crate::source;
+use crate::source::Target;
 
 /// Makes a commit and a patch file from the changes in the tree; then fill in the header in the patch file
 #[derive(clap::Args)]
@@ -15,7 +15,7 @@ pub(super) struct Cmd {
     /// First line of the message, such as "apiserver: pass selectors to storage"; it names the file
     subject: String,
     #[command(flatten)]
-    from: source::From,
+    target: Target,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +30,9 @@ impl Explain for NotAtTheEnd {
 
 impl Cmd {
     pub(super) fn run(self, shell: &Context) -> Result<()> {
-        let fetched = self.from.fetch(shell)?;
+        let fetched = super::tree_of(shell, &self.target)?;
         let series = Series::load(&shell.paths.patches(&fetched.minor))?;
-        let tree = WorkTree::open(&fetched.tree, &fetched.base)?;
+        let tree = WorkTree::open(shell, &fetched)?;
         let file = add(&tree, &series, &self.subject)?;
         shell.out.note("fill in what stands in <> and run `cargo xtask patch verify`");
         shell.out.data(series.dir.join(file).display().to_string())

@@ -9,13 +9,13 @@ use super::series::{Change, Series};
 use super::tree::WorkTree;
 use crate::context::Context;
 use crate::error::{Attempt as _, Error, Result};
-use crate::source;
+use crate::source::Target;
 
 /// Writes commits that were changed, added or removed in the tree back into the patch files
 #[derive(clap::Args)]
 pub(super) struct Cmd {
     #[command(flatten)]
-    from: source::From,
+    target: Target,
     /// Print a report for programs
     #[arg(long)]
     json: bool,
@@ -28,9 +28,9 @@ struct Report {
 
 impl Cmd {
     pub(super) fn run(self, shell: &Context) -> Result<()> {
-        let fetched = self.from.fetch(shell)?;
+        let fetched = super::tree_of(shell, &self.target)?;
         let series = Series::load(&shell.paths.patches(&fetched.minor))?;
-        let tree = WorkTree::open(&fetched.tree, &fetched.base)?;
+        let tree = WorkTree::open(shell, &fetched)?;
         let changes = refresh(&tree, &series)?;
         if self.json {
             return shell.out.json(&Report { changes });

@@ -76,13 +76,18 @@ impl Reject {
     /// What to do next, in one or more sentences.
     pub(super) fn advice(&self) -> String {
         match &self.why {
-            Why::Already => "upstream has this change now: if that is all the patch does, drop it from the series".into(),
-            Why::Exists => "the tree has a file of this name: rename ours, or see whether upstream took the patch".into(),
+            Why::Already => {
+                "upstream has this change now: if that is all the patch does, drop it from the series".into()
+            }
+            Why::Exists => {
+                "the tree has a file of this name: rename ours, or see whether upstream took the patch".into()
+            }
             Why::Gone(found) if !found.is_empty() => "change the path in the patch, or drop the patch".into(),
             Why::Gone(_) => "see where upstream moved this code, and move the hunk there".into(),
             Why::Ambiguous(_) => "add context lines until the place is unique".into(),
             Why::Differs | Why::NotEmptied => {
-                "edit the hunk so that its context is what upstream has; if the meaning changed, rework the patch".into()
+                "edit the hunk so that its context is what upstream has; if the meaning changed, rework the patch"
+                    .into()
             }
         }
     }

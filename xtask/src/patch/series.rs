@@ -123,7 +123,10 @@ impl Series {
             }
             if entry.patch.to_bytes() != entry.bytes {
                 let line = first_difference(&entry.patch.to_bytes(), &entry.bytes);
-                add(&entry.name, format!("line {line} is not in the form that we write; run `cargo xtask patch refresh`"));
+                add(
+                    &entry.name,
+                    format!("line {line} is not in the form that we write; run `cargo xtask patch refresh`"),
+                );
             }
             for problem in header::problems(&entry.patch) {
                 add(&entry.name, problem);
@@ -141,7 +144,8 @@ impl Series {
     /// complete on the disk before the first one takes its place.
     pub(super) fn replace(&self, entries: &[(String, Vec<u8>)]) -> Result<Vec<Change>> {
         let list: String = entries.iter().map(|(name, _)| format!("{name}\n")).collect();
-        let mut files: Vec<(&str, Vec<u8>)> = entries.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+        let mut files: Vec<(&str, Vec<u8>)> =
+            entries.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
         let same = self.entries.iter().map(|entry| &entry.name).eq(entries.iter().map(|(name, _)| name));
         if !same {
             files.push((SERIES, format!("{}{list}", self.comment).into_bytes()));

@@ -3,10 +3,12 @@
 use git2::build::CheckoutBuilder;
 use git2::{ErrorCode, FileMode, Oid, Repository, Status, StatusOptions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::engine;
+use crate::context::Context;
 use crate::error::{Attempt as _, Error, Explain, Result};
+use crate::pipeline::Fetched;
 
 /// The branch that carries one commit per patch.
 const BRANCH: &str = "refs/heads/sluice";
@@ -15,7 +17,7 @@ const SAVED: &str = "refs/sluice/saved";
 
 /// A composed source tree, opened. No other process switches it while this lives.
 pub(super) struct WorkTree {
-    /// Its git repository.
+    /// Its git repository. Its own settings win over the user's; `source` wrote them.
     pub(super) repo: Repository,
     /// The commit with the untouched upstream source.
     pub(super) base: Oid,
@@ -35,8 +37,10 @@ enum Unsaved {
 impl Explain for Unsaved {
     fn hint(&self) -> Option<String> {
         let keep = match self {
-            Self::Files { .. } => "cargo xtask patch new \"SUBJECT\"   makes a new patch of them\n\
-                git commit --amend                  puts them into the last patch",
+            Self::Files { .. } => {
+                "cargo xtask patch new \"SUBJECT\"   makes a new patch of them\n\
+                git commit --amend                  puts them into the last patch"
+            }
             Self::Commits { .. } => "cargo xtask patch refresh           writes them into the patch files",
         };
         Some(format!("{keep}\ncargo xtask patch apply --discard   throws them away"))
@@ -49,17 +53,15 @@ fn list(items: &[String]) -> String {
 }
 
 impl WorkTree {
-    /// Opens the repository in `root`, whose upstream source is the commit `base`. Waits for another process that has it open.
-    pub(super) fn open(root: &Path, base: &str) -> Result<Self> {
-        let repo = Repository::open(root).attempting(|| format!("cannot open the git repository in {}", root.display()))?;
-        shield(&repo)?;
-        let lock = fs_err::OpenOptions::new().create(true).append(true).open(repo.path().join("sluice.lock"))?;
-        lock.lock()?;
-        // Settings are read when a repository is opened.
-        let repo = Repository::open(root)?;
-        let base = Oid::from_str(base)?;
+    /// Opens a composed tree. Waits for another run that works on one.
+    pub(super) fn open(shell: &Context, fetched: &Fetched) -> Result<Self> {
+        let lock = shell.lock("trees")?;
+        let root = fetched.tree.clone();
+        let repo =
+            Repository::open(&root).attempting(|| format!("cannot open the git repository in {}", root.display()))?;
+        let base = Oid::from_str(&fetched.base)?;
         repo.find_commit(base).attempting(|| format!("{} does not hold the upstream commit", root.display()))?;
-        Ok(Self { repo, base, root: root.to_owned(), _lock: lock })
+        Ok(Self { repo, base, root, _lock: lock })
     }
 
     /// The commit that the files belong to.
@@ -67,14 +69,16 @@ impl WorkTree {
         Ok(self.repo.head()?.peel_to_commit()?.id())
     }
 
-    /// Files that differ from the head commit, ignored ones left out.
+    /// Files that differ from the head commit, without those that upstream's .gitignore names.
     pub(super) fn changed(&self) -> Result<Vec<String>> {
         let mut options = StatusOptions::new();
         options.include_untracked(true).recurse_untracked_dirs(true).exclude_submodules(true).update_index(true);
         let statuses = self.repo.statuses(Some(&mut options))?;
         let mut paths = Vec::new();
         for entry in statuses.iter().filter(|entry| entry.status() != Status::CURRENT) {
-            paths.push(entry.path().map_err(|_| Error::input("a changed file has a name that is not UTF-8"))?.to_owned());
+            paths.push(
+                entry.path().map_err(|_| Error::input("a changed file has a name that is not UTF-8"))?.to_owned(),
+            );
         }
         Ok(paths)
     }
@@ -165,24 +169,4 @@ impl WorkTree {
         checkout.force().remove_untracked(true).disable_filters(true);
         Ok(self.repo.checkout_tree(&tree, Some(&mut checkout))?)
     }
-}
-
-/// Settings of the tree's own repository, which win over the user's: those that would make git or libgit2 see changes where there
-/// are none, hide new files, or rewrite bytes.
-fn shield(repo: &Repository) -> Result<()> {
-    let mut config = repo.config()?.open_level(git2::ConfigLevel::Local)?;
-    for (name, value) in [
-        ("core.autocrlf", "false"),
-        ("core.eol", "lf"),
-        ("core.safecrlf", "false"),
-        ("core.filemode", "true"),
-        ("core.ignorecase", "false"),
-        ("core.excludesFile", "/dev/null"),
-        ("core.attributesFile", "/dev/null"),
-    ] {
-        if !matches!(config.get_string(name), Ok(set) if set == value) {
-            config.set_str(name, value)?;
-        }
-    }
-    Ok(())
 }

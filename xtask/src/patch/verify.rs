@@ -16,13 +16,13 @@ use crate::context::Context;
 use crate::error::{Attempt as _, Error, Explain, Result};
 use crate::output::table;
 use crate::pipeline::{Patched, Verified};
-use crate::source;
+use crate::source::Target;
 
 /// Checks the series: form and headers, strict apply, re-export, compile, vet, tests
 #[derive(clap::Args)]
 pub(super) struct Cmd {
     #[command(flatten)]
-    from: source::From,
+    target: Target,
     /// Compile and vet, but run no tests
     #[arg(long)]
     no_test: bool,
@@ -94,10 +94,10 @@ impl Cmd {
             (_, true) => Effort::TestEach,
             _ => Effort::Test,
         };
-        let fetched = self.from.fetch(shell)?;
+        let fetched = super::tree_of(shell, &self.target)?;
         let series = Series::load(&shell.paths.patches(&fetched.minor))?;
         lint(&series)?;
-        let (patched, _, _) = bring(fetched, &series, false)?;
+        let (patched, _, _) = bring(shell, fetched, &series, false)?;
         let (verified, checks) = check(shell, patched, effort)?;
         let Patched { fetched, head } = verified.patched;
         if !self.json {
@@ -125,7 +125,7 @@ fn check(shell: &Context, patched: Patched, effort: Effort) -> Result<(Verified,
     let started = Instant::now();
     let series = Series::load(&shell.paths.patches(&patched.fetched.minor))?;
     lint(&series)?;
-    let tree = WorkTree::open(&patched.fetched.tree, &patched.fetched.base)?;
+    let tree = WorkTree::open(shell, &patched.fetched)?;
     let steps = re_export(&tree, &series)?;
     let end = steps.last().map_or(tree.base, |step| step.commit);
     if end.to_string() != patched.head || tree.head()? != end {
@@ -161,7 +161,10 @@ pub(super) fn re_export(tree: &WorkTree, series: &Series) -> Result<Vec<Step>> {
                 Some(moved) => format!("hunk {} of {} stands {:+} lines away", moved.hunk, moved.path, moved.lines),
                 None => "its commit exports as other text".into(),
             };
-            problems.push(Problem { file: entry.name.clone(), problem: format!("{problem}; run `cargo xtask patch refresh`") });
+            problems.push(Problem {
+                file: entry.name.clone(),
+                problem: format!("{problem}; run `cargo xtask patch refresh`"),
+            });
         }
     }
     if problems.is_empty() { Ok(steps) } else { Err(Unfit { dir: series.dir.clone(), problems }.into()) }
@@ -230,7 +233,8 @@ impl Bench<'_> {
         let go = Go::new(&self.patched.fetched.tree, &self.shell.paths.cache().join("gomod"))?;
         let mut sum = Sha256::new();
         sum.update(format!("{key}\n{}", go.version()?));
-        let stamp = self.shell.paths.cache().join("verified").join(format!("{}-{}", step.commit, &hex(&sum.finalize())[..16]));
+        let stamp =
+            self.shell.paths.cache().join("verified").join(format!("{}-{}", step.commit, &hex(&sum.finalize())[..16]));
         let cached = stamp.exists();
         if !cached {
             self.tree.visit(step.commit)?;
