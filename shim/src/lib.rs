@@ -4,4 +4,13 @@
 //! only `sql` knows a dialect.
 
 pub mod engine;
+pub mod etcd;
+pub mod metrics;
+pub mod pb;
 pub mod selector;
+
+/// The commit that this was built from, if the build said which (`SLUICE_COMMIT`).
+pub const COMMIT: &str = match option_env!("SLUICE_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
