@@ -5,3 +5,4 @@
 
 pub mod engine;
 pub mod selector;
+pub mod snapshot;
