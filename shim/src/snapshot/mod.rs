@@ -108,7 +108,10 @@ impl SnapshotWriter {
         Ok(())
     }
 
-    /// Adds a lease with the time to live that was granted, in seconds. Any order.
+    /// Adds a lease with the time to live that was granted, in seconds. Any order; the same one may come again.
+    ///
+    /// A key whose lease is missing would live for ever after a restore, a lease without keys does no harm: if leases and
+    /// records do not come from one transaction, give the leases of before and of after.
     ///
     /// The time that is left is not stored: an etcd without lease checkpoints, which is the default, would renew the lease
     /// for that time instead of the granted one ever after (etcd: lease/lessor.go, `Renew`). As with etcd's own snapshots
