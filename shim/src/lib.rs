@@ -8,6 +8,7 @@ pub mod etcd;
 pub mod metrics;
 pub mod pb;
 pub mod selector;
+pub mod snapshot;
 
 /// The commit that this was built from, if the build said which (`SLUICE_COMMIT`).
 pub const COMMIT: &str = match option_env!("SLUICE_COMMIT") {
