@@ -4,4 +4,5 @@
 //! only `sql` knows a dialect.
 
 pub mod engine;
+pub mod object;
 pub mod selector;
