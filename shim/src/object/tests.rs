@@ -47,6 +47,22 @@ fn unknown_fields_do_not_matter() {
     assert_eq!(decode(&json_document(&expected, extra)).as_ref(), Some(&expected));
 }
 
+#[test]
+fn an_envelope_of_something_else_is_opaque() {
+    let expected = sample();
+    let cases: [(&[u8], bool); 5] = [
+        (b"\x1a\0\"\0", true),
+        (b"\"\x23application/vnd.kubernetes.protobuf", true),
+        (b"\"\x10application/json", false),
+        (b"\x1a\x04gzip", false),
+        (b"\x18\x01", false),
+    ];
+    for (fields, readable) in cases {
+        let value = [protobuf_document(&expected, b""), fields.to_vec()].concat();
+        assert_eq!(decode(&value).is_some(), readable, "{}", fields.escape_ascii());
+    }
+}
+
 /// 64 KiB of stack: a reader that recursed would be dead long before the end.
 #[test]
 fn depth_costs_no_stack() {

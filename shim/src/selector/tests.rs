@@ -15,6 +15,7 @@ fn parse(label: &str) -> Result<Option<Selection>, ParseError> {
 fn selections_that_narrow_nothing_are_none() {
     assert_eq!(Selection::parse(None, None, None), Ok(None));
     assert_eq!(Selection::parse(Some(" "), Some(","), Some("v1")), Ok(None));
+    assert_eq!(Selection::parse(None, Some("spec.color=red"), Some("example.com/v1")), Ok(None));
 }
 
 #[test]
@@ -68,14 +69,14 @@ fn opaque_values_always_may_match() {
 }
 
 #[test]
-fn fields_are_carried_but_do_not_narrow_values() {
-    let selection = Selection::parse(None, Some("spec.color!=re\\,d,spec.size=M"), Some("example.com/v1"));
+fn fields_are_carried_but_do_not_narrow() {
+    let selection = Selection::parse(Some("a"), Some("spec.color!=re\\,d,spec.size=M"), Some("example.com/v1"));
     let selection = selection.unwrap().unwrap();
     let fields: Vec<String> = selection.field_requirements().iter().map(ToString::to_string).collect();
     assert_eq!(fields, ["spec.color!=re\\,d", "spec.size=M"]);
     assert_eq!(selection.group_version(), Some("example.com/v1"));
-    assert!(selection.label_requirements().is_empty());
-    assert!(selection.may_match(br#"{"apiVersion":"example.com/v1","kind":"Shirt","spec":{"size":"L"}}"#));
+    let large = r#"{"apiVersion":"example.com/v1","kind":"Shirt","metadata":{"labels":{"a":""}},"spec":{"size":"L"}}"#;
+    assert!(selection.may_match(large.as_bytes()));
 }
 
 /// A requirement as a person would write it, with what it means, said a second time.
