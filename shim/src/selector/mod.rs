@@ -16,10 +16,8 @@ pub use error::{ErrorKind, ParseError};
 pub use field::{FieldRequirement, FieldSelector};
 pub use label::{LabelSelector, Operator, Requirement};
 
-use crate::object::{self, ObjectMeta};
-
-/// The longest selector that is honoured, in bytes.
-pub const SELECTOR_BYTES: usize = 4096;
+use crate::contract::SELECTOR_BYTES_LIMIT;
+use crate::object::{self, Label};
 
 /// Selectors that came with a request, compiled. Equal for requests that ask for the same objects in another spelling,
 /// so that watchers can be grouped by it.
@@ -67,16 +65,16 @@ impl Selection {
 
     /// Whether the stored object may match. True for all that can't be decoded.
     pub fn may_match(&self, value: &[u8]) -> bool {
-        object::decode(value).is_none_or(|meta| self.may_match_meta(&meta))
+        object::decode(value).is_none_or(|meta| self.may_match_labels(&meta.labels))
     }
 
-    /// Whether an object with this metadata may match: its labels do. Fields are not looked at.
-    pub fn may_match_meta(&self, meta: &ObjectMeta<'_>) -> bool {
-        self.labels.matches(&meta.labels)
+    /// Whether an object with these labels, sorted by key, may match. Fields are not looked at.
+    pub fn may_match_labels(&self, labels: &[Label<'_>]) -> bool {
+        self.labels.matches(labels)
     }
 }
 
 fn within_limit(selector: Option<&str>) -> Result<&str, ParseError> {
     let selector = selector.unwrap_or_default();
-    if selector.len() > SELECTOR_BYTES { Err(ParseError::too_long(selector.len())) } else { Ok(selector) }
+    if selector.len() > SELECTOR_BYTES_LIMIT { Err(ParseError::too_long(selector.len())) } else { Ok(selector) }
 }
