@@ -3,9 +3,11 @@
 //! One module per verb: its flags are `Cmd`, its work is `Cmd::run`. What the verbs share: [`context`] (paths and output),
 //! [`process`] (the only place that starts programs), [`error`] (exit codes and hints), [`pipeline`] (the stages of a build).
 
+mod codegen;
 mod context;
 mod error;
 mod output;
+mod patch;
 mod paths;
 mod pipeline;
 mod process;
@@ -27,12 +29,16 @@ struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Verb {
+    Codegen(codegen::Cmd),
+    Patch(patch::Cmd),
     Source(source::Cmd),
 }
 
 impl Verb {
     fn run(self, shell: &Context) -> Result<()> {
         match self {
+            Self::Codegen(cmd) => cmd.run(shell),
+            Self::Patch(cmd) => cmd.run(shell),
             Self::Source(cmd) => cmd.run(shell),
         }
     }
