@@ -5,6 +5,7 @@
 
 mod context;
 mod error;
+mod images;
 mod output;
 mod paths;
 mod pipeline;
