@@ -10,6 +10,7 @@ mod output;
 mod paths;
 mod pipeline;
 mod process;
+mod source;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -26,11 +27,15 @@ struct Cli {
 }
 
 #[derive(clap::Subcommand)]
-enum Verb {}
+enum Verb {
+    Source(source::Cmd),
+}
 
 impl Verb {
-    fn run(self, _shell: &Context) -> Result<()> {
-        match self {}
+    fn run(self, shell: &Context) -> Result<()> {
+        match self {
+            Self::Source(cmd) => cmd.run(shell),
+        }
     }
 }
 
