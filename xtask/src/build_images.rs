@@ -1,5 +1,7 @@
 //! `cargo xtask build-images`: the images of `images/*.toml`, as OCI layouts and as archives for `docker load`.
 
+mod report;
+
 use std::{
     collections::{BTreeSet, VecDeque},
     path::{Path, PathBuf},
@@ -8,14 +10,11 @@ use std::{
     time::Instant,
 };
 
-use fs_err as fs;
-use serde::Serialize;
-
+use self::report::{Line, Report};
 use crate::{
     context::Context,
     error::{Attempt as _, Error, Explain, Result},
-    images::{Arch, Assembler, BlobStore, Definition, Definitions, Digest, Reference, Variant, archive, layout, validate},
-    output::table,
+    images::{Arch, Assembler, BlobStore, Definition, Definitions, archive, layout, validate},
     pipeline::{Built, Minor},
 };
 
@@ -51,51 +50,6 @@ impl Explain for UnknownArch {
     fn hint(&self) -> Option<String> {
         Some("use a machine with x86_64 or aarch64".to_owned())
     }
-}
-
-/// Everything about a run of `build-images`.
-#[derive(Debug, Serialize)]
-pub(crate) struct Report {
-    /// Version of Kubernetes with Sluice's suffix.
-    version: String,
-    /// `linux/<architecture>`.
-    platform: String,
-    /// In the order of their names.
-    images: Vec<Line>,
-    /// Time for the images, without the programs in them.
-    seconds: f64,
-}
-
-/// One variant of one image.
-#[derive(Debug, Serialize)]
-struct Line {
-    name: String,
-    reference: Reference,
-    /// `uid:gid` that a container runs as.
-    user: Option<String>,
-    /// Digest of the multi-architecture index: what a registry answers for the tag.
-    digest: Digest,
-    /// Digest of the manifest for this platform.
-    manifest: Digest,
-    /// Digest of the configuration, which is docker's image id.
-    config: Digest,
-    /// Bytes that a pull transfers.
-    size: u64,
-    layers: Vec<LayerLine>,
-    /// OCI layout; holds all variants of the image.
-    layout: PathBuf,
-    /// Archive for `docker load`.
-    archive: PathBuf,
-    archive_size: u64,
-    /// Time for all variants of the image together.
-    seconds: f64,
-}
-
-#[derive(Debug, Serialize)]
-struct LayerLine {
-    digest: Digest,
-    diff_id: Digest,
-    size: u64,
 }
 
 impl Cmd {
@@ -135,14 +89,16 @@ pub(crate) fn write(
                 let Some(image) = next else { return Ok(()) };
                 progress.now(&image.name);
                 let done = write_image(&assembler, definitions, image, out)
-                    .attempting(|| format!("cannot write the image {}", image.name))?;
+                    .attempting(|| format!("cannot write the image {}", image.name))
+                    // The others would fail likewise, minutes later.
+                    .inspect_err(|_| queue.lock().unwrap_or_else(PoisonError::into_inner).clear())?;
                 lines.lock().unwrap_or_else(PoisonError::into_inner).extend(done);
                 progress.advance(1);
             }
         };
         let threads = thread::available_parallelism().map_or(1, usize::from).min(chosen.len());
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(crashed()))).collect::<Result<()>>()
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| Err(crashed())))
     })?;
     let mut images: Vec<Line> = lines.into_inner().unwrap_or_else(PoisonError::into_inner);
     images.sort_by(|a, b| a.reference.cmp(&b.reference));
@@ -156,12 +112,7 @@ fn crashed() -> Error {
 }
 
 /// One layout for all variants, and one archive for each; both are checked when they are written.
-fn write_image(
-    assembler: &Assembler,
-    definitions: &Definitions,
-    image: &Definition,
-    out: &Path,
-) -> Result<Vec<Line>> {
+fn write_image(assembler: &Assembler, definitions: &Definitions, image: &Definition, out: &Path) -> Result<Vec<Line>> {
     let started = Instant::now();
     let variants = assembler.assemble(definitions, image)?;
     let folder = out.join(&image.name);
@@ -173,7 +124,7 @@ fn write_image(
         let archive = out.join(format!("{}{}.tar", image.name, variant.suffix));
         archive::write(&archive, assembler.store(), &variant.index, assembler.created())?;
         validate::archive(&archive)?;
-        lines.extend(line(image, variant, &folder, archive)?);
+        lines.extend(Line::of(image, variant, &folder, archive)?);
     }
     for line in &mut lines {
         line.seconds = started.elapsed().as_secs_f64();
@@ -181,46 +132,225 @@ fn write_image(
     Ok(lines)
 }
 
-fn line(definition: &Definition, variant: &Variant, layout: &Path, archive: PathBuf) -> Result<Option<Line>> {
-    let Some(image) = variant.index.images().first() else { return Ok(None) };
-    let (manifest, config) = (image.manifest()?, image.config()?);
-    let layers = image.layers().iter().map(|layer| LayerLine {
-        digest: layer.blob().digest,
-        diff_id: *layer.diff_id(),
-        size: layer.blob().size,
-    });
-    let layers: Vec<_> = layers.collect();
-    Ok(Some(Line {
-        name: definition.name.clone(),
-        reference: variant.index.reference().clone(),
-        user: image.user().map(ToOwned::to_owned),
-        digest: variant.index.document()?.blob().digest,
-        manifest: manifest.blob().digest,
-        config: config.blob().digest,
-        size: manifest.blob().size + config.blob().size + layers.iter().map(|layer| layer.size).sum::<u64>(),
-        layers,
-        layout: layout.to_owned(),
-        archive_size: fs::metadata(&archive)?.len(),
-        archive,
-        seconds: 0.0,
-    }))
-}
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
 
-impl Report {
-    fn table(&self) -> String {
-        let heading = ["IMAGE", "DIGEST", "MB", "SECONDS", "FILE FOR docker load"].map(str::to_owned).to_vec();
-        let rows = self.images.iter().map(|line| {
-            vec![
-                line.reference.to_string(),
-                line.digest.to_string(),
-                format!("{:.1}", line.size as f64 / 1e6),
-                format!("{:.1}", line.seconds),
-                line.archive.display().to_string(),
-            ]
-        });
-        table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
+    use fs_err as fs;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{images, pipeline::Binary, process::Run};
+
+    const EPOCH: i64 = 1_700_000_000;
+
+    /// A workspace with the real definitions and, as programs, copies of busybox that differ at their ends.
+    struct Bench {
+        dir: TempDir,
+        shell: Context,
+        definitions: Definitions,
+        built: Built,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let shell = Context::for_test(dir.path());
+            let definitions = Definitions::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../images")).unwrap();
+            let all = definitions.select(&[]).unwrap();
+            let programs: BTreeSet<_> = all.iter().flat_map(|image| definitions.binaries(image)).collect();
+            let mut busybox = fs::read("/bin/busybox").expect("the Debian package busybox-static");
+            let length = busybox.len();
+            let binary = |name: &String| {
+                busybox.truncate(length);
+                busybox.extend_from_slice(name.as_bytes());
+                let path = dir.path().join(name);
+                fs::write(&path, &busybox).unwrap();
+                let (version, size) = ("v1.37.2+sluice.1".to_owned(), busybox.len() as u64);
+                Binary { name: name.clone(), path, version, size, sha256: String::new(), seconds: 0.0 }
+            };
+            let binaries = programs.iter().map(binary).collect();
+            let built = Built::new(Minor::DEFAULT.parse().unwrap(), "v1.37.2+sluice.1".to_owned(), EPOCH, binaries);
+            Self { dir, shell, definitions, built }
+        }
+
+        fn out(&self) -> PathBuf {
+            self.dir.path().join("out")
+        }
+
+        fn write(&self, only: &[&str]) -> Result<Report> {
+            let only: Vec<_> = only.iter().map(|name| (*name).to_owned()).collect();
+            let chosen = self.definitions.select(&only)?;
+            write(&self.shell, &self.built, &self.definitions, &chosen, "ghcr.io/test", &self.out())
+        }
+    }
+
+    /// Every file below `folder` with its bytes.
+    fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+        let entries = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().map(|entry| entry.unwrap());
+        let files = entries.filter(|entry| entry.file_type().is_file());
+        files
+            .map(|entry| (entry.path().strip_prefix(folder).unwrap().to_owned(), fs::read(entry.path()).unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn the_same_programs_make_the_same_bytes() {
+        let (one, mut two) = (Bench::new(), Bench::new());
+        two.built.binaries.reverse();
+        let report = one.write(&[]).unwrap();
+        two.write(&[]).unwrap();
+        let written = files(&one.out());
+        assert!(written == files(&two.out()), "two runs differ");
+        assert!(!report.images.is_empty());
+
+        // A third run over the finished folder, from packed layers, changes nothing.
+        one.write(&[]).unwrap();
+        assert!(written == files(&one.out()), "a second run into the same folder differs");
+    }
+
+    #[test]
+    fn images_have_the_names_and_users_of_their_definitions() {
+        let report = Bench::new().write(&[]).unwrap();
+        let names: Vec<_> =
+            report.images.iter().map(|line| (line.reference.to_string(), line.user.clone().unwrap())).collect();
+        let tag = "v1.37.2-sluice.1";
+        let both = |name: &str| {
+            let name = format!("ghcr.io/test/{name}:{tag}");
+            [(name.clone(), "0:0".to_owned()), (format!("{name}-rootless"), "65532:65532".to_owned())]
+        };
+        let shim = (format!("ghcr.io/test/sluice-shim:{tag}"), "65532:65532".to_owned());
+        let expected: Vec<_> = ["kube-apiserver", "kube-controller-manager", "kubernetes"]
+            .into_iter()
+            .flat_map(both)
+            .chain([shim])
+            .collect();
+        assert_eq!(names, expected);
+    }
+
+    fn problems(result: Result<(), images::Error>) -> Vec<String> {
+        match result {
+            Ok(()) => vec![],
+            Err(images::Error::Invalid { problems, .. }) => problems.iter().map(ToString::to_string).collect(),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn the_check_finds_every_damaged_file() {
+        let bench = Bench::new();
+        bench.write(&["sluice-shim"]).unwrap();
+        let layout = bench.out().join("sluice-shim");
+        let whole = files(&layout);
+        for (name, bytes) in &whole {
+            let mut bad = bytes.clone();
+            let middle = bad.len() / 2;
+            bad[middle] ^= 0x20;
+            fs::write(layout.join(name), &bad).unwrap();
+            let found = problems(validate::layout(&layout));
+            assert!(!found.is_empty(), "a flipped byte in {} was not found", name.display());
+            fs::remove_file(layout.join(name)).unwrap();
+            let found = problems(validate::layout(&layout));
+            assert!(found.iter().any(|problem| problem.ends_with("it is missing")), "{} {found:?}", name.display());
+            fs::write(layout.join(name), bytes).unwrap();
+        }
+        assert_eq!(problems(validate::layout(&layout)), [""; 0]);
+
+        // All of them in one report.
+        for (name, bytes) in whole.iter().filter(|(name, _)| name.starts_with("blobs")) {
+            fs::write(layout.join(name), [bytes.as_slice(), b" "].concat()).unwrap();
+        }
+        fs::write(layout.join("blobs/sha256/left-over"), "").unwrap();
+        let blobs = whole.iter().filter(|(name, _)| name.starts_with("blobs")).count();
+        assert!(problems(validate::layout(&layout)).len() > blobs);
+
+        bench.write(&["sluice-shim"]).unwrap();
+        assert!(files(&layout) == whole, "a new run repairs the folder");
+    }
+
+    #[test]
+    fn the_check_finds_a_damaged_archive() {
+        let bench = Bench::new();
+        let report = bench.write(&["sluice-shim"]).unwrap();
+        let archive = &report.images[0].archive;
+        let whole = fs::read(archive).unwrap();
+        let mut tar = tar::Archive::new(whole.as_slice());
+        let places: Vec<_> = tar
+            .entries()
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .collect::<Vec<_>>()
+            .iter()
+            .filter(|entry| entry.size() > 0 && entry.path().unwrap() != Path::new("repositories"))
+            .map(|entry| entry.raw_file_position() + entry.size() / 2)
+            .collect();
+        assert!(places.len() > 5);
+        for place in places {
+            let mut bad = whole.clone();
+            bad[place as usize] ^= 0x20;
+            fs::write(archive, bad).unwrap();
+            assert!(!problems(validate::archive(archive)).is_empty(), "a flipped byte at {place} was not found");
+        }
+    }
+
+    #[test]
+    fn a_program_that_needs_libraries_is_refused() {
+        let bench = Bench::new();
+        fs::copy(std::env::current_exe().unwrap(), bench.built.path("sluice-shim").unwrap()).unwrap();
+        let error = bench.write(&["sluice-shim"]).unwrap_err();
+        assert!(error.to_string().contains("linked dynamically"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_image_and_a_bad_folder_are_the_users_mistake() {
+        let bench = Bench::new();
+        let error = bench.write(&["kube-proxy"]).unwrap_err();
+        let text =
+            "there is no image kube-proxy; there are kube-apiserver, kube-controller-manager, kubernetes, sluice-shim";
+        assert_eq!(error.to_string(), text);
+
+        fs::write(bench.out(), "a file").unwrap();
+        let error = bench.write(&["sluice-shim"]).unwrap_err();
+        assert_eq!(error.fault(), crate::error::Fault::Input);
+        assert!(error.to_string().contains(&bench.out().display().to_string()), "{error}");
+    }
+
+    /// skopeo reads both forms and finds one image in them; umoci unpacks it; the result does what vCluster's init container
+    /// asks of it.
+    #[test]
+    fn other_tools_read_the_images_and_they_run() {
+        let bench = Bench::new();
+        let report = bench.write(&["kubernetes"]).unwrap();
+        let rootless = report.images.iter().find(|line| line.reference.tag().ends_with("-rootless")).unwrap();
+        let run = |program: &str| Run::new(program, bench.dir.path());
+        let layout = format!("oci:{}:{}", rootless.layout.display(), rootless.reference.tag());
+        let inspected = run("skopeo").args(["inspect", "--config", &layout]).read().unwrap();
+        let config: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+        assert_eq!(config["config"]["User"], "65532:65532");
+        assert_eq!(config["created"], "2023-11-14T22:13:20Z");
+
+        let archive = format!("docker-archive:{}", rootless.archive.display());
+        let policy = ["--insecure-policy", "copy", "--quiet"];
+        run("skopeo").args(policy).args([&archive, "oci:copy:x"]).run().unwrap();
+        let copied = run("skopeo").args(["inspect", "--config", "oci:copy:x"]).read().unwrap();
+        let copied: serde_json::Value = serde_json::from_str(&copied).unwrap();
+        assert_eq!(copied["rootfs"], config["rootfs"]);
+
+        let root = nix::unistd::geteuid().is_root();
+        let image = format!("{}:{}", rootless.layout.display(), rootless.reference.tag());
+        let rootless_flag = if root { None } else { Some("--rootless") };
+        run("umoci").arg("unpack").args(rootless_flag).args(["--image", &image, "bundle"]).run().unwrap();
+        let rootfs = bench.dir.path().join("bundle/rootfs");
+        fs::create_dir(rootfs.join("binaries")).unwrap();
+        let enter = if root { run("chroot") } else { run("unshare").args(["--map-root-user", "chroot"]) };
+        enter.arg(&rootfs).args(["/bin/cp", "-a", "/kubernetes/.", "/binaries/"]).run().unwrap();
+        for name in ["kube-apiserver", "kube-controller-manager", "kube-scheduler"] {
+            let mut copied = fs::File::open(rootfs.join("binaries").join(name)).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::mode(&copied.metadata().unwrap().permissions());
+            assert_eq!(mode & 0o777, 0o755);
+            let mut bytes = vec![];
+            copied.read_to_end(&mut bytes).unwrap();
+            assert_eq!(bytes, fs::read(bench.built.path(name).unwrap()).unwrap());
+        }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -3,6 +3,8 @@
 //! One module per verb: its flags are `Cmd`, its work is `Cmd::run`. What the verbs share: [`context`] (paths and output),
 //! [`process`] (the only place that starts programs), [`error`] (exit codes and hints), [`pipeline`] (the stages of a build).
 
+mod build;
+mod build_images;
 mod context;
 mod error;
 mod images;
@@ -28,12 +30,14 @@ struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Verb {
+    BuildImages(build_images::Cmd),
     Source(source::Cmd),
 }
 
 impl Verb {
     fn run(self, shell: &Context) -> Result<()> {
         match self {
+            Self::BuildImages(cmd) => cmd.run(shell),
             Self::Source(cmd) => cmd.run(shell),
         }
     }

@@ -130,3 +130,25 @@ fn hint_for(error: &io::Error) -> Option<String> {
 fn list(problems: &[super::validate::Problem]) -> String {
     problems.iter().map(|problem| format!("  {problem}")).collect::<Vec<_>>().join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disk_errors_say_what_to_do() {
+        for (kind, expected) in [
+            (io::ErrorKind::StorageFull, Some("the disk is full")),
+            (io::ErrorKind::PermissionDenied, Some("--out")),
+            (io::ErrorKind::ReadOnlyFilesystem, Some("--out")),
+            (io::ErrorKind::Interrupted, None),
+        ] {
+            let error = Error::Write { path: "/out".into(), source: kind.into() };
+            match (error.hint(), expected) {
+                (None, None) => {}
+                (Some(hint), Some(expected)) => assert!(hint.contains(expected), "{hint}"),
+                other => panic!("{kind:?}: {other:?}"),
+            }
+        }
+    }
+}

@@ -33,3 +33,22 @@ pub(crate) use self::{
     reference::Reference,
     timestamp::Timestamp,
 };
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    /// Images must come out the same on a machine with no container tool at all.
+    #[test]
+    fn no_part_of_the_library_starts_programs_or_opens_sockets() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/images");
+        for entry in fs_err::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let text = fs_err::read_to_string(&path).unwrap();
+            let code = text.split("mod tests {").next().unwrap_or_default();
+            for forbidden in ["crate::process", "std::process", "std::net", "unix::net", "xshell"] {
+                assert!(!code.contains(forbidden), "{} uses {forbidden}", path.display());
+            }
+        }
+    }
+}
