@@ -11,11 +11,15 @@ use std::{
 };
 
 use self::report::{Line, Report};
+use clap::ValueEnum as _;
+
 use crate::{
+    build::{Options, Program, build_patched},
     context::Context,
     error::{Attempt as _, Error, Explain, Result},
     images::{Arch, Assembler, BlobStore, Definition, Definitions, archive, layout, validate},
-    pipeline::{Built, Minor},
+    pipeline::Built,
+    source::Target,
 };
 
 /// Build the container images, without a container daemon.
@@ -30,9 +34,11 @@ pub(crate) struct Cmd {
     /// Registry and path that the images are named for
     #[arg(long, value_name = "NAME", default_value = REGISTRY, env = "SLUICE_REGISTRY")]
     registry: String,
-    /// Kubernetes minor
-    #[arg(long, value_name = "MINOR", default_value = Minor::DEFAULT)]
-    k8s: Minor,
+    #[command(flatten)]
+    target: Target,
+    /// Without symbol tables and DWARF, as upstream's releases
+    #[arg(long)]
+    release_flags: bool,
     /// Print a report in JSON: names, digests, sizes, seconds
     #[arg(long)]
     json: bool,
@@ -57,12 +63,20 @@ impl Cmd {
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
         let definitions = Definitions::read(&shell.paths.root().join("images"))?;
         let chosen = definitions.select(&self.only)?;
-        let programs: BTreeSet<String> = chosen.iter().flat_map(|image| definitions.binaries(image)).collect();
-        let built = crate::build::patched(shell, &self.k8s, programs)?;
+        let names: BTreeSet<String> = chosen.iter().flat_map(|image| definitions.binaries(image)).collect();
+        let programs = names.iter().map(|name| program(name)).collect::<Result<Vec<_>>>()?;
+        let options = Options { release_flags: self.release_flags };
+        let built = build_patched(shell, &self.target, options, &programs)?;
         let out = self.out.unwrap_or_else(|| shell.paths.root().join("out").join("images"));
         let report = write(shell, &built, &definitions, &chosen, &self.registry, &out)?;
         if self.json { shell.out.json(&report) } else { shell.out.data(report.table()) }
     }
+}
+
+fn program(name: &str) -> Result<Program> {
+    Program::from_str(name, false).map_err(|_| {
+        Error::input(format!("a definition in images/ asks for the program {name}, which `build` does not know"))
+    })
 }
 
 /// Writes the images `chosen` into `out`.
@@ -140,7 +154,11 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::{images, pipeline::Binary, process::Run};
+    use crate::{
+        images,
+        pipeline::{Binary, Minor},
+        process::Run,
+    };
 
     const EPOCH: i64 = 1_700_000_000;
 

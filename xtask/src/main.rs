@@ -5,10 +5,12 @@
 
 mod build;
 mod build_images;
+mod codegen;
 mod context;
 mod error;
 mod images;
 mod output;
+mod patch;
 mod paths;
 mod pipeline;
 mod process;
@@ -30,14 +32,20 @@ struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Verb {
+    Build(build::Cmd),
     BuildImages(build_images::Cmd),
+    Codegen(codegen::Cmd),
+    Patch(patch::Cmd),
     Source(source::Cmd),
 }
 
 impl Verb {
     fn run(self, shell: &Context) -> Result<()> {
         match self {
+            Self::Build(cmd) => cmd.run(shell),
             Self::BuildImages(cmd) => cmd.run(shell),
+            Self::Codegen(cmd) => cmd.run(shell),
+            Self::Patch(cmd) => cmd.run(shell),
             Self::Source(cmd) => cmd.run(shell),
         }
     }
