@@ -89,6 +89,7 @@ pub(crate) fn write(
     out: &Path,
 ) -> Result<Report> {
     let started = Instant::now();
+    let _lock = shell.lock("images")?;
     let arch = Arch::host().ok_or(UnknownArch)?;
     let store = BlobStore::open(&shell.paths.cache().join("images"))?;
     let assembler = Assembler::new(built, arch, registry, env!("CARGO_PKG_REPOSITORY"), store)?;
@@ -116,6 +117,11 @@ pub(crate) fn write(
     })?;
     let mut images: Vec<Line> = lines.into_inner().unwrap_or_else(PoisonError::into_inner);
     images.sort_by(|a, b| a.reference.cmp(&b.reference));
+    if chosen.len() == definitions.select(&[])?.len() {
+        // Packed layers of older programs are of no use to the next run.
+        let used: BTreeSet<_> = images.iter().flat_map(|line| &line.layers).map(|layer| layer.digest.hex()).collect();
+        assembler.store().prune(|name| used.contains(name))?;
+    }
     progress.done(format!("{} in {}", images.len(), out.display()));
     let platform = format!("linux/{}", arch.oci());
     Ok(Report { version: built.version.clone(), platform, images, seconds: started.elapsed().as_secs_f64() })
@@ -331,6 +337,44 @@ mod tests {
         let error = bench.write(&["sluice-shim"]).unwrap_err();
         assert_eq!(error.fault(), crate::error::Fault::Input);
         assert!(error.to_string().contains(&bench.out().display().to_string()), "{error}");
+    }
+
+    #[test]
+    fn layers_of_older_programs_leave_the_cache() {
+        let bench = Bench::new();
+        let packed = || files(&bench.shell.paths.cache().join("images/blobs/sha256")).len();
+        bench.write(&[]).unwrap();
+        let before = packed();
+        let program = bench.built.path("sluice-shim").unwrap();
+        fs::write(program, [fs::read(program).unwrap().as_slice(), b"newer"].concat()).unwrap();
+        bench.write(&["sluice-shim"]).unwrap();
+        assert_eq!(packed(), before + 1, "a run for one image keeps what the others need");
+        bench.write(&[]).unwrap();
+        assert_eq!(packed(), before);
+    }
+
+    /// The manifests name images that exist, by the tag that this tree gives them.
+    #[test]
+    fn manifests_use_the_images_of_this_tree() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let shell = Context::for_test(root);
+        let pins = crate::source::Pins::load(&shell, &Minor::DEFAULT.parse().unwrap()).unwrap();
+        let tag = format!("{}-sluice.{}", pins.kubernetes.version, pins.sluice.revision);
+        let definitions = Definitions::read(&root.join("images")).unwrap();
+        let all = definitions.select(&[]).unwrap();
+        let names = all.iter().flat_map(|image| {
+            image.variants.iter().map(|variant| format!("{REGISTRY}/{}:{tag}{}", image.name, variant.suffix))
+        });
+        let names: BTreeSet<_> = names.collect();
+        let mut found = 0;
+        for (path, bytes) in files(&root.join("images/manifests")) {
+            let text = String::from_utf8(bytes).unwrap();
+            for image in text.lines().filter_map(|line| line.trim().strip_prefix("image: ")) {
+                assert!(names.contains(image), "{}: {image} is none of {names:?}", path.display());
+                found += 1;
+            }
+        }
+        assert!(found >= 4, "{found}");
     }
 
     /// skopeo reads both forms and finds one image in them; umoci unpacks it; the result does what vCluster's init container
