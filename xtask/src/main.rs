@@ -4,9 +4,11 @@
 //! [`process`] (the only place that starts programs), [`error`] (exit codes and hints), [`pipeline`] (the stages of a build).
 
 mod build;
+mod build_images;
 mod codegen;
 mod context;
 mod error;
+mod images;
 mod output;
 mod patch;
 mod paths;
@@ -31,6 +33,7 @@ struct Cli {
 #[derive(clap::Subcommand)]
 enum Verb {
     Build(build::Cmd),
+    BuildImages(build_images::Cmd),
     Codegen(codegen::Cmd),
     Patch(patch::Cmd),
     Source(source::Cmd),
@@ -40,6 +43,7 @@ impl Verb {
     fn run(self, shell: &Context) -> Result<()> {
         match self {
             Self::Build(cmd) => cmd.run(shell),
+            Self::BuildImages(cmd) => cmd.run(shell),
             Self::Codegen(cmd) => cmd.run(shell),
             Self::Patch(cmd) => cmd.run(shell),
             Self::Source(cmd) => cmd.run(shell),
