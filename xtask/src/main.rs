@@ -3,12 +3,16 @@
 //! One module per verb: its flags are `Cmd`, its work is `Cmd::run`. What the verbs share: [`context`] (paths and output),
 //! [`process`] (the only place that starts programs), [`error`] (exit codes and hints), [`pipeline`] (the stages of a build).
 
+mod cluster;
 mod context;
+mod down;
 mod error;
 mod output;
 mod paths;
 mod pipeline;
 mod process;
+mod status;
+mod up;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -25,11 +29,19 @@ struct Cli {
 }
 
 #[derive(clap::Subcommand)]
-enum Verb {}
+enum Verb {
+    Up(up::Cmd),
+    Down(down::Cmd),
+    Status(status::Cmd),
+}
 
 impl Verb {
-    fn run(self, _shell: &Context) -> Result<()> {
-        match self {}
+    fn run(self, shell: &Context) -> Result<()> {
+        match self {
+            Self::Up(cmd) => cmd.run(shell),
+            Self::Down(cmd) => cmd.run(shell),
+            Self::Status(cmd) => cmd.run(shell),
+        }
     }
 }
 
