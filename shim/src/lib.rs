@@ -3,5 +3,6 @@
 //! Data flows down and events flow up: `etcd` (gRPC) → `engine` → `sql`. `engine` knows no SQL and no protobuf;
 //! only `sql` knows a dialect.
 
+pub mod contract;
 pub mod engine;
 pub mod selector;

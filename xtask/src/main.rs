@@ -3,14 +3,18 @@
 //! One module per verb: its flags are `Cmd`, its work is `Cmd::run`. What the verbs share: [`context`] (paths and output),
 //! [`process`] (the only place that starts programs), [`error`] (exit codes and hints), [`pipeline`] (the stages of a build).
 
+mod build;
 mod cluster;
+mod codegen;
 mod context;
 mod down;
 mod error;
 mod output;
+mod patch;
 mod paths;
 mod pipeline;
 mod process;
+mod source;
 mod status;
 mod up;
 
@@ -33,6 +37,10 @@ enum Verb {
     Up(up::Cmd),
     Down(down::Cmd),
     Status(status::Cmd),
+    Build(build::Cmd),
+    Codegen(codegen::Cmd),
+    Patch(patch::Cmd),
+    Source(source::Cmd),
 }
 
 impl Verb {
@@ -41,6 +49,10 @@ impl Verb {
             Self::Up(cmd) => cmd.run(shell),
             Self::Down(cmd) => cmd.run(shell),
             Self::Status(cmd) => cmd.run(shell),
+            Self::Build(cmd) => cmd.run(shell),
+            Self::Codegen(cmd) => cmd.run(shell),
+            Self::Patch(cmd) => cmd.run(shell),
+            Self::Source(cmd) => cmd.run(shell),
         }
     }
 }
