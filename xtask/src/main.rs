@@ -8,6 +8,7 @@ mod cluster;
 mod codegen;
 mod context;
 mod down;
+mod e2e;
 mod error;
 mod output;
 mod patch;
@@ -16,6 +17,7 @@ mod pipeline;
 mod process;
 mod source;
 mod status;
+mod test;
 mod up;
 
 use clap::Parser;
@@ -37,6 +39,7 @@ enum Verb {
     Up(up::Cmd),
     Down(down::Cmd),
     Status(status::Cmd),
+    Test(test::Cmd),
     Build(build::Cmd),
     Codegen(codegen::Cmd),
     Patch(patch::Cmd),
@@ -49,6 +52,7 @@ impl Verb {
             Self::Up(cmd) => cmd.run(shell),
             Self::Down(cmd) => cmd.run(shell),
             Self::Status(cmd) => cmd.run(shell),
+            Self::Test(cmd) => cmd.run(shell),
             Self::Build(cmd) => cmd.run(shell),
             Self::Codegen(cmd) => cmd.run(shell),
             Self::Patch(cmd) => cmd.run(shell),

@@ -10,7 +10,7 @@ use crate::cluster::programs;
 use crate::cluster::settings::{Settings, Store};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::pipeline::Minor;
+use crate::source::Target;
 
 /// Starts a Kubernetes control plane on this machine and prints the line that points kubectl at it.
 ///
@@ -21,9 +21,8 @@ pub(crate) struct Cmd {
     /// The cluster's folder [default: .sluice/cluster in the workspace]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Kubernetes minor
-    #[arg(long, value_name = "MINOR", default_value = Minor::DEFAULT)]
-    k8s: Minor,
+    #[command(flatten)]
+    target: Target,
     /// Port of the Kubernetes API; 0 means any that is free [default: the one it had, else any]
     #[arg(long)]
     port: Option<u16>,
@@ -36,9 +35,9 @@ pub(crate) struct Cmd {
     /// Kubernetes without the patches
     #[arg(long)]
     stock: bool,
-    /// The folder with the programs
+    /// Take the programs from this folder; build nothing
     #[arg(long, value_name = "DIR")]
-    bin: PathBuf,
+    bin: Option<PathBuf>,
     /// One more argument for kube-apiserver, as `--name=value`; repeatable
     #[arg(long = "apiserver-arg", value_name = "ARG", allow_hyphen_values = true)]
     apiserver_args: Vec<String>,
@@ -69,9 +68,12 @@ impl Cmd {
     /// Starts the cluster.
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
         let folder = folder(shell, self.dir.as_deref());
-        let programs = programs::in_folder(&self.bin, self.store, !self.stock)?;
+        let programs = match &self.bin {
+            Some(bin) => programs::in_folder(bin, self.store, !self.stock)?,
+            None => programs::built(shell, &self.target, self.store, !self.stock)?,
+        };
         let settings = Settings {
-            kubernetes: self.k8s.to_string(),
+            kubernetes: self.target.k8s.to_string(),
             store: self.store,
             backend: self.backend,
             programs,

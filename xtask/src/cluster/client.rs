@@ -125,6 +125,14 @@ impl Client {
         parse("PATCH", path, &body)
     }
 
+    /// Deletes an object.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub(crate) fn delete(&self, path: &str) -> Result<Value, HttpError> {
+        parse("DELETE", path, &self.send("DELETE", path, None, LIMIT)?)
+    }
+
     /// Opens a watch; each line is one event. The server ends it (`timeoutSeconds`).
     ///
     /// # Errors

@@ -33,7 +33,7 @@ impl Explain for PortTaken {
 #[error("{component} {reason}{}", shown(tail))]
 pub(crate) struct NotReady {
     pub(super) component: String,
-    pub(super) reason: Reason,
+    pub(crate) reason: Reason,
     pub(super) log: PathBuf,
     pub(super) tail: Vec<String>,
 }
