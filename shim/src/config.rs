@@ -166,6 +166,13 @@ pub enum Endpoint {
     Sqlite(PathBuf),
 }
 
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Sqlite(path) = self;
+        write!(f, "sqlite://{}", path.display())
+    }
+}
+
 impl FromStr for Endpoint {
     type Err = ConfigError;
 
@@ -318,7 +325,9 @@ mod tests {
 
     #[test]
     fn help() {
-        insta::assert_snapshot!(Config::command().render_long_help());
+        // Without values: the variables of whoever runs the test are not part of it.
+        let mut command = Config::command().mut_args(|arg| arg.hide_env_values(true));
+        insta::assert_snapshot!(command.render_long_help());
     }
 
     #[test]

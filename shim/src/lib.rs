@@ -4,12 +4,15 @@
 //! only `sql` knows a dialect.
 
 pub mod config;
+pub mod contract;
 pub mod engine;
 pub mod etcd;
 pub mod metrics;
+pub mod object;
 pub mod pb;
 pub mod selector;
 pub mod snapshot;
+pub mod sql;
 pub mod telemetry;
 
 /// The commit that this was built from, if the build said which (`SLUICE_COMMIT`).

@@ -39,6 +39,8 @@ pub enum Fault {
     RequestTooLarge,
     /// The server does not do that.
     NotCapable,
+    /// More requests wait than can be served soon.
+    TooManyRequests,
     /// The server ends.
     Stopped,
     /// Whether a write happened is unknown.
@@ -72,6 +74,7 @@ impl Fault {
             Self::LeaseTtlTooLarge => (Code::OutOfRange, "etcdserver: too large lease TTL"),
             Self::RequestTooLarge => (Code::InvalidArgument, "etcdserver: request is too large"),
             Self::NotCapable => (Code::FailedPrecondition, "etcdserver: not capable"),
+            Self::TooManyRequests => (Code::ResourceExhausted, "etcdserver: too many requests"),
             Self::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
             Self::Timeout => (Code::Unavailable, "etcdserver: request timed out"),
             Self::BadLeaderTransferee => (Code::FailedPrecondition, "etcdserver: bad leader transferee"),
@@ -104,6 +107,7 @@ impl From<engine::Error> for Status {
             Error::KeyNotFound => Fault::KeyNotFound.into(),
             Error::LeaseNotFound => Fault::LeaseNotFound.into(),
             Error::LeaseExists => Fault::LeaseExists.into(),
+            Error::TooManyRequests => Fault::TooManyRequests.into(),
             Error::NoSpace(detail) => {
                 tracing::error!(detail, "the database is full");
                 Fault::NoSpace.into()
@@ -149,6 +153,7 @@ mod tests {
             (Error::KeyNotFound, 3, "etcdserver: key not found"),
             (Error::LeaseNotFound, 5, "etcdserver: requested lease not found"),
             (Error::LeaseExists, 9, "etcdserver: lease already exists"),
+            (Error::TooManyRequests, 8, "etcdserver: too many requests"),
             (Error::NoSpace("disk".into()), 8, "etcdserver: mvcc: database space exceeded"),
             (Error::Unknown("lost".into()), 14, "etcdserver: request timed out"),
             (Error::Unavailable("busy".into()), 14, "etcdserver: database unavailable: busy"),
