@@ -16,10 +16,10 @@ pub use error::{ErrorKind, ParseError};
 pub use field::{FieldRequirement, FieldSelector};
 pub use label::{LabelSelector, Operator, Requirement};
 
-use crate::object::{self, ObjectMeta};
+use crate::object::{self, Label, ObjectMeta};
 
 /// The longest selector that is honoured, in bytes.
-pub const SELECTOR_BYTES: usize = 4096;
+pub use crate::contract::SELECTOR_BYTES_LIMIT as SELECTOR_BYTES;
 
 /// Selectors that came with a request, compiled. Equal for requests that ask for the same objects in another spelling,
 /// so that watchers can be grouped by it.
@@ -70,9 +70,14 @@ impl Selection {
         object::decode(value).is_none_or(|meta| self.may_match_meta(&meta))
     }
 
+    /// Whether an object with these labels, sorted by key, may match. Fields are not looked at.
+    pub fn may_match_labels(&self, labels: &[Label<'_>]) -> bool {
+        self.labels.matches(labels)
+    }
+
     /// Whether an object with this metadata may match: its labels do. Fields are not looked at.
     pub fn may_match_meta(&self, meta: &ObjectMeta<'_>) -> bool {
-        self.labels.matches(&meta.labels)
+        self.may_match_labels(&meta.labels)
     }
 }
 

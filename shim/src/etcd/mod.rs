@@ -1,0 +1,19 @@
+//! The etcd v3 API over gRPC: translates requests for the engine and its results back. No SQL in here.
+//!
+//! A request is checked ([`validate`]), put into the engine's words ([`translate`]) and answered with a header
+//! ([`context`]). What goes wrong gets etcd's code and text from one table ([`errors`]). [`server`] listens.
+
+pub mod cluster;
+pub mod context;
+pub mod errors;
+mod fragment;
+mod hash;
+pub mod kv;
+pub mod lease;
+pub mod maintenance;
+mod selection;
+mod translate;
+#[cfg(test)]
+mod translate_tests;
+mod validate;
+pub mod watch;

@@ -1,0 +1,137 @@
+//! patches/contract.toml as types.
+
+use serde::Deserialize;
+use serde::de::Error as _;
+use std::collections::BTreeMap;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Contract {
+    /// Version that a sender of this contract states.
+    version: u32,
+    /// gRPC request metadata.
+    metadata: BTreeMap<String, Header>,
+    /// Label keys.
+    labels: BTreeMap<String, Label>,
+    /// Numbers.
+    limits: BTreeMap<String, Limit>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    #[serde(deserialize_with = "metadata_name")]
+    name: String,
+    doc: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Label {
+    name: String,
+    doc: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limit {
+    value: u64,
+    doc: String,
+}
+
+/// One constant in any language.
+pub(super) struct Constant {
+    /// Words of the name, lower case.
+    pub(super) words: Vec<String>,
+    /// The value.
+    pub(super) value: Value,
+    /// What a Go comment says after the constant's name: a verb first.
+    pub(super) predicate: String,
+    /// What the value means, as sentences.
+    pub(super) doc: String,
+}
+
+/// Value of a constant.
+pub(super) enum Value {
+    /// A version.
+    Version(u32),
+    /// A name.
+    Text(String),
+    /// A size.
+    Size(u64),
+}
+
+impl Contract {
+    /// All constants, ordered by kind and name.
+    pub(super) fn constants(&self) -> Vec<Constant> {
+        let words = |prefix: &str, key: &str, suffix: &str| {
+            format!("{prefix}{key}{suffix}").split('_').map(str::to_owned).collect::<Vec<_>>()
+        };
+        let version = "the version of the contract that this code speaks. It is sent with every selector, and a receiver that \
+            does not know it ignores the selector.";
+        let mut constants = vec![Constant {
+            words: words("", "contract_version", ""),
+            value: Value::Version(self.version),
+            predicate: format!("is {version}"),
+            doc: capital(version),
+        }];
+        constants.extend(self.metadata.iter().map(|(key, Header { name, doc })| Constant {
+            words: words("", key, "_header"),
+            value: Value::Text(name.clone()),
+            predicate: format!("names the gRPC request metadata that carries {}", lower(doc)),
+            doc: format!("gRPC request metadata. {doc}"),
+        }));
+        constants.extend(self.labels.iter().map(|(key, Label { name, doc })| Constant {
+            words: words("", key, "_label"),
+            value: Value::Text(name.clone()),
+            predicate: format!("is the key of a label. {doc}"),
+            doc: format!("Label key. {doc}"),
+        }));
+        constants.extend(self.limits.iter().map(|(key, Limit { value, doc })| Constant {
+            words: words("", key, "_limit"),
+            value: Value::Size(*value),
+            predicate: format!("is a limit. {doc}"),
+            doc: doc.clone(),
+        }));
+        constants
+    }
+}
+
+/// Breaks a text into lines of at most `width` columns, if no word is longer.
+pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// The text with its first letter in upper case.
+pub(super) fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+fn lower(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+/// gRPC sends names in lower case and keeps those that start with `grpc-` for itself (gRPC over HTTP/2, "Custom-Metadata").
+fn metadata_name<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+    if name.is_empty() || name.starts_with("grpc-") || !name.bytes().all(legal) {
+        return Err(D::Error::custom(format!(
+            "{name:?} is no name of gRPC metadata: lower case letters, digits, - _ ."
+        )));
+    }
+    Ok(name)
+}

@@ -1,0 +1,73 @@
+//! `patch refresh`: the commits in the tree become the patch files.
+
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+use super::engine;
+use super::file::Patch;
+use super::series::{Change, Series};
+use super::tree::WorkTree;
+use crate::context::Context;
+use crate::error::{Attempt as _, Error, Result};
+use crate::source::Target;
+
+/// Writes commits that were changed, added or removed in the tree back into the patch files
+#[derive(clap::Args)]
+pub(super) struct Cmd {
+    #[command(flatten)]
+    target: Target,
+    /// Print a report for programs
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    changes: Vec<Change>,
+}
+
+impl Cmd {
+    pub(super) fn run(self, shell: &Context) -> Result<()> {
+        let fetched = super::tree_of(shell, &self.target)?;
+        let series = Series::load(&shell.paths.patches(&fetched.minor))?;
+        let tree = WorkTree::open(shell, &fetched)?;
+        let changes = refresh(&tree, &series)?;
+        if self.json {
+            return shell.out.json(&Report { changes });
+        }
+        if changes.is_empty() {
+            return shell.out.data("the patch files are up to date");
+        }
+        let lines: Vec<String> = changes.iter().map(|change| format!("{:8} {}", change.change, change.file)).collect();
+        shell.out.data(lines.join("\n"))
+    }
+}
+
+/// Writes the commits above the upstream source as the series. A commit that was not changed gives the bytes that its file has, and
+/// such a file is not touched.
+pub(super) fn refresh(tree: &WorkTree, series: &Series) -> Result<Vec<Change>> {
+    if !tree.changed()?.is_empty() {
+        return Err(Error::input(
+            "the tree has changes that are in no commit: `git commit --amend` them, or run `cargo xtask patch new`",
+        ));
+    }
+    let head = tree.head()?;
+    let (mut entries, mut names) = (Vec::new(), BTreeSet::new());
+    for id in engine::chain(&tree.repo, tree.base, head)? {
+        let patch = engine::to_patch(&tree.repo, id).attempting(|| format!("cannot make a patch of commit {id}"))?;
+        let name = patch.file_name();
+        if !names.insert(name.clone()) {
+            return Err(Error::input(format!("two commits make the file {name}: change the subject of one")));
+        }
+        // What can't be read again must not be written.
+        let bytes = patch.to_bytes();
+        let again = Patch::parse(&bytes).map_err(|cause| Error::input(format!("commit {id}: {cause}")))?;
+        if again != patch {
+            return Err(Error::input(format!("the message of commit {id} can't be kept in a patch file")));
+        }
+        entries.push((name, bytes));
+    }
+    let changes = series.replace(&entries)?;
+    tree.save(head)?;
+    Ok(changes)
+}

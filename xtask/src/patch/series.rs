@@ -1,0 +1,208 @@
+//! `patches/<minor>/`: the file `series` is the only order, one patch file per line.
+
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::diff::Malformed;
+use super::file::Patch;
+use super::header;
+use crate::error::{Explain, Result};
+
+/// Name of the file with the order.
+const SERIES: &str = "series";
+
+/// The patches of one minor, parsed.
+#[derive(Clone, Debug)]
+pub(super) struct Series {
+    /// The folder.
+    pub(super) dir: PathBuf,
+    /// In the order in which they apply.
+    pub(super) entries: Vec<Entry>,
+    /// Comment lines at the top of `series`.
+    comment: String,
+}
+
+/// One patch file.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// File name.
+    pub(super) name: String,
+    /// The file as it is.
+    pub(super) bytes: Vec<u8>,
+    /// What it says.
+    pub(super) patch: Patch,
+}
+
+/// A rule that a series breaks.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(super) struct Problem {
+    /// File in the folder of the minor.
+    pub(super) file: String,
+    /// What is wrong, and how to mend it.
+    pub(super) problem: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {cause}", path.display())]
+struct Unreadable {
+    path: PathBuf,
+    cause: Malformed,
+}
+
+impl Explain for Unreadable {
+    fn hint(&self) -> Option<String> {
+        Some("write patches with `cargo xtask patch new` and `cargo xtask patch refresh`".into())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{} has no file {name}", dir.display())]
+struct Missing {
+    dir: PathBuf,
+    name: String,
+}
+
+impl Explain for Missing {
+    fn hint(&self) -> Option<String> {
+        Some(if self.name == SERIES {
+            "the folders under patches/ are the Kubernetes minors that have patches".into()
+        } else {
+            format!("take the line out of {}/{SERIES}, or bring the file back", self.dir.display())
+        })
+    }
+}
+
+impl Series {
+    /// Reads and parses all patches that `series` lists. Empty lines and lines that start with # are comments.
+    pub(super) fn load(dir: &Path) -> Result<Self> {
+        let missing = |name: &str| Missing { dir: dir.to_owned(), name: name.to_owned() };
+        if !dir.join(SERIES).is_file() {
+            return Err(missing(SERIES).into());
+        }
+        let list = fs_err::read_to_string(dir.join(SERIES))?;
+        let comment = list.lines().take_while(|line| line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+        let mut entries = Vec::new();
+        for name in list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let path = dir.join(name);
+            if name.contains('/') || !path.is_file() {
+                return Err(missing(name).into());
+            }
+            let bytes = fs_err::read(&path)?;
+            let patch = Patch::parse(&bytes).map_err(|cause| Unreadable { path, cause })?;
+            entries.push(Entry { name: name.to_owned(), bytes, patch });
+        }
+        Ok(Self { dir: dir.to_owned(), entries, comment })
+    }
+
+    /// sha256 (hex) of names, order and contents.
+    pub(super) fn digest(&self) -> String {
+        let mut sum = Sha256::new();
+        for entry in &self.entries {
+            sum.update(format!("{}\0{}\0", entry.name, entry.bytes.len()));
+            sum.update(&entry.bytes);
+        }
+        hex(&sum.finalize())
+    }
+
+    /// Which house rules the series breaks; see patches in STYLE and CONTRIBUTING.
+    pub(super) fn problems(&self) -> Result<Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut add = |file: &str, problem: String| problems.push(Problem { file: file.to_owned(), problem });
+        let mut seen = BTreeSet::new();
+        for entry in &self.entries {
+            if !seen.insert(&entry.name) {
+                add(SERIES, format!("lists {} twice", entry.name));
+            }
+            let named = entry.patch.file_name();
+            if named != entry.name {
+                add(&entry.name, format!("the subject {:?} makes the file name {named}", entry.patch.subject));
+            }
+            if entry.patch.files.is_empty() {
+                add(&entry.name, "changes nothing".into());
+            }
+            if entry.patch.to_bytes() != entry.bytes {
+                let line = first_difference(&entry.patch.to_bytes(), &entry.bytes);
+                add(
+                    &entry.name,
+                    format!("line {line} is not in the form that we write; run `cargo xtask patch refresh`"),
+                );
+            }
+            for problem in header::problems(&entry.patch) {
+                add(&entry.name, problem);
+            }
+        }
+        for name in self.patch_files()? {
+            if !seen.contains(&name) {
+                add(&name, format!("is not listed in {SERIES}: list it, or remove it"));
+            }
+        }
+        Ok(problems)
+    }
+
+    /// Makes the folder hold exactly these patches, in this order. Files that have the right bytes are not touched. Every new file is
+    /// complete on the disk before the first one takes its place.
+    pub(super) fn replace(&self, entries: &[(String, Vec<u8>)]) -> Result<Vec<Change>> {
+        let list: String = entries.iter().map(|(name, _)| format!("{name}\n")).collect();
+        let mut files: Vec<(&str, Vec<u8>)> =
+            entries.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+        let same = self.entries.iter().map(|entry| &entry.name).eq(entries.iter().map(|(name, _)| name));
+        if !same {
+            files.push((SERIES, format!("{}{list}", self.comment).into_bytes()));
+        }
+        let (mut staged, mut changes) = (Vec::new(), Vec::new());
+        for (name, bytes) in files {
+            let path = self.dir.join(name);
+            let before = if path.exists() { Some(fs_err::read(&path)?) } else { None };
+            if before.as_deref() == Some(&bytes) {
+                continue;
+            }
+            let temporary = self.dir.join(format!(".{name}.new"));
+            fs_err::write(&temporary, bytes)?;
+            changes.push(Change { file: name.to_owned(), change: if before.is_some() { "changed" } else { "new" } });
+            staged.push((temporary, path));
+        }
+        for (temporary, path) in staged {
+            fs_err::rename(temporary, path)?;
+        }
+        for old in self.entries.iter().filter(|old| !entries.iter().any(|(name, _)| *name == old.name)) {
+            if self.dir.join(&old.name).exists() {
+                fs_err::remove_file(self.dir.join(&old.name))?;
+                changes.push(Change { file: old.name.clone(), change: "removed" });
+            }
+        }
+        Ok(changes)
+    }
+
+    fn patch_files(&self) -> Result<BTreeSet<String>> {
+        let mut names = BTreeSet::new();
+        for entry in fs_err::read_dir(&self.dir)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let known = name == SERIES || Path::new(&name).extension().is_some_and(|extension| extension == "toml");
+            if !known && !name.starts_with('.') {
+                names.insert(name);
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// What happened to a file of the series.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(super) struct Change {
+    /// File name.
+    pub(super) file: String,
+    /// `new`, `changed` or `removed`.
+    pub(super) change: &'static str,
+}
+
+/// Line (from 1) where two texts part.
+fn first_difference(a: &[u8], b: &[u8]) -> usize {
+    let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    a[..same].iter().filter(|&&byte| byte == b'\n').count() + 1
+}
+
+/// Lower-case hex digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,172 @@
+//! The work tree of a composed source: which of its commits and files are ours, and switching it between commits.
+
+use git2::build::CheckoutBuilder;
+use git2::{ErrorCode, FileMode, Oid, Repository, Status, StatusOptions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use super::engine;
+use crate::context::Context;
+use crate::error::{Attempt as _, Error, Explain, Result};
+use crate::pipeline::Fetched;
+
+/// The branch that carries one commit per patch.
+const BRANCH: &str = "refs/heads/sluice";
+/// The last commit that we made or turned into patch files: what stands below it can be made again.
+const SAVED: &str = "refs/sluice/saved";
+
+/// A composed source tree, opened. No other process switches it while this lives.
+pub(super) struct WorkTree {
+    /// Its git repository. Its own settings win over the user's; `source` wrote them.
+    pub(super) repo: Repository,
+    /// The commit with the untouched upstream source.
+    pub(super) base: Oid,
+    root: PathBuf,
+    _lock: fs_err::File,
+}
+
+/// The work tree has changes that would be lost.
+#[derive(Debug, thiserror::Error)]
+enum Unsaved {
+    #[error("{} has changes that are in no commit:{}", root.display(), list(files))]
+    Files { root: PathBuf, files: Vec<String> },
+    #[error("{} has commits that are in no patch file:{}", root.display(), list(commits))]
+    Commits { root: PathBuf, commits: Vec<String> },
+}
+
+impl Explain for Unsaved {
+    fn hint(&self) -> Option<String> {
+        let keep = match self {
+            Self::Files { .. } => {
+                "cargo xtask patch new \"SUBJECT\"   makes a new patch of them\n\
+                git commit --amend                  puts them into the last patch"
+            }
+            Self::Commits { .. } => "cargo xtask patch refresh           writes them into the patch files",
+        };
+        Some(format!("{keep}\ncargo xtask patch apply --discard   throws them away"))
+    }
+}
+
+fn list(items: &[String]) -> String {
+    let shown = items.iter().take(10).map(|item| format!("\n  {item}")).collect::<String>();
+    if items.len() > 10 { format!("{shown}\n  and {} more", items.len() - 10) } else { shown }
+}
+
+impl WorkTree {
+    /// Opens a composed tree. Waits for another run that works on one.
+    pub(super) fn open(shell: &Context, fetched: &Fetched) -> Result<Self> {
+        let lock = shell.lock("trees")?;
+        let root = fetched.tree.clone();
+        let repo =
+            Repository::open(&root).attempting(|| format!("cannot open the git repository in {}", root.display()))?;
+        let base = Oid::from_str(&fetched.base)?;
+        repo.find_commit(base).attempting(|| format!("{} does not hold the upstream commit", root.display()))?;
+        Ok(Self { repo, base, root, _lock: lock })
+    }
+
+    /// The commit that the files belong to.
+    pub(super) fn head(&self) -> Result<Oid> {
+        Ok(self.repo.head()?.peel_to_commit()?.id())
+    }
+
+    /// Files that differ from the head commit, without those that upstream's .gitignore names.
+    pub(super) fn changed(&self) -> Result<Vec<String>> {
+        let mut options = StatusOptions::new();
+        options.include_untracked(true).recurse_untracked_dirs(true).exclude_submodules(true).update_index(true);
+        let statuses = self.repo.statuses(Some(&mut options))?;
+        let mut paths = Vec::new();
+        for entry in statuses.iter().filter(|entry| entry.status() != Status::CURRENT) {
+            paths.push(
+                entry.path().map_err(|_| Error::input("a changed file has a name that is not UTF-8"))?.to_owned(),
+            );
+        }
+        Ok(paths)
+    }
+
+    /// Refuses if a switch to `next` would lose work: changed files, or commits that are neither ours nor part of `next`.
+    pub(super) fn refuse_loss(&self, next: Oid) -> Result<()> {
+        let files = self.changed()?;
+        if !files.is_empty() {
+            return Err(Unsaved::Files { root: self.root.clone(), files }.into());
+        }
+        let head = self.head()?;
+        let mut known = vec![self.base, next];
+        known.extend(self.saved()?);
+        for known in known {
+            if head == known || self.repo.graph_descendant_of(known, head)? {
+                return Ok(());
+            }
+        }
+        let mut commits = Vec::new();
+        for id in engine::chain(&self.repo, self.base, head).unwrap_or_else(|_| vec![head]) {
+            commits.push(self.repo.find_commit(id)?.summary()?.unwrap_or("(no subject)").to_owned());
+        }
+        Err(Unsaved::Commits { root: self.root.clone(), commits }.into())
+    }
+
+    /// Makes files and branch those of `commit`; remembers that it can be made again.
+    pub(super) fn switch(&self, commit: Oid) -> Result<()> {
+        self.files(commit)?;
+        self.repo.reference(BRANCH, commit, true, "sluice: apply the series")?;
+        self.repo.set_head(BRANCH)?;
+        self.save(commit)
+    }
+
+    /// Makes the files those of `commit`, on no branch. [`WorkTree::switch`] comes back.
+    pub(super) fn visit(&self, commit: Oid) -> Result<()> {
+        self.files(commit)?;
+        Ok(self.repo.set_head_detached(commit)?)
+    }
+
+    /// Says that `commit` and all below it are in the patch files.
+    pub(super) fn save(&self, commit: Oid) -> Result<()> {
+        self.repo.reference(SAVED, commit, true, "sluice: in the patch files")?;
+        Ok(())
+    }
+
+    /// Moves the branch to a commit whose files are in the work tree already.
+    pub(super) fn adopt(&self, commit: Oid) -> Result<()> {
+        self.repo.reference(BRANCH, commit, true, "sluice: new patch")?;
+        self.repo.set_head(BRANCH)?;
+        let mut index = self.repo.index()?;
+        index.read_tree(&self.repo.find_commit(commit)?.tree()?)?;
+        index.write()?;
+        self.save(commit)
+    }
+
+    /// The tree that the head commit and the changed files make.
+    pub(super) fn snapshot(&self) -> Result<Oid> {
+        let mut update = git2::build::TreeUpdateBuilder::new();
+        for path in self.changed()? {
+            let file = self.root.join(&path);
+            let Ok(meta) = fs_err::symlink_metadata(&file) else {
+                update.remove(path.as_str());
+                continue;
+            };
+            if !meta.is_file() {
+                return Err(Error::input(format!("{path} is no plain file; a patch can't hold it")));
+            }
+            let mode = if meta.permissions().mode() & 0o100 != 0 { FileMode::BlobExecutable } else { FileMode::Blob };
+            // The bytes as they are: `git add` would pass them through line-end conversion and filters.
+            update.upsert(path.as_str(), self.repo.blob(&fs_err::read(&file)?)?, mode);
+        }
+        let head = self.repo.find_commit(self.head()?)?;
+        Ok(update.create_updated(&self.repo, &head.tree()?)?)
+    }
+
+    fn saved(&self) -> Result<Option<Oid>> {
+        match self.repo.find_reference(SAVED) {
+            Ok(reference) => Ok(reference.target()),
+            Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn files(&self, commit: Oid) -> Result<()> {
+        let tree = self.repo.find_commit(commit)?.into_object();
+        let mut checkout = CheckoutBuilder::new();
+        // Byte for byte what the commit has: no line-end conversion, no clean/smudge filters.
+        checkout.force().remove_untracked(true).disable_filters(true);
+        Ok(self.repo.checkout_tree(&tree, Some(&mut checkout))?)
+    }
+}

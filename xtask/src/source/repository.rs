@@ -1,0 +1,194 @@
+//! The git repository around a composed tree.
+//!
+//! The user's git configuration must not matter: blobs are written from the bytes on disk, and the repository's own
+//! configuration and attributes override what changes content (line endings, filters), ignores files or runs programs.
+
+use git2::{
+    IndexEntry, IndexTime, Oid, Repository as Git, RepositoryInitOptions, Signature, Status, StatusOptions, Time,
+};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use walkdir::WalkDir;
+
+use crate::error::{Error, Result};
+
+/// The branch of the untouched source.
+const BASE: &str = "refs/heads/base";
+/// The branch that takes patches and edits.
+const WORK: &str = "refs/heads/sluice";
+/// Who "wrote" the base commit: nobody, so that its id depends on the source alone.
+const AUTHOR: (&str, &str) = ("Kubernetes source", "source@sluice.invalid");
+
+/// A composed tree and its repository.
+pub(crate) struct Repository {
+    git: Git,
+}
+
+/// A difference between the tree and its last commit.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    what: &'static str,
+    path: String,
+}
+
+impl Change {
+    /// The repository itself is damaged.
+    pub(crate) fn unreadable(place: &Path) -> Self {
+        Self { what: "unreadable", path: place.join(".git").display().to_string() }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.what, self.path)
+    }
+}
+
+impl Repository {
+    /// The repository of the tree at `place`; none if there is no such tree or it is no repository (any more).
+    pub(crate) fn open(place: &Path) -> Result<Option<Self>> {
+        if !place.join(".git").is_dir() {
+            return Ok(None);
+        }
+        match Git::open(place) {
+            Ok(git) => Ok(Some(Self { git })),
+            Err(error) if error.code() == git2::ErrorCode::Owner => Err(error.into()),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Makes the folder a repository with one commit of everything in it. Returns the commit's id.
+    pub(crate) fn create(folder: &Path, message: &str, seconds: i64) -> Result<String> {
+        let git = Git::init_opts(folder, RepositoryInitOptions::new().external_template(false).initial_head(WORK))?;
+        isolate(&git, folder)?;
+        add_all(&git, folder)?;
+        let mut index = git.index()?;
+        let tree = git.find_tree(index.write_tree()?)?;
+        index.write()?;
+        let who = Signature::new(AUTHOR.0, AUTHOR.1, &Time::new(seconds, 0))?;
+        let commit = git.commit(Some(BASE), &who, &who, message, &tree, &[])?;
+        git.reference(WORK, commit, true, "start of the patches")?;
+        git.set_head(WORK)?;
+        Ok(commit.to_string())
+    }
+
+    /// Commit id of the untouched source.
+    pub(crate) fn base(&self) -> Result<String> {
+        Ok(self.git.find_reference(BASE)?.peel_to_commit()?.id().to_string())
+    }
+
+    /// What differs from the last commit, in the index or on disk; ignored files count.
+    pub(crate) fn changes(&self) -> Result<Vec<Change>> {
+        self.git.head()?.peel_to_commit()?;
+        let mut options = StatusOptions::new();
+        options.include_untracked(true).recurse_untracked_dirs(false).include_ignored(true).update_index(true);
+        let statuses = self.git.statuses(Some(&mut options))?;
+        let changed = statuses.iter().filter(|entry| entry.status() != Status::CURRENT).map(|entry| {
+            let status = entry.status();
+            let what = if status.intersects(Status::WT_NEW | Status::INDEX_NEW | Status::IGNORED) {
+                "added"
+            } else if status.intersects(Status::WT_DELETED | Status::INDEX_DELETED) {
+                "removed"
+            } else {
+                "changed"
+            };
+            Change { what, path: String::from_utf8_lossy(entry.path_bytes()).into_owned() }
+        });
+        Ok(changed.collect())
+    }
+
+    /// Writes what differs from the base, commits included, as one diff to a new file `<folder>/<name>-<n>.patch`.
+    pub(crate) fn save_edits(&self, folder: &Path, name: &str) -> Result<Option<PathBuf>> {
+        let base = self.git.find_reference(BASE)?.peel_to_tree()?;
+        let mut options = git2::DiffOptions::new();
+        options.include_untracked(true).recurse_untracked_dirs(true).show_untracked_content(true).show_binary(true);
+        let diff = self.git.diff_tree_to_workdir_with_index(Some(&base), Some(&mut options))?;
+        let mut text = Vec::new();
+        diff.print(git2::DiffFormat::Patch, |_, _, line| {
+            if matches!(line.origin(), '+' | '-' | ' ') {
+                text.push(line.origin() as u8);
+            }
+            text.extend_from_slice(line.content());
+            true
+        })?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        fs_err::create_dir_all(folder)?;
+        let free = (1..).map(|number| folder.join(format!("{name}-{number}.patch"))).find(|path| !path.exists());
+        let file = free.ok_or_else(|| Error::input("no free file name"))?;
+        fs_err::write(&file, text)?;
+        Ok(Some(file))
+    }
+}
+
+/// Settings of the repository that win over the user's.
+fn isolate(git: &Git, folder: &Path) -> Result<()> {
+    let mut config = git.config()?;
+    for (name, value) in [
+        ("core.autocrlf", "false"),
+        ("core.safecrlf", "false"),
+        ("core.excludesFile", "/dev/null"),
+        ("core.attributesFile", "/dev/null"),
+        ("core.hooksPath", "/dev/null"),
+        ("core.fsmonitor", "false"),
+        ("core.quotePath", "true"),
+        ("core.fileMode", "true"),
+        ("core.symlinks", "true"),
+        ("core.ignoreCase", "false"),
+        ("core.precomposeUnicode", "false"),
+        ("commit.gpgSign", "false"),
+        ("tag.gpgSign", "false"),
+        ("gc.auto", "0"),
+    ] {
+        config.set_str(name, value)?;
+    }
+    // Wins over every .gitattributes in the tree: upstream has `* text=auto eol=lf` and golden files with CRLF.
+    let info = folder.join(".git/info");
+    fs_err::create_dir_all(&info)?;
+    fs_err::write(info.join("attributes"), "* -text -eol -filter -ident -working-tree-encoding\n")?;
+    Ok(())
+}
+
+/// Puts every file into the index, ignored ones too, with the stat that makes the next status cheap.
+fn add_all(git: &Git, folder: &Path) -> Result<()> {
+    let mut index = git.index()?;
+    let walk = WalkDir::new(folder).min_depth(1).sort_by_file_name().into_iter();
+    for entry in walk.filter_entry(|entry| entry.depth() > 1 || entry.file_name() != ".git") {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        let (mode, blob) = if meta.is_dir() {
+            continue;
+        } else if meta.is_symlink() {
+            (0o120_000, git.blob(fs_err::read_link(entry.path())?.as_os_str().as_bytes())?)
+        } else {
+            let mode = if meta.mode() & 0o111 == 0 { 0o100_644 } else { 0o100_755 };
+            (mode, git.blob(&fs_err::read(entry.path())?)?)
+        };
+        let name = entry.path().strip_prefix(folder).unwrap_or(entry.path());
+        index.add(&index_entry(name, mode, blob, &meta))?;
+    }
+    index.write()?;
+    Ok(())
+}
+
+/// As git fills it in from lstat(2); git keeps the low 32 bits only.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the index format has 32 bits for each")]
+fn index_entry(name: &Path, mode: u32, blob: Oid, meta: &std::fs::Metadata) -> IndexEntry {
+    IndexEntry {
+        ctime: IndexTime::new(meta.ctime() as i32, meta.ctime_nsec() as u32),
+        mtime: IndexTime::new(meta.mtime() as i32, meta.mtime_nsec() as u32),
+        dev: meta.dev() as u32,
+        ino: meta.ino() as u32,
+        mode,
+        uid: meta.uid(),
+        gid: meta.gid(),
+        file_size: meta.size() as u32,
+        id: blob,
+        flags: 0,
+        flags_extended: 0,
+        path: name.as_os_str().as_bytes().to_vec(),
+    }
+}
