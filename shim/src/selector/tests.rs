@@ -144,8 +144,7 @@ proptest! {
     #[test]
     fn field_selectors_survive_printing(requirements in vec(("[a-z.]{1,4}", any::<bool>(), "[a-z,=!\\\\ ä]{0,6}"), 0..4)) {
         let unescaped = |(field, negated, value): (String, bool, String)| FieldRequirement { field, negated, value };
-        let requirements: BTreeSet<_> =
-            requirements.into_iter().map(unescaped).collect();
+        let requirements: BTreeSet<_> = requirements.into_iter().map(unescaped).collect();
         let text = requirements.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let parsed = FieldSelector::parse(&text).unwrap();
         prop_assert_eq!(parsed.requirements().iter().cloned().collect::<BTreeSet<_>>(), requirements);
