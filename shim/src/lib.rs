@@ -5,10 +5,7 @@
 
 pub mod contract;
 pub mod engine;
-pub mod etcd;
-pub mod metrics;
 pub mod object;
-pub mod pb;
 pub mod selector;
 pub mod snapshot;
 pub mod sql;

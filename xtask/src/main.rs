@@ -3,9 +3,12 @@
 //! One module per verb: its flags are `Cmd`, its work is `Cmd::run`. What the verbs share: [`context`] (paths and output),
 //! [`process`] (the only place that starts programs), [`error`] (exit codes and hints), [`pipeline`] (the stages of a build).
 
+mod build;
+mod build_images;
 mod codegen;
 mod context;
 mod error;
+mod images;
 mod output;
 mod patch;
 mod paths;
@@ -29,6 +32,8 @@ struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Verb {
+    Build(build::Cmd),
+    BuildImages(build_images::Cmd),
     Codegen(codegen::Cmd),
     Patch(patch::Cmd),
     Source(source::Cmd),
@@ -37,6 +42,8 @@ enum Verb {
 impl Verb {
     fn run(self, shell: &Context) -> Result<()> {
         match self {
+            Self::Build(cmd) => cmd.run(shell),
+            Self::BuildImages(cmd) => cmd.run(shell),
             Self::Codegen(cmd) => cmd.run(shell),
             Self::Patch(cmd) => cmd.run(shell),
             Self::Source(cmd) => cmd.run(shell),

@@ -16,10 +16,8 @@ pub use error::{ErrorKind, ParseError};
 pub use field::{FieldRequirement, FieldSelector};
 pub use label::{LabelSelector, Operator, Requirement};
 
-use crate::object::{self, Label, ObjectMeta};
-
-/// The longest selector that is honoured, in bytes.
-pub use crate::contract::SELECTOR_BYTES_LIMIT as SELECTOR_BYTES;
+use crate::contract::SELECTOR_BYTES_LIMIT;
+use crate::object::{self, Label};
 
 /// Selectors that came with a request, compiled. Equal for requests that ask for the same objects in another spelling,
 /// so that watchers can be grouped by it.
@@ -32,8 +30,8 @@ pub struct Selection {
 
 impl Selection {
     /// Reads the selectors of a request: the label selector, the field selector, and the group/version that the field
-    /// values were read in. `None` if nothing can be left out because of them: there are no label requirements, and
-    /// fields are not compared with values yet.
+    /// values were read in. `None` if nothing can be left out because of them: there are no label requirements, and fields
+    /// are not compared with values yet.
     ///
     /// Errors if one of the two is too long or is not one that Kubernetes would parse; then nothing must be filtered.
     pub fn parse(
@@ -67,21 +65,16 @@ impl Selection {
 
     /// Whether the stored object may match. True for all that can't be decoded.
     pub fn may_match(&self, value: &[u8]) -> bool {
-        object::decode(value).is_none_or(|meta| self.may_match_meta(&meta))
+        object::decode(value).is_none_or(|meta| self.may_match_labels(&meta.labels))
     }
 
     /// Whether an object with these labels, sorted by key, may match. Fields are not looked at.
     pub fn may_match_labels(&self, labels: &[Label<'_>]) -> bool {
         self.labels.matches(labels)
     }
-
-    /// Whether an object with this metadata may match: its labels do. Fields are not looked at.
-    pub fn may_match_meta(&self, meta: &ObjectMeta<'_>) -> bool {
-        self.may_match_labels(&meta.labels)
-    }
 }
 
 fn within_limit(selector: Option<&str>) -> Result<&str, ParseError> {
     let selector = selector.unwrap_or_default();
-    if selector.len() > SELECTOR_BYTES { Err(ParseError::too_long(selector.len())) } else { Ok(selector) }
+    if selector.len() > SELECTOR_BYTES_LIMIT { Err(ParseError::too_long(selector.len())) } else { Ok(selector) }
 }

@@ -28,13 +28,13 @@ fn a_selection_is_the_same_in_every_spelling() {
 
 #[test]
 fn refusals_say_why() {
-    let at_limit = format!("a in ({}b)", "b,".repeat((SELECTOR_BYTES - "a in (b)".len()) / 2));
-    assert_eq!(at_limit.len(), SELECTOR_BYTES);
+    let at_limit = format!("a in ({}b)", "b,".repeat((SELECTOR_BYTES_LIMIT - "a in (b)".len()) / 2));
+    assert_eq!(at_limit.len(), SELECTOR_BYTES_LIMIT);
     assert!(parse(&at_limit).is_ok());
 
     let cases = [
         (Some(format!("{at_limit} ")), None, ErrorKind::TooLong),
-        (None, Some("a=".to_owned() + &"b".repeat(SELECTOR_BYTES)), ErrorKind::TooLong),
+        (None, Some("a=".to_owned() + &"b".repeat(SELECTOR_BYTES_LIMIT)), ErrorKind::TooLong),
         (Some("a in b".to_owned()), None, ErrorKind::Syntax),
         (Some("a".to_owned()), Some("b".to_owned()), ErrorKind::Syntax),
     ];
@@ -144,7 +144,8 @@ proptest! {
     #[test]
     fn field_selectors_survive_printing(requirements in vec(("[a-z.]{1,4}", any::<bool>(), "[a-z,=!\\\\ ä]{0,6}"), 0..4)) {
         let unescaped = |(field, negated, value): (String, bool, String)| FieldRequirement { field, negated, value };
-        let requirements: BTreeSet<_> = requirements.into_iter().map(unescaped).collect();
+        let requirements: BTreeSet<_> =
+            requirements.into_iter().map(unescaped).collect();
         let text = requirements.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let parsed = FieldSelector::parse(&text).unwrap();
         prop_assert_eq!(parsed.requirements().iter().cloned().collect::<BTreeSet<_>>(), requirements);
