@@ -147,6 +147,12 @@ impl Metrics {
         self.refused_selectors.get_or_create(&RefusalLabel { reason }).get()
     }
 
+    /// The number of requests whose selector is used.
+    #[cfg(test)]
+    pub fn used(&self) -> u64 {
+        self.used_selectors.get()
+    }
+
     /// Counts a reload of certificates.
     pub fn tls_reload(&self, success: bool) {
         let result = if success { "success" } else { "failure" };

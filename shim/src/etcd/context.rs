@@ -1,5 +1,6 @@
 //! What all services share.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -83,6 +84,8 @@ pub struct Context {
     pub limits: Limits,
     /// How often watchers that ask for it hear of the progress.
     pub progress_interval: Duration,
+    /// Where snapshots are written before they are sent.
+    pub snapshot_dir: PathBuf,
     /// What is counted.
     pub metrics: Metrics,
     /// Turns true when the server ends.

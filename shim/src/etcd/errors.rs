@@ -153,6 +153,7 @@ mod tests {
             (Error::KeyNotFound, 3, "etcdserver: key not found"),
             (Error::LeaseNotFound, 5, "etcdserver: requested lease not found"),
             (Error::LeaseExists, 9, "etcdserver: lease already exists"),
+            (Error::TooManyRequests, 8, "etcdserver: too many requests"),
             (Error::NoSpace("disk".into()), 8, "etcdserver: mvcc: database space exceeded"),
             (Error::Unknown("lost".into()), 14, "etcdserver: request timed out"),
             (Error::Unavailable("busy".into()), 14, "etcdserver: database unavailable: busy"),

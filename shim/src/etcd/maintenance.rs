@@ -1,17 +1,23 @@
 //! The Maintenance service (etcd: server/etcdserver/api/v3rpc/maintenance.go).
 
+use futures::StreamExt;
 use futures::stream::BoxStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::context::{CLUSTER_VERSION, ETCD_VERSION, Shared, TERM};
 use super::errors::Fault;
-use super::hash;
+use super::{backup, hash};
 use crate::engine::StoreStatus;
 use crate::metrics::{Asked, Method};
 use crate::pb::etcdserverpb as pb;
 use pb::maintenance_server::Maintenance;
 
 const SERVICE: &str = "etcdserverpb.Maintenance";
+
+/// Messages of a snapshot that are read before the client took those before them.
+const CHUNKS_AHEAD: usize = 8;
 
 /// The Maintenance service.
 #[derive(Debug, Clone)]
@@ -75,7 +81,18 @@ impl Maintenance for MaintenanceService {
     type SnapshotStream = BoxStream<'static, Result<pb::SnapshotResponse, Status>>;
 
     async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(Status::unimplemented("etcdserver: snapshots are not in this build"))
+        let mut observation = self.0.metrics.begin(Method::stream(SERVICE, "Snapshot"), Asked::default());
+        let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
+        let context = self.0.clone();
+        tokio::spawn(async move {
+            let result = backup::send(context, sender.clone()).await;
+            observation.ends_with(result.as_ref().err());
+            if let Err(status) = result {
+                // A client that is gone needs no error.
+                let _ = sender.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(chunks).boxed()))
     }
 
     async fn move_leader(&self, _: Request<pb::MoveLeaderRequest>) -> Result<Response<pb::MoveLeaderResponse>, Status> {

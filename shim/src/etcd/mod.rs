@@ -3,15 +3,20 @@
 //! A request is checked ([`validate`]), put into the engine's words ([`translate`]) and answered with a header
 //! ([`context`]). What goes wrong gets etcd's code and text from one table ([`errors`]). [`server`] listens.
 
+mod backup;
 pub mod cluster;
 pub mod context;
 pub mod errors;
 mod fragment;
 mod hash;
+mod http;
 pub mod kv;
 pub mod lease;
+pub mod listen;
 pub mod maintenance;
 mod selection;
+pub mod server;
+pub mod tls;
 mod translate;
 #[cfg(test)]
 mod translate_tests;
