@@ -6,7 +6,10 @@
 pub mod config;
 pub mod contract;
 pub mod engine;
+pub mod etcd;
+pub mod metrics;
 pub mod object;
+pub mod pb;
 pub mod selector;
 pub mod snapshot;
 pub mod sql;
