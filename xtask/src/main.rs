@@ -6,6 +6,7 @@
 mod build;
 mod codegen;
 mod context;
+mod doctor;
 mod error;
 mod output;
 mod patch;
@@ -32,6 +33,7 @@ struct Cli {
 enum Verb {
     Build(build::Cmd),
     Codegen(codegen::Cmd),
+    Doctor(doctor::Cmd),
     Patch(patch::Cmd),
     Source(source::Cmd),
 }
@@ -41,6 +43,7 @@ impl Verb {
         match self {
             Self::Build(cmd) => cmd.run(shell),
             Self::Codegen(cmd) => cmd.run(shell),
+            Self::Doctor(cmd) => cmd.run(shell),
             Self::Patch(cmd) => cmd.run(shell),
             Self::Source(cmd) => cmd.run(shell),
         }
