@@ -4,10 +4,12 @@
 //! [`process`] (the only place that starts programs), [`error`] (exit codes and hints), [`pipeline`] (the stages of a build).
 
 mod build;
+mod build_images;
 mod codegen;
 mod context;
 mod doctor;
 mod error;
+mod images;
 mod output;
 mod patch;
 mod paths;
@@ -32,6 +34,7 @@ struct Cli {
 #[derive(clap::Subcommand)]
 enum Verb {
     Build(build::Cmd),
+    BuildImages(build_images::Cmd),
     Codegen(codegen::Cmd),
     Doctor(doctor::Cmd),
     Patch(patch::Cmd),
@@ -42,6 +45,7 @@ impl Verb {
     fn run(self, shell: &Context) -> Result<()> {
         match self {
             Self::Build(cmd) => cmd.run(shell),
+            Self::BuildImages(cmd) => cmd.run(shell),
             Self::Codegen(cmd) => cmd.run(shell),
             Self::Doctor(cmd) => cmd.run(shell),
             Self::Patch(cmd) => cmd.run(shell),
