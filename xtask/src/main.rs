@@ -4,12 +4,14 @@
 //! [`process`] (the only place that starts programs), [`error`] (exit codes and hints), [`pipeline`] (the stages of a build).
 
 mod build;
+mod build_images;
 mod cluster;
 mod codegen;
 mod context;
 mod down;
 mod e2e;
 mod error;
+mod images;
 mod output;
 mod patch;
 mod paths;
@@ -41,6 +43,7 @@ enum Verb {
     Status(status::Cmd),
     Test(test::Cmd),
     Build(build::Cmd),
+    BuildImages(build_images::Cmd),
     Codegen(codegen::Cmd),
     Patch(patch::Cmd),
     Source(source::Cmd),
@@ -54,6 +57,7 @@ impl Verb {
             Self::Status(cmd) => cmd.run(shell),
             Self::Test(cmd) => cmd.run(shell),
             Self::Build(cmd) => cmd.run(shell),
+            Self::BuildImages(cmd) => cmd.run(shell),
             Self::Codegen(cmd) => cmd.run(shell),
             Self::Patch(cmd) => cmd.run(shell),
             Self::Source(cmd) => cmd.run(shell),

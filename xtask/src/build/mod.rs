@@ -31,6 +31,8 @@ pub(crate) enum Program {
     KubeControllerManager,
     /// Kubernetes scheduler.
     KubeScheduler,
+    /// Upstream's entrypoint of its images.
+    KubeLogRunner,
     /// Kubernetes node agent.
     Kubelet,
     /// Kubernetes cluster bootstrap.
@@ -60,6 +62,7 @@ impl Program {
             Self::KubeApiserver => "kube-apiserver",
             Self::KubeControllerManager => "kube-controller-manager",
             Self::KubeScheduler => "kube-scheduler",
+            Self::KubeLogRunner => "kube-log-runner",
             Self::Kubelet => "kubelet",
             Self::Kubeadm => "kubeadm",
             Self::Kubectl => "kubectl",
