@@ -39,7 +39,7 @@ pub(super) fn inputs(job: &Job<'_>, program: Program) -> Result<String> {
 /// Compiles `program` to the file `to`.
 pub(super) fn build(job: &Job<'_>, program: Program, to: &Path) -> Result<()> {
     let progress = job.shell.out.spinner(format!("build {} {}", program.name(), job.version));
-    golang::go(job.tree, false)
+    golang::go(job.tree, false)?
         .args(["build", "-v", "-tags", TAGS, "-ldflags", &ldflags(job), "-o"])
         .arg(to)
         .arg(package(program))
