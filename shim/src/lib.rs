@@ -3,6 +3,20 @@
 //! Data flows down and events flow up: `etcd` (gRPC) → `engine` → `sql`. `engine` knows no SQL and no protobuf;
 //! only `sql` knows a dialect.
 
+pub mod config;
 pub mod contract;
 pub mod engine;
+pub mod etcd;
+pub mod metrics;
+pub mod object;
+pub mod pb;
 pub mod selector;
+pub mod snapshot;
+pub mod sql;
+pub mod telemetry;
+
+/// The commit that this was built from, if the build said which (`SLUICE_COMMIT`).
+pub const COMMIT: &str = match option_env!("SLUICE_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};

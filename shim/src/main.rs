@@ -1,2 +1,62 @@
 //! The `sluice-shim` binary.
-fn main() {}
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use prometheus_client::registry::Registry;
+use sluice_shim::config::{Config, ConfigError, Endpoint};
+use sluice_shim::engine::{Engine, ReaderThreads, metrics::Metrics};
+use sluice_shim::etcd::server::Server;
+use sluice_shim::{sql, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Config::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config) -> Result<()> {
+    let endpoint = config.check()?;
+    telemetry::init(&config)?;
+    // Before anything is opened, so that no signal is missed.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let server = start(&config, &endpoint).await?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM"),
+        _ = interrupt.recv() => tracing::info!("SIGINT"),
+    }
+    server.shutdown().await;
+    Ok(())
+}
+
+async fn start(config: &Config, endpoint: &Endpoint) -> Result<Server> {
+    let mut registry = Registry::default();
+    let metrics = Arc::new(Metrics::default());
+    metrics.register(registry.sub_registry_with_prefix("sluice"));
+    let store = sql::open(&endpoint.to_string(), Arc::clone(&metrics)).with_context(|| format!("open {endpoint}"))?;
+    let engine = Engine::start(store, ReaderThreads::default(), metrics).await.context("start the store")?;
+    Server::start(engine, config, config.snapshot_dir(endpoint), registry).await
+}
+
+/// Says what went wrong, why, and what to do.
+#[expect(clippy::print_stderr, reason = "the log may not be open")]
+fn report(error: &anyhow::Error) {
+    eprintln!("error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("Caused by: {cause}");
+    }
+    if let Some(ConfigError { hint, .. }) = error.downcast_ref() {
+        eprintln!("hint: {hint}");
+    }
+}

@@ -1,120 +1,302 @@
 //! Revisions, group commit, snapshots, leases, compaction and the watch hub. No SQL and no protobuf in here.
+//!
+//! A write goes to the writer thread ([`writer`]), which carries out all that wait in one commit ([`batch`]), tells the
+//! hub ([`hub`]) and then answers. A read goes to a reader thread ([`reader`]). A watcher ([`session`]) takes its events from
+//! the hub's ring, or from the database when it starts in the past or fell behind.
 
+mod batch;
+mod hub;
+mod lease;
+pub mod metrics;
+mod pages;
+mod range;
+mod reader;
+mod session;
+pub mod store;
 pub mod types;
+mod writer;
 
-use tokio::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use crossbeam_channel::Sender;
+use hub::{Hub, RingEvent};
+use metrics::Metrics;
+use pages::Counts;
+use range::{assemble, strip_values};
+use reader::{Readers, Snapshot, Weight};
+pub use session::WatchSession;
+use store::Store;
+use tokio::sync::{mpsc, oneshot};
 pub use types::*;
+use writer::{Envelope, Outcome, Request};
 
-/// The store: one per process.
+/// More writes than this do not wait; the client is told to come back.
+const WAITING_WRITES: usize = 20_000;
+/// How many keys and bytes one chunk of a stream holds, about.
+const CHUNK_KEYS: usize = 1000;
+/// How many entries of the history one chunk holds.
+const CHUNK_RECORDS: usize = 1000;
+/// How many changes a watcher that catches up reads at once.
+const REPLAY_CHANGES: usize = 1000;
+
+/// The store. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Engine {}
+pub struct Engine {
+    inner: Arc<Inner>,
+}
 
-/// The watchers of one client stream.
 #[derive(Debug)]
-pub struct WatchSession {}
+struct Inner {
+    /// `None` after the shutdown began.
+    writer: Mutex<Option<(Sender<Envelope>, thread::JoinHandle<()>)>>,
+    readers: Readers,
+    hub: Arc<Hub>,
+    counts: Mutex<Counts>,
+    leases: Arc<lease::Clock>,
+    metrics: Arc<Metrics>,
+}
+
+/// How many threads read.
+#[derive(Debug, Clone, Copy)]
+pub struct ReaderThreads {
+    /// For single keys.
+    pub small: usize,
+    /// For ranges.
+    pub large: usize,
+}
+
+impl Default for ReaderThreads {
+    fn default() -> Self {
+        Self { small: 2, large: 4 }
+    }
+}
 
 impl Engine {
-    /// Reads a range. Linearizable unless `serializable`.
-    pub async fn range(&self, _query: RangeQuery) -> Result<RangeResult> {
-        todo!()
+    /// Starts the engine on a database. Needs a tokio runtime, for the clock of the leases.
+    pub async fn start(store: Arc<dyn Store>, threads: ReaderThreads, metrics: Arc<Metrics>) -> Result<Self> {
+        let writer = store.writer()?;
+        let readers = Readers::start(&store, threads.small, threads.large)?;
+        let state = readers.run(Weight::Small, |snapshot| Ok((snapshot.revision, snapshot.compact_revision))).await?;
+        let hub = Arc::new(Hub::new(state.0, state.1, Arc::clone(&metrics)));
+        metrics.revision.set(state.0);
+        metrics.compact_revision.set(state.1);
+        let (sender, inbox) = crossbeam_channel::unbounded();
+        let thread = writer::start(writer, inbox, Arc::clone(&hub), Arc::clone(&metrics))?;
+        let inner = Arc::new(Inner {
+            writer: Mutex::new(Some((sender, thread))),
+            readers,
+            hub,
+            counts: Mutex::default(),
+            leases: Arc::default(),
+            metrics,
+        });
+        tokio::spawn(lease::run(Arc::downgrade(&inner)));
+        Ok(Self { inner })
     }
 
-    /// Reads a range in chunks of one snapshot; the last chunk alone has `revision`, `more` and `count` set. Dropping the receiver ends it.
-    pub fn range_stream(&self, _query: RangeQuery) -> mpsc::Receiver<Result<RangeResult>> {
-        todo!()
+    /// Reads a range. Linearizable.
+    pub async fn range(&self, query: RangeQuery) -> Result<RangeResult> {
+        let weight = if query.range.end == RangeEnd::Single { Weight::Small } else { Weight::Large };
+        let (inner, metrics) = (Arc::clone(&self.inner), Arc::clone(&self.inner.metrics));
+        let result = self.inner.readers.run(weight, move |snapshot| inner.read(snapshot, &query)).await?;
+        metrics.rows_returned.inc_by(result.kvs.len() as u64);
+        self.inner.hub.reached(result.revision).await;
+        Ok(result)
+    }
+
+    /// Reads a range in chunks of one revision; the last chunk alone has `revision`, `more` and `count` set. Dropping the receiver ends it.
+    pub fn range_stream(&self, query: RangeQuery) -> mpsc::Receiver<Result<RangeResult>> {
+        let (sender, receiver) = mpsc::channel(2);
+        let engine = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = engine.stream_chunks(query, &sender).await {
+                // Whoever dropped the receiver does not want the error either.
+                let _ = sender.send(Err(error)).await;
+            }
+        });
+        receiver
+    }
+
+    async fn stream_chunks(&self, query: RangeQuery, sender: &mpsc::Sender<Result<RangeResult>>) -> Result<()> {
+        if !query.limit_commutes() || query.projection == Projection::CountOnly {
+            let result = self.range(query).await?;
+            let _ = sender.send(Ok(result)).await;
+            return Ok(());
+        }
+        let (limit, mut returned, mut total) = (query.limit, 0, None);
+        let mut page = query;
+        let mut newest = 0;
+        loop {
+            page.limit = if limit == 0 { CHUNK_KEYS } else { CHUNK_KEYS.min(limit - returned) };
+            let mut chunk = self.range(page.clone()).await?;
+            if page.revision == 0 {
+                page.revision = chunk.revision;
+            }
+            newest = if newest == 0 { chunk.revision } else { newest };
+            let total = *total.get_or_insert(chunk.count);
+            returned += chunk.kvs.len();
+            let last = !chunk.more || (limit > 0 && returned >= limit);
+            if let Some(kv) = chunk.kvs.last() {
+                page.range = page.range.after(&kv.key);
+            }
+            (chunk.revision, chunk.count) = if last { (newest, total) } else { (0, 0) };
+            chunk.more &= last;
+            if sender.send(Ok(chunk)).await.is_err() || last {
+                return Ok(());
+            }
+        }
     }
 
     /// Carries out a put, a deletion or a transaction; returns the newest revision after it. Durable when it returns.
-    pub async fn write(&self, _op: Op) -> Result<(Revision, OpResult)> {
-        todo!()
+    pub async fn write(&self, op: Op) -> Result<(Revision, OpResult)> {
+        match self.request(Request::Write(op)).await? {
+            (revision, Outcome::Op(result)) => Ok((revision, result)),
+            (_, other) => Err(mismatch(&other)),
+        }
     }
 
     /// Forgets all that was superseded at or before the revision. With `physical`, returns when the rows are gone.
-    pub async fn compact(&self, _revision: Revision, _physical: bool) -> Result<Revision> {
-        todo!()
-    }
-
-    /// Grants a lease; id 0 lets the engine choose one. `ttl` in seconds.
-    pub async fn lease_grant(&self, _id: LeaseId, _ttl: i64) -> Result<LeaseStatus> {
-        todo!()
-    }
-
-    /// Ends a lease and deletes its keys.
-    pub async fn lease_revoke(&self, _id: LeaseId) -> Result<Revision> {
-        todo!()
-    }
-
-    /// Makes the lease live its full time from now on; returns that time in seconds.
-    pub async fn lease_keep_alive(&self, _id: LeaseId) -> Result<i64> {
-        todo!()
-    }
-
-    /// What a lease has left, and its keys if asked for.
-    pub async fn lease_time_to_live(&self, _id: LeaseId, _keys: bool) -> Result<LeaseStatus> {
-        todo!()
-    }
-
-    /// All leases, without keys.
-    pub async fn leases(&self) -> Result<Vec<LeaseStatus>> {
-        todo!()
+    pub async fn compact(&self, revision: Revision, physical: bool) -> Result<Revision> {
+        let (newest, _) = self.request(Request::Compact(revision)).await?;
+        if physical {
+            self.request(Request::AwaitCompaction).await?;
+        }
+        Ok(newest)
     }
 
     /// The newest revision whose events are on their way to the watchers. No answer's revision is ever ahead of it.
     pub fn revision(&self) -> Revision {
-        todo!()
+        self.inner.hub.revision()
     }
 
     /// Sizes and revisions.
     pub async fn status(&self) -> Result<StoreStatus> {
-        todo!()
+        let status = self.inner.readers.run(Weight::Small, |snapshot| snapshot.reader.status()).await?;
+        self.inner.hub.reached(status.revision).await;
+        Ok(status)
     }
 
-    /// Everything a backup needs that was not compacted at the revision (0: the newest), in order of (revision, sub), from one snapshot, in
-    /// chunks. Used for HashKV and Maintenance.Snapshot.
-    pub fn records(&self, _revision: Revision) -> mpsc::Receiver<Result<Vec<Record>>> {
-        todo!()
+    /// Everything a backup needs that was not compacted at the revision (0: the newest), in order of (revision, sub), in chunks. Fails when a
+    /// compaction passes the revision meanwhile.
+    pub fn records(&self, revision: Revision) -> mpsc::Receiver<Result<Vec<Record>>> {
+        let (sender, receiver) = mpsc::channel(2);
+        let readers = self.inner.readers.clone();
+        tokio::spawn(async move {
+            let (mut after, mut until) = ((0, i64::MAX), revision);
+            loop {
+                let (position, requested) = (after, until);
+                let chunk = readers.run(Weight::Large, move |snapshot| {
+                    let until = snapshot.at(requested)?;
+                    Ok((until, snapshot.reader.records(position, until, CHUNK_RECORDS)?))
+                });
+                let message = chunk.await.map(|(at, records)| {
+                    until = at;
+                    after = records.last().map_or(after, |last| (last.revision, last.sub));
+                    records
+                });
+                let last = message.as_ref().map_or(true, |records| records.len() < CHUNK_RECORDS);
+                if sender.send(message).await.is_err() || last {
+                    break;
+                }
+            }
+        });
+        receiver
     }
 
     /// Gives unused space back to the file system.
     pub async fn defragment(&self) -> Result<()> {
-        todo!()
+        self.request(Request::Defragment).await.map(|_| ())
     }
 
     /// Opens a watch session for one client stream.
     pub fn watch(&self) -> WatchSession {
-        todo!()
+        WatchSession::new(self.clone())
     }
 
-    /// Stops taking writes, finishes those under way and closes the database.
+    /// Takes no more writes, finishes those under way and closes the writer's connection.
     pub async fn shutdown(&self) {
-        todo!()
+        let writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((sender, thread)) = writer {
+            drop(sender);
+            // Fails only if the thread panicked, which it has reported itself.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    /// Reads the changes that a watcher missed, from the database.
+    async fn replay(&self, spec: Arc<WatchSpec>, from: Revision, limit: usize) -> Result<(Vec<Arc<Event>>, Revision)> {
+        self.inner.metrics.replays.inc();
+        let read = move |snapshot: Snapshot<'_>| {
+            if from <= snapshot.compact_revision {
+                return Err(Error::Compacted { compact_revision: snapshot.compact_revision });
+            }
+            let (events, until) = snapshot.reader.events(&spec.range, from, limit.min(REPLAY_CHANGES))?;
+            let wanted = events.into_iter().map(|event| RingEvent::new(Arc::new(event)));
+            Ok((wanted.filter(|event| event.wanted_by(&spec)).map(|event| event.event).collect(), until))
+        };
+        let (events, until): (Vec<_>, _) = self.inner.readers.run(Weight::Large, read).await?;
+        self.inner.hub.reached(until).await;
+        Ok((events, until))
+    }
+
+    async fn request(&self, request: Request) -> writer::Answer {
+        let (reply, answer) = oneshot::channel();
+        {
+            let writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            let (sender, _) = writer.as_ref().ok_or_else(stopping)?;
+            if sender.len() >= WAITING_WRITES {
+                return Err(Error::TooManyRequests);
+            }
+            sender.send(Envelope { request, reply }).map_err(|_| stopping())?;
+        }
+        answer.await.map_err(|_| Error::Unknown("the server stopped while the request was under way".into()))?
     }
 }
 
-impl WatchSession {
-    /// Adds a watcher. Ids are the caller's, unique in the session. Returns the store's newest revision at that moment: a watcher with start
-    /// revision 0 sees all that comes after it.
-    pub fn create(&self, _spec: WatchSpec) -> Revision {
-        todo!()
+impl Inner {
+    fn read(&self, snapshot: Snapshot<'_>, query: &RangeQuery) -> Result<RangeResult> {
+        let newest = snapshot.revision;
+        let revision = snapshot.at(query.revision)?;
+        if query.projection == Projection::CountOnly && query.selection.is_none() {
+            let count = snapshot.reader.count(&query.range, revision)?;
+            return Ok(RangeResult { revision: newest, count, ..RangeResult::default() });
+        }
+        if !query.limit_commutes() || query.projection == Projection::CountOnly {
+            let page = snapshot.reader.page(query, revision, 0)?;
+            return Ok(assemble(query, page.kvs, newest));
+        }
+        let mut page = snapshot.reader.page(query, revision, query.limit)?;
+        let count = self.count(snapshot, query, revision, &page)?;
+        if query.projection == Projection::KeysOnly {
+            strip_values(&mut page.kvs);
+        }
+        Ok(RangeResult { revision: newest, kvs: page.kvs, more: page.more, count })
     }
 
-    /// Removes a watcher; false if there is none of that id.
-    pub fn cancel(&self, _id: i64) -> bool {
-        todo!()
+    /// How many keys the query has without its limit. The pages of one list are one snapshot, so the count of a page is that of the one before,
+    /// less its keys: it is remembered instead of counted again.
+    fn count(&self, snapshot: Snapshot<'_>, query: &RangeQuery, revision: Revision, page: &store::Page) -> Result<i64> {
+        let returned = i64::try_from(page.kvs.len()).unwrap_or(i64::MAX);
+        let (true, Some(last)) = (page.more, page.kvs.last()) else { return Ok(returned) };
+        if query.selection.is_some() {
+            return Ok(returned + 1);
+        }
+        let known = self.counts.lock().unwrap_or_else(PoisonError::into_inner).get(revision, &query.range);
+        let count = match known {
+            Some(count) => count,
+            None => snapshot.reader.count(&query.range, revision)?,
+        };
+        let rest = query.range.after(&last.key);
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).put(revision, rest, count - returned);
+        Ok(count)
     }
+}
 
-    /// The next message; waits for one. Cancel safe.
-    pub async fn next(&mut self) -> WatchMessage {
-        todo!()
-    }
+fn stopping() -> Error {
+    Error::Unavailable("the server is stopping".into())
+}
 
-    /// The revision up to which `next` has returned everything for this watcher; `None` while it catches up or if there is none.
-    pub fn progress(&self, _id: i64) -> Option<Revision> {
-        todo!()
-    }
-
-    /// The same for all watchers of the session together; `None` while one of them catches up.
-    pub fn progress_all(&self) -> Option<Revision> {
-        todo!()
-    }
+fn mismatch(outcome: &Outcome) -> Error {
+    Error::Broken(format!("the writer gave an answer of another kind: {outcome:?}"))
 }

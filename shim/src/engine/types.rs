@@ -77,6 +77,18 @@ impl KeyRange {
         }
     }
 
+    /// The part of the range after a key of it.
+    pub fn after(&self, key: &[u8]) -> Self {
+        let mut start = Vec::with_capacity(key.len() + 1);
+        start.extend_from_slice(key);
+        start.push(0);
+        let end = match &self.end {
+            RangeEnd::Single => RangeEnd::Before(Bytes::copy_from_slice(&start)),
+            end => end.clone(),
+        };
+        Self { start: start.into(), end }
+    }
+
     /// Whether the two ranges share a key.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.starts_before_end_of(other) && other.starts_before_end_of(self)
@@ -416,6 +428,9 @@ pub enum Error {
     /// There is such a lease already.
     #[error("lease already exists")]
     LeaseExists,
+    /// More requests wait than the database can carry out soon.
+    #[error("too many requests")]
+    TooManyRequests,
     /// The database has no space left.
     #[error("database space exceeded: {0}")]
     NoSpace(String),

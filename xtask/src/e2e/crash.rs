@@ -149,8 +149,13 @@ fn create(api: &Client, thread: usize, creations: &Creations) {
 fn follow(api: &Client, give_up: &AtomicBool) -> Result<Vec<Event>> {
     let list = api.get(PATH)?;
     let mut from = revision(&list)?;
-    let items = list["items"].as_array().cloned().unwrap_or_default();
-    let mut seen: Vec<Event> = items.into_iter().map(|object| Event { kind: "ADDED".to_owned(), object }).collect();
+    let mut seen = Vec::new();
+    for object in list["items"].as_array().cloned().unwrap_or_default() {
+        seen.push((revision(&object)?, Event { kind: "ADDED".to_owned(), object }));
+    }
+    // A list comes in the order of names.
+    seen.sort_by_key(|(revision, _)| *revision);
+    let mut seen: Vec<Event> = seen.into_iter().map(|(_, event)| event).collect();
     let mut progress = Instant::now();
     loop {
         let path = format!("{PATH}?watch=1&allowWatchBookmarks=true&timeoutSeconds=5&resourceVersion={from}");

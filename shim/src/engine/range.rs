@@ -1,0 +1,96 @@
+//! What etcd does to the keys of a range after it found them: revision bounds, order, limit, projection
+//! (etcd: server/etcdserver/txn/range.go, `executeRange` and `asembleRangeResponse`).
+
+use super::types::{KeyValue, Projection, RangeQuery, RangeResult, Revision, SortTarget};
+
+impl RangeQuery {
+    /// Whether the database can apply the limit: the keys come in key order and none is dropped afterwards.
+    pub fn limit_commutes(&self) -> bool {
+        self.sort == SortTarget::Key
+            && !self.descending
+            && self.mod_revision.is_open()
+            && self.create_revision.is_open()
+    }
+}
+
+/// Turns all keys of the query's range, in key order, into the query's result.
+pub(super) fn assemble(query: &RangeQuery, mut kvs: Vec<KeyValue>, revision: Revision) -> RangeResult {
+    let count = i64::try_from(kvs.len()).unwrap_or(i64::MAX);
+    if query.projection == Projection::CountOnly {
+        return RangeResult { revision, count, ..RangeResult::default() };
+    }
+    kvs.retain(|kv| query.mod_revision.allow(kv.mod_revision) && query.create_revision.allow(kv.create_revision));
+    sort(&mut kvs, query.sort, query.descending);
+    let more = query.limit > 0 && kvs.len() > query.limit;
+    if more {
+        kvs.truncate(query.limit);
+    }
+    if query.projection == Projection::KeysOnly {
+        strip_values(&mut kvs);
+    }
+    RangeResult { revision, kvs, more, count }
+}
+
+/// Empties the values.
+pub(super) fn strip_values(kvs: &mut [KeyValue]) {
+    for kv in kvs {
+        kv.value.clear();
+    }
+}
+
+fn sort(kvs: &mut [KeyValue], target: SortTarget, descending: bool) {
+    match target {
+        SortTarget::Key => {} // They come in this order.
+        SortTarget::Version => kvs.sort_by_key(|kv| kv.version),
+        SortTarget::Create => kvs.sort_by_key(|kv| kv.create_revision),
+        SortTarget::Mod => kvs.sort_by_key(|kv| kv.mod_revision),
+        SortTarget::Value => kvs.sort_by(|a, b| a.value.cmp(&b.value)),
+    }
+    if descending {
+        kvs.reverse();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::types::RevisionBounds;
+
+    fn kv(key: &'static str, value: &'static str, create: i64, modified: i64, version: i64) -> KeyValue {
+        KeyValue {
+            key: key.into(),
+            value: value.into(),
+            create_revision: create,
+            mod_revision: modified,
+            version,
+            lease: 0,
+        }
+    }
+
+    fn keys(query: RangeQuery) -> (String, bool, i64) {
+        let all = vec![kv("a", "3", 2, 9, 4), kv("b", "1", 3, 3, 1), kv("c", "2", 4, 8, 2)];
+        let result = assemble(&query, all, 9);
+        let keys = result.kvs.iter().map(|kv| String::from_utf8_lossy(&kv.key).into_owned()).collect();
+        (keys, result.more, result.count)
+    }
+
+    #[test]
+    fn orders_bounds_and_limits() {
+        let query = RangeQuery::default;
+        assert_eq!(keys(query()), ("abc".into(), false, 3));
+        assert_eq!(keys(RangeQuery { limit: 2, ..query() }), ("ab".into(), true, 3));
+        assert_eq!(keys(RangeQuery { limit: 3, ..query() }), ("abc".into(), false, 3));
+        assert_eq!(keys(RangeQuery { descending: true, limit: 1, ..query() }), ("c".into(), true, 3));
+        assert_eq!(keys(RangeQuery { sort: SortTarget::Mod, ..query() }).0, "bca");
+        assert_eq!(keys(RangeQuery { sort: SortTarget::Version, descending: true, ..query() }).0, "acb");
+        assert_eq!(keys(RangeQuery { sort: SortTarget::Value, ..query() }).0, "bca");
+        assert_eq!(keys(RangeQuery { sort: SortTarget::Create, descending: true, ..query() }).0, "cba");
+        let bounds = RevisionBounds { min: 4, max: 8 };
+        assert_eq!(keys(RangeQuery { mod_revision: bounds, limit: 5, ..query() }), ("c".into(), false, 3));
+        assert_eq!(keys(RangeQuery { create_revision: bounds, ..query() }), ("c".into(), false, 3));
+        assert_eq!(
+            keys(RangeQuery { projection: Projection::CountOnly, limit: 1, ..query() }),
+            (String::new(), false, 3)
+        );
+    }
+}

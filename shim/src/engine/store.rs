@@ -1,0 +1,191 @@
+//! The seam between the engine and a database.
+//!
+//! A database has one [`Writer`], owned by the engine's writer thread, and any number of [`Reader`]s, each owned by a
+//! reader thread. Both block: a thread that waits for a database is simpler than a task that does, and there are few.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::types::{Event, KeyRange, KeyValue, LeaseId, RangeQuery, Record, Result, Revision, StoreStatus};
+
+/// A live key with the place of its last put among the changes of that revision.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Row {
+    /// The key-value.
+    pub kv: KeyValue,
+    /// The place of the last put in its revision, from 0.
+    pub sub: i64,
+}
+
+/// What a database indexes of a stored object.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Facets {
+    /// Whether the bytes could not be read as an object: then a selector never excludes it.
+    pub opaque: bool,
+    /// Whether it has the label that hides it from the controller manager.
+    pub hidden: bool,
+    /// Its labels, sorted by name.
+    pub labels: Vec<(Box<str>, Box<str>)>,
+}
+
+/// A lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Its number.
+    pub id: LeaseId,
+    /// The time to live, in seconds.
+    pub ttl: i64,
+    /// When it ends, in milliseconds since 1970.
+    pub expires_at: i64,
+}
+
+/// What a batch of requests needs to know before it can be carried out.
+#[derive(Debug, Default)]
+pub struct Footprint {
+    /// Single keys.
+    pub keys: BTreeSet<Bytes>,
+    /// Ranges of keys.
+    pub ranges: Vec<KeyRange>,
+    /// Ranges at a revision in the past.
+    pub past: Vec<(KeyRange, Revision)>,
+    /// Leases.
+    pub leases: BTreeSet<LeaseId>,
+    /// Leases whose attached keys are needed too.
+    pub lease_keys: BTreeSet<LeaseId>,
+}
+
+/// The part of the store that a [`Footprint`] names, inside the transaction that will change it.
+#[derive(Debug, Default)]
+pub struct Before {
+    /// The newest revision.
+    pub revision: Revision,
+    /// The revision of the last compaction, or 0.
+    pub compact_revision: Revision,
+    /// The live keys of the footprint; a key that is not here does not exist.
+    pub rows: BTreeMap<Bytes, Row>,
+    /// The answers to `Footprint::past`, in its order.
+    pub past: Vec<Result<Vec<KeyValue>>>,
+    /// The leases of the footprint that exist.
+    pub leases: BTreeMap<LeaseId, Lease>,
+}
+
+/// What a batch changes. All of it happens in one transaction, or none.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// The newest revision after the batch.
+    pub revision: Revision,
+    /// The values that the batch put aside, in order; those that lived only within the batch included.
+    pub superseded: Vec<Superseded>,
+    /// The net change of each key.
+    pub rows: Vec<RowChange>,
+    /// Leases to store, or to remove.
+    pub leases: BTreeMap<LeaseId, Option<Lease>>,
+    /// The new revision of the last compaction, if there was one.
+    pub compact_revision: Option<Revision>,
+}
+
+impl Changes {
+    /// Whether there is nothing to commit.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.superseded.is_empty() && self.leases.is_empty() && self.compact_revision.is_none()
+    }
+}
+
+/// A value that is no longer the newest of its key.
+#[derive(Debug)]
+pub struct Superseded {
+    /// The value.
+    pub row: Row,
+    /// The revision that replaced or deleted it.
+    pub end_revision: Revision,
+    /// The place of that change in its revision.
+    pub end_sub: i64,
+    /// Whether that change was a deletion.
+    pub deleted: bool,
+}
+
+/// The net change of one key in a batch.
+#[derive(Debug)]
+pub struct RowChange {
+    /// The key.
+    pub key: Bytes,
+    /// What was stored, if the key existed.
+    pub before: Option<Facets>,
+    /// What is to be stored, unless the key is to go.
+    pub after: Option<(Row, Facets)>,
+}
+
+/// Decides what a batch changes.
+pub type Decide<'a> = dyn FnMut(Before) -> Changes + 'a;
+
+/// The one connection that changes the database.
+pub trait Writer: Send {
+    /// Runs one transaction: locks the revision, reads the footprint, asks `decide`, writes what it says, commits. When it
+    /// returns `Ok` the changes are durable. When it returns [`super::Error::Unknown`] they may or may not be; any other error means that nothing
+    /// happened.
+    fn commit(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<()>;
+
+    /// Removes some of the history that the last compaction freed, holding the database for about 20 ms at most. Returns
+    /// whether there may be more.
+    fn compact_step(&mut self) -> Result<bool>;
+
+    /// A chance to tidy up between batches (a checkpoint). `idle`: no request waits.
+    fn tidy(&mut self, idle: bool) -> Result<()>;
+
+    /// Gives unused space back to the file system.
+    fn defragment(&mut self) -> Result<()>;
+}
+
+/// Keys found by a reader.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// In order of key.
+    pub kvs: Vec<KeyValue>,
+    /// Whether there are more than the limit.
+    pub more: bool,
+}
+
+/// A connection that reads. All calls between two calls of `begin` see one snapshot.
+pub trait Reader: Send {
+    /// Starts a new snapshot and returns its revision and that of the last compaction.
+    fn begin(&mut self) -> Result<(Revision, Revision)>;
+
+    /// Ends the snapshot.
+    fn end(&mut self);
+
+    /// The keys of the query's range at the revision, which is neither compacted nor in the future, in order of key, up to `limit` (0: all). A selection may
+    /// be used to leave keys out; sort order and revision bounds are the caller's business.
+    fn page(&mut self, query: &RangeQuery, revision: Revision, limit: usize) -> Result<Page>;
+
+    /// How many keys the range has at the revision.
+    fn count(&mut self, range: &KeyRange, revision: Revision) -> Result<i64>;
+
+    /// The changes in the range from a revision on, at most about `limit` of them, whole revisions only, in order; and the
+    /// revision up to which that is all.
+    fn events(&mut self, range: &KeyRange, from: Revision, limit: usize) -> Result<(Vec<Event>, Revision)>;
+
+    /// The entries of the history after a position (revision, sub) up to a revision, at most `limit` of them, in order.
+    fn records(&mut self, after: (Revision, i64), until: Revision, limit: usize) -> Result<Vec<Record>>;
+
+    /// One lease.
+    fn lease(&mut self, id: LeaseId) -> Result<Option<Lease>>;
+
+    /// The keys that are attached to a lease, in order.
+    fn lease_keys(&mut self, id: LeaseId) -> Result<Vec<Bytes>>;
+
+    /// The leases, in order of their end, at most `limit` of them (0: all).
+    fn leases(&mut self, limit: usize) -> Result<Vec<Lease>>;
+
+    /// Sizes and revisions.
+    fn status(&mut self) -> Result<StoreStatus>;
+}
+
+/// A database.
+pub trait Store: Send + Sync + 'static {
+    /// Opens the writer. Called once.
+    fn writer(&self) -> Result<Box<dyn Writer>>;
+
+    /// Opens a reader.
+    fn reader(&self) -> Result<Box<dyn Reader>>;
+}

@@ -1,0 +1,295 @@
+//! The thread that changes the database: group commit.
+//!
+//! All requests that wait while a commit is under way form the next one, so the cost of a durable commit is shared by as many as there are.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use tokio::sync::oneshot;
+
+use super::batch::Batch;
+use super::hub::Hub;
+use super::metrics::Metrics;
+use super::store::{Facets, Footprint, Lease, Writer};
+use super::types::*;
+use crate::contract::SKIP_METADATA_CACHING_LABEL;
+
+/// How many requests one commit carries at most, and how many bytes of values, so that nobody waits long for a large one.
+const BATCH_REQUESTS: usize = 1024;
+const BATCH_BYTES: usize = 4 << 20;
+/// How long to wait before a background step is tried again after the database failed.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often to look for something to tidy up when no request comes.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// What the writer thread is asked to do.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// A put, a deletion or a transaction.
+    Write(Op),
+    /// Forget history.
+    Compact(Revision),
+    /// Grant a lease.
+    Grant(LeaseId, i64),
+    /// End a lease.
+    Revoke(LeaseId),
+    /// Prolong a lease.
+    KeepAlive(LeaseId),
+    /// End those of the leases whose time is over.
+    Expire(Vec<LeaseId>),
+    /// Give unused space back.
+    Defragment,
+    /// Return when nothing of the last compaction is left to remove.
+    AwaitCompaction,
+}
+
+/// The answer to a [`Request`]: the newest revision after it, and what it returns.
+pub(super) type Answer = Result<(Revision, Outcome)>;
+
+/// What a request returns.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// To a write.
+    Op(OpResult),
+    /// To a grant.
+    Lease(Lease),
+    /// To a keep-alive: the time to live in seconds.
+    Ttl(i64),
+    /// To an expiry: how many leases ended.
+    Expired(u64),
+    /// To all else.
+    Done,
+}
+
+/// A request with the place for its answer.
+#[derive(Debug)]
+pub(super) struct Envelope {
+    pub(super) request: Request,
+    pub(super) reply: oneshot::Sender<Answer>,
+}
+
+/// Starts the writer thread. It ends when all senders are gone.
+pub(super) fn start(
+    writer: Box<dyn Writer>,
+    inbox: Receiver<Envelope>,
+    hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
+) -> Result<thread::JoinHandle<()>> {
+    let state = WriterThread { writer, hub, metrics, compacting: true, waiting: Vec::new(), retry_at: None };
+    thread::Builder::new()
+        .name("write".into())
+        .spawn(move || state.run(inbox))
+        .map_err(|error| Error::Broken(format!("cannot start the writer thread: {error}")))
+}
+
+struct WriterThread {
+    writer: Box<dyn Writer>,
+    hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
+    /// Whether rows may be left that the last compaction freed. True at the start: the process may have been killed between.
+    compacting: bool,
+    /// Those that wait for the compaction.
+    waiting: Vec<oneshot::Sender<Answer>>,
+    /// When to try background work again after it failed.
+    retry_at: Option<Instant>,
+}
+
+impl WriterThread {
+    fn run(mut self, inbox: Receiver<Envelope>) {
+        loop {
+            match inbox.recv_timeout(self.patience()) {
+                Ok(first) => {
+                    let batch = drain(first, &inbox);
+                    self.serve(batch);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.background(inbox.is_empty());
+        }
+        if let Err(error) = self.writer.tidy(true) {
+            tracing::warn!(%error, "could not tidy up the database at the end");
+        }
+    }
+
+    /// How long to wait for a request before the next background step.
+    fn patience(&self) -> Duration {
+        match self.retry_at {
+            Some(at) => at.saturating_duration_since(Instant::now()),
+            None if self.compacting => Duration::ZERO,
+            None => IDLE,
+        }
+    }
+
+    /// One small step of whatever is due, so that requests never wait long.
+    fn background(&mut self, idle: bool) {
+        if self.retry_at.is_some_and(|at| at > Instant::now()) {
+            return;
+        }
+        let mut result = self.writer.tidy(idle);
+        if result.is_ok() && self.compacting {
+            result = self.writer.compact_step().map(|more| self.compacting = more);
+            self.metrics.compaction_pending.set(i64::from(self.compacting));
+        }
+        match result {
+            Ok(()) => self.retry_at = None,
+            Err(error) => {
+                tracing::warn!(%error, "background work on the database failed; it will be tried again");
+                self.retry_at = Some(Instant::now() + RETRY);
+            }
+        }
+        if !self.compacting {
+            for reply in self.waiting.drain(..) {
+                // Whoever does not wait any more does not matter.
+                let _ = reply.send(Ok((self.hub.revision(), Outcome::Done)));
+            }
+        }
+    }
+
+    fn serve(&mut self, batch: Vec<Envelope>) {
+        let mut transactional = Vec::with_capacity(batch.len());
+        for envelope in batch {
+            match envelope.request {
+                Request::Defragment => {
+                    let answer = self.writer.defragment().map(|()| (self.hub.revision(), Outcome::Done));
+                    let _ = envelope.reply.send(answer);
+                }
+                Request::AwaitCompaction => self.waiting.push(envelope.reply),
+                _ => transactional.push(envelope),
+            }
+        }
+        if !transactional.is_empty() {
+            self.commit(transactional);
+        }
+    }
+
+    fn commit(&mut self, batch: Vec<Envelope>) {
+        let started = Instant::now();
+        let footprint = footprint(&batch);
+        let mut answers: Vec<Answer> = Vec::with_capacity(batch.len());
+        let mut events = Vec::new();
+        let (mut revision, mut compacted) = (0, None);
+        let result = self.writer.commit(&footprint, &mut |before| {
+            answers.clear();
+            let now = now_millis();
+            let mut state = Batch::new(&footprint, before, facets);
+            answers.extend(batch.iter().map(|envelope| carry_out(&mut state, &envelope.request, now)));
+            revision = state.revision();
+            let (changes, happened) = state.finish();
+            events = happened;
+            compacted = changes.compact_revision;
+            changes
+        });
+        self.metrics.batch_requests.observe(batch.len() as f64);
+        self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        match result {
+            Ok(()) => {
+                self.metrics.events.inc_by(events.len() as u64);
+                // First the watchers, then the answers: whoever has an answer may start a watch behind it.
+                self.hub.publish(events, revision);
+                if let Some(compact_revision) = compacted {
+                    self.hub.compacted(compact_revision);
+                    self.compacting = true;
+                }
+                for (envelope, answer) in batch.into_iter().zip(answers) {
+                    let _ = envelope.reply.send(answer);
+                }
+            }
+            Err(error) => {
+                self.metrics.commit_failures.inc();
+                tracing::error!(%error, requests = batch.len(), "a commit failed");
+                for envelope in batch {
+                    let _ = envelope.reply.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+}
+
+/// The requests that wait, up to the size of a batch.
+fn drain(first: Envelope, inbox: &Receiver<Envelope>) -> Vec<Envelope> {
+    let mut bytes = first.request.bytes();
+    let mut batch = vec![first];
+    while batch.len() < BATCH_REQUESTS && bytes < BATCH_BYTES {
+        let Ok(envelope) = inbox.try_recv() else { break };
+        bytes += envelope.request.bytes();
+        batch.push(envelope);
+    }
+    batch
+}
+
+fn footprint(batch: &[Envelope]) -> Footprint {
+    let mut footprint = Footprint::default();
+    for envelope in batch {
+        match &envelope.request {
+            Request::Write(op) => footprint.add(op),
+            Request::Grant(id, _) | Request::KeepAlive(id) => {
+                footprint.leases.insert(*id);
+            }
+            Request::Revoke(id) => {
+                footprint.leases.insert(*id);
+                footprint.lease_keys.insert(*id);
+            }
+            Request::Expire(ids) => {
+                footprint.leases.extend(ids);
+                footprint.lease_keys.extend(ids);
+            }
+            Request::Compact(_) | Request::Defragment | Request::AwaitCompaction => {}
+        }
+    }
+    footprint
+}
+
+fn carry_out(state: &mut Batch<'_>, request: &Request, now: i64) -> Answer {
+    match request {
+        Request::Write(op) => state.write(op).map(|(revision, result)| (revision, Outcome::Op(result))),
+        Request::Compact(revision) => state.compact(*revision).map(|revision| (revision, Outcome::Done)),
+        Request::Grant(id, ttl) => {
+            let lease = Lease { id: *id, ttl: *ttl, expires_at: now + ttl * 1000 };
+            state.grant(lease.clone()).map(|()| (state.revision(), Outcome::Lease(lease)))
+        }
+        Request::Revoke(id) => state.revoke(*id).map(|revision| (revision, Outcome::Done)),
+        Request::KeepAlive(id) => state.keep_alive(*id, now).map(|ttl| (state.revision(), Outcome::Ttl(ttl))),
+        Request::Expire(ids) => {
+            let mut expired: BTreeSet<LeaseId> = BTreeSet::new();
+            for id in ids {
+                if state.expire(*id, now)? {
+                    expired.insert(*id);
+                }
+            }
+            Ok((state.revision(), Outcome::Expired(expired.len() as u64)))
+        }
+        Request::Defragment | Request::AwaitCompaction => Ok((state.revision(), Outcome::Done)),
+    }
+}
+
+/// What the index holds of a value.
+fn facets(value: &[u8]) -> Facets {
+    let Some(meta) = crate::object::decode(value) else { return Facets { opaque: true, ..Facets::default() } };
+    let labels: Vec<_> =
+        meta.labels.iter().map(|(name, value)| (name.as_ref().into(), value.as_ref().into())).collect();
+    let hidden = meta.labels.iter().any(|(name, _)| name == SKIP_METADATA_CACHING_LABEL);
+    Facets { opaque: false, hidden, labels }
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_millis() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl Request {
+    fn bytes(&self) -> usize {
+        fn of(op: &Op) -> usize {
+            match op {
+                Op::Put(put) => put.value.len(),
+                Op::Txn(txn) => txn.success.iter().chain(&txn.failure).map(of).sum(),
+                Op::Range(_) | Op::Delete(_) => 0,
+            }
+        }
+        if let Self::Write(op) = self { of(op) } else { 0 }
+    }
+}

@@ -1,0 +1,154 @@
+//! What all services share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tonic::metadata::MetadataMap;
+
+use super::errors::Fault;
+use super::selection;
+use crate::engine::{Engine, Revision};
+use crate::metrics::Metrics;
+use crate::pb::etcdserverpb as pb;
+use crate::selector::Selection;
+
+/// The version of etcd whose API this is. kube-apiserver decides by it which features it uses
+/// (k8s.io/apiserver/pkg/storage/feature).
+pub const ETCD_VERSION: &str = "3.7.3";
+
+/// The version that an etcd cluster of [`ETCD_VERSION`] agrees on, and that of its storage.
+pub const CLUSTER_VERSION: &str = "3.7.0";
+
+/// The term in every header. There is no raft here, so it never changes; clients only ask that it is not zero.
+pub const TERM: u64 = 2;
+
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The database: the same for all instances on it.
+    pub cluster_id: u64,
+    /// The instance: the same after a restart.
+    pub member_id: u64,
+}
+
+impl Identity {
+    /// The identity of the instance of that name on that database.
+    pub fn new(cluster_id: u64, name: &str) -> Self {
+        use sha2::{Digest, Sha256};
+        let digest = Sha256::new().chain_update(cluster_id.to_be_bytes()).chain_update(name).finalize();
+        let member_id = digest.iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte));
+        // 0 is "no member" for clients.
+        Self { cluster_id, member_id: member_id.max(1) }
+    }
+
+    /// A header at that revision.
+    pub fn header(self, revision: Revision) -> pb::ResponseHeader {
+        pb::ResponseHeader { cluster_id: self.cluster_id, member_id: self.member_id, revision, raft_term: TERM }
+    }
+}
+
+/// The limits on requests, with etcd's defaults.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Operations in each branch of a transaction.
+    pub max_txn_ops: usize,
+    /// Bytes of a write.
+    pub max_request_bytes: usize,
+    /// Bytes of data in the database from which on writes are refused; 0 for no limit.
+    pub quota_bytes: i64,
+}
+
+impl Limits {
+    /// The bytes of a gRPC message, and of a response from which on watchers get it in fragments (etcd:
+    /// server/config/config.go, `MaxRequestBytesWithOverhead`).
+    pub fn message_bytes(self) -> usize {
+        self.max_request_bytes.saturating_add(512 * 1024)
+    }
+}
+
+/// What all services share.
+#[derive(Debug)]
+pub struct Context {
+    /// The store.
+    pub engine: Engine,
+    /// Who answers.
+    pub identity: Identity,
+    /// The name of this member.
+    pub name: String,
+    /// The URLs that clients are told to use.
+    pub client_urls: Vec<String>,
+    /// The limits on requests.
+    pub limits: Limits,
+    /// How often watchers that ask for it hear of the progress.
+    pub progress_interval: Duration,
+    /// Where snapshots are written before they are sent.
+    pub snapshot_dir: PathBuf,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Turns true when the server ends.
+    pub stop: watch::Receiver<bool>,
+    /// Whether the data exceeds the quota.
+    pub full: AtomicBool,
+}
+
+/// A reference to the [`Context`].
+pub type Shared = Arc<Context>;
+
+impl Context {
+    /// A header at the newest revision.
+    pub fn header(&self) -> pb::ResponseHeader {
+        self.identity.header(self.engine.revision())
+    }
+
+    /// A header at that revision.
+    pub fn header_at(&self, revision: Revision) -> pb::ResponseHeader {
+        self.identity.header(revision)
+    }
+
+    /// Refuses what makes the database bigger once it exceeds the quota (etcd: server/etcdserver/api/v3rpc/quota.go).
+    pub fn check_quota(&self) -> Result<(), Fault> {
+        if self.full.load(Ordering::Relaxed) { Err(Fault::NoSpace) } else { Ok(()) }
+    }
+
+    /// Measures the database against the quota; returns whether it exceeds it.
+    pub async fn measure_quota(&self) -> bool {
+        if self.limits.quota_bytes == 0 {
+            return false;
+        }
+        let full = match self.engine.status().await {
+            Ok(status) => status.db_size_in_use > self.limits.quota_bytes,
+            Err(_) => return self.full.load(Ordering::Relaxed),
+        };
+        if self.full.swap(full, Ordering::Relaxed) != full {
+            tracing::warn!(full, quota_bytes = self.limits.quota_bytes, "the quota was crossed");
+        }
+        full
+    }
+
+    /// The selectors that came with a request, if they can be used.
+    pub fn selection(&self, metadata: &MetadataMap) -> Option<Arc<Selection>> {
+        selection::from_metadata(metadata, &self.metrics)
+    }
+}
+
+/// Waits until the server ends.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the server is gone already.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_are_stable_and_differ() {
+        let one = Identity::new(7, "default");
+        assert_eq!(one, Identity::new(7, "default"));
+        assert_ne!(one.member_id, Identity::new(8, "default").member_id);
+        assert_ne!(one.member_id, Identity::new(7, "other").member_id);
+    }
+}

@@ -1,0 +1,24 @@
+//! The etcd v3 API over gRPC: translates requests for the engine and its results back. No SQL in here.
+//!
+//! A request is checked ([`validate`]), put into the engine's words ([`translate`]) and answered with a header
+//! ([`context`]). What goes wrong gets etcd's code and text from one table ([`errors`]). [`server`] listens.
+
+mod backup;
+pub mod cluster;
+pub mod context;
+pub mod errors;
+mod fragment;
+mod hash;
+mod http;
+pub mod kv;
+pub mod lease;
+pub mod listen;
+pub mod maintenance;
+mod selection;
+pub mod server;
+pub mod tls;
+mod translate;
+#[cfg(test)]
+mod translate_tests;
+mod validate;
+pub mod watch;

@@ -1,0 +1,13 @@
+//! The etcd v3 wire format, generated from `shim/proto`.
+#![expect(missing_docs, reason = "generated code; the .proto files describe it")]
+#![expect(clippy::allow_attributes, reason = "generated code")]
+
+/// Keys, values and events.
+pub mod mvccpb {
+    tonic::include_proto!("mvccpb");
+}
+
+/// The services with their requests and responses.
+pub mod etcdserverpb {
+    tonic::include_proto!("etcdserverpb");
+}

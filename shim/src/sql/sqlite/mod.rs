@@ -1,0 +1,99 @@
+//! SQLite: one file, one process.
+//!
+//! One connection writes; the others read snapshots beside it (WAL). A commit is synced before it is acknowledged (`synchronous=FULL`). A
+//! lock file keeps a second process out, so that `SQLITE_BUSY` can't happen.
+
+mod error;
+mod read;
+mod schema;
+mod select;
+mod write;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, OpenFlags};
+
+use self::error::{at, open_error};
+use crate::engine::metrics::Metrics;
+use crate::engine::store::{Reader, Store, Writer};
+use crate::engine::{Error, Result};
+
+/// KiB of pages that the writer and a reader keep.
+const WRITER_CACHE: i64 = 32 << 10;
+const READER_CACHE: i64 = 4 << 10;
+/// Statements that a connection keeps compiled.
+const STATEMENTS: usize = 128;
+
+/// A SQLite database.
+#[derive(Debug)]
+pub struct Sqlite {
+    path: PathBuf,
+    metrics: Arc<Metrics>,
+    /// Until the writer takes it.
+    writer: Mutex<Option<(Connection, File)>>,
+}
+
+impl Sqlite {
+    /// Opens the file, creating it or migrating it if need be.
+    pub fn open(path: &Path, metrics: Arc<Metrics>) -> Result<Self> {
+        let lock = lock(path)?;
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        schema::prepare(&connection, path)?;
+        configure(&connection, WRITER_CACHE).map_err(|error| at(path, error))?;
+        Ok(Self { path: path.to_owned(), metrics, writer: Mutex::new(Some((connection, lock))) })
+    }
+}
+
+impl Store for Sqlite {
+    fn writer(&self) -> Result<Box<dyn Writer>> {
+        let taken = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (connection, lock) = taken.ok_or_else(|| Error::Broken("the database has one writer only".into()))?;
+        Ok(Box::new(write::SqliteWriter::new(connection, lock, &self.path)))
+    }
+
+    fn reader(&self) -> Result<Box<dyn Reader>> {
+        let connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        configure(&connection, READER_CACHE).map_err(|error| at(&self.path, error))?;
+        Ok(Box::new(read::SqliteReader::new(connection, Arc::clone(&self.metrics))))
+    }
+}
+
+/// Takes the lock that keeps other processes out. The system gives it back when the process ends, however it ends.
+fn lock(path: &Path) -> Result<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&name)
+        .map_err(|error| open_error(&name, &error))?;
+    file.try_lock().map_err(|error| match error {
+        std::fs::TryLockError::WouldBlock => Error::Broken(format!(
+            "another process has the database {} open; a SQLite file serves one sluice-shim",
+            path.display()
+        )),
+        std::fs::TryLockError::Error(error) => open_error(&name, &error),
+    })?;
+    Ok(file)
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
+    // A connection never leaves its thread, so it needs no mutex of its own.
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| at(path, error))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(connection)
+}
+
+fn configure(connection: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "cache_size", -cache_kib)?;
+    connection.pragma_update(None, "temp_store", "memory")?;
+    // A checkpoint is our own business: see SqliteWriter::tidy.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    // Only against the moment in which another of our connections recovers or restarts the WAL.
+    connection.busy_timeout(std::time::Duration::from_secs(10))
+}

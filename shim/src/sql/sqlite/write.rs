@@ -1,0 +1,324 @@
+//! The connection that changes the database.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rusqlite::types::Null;
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use super::error::failed;
+use super::read::{ROW, Range, range_at, row};
+use crate::engine::store::{Before, Changes, Decide, Facets, Footprint, Lease, Row, RowChange, Superseded, Writer};
+use crate::engine::{KeyRange, LeaseId, Result, Revision};
+use crate::sql::directory;
+
+/// The WAL is copied into the database when it has grown to this size, or when nothing else is to do and it has this one.
+const WAL_BYTES: u64 = 16 << 20;
+const WAL_BYTES_IDLE: u64 = 1 << 20;
+/// How long one step of a compaction may take.
+const STEP: Duration = Duration::from_millis(10);
+
+/// The one writer.
+pub(super) struct SqliteWriter {
+    connection: Connection,
+    wal: PathBuf,
+    /// Row ids of the names in `attribute_name`.
+    names: HashMap<Box<str>, i64>,
+    /// How many rows a step of a compaction removes; follows the speed of the machine.
+    step_rows: i64,
+    /// Keeps other processes out as long as the writer lives.
+    _lock: File,
+}
+
+impl SqliteWriter {
+    pub(super) fn new(connection: Connection, lock: File, path: &Path) -> Self {
+        let mut wal = path.as_os_str().to_owned();
+        wal.push("-wal");
+        Self { connection, wal: wal.into(), names: HashMap::new(), step_rows: 256, _lock: lock }
+    }
+
+    fn transact(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let changes = decide(load(&transaction, footprint)?);
+        if changes.is_empty() {
+            return transaction.rollback();
+        }
+        let mut names = NewNames { known: &mut self.names, added: Vec::new() };
+        let stored = store(&transaction, &changes, &mut names).and_then(|()| transaction.commit());
+        if stored.is_err() {
+            // Their rows went with the transaction.
+            for name in names.added {
+                self.names.remove(&name);
+            }
+        }
+        stored
+    }
+}
+
+impl Writer for SqliteWriter {
+    fn commit(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<()> {
+        self.transact(footprint, decide).map_err(failed)
+    }
+
+    fn compact_step(&mut self) -> Result<bool> {
+        let started = Instant::now();
+        let sql = "DELETE FROM history WHERE id IN (
+            SELECT id FROM history INDEXED BY history_end
+            WHERE end_revision <= (SELECT compact_revision FROM meta) ORDER BY end_revision LIMIT ?1)";
+        let removed = self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute([self.step_rows]));
+        let more = removed.map_err(failed)? as i64 == self.step_rows;
+        let elapsed = started.elapsed();
+        if elapsed > STEP {
+            self.step_rows = (self.step_rows / 2).max(16);
+        } else if elapsed < STEP / 2 {
+            self.step_rows = (self.step_rows * 2).min(16384);
+        }
+        Ok(more)
+    }
+
+    fn tidy(&mut self, idle: bool) -> Result<()> {
+        let size = std::fs::metadata(&self.wal).map_or(0, |wal| wal.len());
+        if size >= WAL_BYTES || (idle && size >= WAL_BYTES_IDLE) {
+            // Copies what no reader needs any more; when it was all, the next commit starts the file afresh.
+            self.checkpoint("PASSIVE")?;
+            if size >= 4 * WAL_BYTES && idle {
+                self.checkpoint("TRUNCATE")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn defragment(&mut self) -> Result<()> {
+        self.connection.execute_batch("PRAGMA incremental_vacuum").map_err(failed)?;
+        self.checkpoint("TRUNCATE")
+    }
+}
+
+impl SqliteWriter {
+    fn checkpoint(&self, mode: &str) -> Result<()> {
+        let sql = format!("PRAGMA wal_checkpoint({mode})");
+        self.connection.query_row(&sql, [], |_| Ok(())).map_err(failed)
+    }
+}
+
+fn load(transaction: &Transaction<'_>, footprint: &Footprint) -> rusqlite::Result<Before> {
+    let (revision, compact_revision) = transaction
+        .prepare_cached("SELECT revision, compact_revision FROM meta")?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut before = Before { revision, compact_revision, ..Before::default() };
+    let mut one = transaction.prepare_cached(&format!("SELECT {ROW} FROM current WHERE key = ?1"))?;
+    for key in &footprint.keys {
+        if let Some(found) = one.query_row([&key[..]], row).optional()? {
+            before.rows.insert(found.kv.key.clone(), found);
+        }
+    }
+    for range in &footprint.ranges {
+        load_range(transaction, range, &mut before.rows)?;
+    }
+    for (range, revision) in &footprint.past {
+        before.past.push(past(transaction, range, *revision, &before)?);
+    }
+    let mut one = transaction.prepare_cached("SELECT id, ttl, expires_at FROM lease WHERE id = ?1")?;
+    for id in &footprint.leases {
+        if let Some(lease) = one.query_row([id], lease).optional()? {
+            before.leases.insert(lease.id, lease);
+        }
+    }
+    for id in &footprint.lease_keys {
+        load_attached(transaction, *id, &mut before.rows)?;
+    }
+    Ok(before)
+}
+
+fn load_range(
+    transaction: &Transaction<'_>,
+    range: &KeyRange,
+    rows: &mut BTreeMap<Bytes, Row>,
+) -> rusqlite::Result<()> {
+    let bounds = Range::of(range);
+    let sql = format!("SELECT {ROW} FROM current WHERE {}", bounds.condition("key"));
+    for found in transaction.prepare_cached(&sql)?.query_map(bounds.params(&[]).as_slice(), row)? {
+        let found = found?;
+        rows.insert(found.kv.key.clone(), found);
+    }
+    Ok(())
+}
+
+fn load_attached(transaction: &Transaction<'_>, id: LeaseId, rows: &mut BTreeMap<Bytes, Row>) -> rusqlite::Result<()> {
+    let sql = format!("SELECT {ROW} FROM current INDEXED BY current_lease WHERE lease = ?1 AND lease <> 0");
+    for found in transaction.prepare_cached(&sql)?.query_map([id], row)? {
+        let found = found?;
+        rows.insert(found.kv.key.clone(), found);
+    }
+    Ok(())
+}
+
+fn past(
+    transaction: &Transaction<'_>,
+    range: &KeyRange,
+    revision: Revision,
+    before: &Before,
+) -> rusqlite::Result<Result<Vec<crate::engine::KeyValue>>> {
+    use crate::engine::Error;
+    if revision > before.revision {
+        return Ok(Err(Error::FutureRevision));
+    }
+    if revision < before.compact_revision {
+        return Ok(Err(Error::Compacted { compact_revision: before.compact_revision }));
+    }
+    range_at(transaction, range, revision).map(Ok)
+}
+
+pub(super) fn lease(row: &rusqlite::Row<'_>) -> rusqlite::Result<Lease> {
+    Ok(Lease { id: row.get(0)?, ttl: row.get(1)?, expires_at: row.get(2)? })
+}
+
+/// The names that a transaction adds.
+struct NewNames<'a> {
+    known: &'a mut HashMap<Box<str>, i64>,
+    added: Vec<Box<str>>,
+}
+
+impl NewNames<'_> {
+    fn id(&mut self, transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<i64> {
+        if let Some(id) = self.known.get(name) {
+            return Ok(*id);
+        }
+        let sql =
+            "INSERT INTO attribute_name (name) VALUES (?1) ON CONFLICT (name) DO UPDATE SET name = name RETURNING id";
+        let id = transaction.prepare_cached(sql)?.query_row([name], |row| row.get(0))?;
+        self.known.insert(name.into(), id);
+        self.added.push(name.into());
+        Ok(id)
+    }
+}
+
+fn store(transaction: &Transaction<'_>, changes: &Changes, names: &mut NewNames<'_>) -> rusqlite::Result<()> {
+    for superseded in &changes.superseded {
+        put_aside(transaction, superseded)?;
+    }
+    let mut directories: BTreeMap<&[u8], (i64, i64)> = BTreeMap::new();
+    for change in &changes.rows {
+        store_row(transaction, change)?;
+        store_attributes(transaction, change, names)?;
+        let counts = directories.entry(directory(&change.key)).or_default();
+        let (live, opaque) = change.counts();
+        counts.0 += live;
+        counts.1 += opaque;
+    }
+    for (path, (live, opaque)) in directories {
+        if (live, opaque) != (0, 0) {
+            count(transaction, path, live, opaque)?;
+        }
+    }
+    for (id, lease) in &changes.leases {
+        store_lease(transaction, *id, lease.as_ref())?;
+    }
+    let sql = "UPDATE meta SET revision = ?1, compact_revision = max(compact_revision, ?2)";
+    transaction.prepare_cached(sql)?.execute([changes.revision, changes.compact_revision.unwrap_or(0)])?;
+    Ok(())
+}
+
+impl RowChange {
+    /// By how much the change alters the number of live keys, and of opaque ones.
+    fn counts(&self) -> (i64, i64) {
+        let count = |facets: Option<&Facets>| facets.map_or((0, 0), |facets| (1, i64::from(facets.opaque)));
+        let (before, after) = (count(self.before.as_ref()), count(self.after.as_ref().map(|(_, facets)| facets)));
+        (after.0 - before.0, after.1 - before.1)
+    }
+}
+
+fn put_aside(transaction: &Transaction<'_>, superseded: &Superseded) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO history (key, create_revision, mod_revision, sub, version, lease, value, end_revision, end_sub, deleted)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let (kv, sub) = (&superseded.row.kv, superseded.row.sub);
+    transaction.prepare_cached(sql)?.execute(params![
+        &kv.key[..],
+        kv.create_revision,
+        kv.mod_revision,
+        sub,
+        kv.version,
+        kv.lease,
+        &kv.value[..],
+        superseded.end_revision,
+        superseded.end_sub,
+        superseded.deleted,
+    ])?;
+    Ok(())
+}
+
+fn store_row(transaction: &Transaction<'_>, change: &RowChange) -> rusqlite::Result<()> {
+    let Some((Row { kv, sub }, facets)) = &change.after else {
+        transaction.prepare_cached("DELETE FROM current WHERE key = ?1")?.execute([&change.key[..]])?;
+        return Ok(());
+    };
+    let hidden = if facets.opaque { None } else { Some(facets.hidden) };
+    let hidden: &dyn rusqlite::ToSql = hidden.as_ref().map_or(&Null, |hidden| hidden);
+    let sql = if change.before.is_some() {
+        "UPDATE current SET create_revision = ?2, mod_revision = ?3, sub = ?4, version = ?5, lease = ?6, hidden = ?7, value = ?8
+         WHERE key = ?1"
+    } else {
+        "INSERT INTO current (key, create_revision, mod_revision, sub, version, lease, hidden, value)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+    };
+    transaction.prepare_cached(sql)?.execute(params![
+        &kv.key[..],
+        kv.create_revision,
+        kv.mod_revision,
+        sub,
+        kv.version,
+        kv.lease,
+        hidden,
+        &kv.value[..],
+    ])?;
+    Ok(())
+}
+
+fn store_attributes(
+    transaction: &Transaction<'_>,
+    change: &RowChange,
+    names: &mut NewNames<'_>,
+) -> rusqlite::Result<()> {
+    let before = change.before.as_ref().map_or(&[][..], |facets| &facets.labels);
+    let after = change.after.as_ref().map_or(&[][..], |(_, facets)| &facets.labels);
+    if before == after {
+        return Ok(());
+    }
+    for (name, value) in before.iter().filter(|label| !after.contains(label)) {
+        let sql = "DELETE FROM attribute WHERE name = ?1 AND value = ?2 AND key = ?3";
+        let id = names.id(transaction, name)?;
+        transaction.prepare_cached(sql)?.execute(params![id, value, &change.key[..]])?;
+    }
+    for (name, value) in after.iter().filter(|label| !before.contains(label)) {
+        let sql = "INSERT INTO attribute (name, value, key) VALUES (?1, ?2, ?3)";
+        let id = names.id(transaction, name)?;
+        transaction.prepare_cached(sql)?.execute(params![id, value, &change.key[..]])?;
+    }
+    Ok(())
+}
+
+fn count(transaction: &Transaction<'_>, path: &[u8], live: i64, opaque: i64) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO directory (path, live, opaque) VALUES (?1, ?2, ?3)
+        ON CONFLICT (path) DO UPDATE SET live = live + excluded.live, opaque = opaque + excluded.opaque
+        RETURNING live";
+    let left: i64 = transaction.prepare_cached(sql)?.query_row(params![path, live, opaque], |row| row.get(0))?;
+    if left == 0 {
+        transaction.prepare_cached("DELETE FROM directory WHERE path = ?1")?.execute([path])?;
+    }
+    Ok(())
+}
+
+fn store_lease(transaction: &Transaction<'_>, id: LeaseId, lease: Option<&Lease>) -> rusqlite::Result<()> {
+    match lease {
+        Some(lease) => {
+            let sql = "INSERT INTO lease (id, ttl, expires_at) VALUES (?1, ?2, ?3)
+                ON CONFLICT (id) DO UPDATE SET ttl = excluded.ttl, expires_at = excluded.expires_at";
+            transaction.prepare_cached(sql)?.execute([id, lease.ttl, lease.expires_at])?
+        }
+        None => transaction.prepare_cached("DELETE FROM lease WHERE id = ?1")?.execute([id])?,
+    };
+    Ok(())
+}
