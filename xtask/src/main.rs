@@ -4,15 +4,24 @@
 //! [`process`] (the only place that starts programs), [`error`] (exit codes and hints), [`pipeline`] (the stages of a build).
 
 mod build;
+mod build_images;
+mod cluster;
 mod codegen;
 mod context;
+mod doctor;
+mod down;
+mod e2e;
 mod error;
+mod images;
 mod output;
 mod patch;
 mod paths;
 mod pipeline;
 mod process;
 mod source;
+mod status;
+mod test;
+mod up;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -30,8 +39,14 @@ struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Verb {
+    Up(up::Cmd),
+    Down(down::Cmd),
+    Status(status::Cmd),
+    Test(test::Cmd),
     Build(build::Cmd),
+    BuildImages(build_images::Cmd),
     Codegen(codegen::Cmd),
+    Doctor(doctor::Cmd),
     Patch(patch::Cmd),
     Source(source::Cmd),
 }
@@ -39,8 +54,14 @@ enum Verb {
 impl Verb {
     fn run(self, shell: &Context) -> Result<()> {
         match self {
+            Self::Up(cmd) => cmd.run(shell),
+            Self::Down(cmd) => cmd.run(shell),
+            Self::Status(cmd) => cmd.run(shell),
+            Self::Test(cmd) => cmd.run(shell),
             Self::Build(cmd) => cmd.run(shell),
+            Self::BuildImages(cmd) => cmd.run(shell),
             Self::Codegen(cmd) => cmd.run(shell),
+            Self::Doctor(cmd) => cmd.run(shell),
             Self::Patch(cmd) => cmd.run(shell),
             Self::Source(cmd) => cmd.run(shell),
         }

@@ -41,17 +41,27 @@ pub(super) fn build(job: &Job<'_>, program: Program, to: &Path) -> Result<()> {
     golang::go(job.tree, false)
         .args(["build", "-v", "-tags", TAGS, "-ldflags", &ldflags(job), "-o"])
         .arg(to)
-        .arg(format!("./cmd/{}", program.name()))
+        .arg(package(program))
         .log(job.shell.paths.log(&format!("build-{}", program.name())))
         .watch(|package| progress.now(package))?;
     progress.done("");
     Ok(())
 }
 
+/// Where the program's source is, as upstream's list of targets names it (hack/lib/golang.sh `kube::golang::server_targets`).
+fn package(program: Program) -> String {
+    match program {
+        Program::KubeLogRunner => "k8s.io/component-base/logs/kube-log-runner".into(),
+        _ => format!("./cmd/{}", program.name()),
+    }
+}
+
 /// The version that the program reports, if it is the one that was stamped.
 pub(super) fn reported(job: &Job<'_>, program: Program, path: &Path) -> Result<String> {
     let run = Run::new(path, &job.folder);
     let found = match program {
+        // It carries no version; what it does is to run its arguments.
+        Program::KubeLogRunner => run.args(["echo", job.version]).read()?.lines().last().unwrap_or_default().to_owned(),
         Program::Kubectl | Program::Kubeadm => {
             let client = if program == Program::Kubectl { "--client=true" } else { "--v=0" };
             let versions: Versions = serde_json::from_str(&run.args(["version", client, "--output=json"]).read()?)?;
