@@ -5,9 +5,13 @@
 
 mod build;
 mod build_images;
+mod calendar;
+mod cluster;
 mod codegen;
 mod context;
 mod doctor;
+mod down;
+mod e2e;
 mod error;
 mod images;
 mod output;
@@ -16,6 +20,9 @@ mod paths;
 mod pipeline;
 mod process;
 mod source;
+mod status;
+mod test;
+mod up;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -33,6 +40,10 @@ struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Verb {
+    Up(up::Cmd),
+    Down(down::Cmd),
+    Status(status::Cmd),
+    Test(test::Cmd),
     Build(build::Cmd),
     BuildImages(build_images::Cmd),
     Codegen(codegen::Cmd),
@@ -44,6 +55,10 @@ enum Verb {
 impl Verb {
     fn run(self, shell: &Context) -> Result<()> {
         match self {
+            Self::Up(cmd) => cmd.run(shell),
+            Self::Down(cmd) => cmd.run(shell),
+            Self::Status(cmd) => cmd.run(shell),
+            Self::Test(cmd) => cmd.run(shell),
             Self::Build(cmd) => cmd.run(shell),
             Self::BuildImages(cmd) => cmd.run(shell),
             Self::Codegen(cmd) => cmd.run(shell),
