@@ -8,6 +8,7 @@ mod build_images;
 mod cluster;
 mod codegen;
 mod context;
+mod doctor;
 mod down;
 mod e2e;
 mod error;
@@ -45,6 +46,7 @@ enum Verb {
     Build(build::Cmd),
     BuildImages(build_images::Cmd),
     Codegen(codegen::Cmd),
+    Doctor(doctor::Cmd),
     Patch(patch::Cmd),
     Source(source::Cmd),
 }
@@ -59,6 +61,7 @@ impl Verb {
             Self::Build(cmd) => cmd.run(shell),
             Self::BuildImages(cmd) => cmd.run(shell),
             Self::Codegen(cmd) => cmd.run(shell),
+            Self::Doctor(cmd) => cmd.run(shell),
             Self::Patch(cmd) => cmd.run(shell),
             Self::Source(cmd) => cmd.run(shell),
         }

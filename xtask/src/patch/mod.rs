@@ -28,8 +28,6 @@ pub(crate) use verify::{Effort, verify};
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::pipeline::Fetched;
-use crate::source::Target;
 
 /// Kubernetes patches: list, apply, verify, make, refresh, export
 #[derive(clap::Args)]
@@ -59,11 +57,6 @@ impl Cmd {
             Verb::Export(cmd) => cmd.run(shell),
         }
     }
-}
-
-/// The tree as it is, with the maintainer's edits; composed if there is none.
-fn tree_of(shell: &Context, target: &Target) -> Result<Fetched> {
-    target.open(shell)
 }
 
 /// Name and text of a patch that does nothing but add one file; the way in for generated ones.
