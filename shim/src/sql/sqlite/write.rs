@@ -41,6 +41,15 @@ pub(super) struct SqliteWriter {
     _lock: File,
 }
 
+impl Drop for SqliteWriter {
+    /// After a clean stop everything is in the database file: a copy of that one file is a backup. SQLite does this by itself only when
+    /// the last connection closes, and the readers' are not closed in any order.
+    fn drop(&mut self) {
+        // Where it can't be done (a full disk), the log stays and is read at the next start.
+        let _ = self.checkpoint("TRUNCATE");
+    }
+}
+
 impl SqliteWriter {
     pub(super) fn new(mut connection: Connection, lock: File, path: &Path) -> Result<Self> {
         let mut wal = path.as_os_str().to_owned();
