@@ -3,15 +3,24 @@
 //! One module per verb: its flags are `Cmd`, its work is `Cmd::run`. What the verbs share: [`context`] (paths and output),
 //! [`process`] (the only place that starts programs), [`error`] (exit codes and hints), [`pipeline`] (the stages of a build).
 
+mod build;
+mod build_images;
+mod cluster;
 mod codegen;
 mod context;
+mod down;
+mod e2e;
 mod error;
+mod images;
 mod output;
 mod patch;
 mod paths;
 mod pipeline;
 mod process;
 mod source;
+mod status;
+mod test;
+mod up;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -29,6 +38,12 @@ struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Verb {
+    Up(up::Cmd),
+    Down(down::Cmd),
+    Status(status::Cmd),
+    Test(test::Cmd),
+    Build(build::Cmd),
+    BuildImages(build_images::Cmd),
     Codegen(codegen::Cmd),
     Patch(patch::Cmd),
     Source(source::Cmd),
@@ -37,6 +52,12 @@ enum Verb {
 impl Verb {
     fn run(self, shell: &Context) -> Result<()> {
         match self {
+            Self::Up(cmd) => cmd.run(shell),
+            Self::Down(cmd) => cmd.run(shell),
+            Self::Status(cmd) => cmd.run(shell),
+            Self::Test(cmd) => cmd.run(shell),
+            Self::Build(cmd) => cmd.run(shell),
+            Self::BuildImages(cmd) => cmd.run(shell),
             Self::Codegen(cmd) => cmd.run(shell),
             Self::Patch(cmd) => cmd.run(shell),
             Self::Source(cmd) => cmd.run(shell),

@@ -4,8 +4,8 @@
 //! does not compile:
 //!
 //! ```text
-//! source::fetch(shell, minor, origin) -> Fetched     patch::apply(shell, Fetched) -> Patched
-//! patch::verify(shell, Patched, …)    -> Verified    build::build(shell, Verified, …) -> Built
+//! source::Target::fetch, open      -> Fetched      patch::apply(shell, Fetched)       -> Patched
+//! patch::verify(shell, Patched, …) -> Verified     build::build(shell, &Verified, …)  -> Built
 //! ```
 //!
 //! `new` of a stage belongs to one verb's folder; the test `stages_are_made_by_their_verb_only` keeps it there.

@@ -1,6 +1,6 @@
 //! Why a selector is not honoured.
 
-use super::SELECTOR_BYTES;
+use crate::contract::SELECTOR_BYTES_LIMIT;
 
 /// Why a selector was not parsed. The message quotes the part that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,7 +13,7 @@ pub struct ParseError {
 /// The kind of a [`ParseError`], for counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// Longer than [`SELECTOR_BYTES`].
+    /// Longer than [`SELECTOR_BYTES_LIMIT`].
     TooLong,
     /// Not a selector that Kubernetes would parse.
     Syntax,
@@ -26,7 +26,7 @@ impl ParseError {
     }
 
     pub(super) fn too_long(bytes: usize) -> Self {
-        let message = format!("the selector has {bytes} bytes, more than the limit of {SELECTOR_BYTES}");
+        let message = format!("the selector has {bytes} bytes, more than the limit of {SELECTOR_BYTES_LIMIT}");
         Self { kind: ErrorKind::TooLong, message }
     }
 

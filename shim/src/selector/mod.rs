@@ -16,10 +16,8 @@ pub use error::{ErrorKind, ParseError};
 pub use field::{FieldRequirement, FieldSelector};
 pub use label::{LabelSelector, Operator, Requirement};
 
-use crate::object::{self, Label, ObjectMeta};
-
-/// The longest selector that is honoured, in bytes.
-pub use crate::contract::SELECTOR_BYTES_LIMIT as SELECTOR_BYTES;
+use crate::contract::SELECTOR_BYTES_LIMIT;
+use crate::object::{self, Label};
 
 /// Selectors that came with a request, compiled. Equal for requests that ask for the same objects in another spelling,
 /// so that watchers can be grouped by it.
@@ -32,7 +30,8 @@ pub struct Selection {
 
 impl Selection {
     /// Reads the selectors of a request: the label selector, the field selector, and the group/version that the field
-    /// values were read in. `None` if they do not narrow anything.
+    /// values were read in. `None` if nothing can be left out because of them: there are no label requirements, and fields
+    /// are not compared with values yet.
     ///
     /// Errors if one of the two is too long or is not one that Kubernetes would parse; then nothing must be filtered.
     pub fn parse(
@@ -42,13 +41,13 @@ impl Selection {
     ) -> Result<Option<Self>, ParseError> {
         let labels = LabelSelector::parse(within_limit(label)?)?;
         let fields = FieldSelector::parse(within_limit(field)?)?;
-        if labels.requirements().is_empty() && fields.requirements().is_empty() {
+        if labels.requirements().is_empty() {
             return Ok(None);
         }
         Ok(Some(Self { labels, fields, group_version: group_version.map(str::to_owned) }))
     }
 
-    /// What the labels of a matching object fulfil, all of it.
+    /// What the labels of a matching object fulfil, all of it. At least one, if the selection was parsed.
     pub fn label_requirements(&self) -> &[Requirement] {
         self.labels.requirements()
     }
@@ -66,22 +65,16 @@ impl Selection {
 
     /// Whether the stored object may match. True for all that can't be decoded.
     pub fn may_match(&self, value: &[u8]) -> bool {
-        self.labels.requirements().is_empty()
-            || object::decode(value).is_none_or(|meta| self.labels.matches(&meta.labels))
+        object::decode(value).is_none_or(|meta| self.may_match_labels(&meta.labels))
     }
 
     /// Whether an object with these labels, sorted by key, may match. Fields are not looked at.
     pub fn may_match_labels(&self, labels: &[Label<'_>]) -> bool {
         self.labels.matches(labels)
     }
-
-    /// Whether an object with this metadata may match: its labels do. Fields are not looked at.
-    pub fn may_match_meta(&self, meta: &ObjectMeta<'_>) -> bool {
-        self.labels.matches(&meta.labels)
-    }
 }
 
 fn within_limit(selector: Option<&str>) -> Result<&str, ParseError> {
     let selector = selector.unwrap_or_default();
-    if selector.len() > SELECTOR_BYTES { Err(ParseError::too_long(selector.len())) } else { Ok(selector) }
+    if selector.len() > SELECTOR_BYTES_LIMIT { Err(ParseError::too_long(selector.len())) } else { Ok(selector) }
 }

@@ -29,7 +29,7 @@ pub(crate) use verify::{Effort, verify};
 use crate::context::Context;
 use crate::error::Result;
 use crate::pipeline::Fetched;
-use crate::source::{self, Purpose, Target};
+use crate::source::Target;
 
 /// Kubernetes patches: list, apply, verify, make, refresh, export
 #[derive(clap::Args)]
@@ -63,7 +63,7 @@ impl Cmd {
 
 /// The tree as it is, with the maintainer's edits; composed if there is none.
 fn tree_of(shell: &Context, target: &Target) -> Result<Fetched> {
-    source::open(shell, target).or_else(|_| source::fetch(shell, target, Purpose::Patching))
+    target.open(shell)
 }
 
 /// Name and text of a patch that does nothing but add one file; the way in for generated ones.

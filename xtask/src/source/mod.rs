@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
 
 use crate::context::Context;
-use crate::error::{Attempt as _, Explain, Result};
+use crate::error::{Attempt as _, Result};
 use crate::pipeline::{Fetched, Minor};
 pub(crate) use origin::Origin;
 pub(crate) use pins::Pins;
@@ -73,7 +73,7 @@ impl Cmd {
             };
             return shell.out.data(module::pin(shell, &self.target.k8s, &version)?.display().to_string());
         }
-        let fetched = fetch(shell, &self.target, Purpose::Patching)?;
+        let fetched = self.target.fetch(shell, Purpose::Patching)?;
         if self.json {
             let Fetched { minor, version, tree, base } = &fetched;
             return shell.out.json(&Report { minor, version, tree, base });
@@ -91,57 +91,39 @@ pub(crate) enum Purpose {
     Stock,
 }
 
-/// A complete, unchanged tree: the one that is there, or else a new one. Its HEAD may be ahead of the base (patches).
-///
-/// Edits that are in no commit are written to a file under `.sluice/saved/` before the tree is made anew. A verb that works
-/// on such edits opens the tree with [`open`].
-pub(crate) fn fetch(shell: &Context, target: &Target, purpose: Purpose) -> Result<Fetched> {
-    let pins = Pins::load(shell, &target.k8s)?;
-    let version = target.source.version(&target.k8s, &pins)?;
-    let place = place(shell, target, &pins, purpose)?;
-    let _lock = shell.lock("trees")?;
-    if let Some(repository) = Repository::open(&place)? {
-        let changes = repository.changes().unwrap_or_else(|_| vec![Change::unreadable(&place)]);
-        match (changes.as_slice(), repository.base()) {
-            ([], Ok(base)) => return Ok(Fetched::new(target.k8s.clone(), version, place, base)),
-            (changes, _) => rescue(shell, &repository, &place, changes),
-        }
+impl Target {
+    /// A complete tree without changes that are in no commit. Its HEAD may be ahead of the base (patches).
+    ///
+    /// A changed tree is restored, or made anew if it is damaged; the differences are written to a file under `.sluice/saved/`
+    /// first. A verb that works on such changes uses [`Target::open`].
+    pub(crate) fn fetch(&self, shell: &Context, purpose: Purpose) -> Result<Fetched> {
+        let pins = Pins::load(shell, &self.k8s)?;
+        let place = place(shell, self, &pins, purpose)?;
+        let _lock = shell.lock("trees")?;
+        let base = match Repository::open(&place)? {
+            Some(repository) => restore(shell, &repository, &place)?,
+            None => None,
+        };
+        self.found_or_composed(shell, &pins, place, base)
     }
-    compose(shell, target, &pins, &place)
-        .attempting(|| format!("cannot compose Kubernetes {version} from {}", target.source))?;
-    let base = Repository::open(&place)?.ok_or_else(|| NoTree::of(target, &place))?.base()?;
-    Ok(Fetched::new(target.k8s.clone(), version, place, base))
-}
 
-/// The tree as it is, with all edits in it.
-///
-/// # Errors
-/// [`NoTree`] when it was never composed.
-pub(crate) fn open(shell: &Context, target: &Target) -> Result<Fetched> {
-    let pins = Pins::load(shell, &target.k8s)?;
-    let place = place(shell, target, &pins, Purpose::Patching)?;
-    let repository = Repository::open(&place)?.ok_or_else(|| NoTree::of(target, &place))?;
-    Ok(Fetched::new(target.k8s.clone(), target.source.version(&target.k8s, &pins)?, place, repository.base()?))
-}
-
-/// There is no tree yet.
-#[derive(Debug, thiserror::Error)]
-#[error("there is no source tree of {minor} at {}", place.display())]
-pub(crate) struct NoTree {
-    minor: Minor,
-    origin: Origin,
-    place: PathBuf,
-}
-
-impl NoTree {
-    fn of(target: &Target, place: &Path) -> Self {
-        Self { minor: target.k8s.clone(), origin: target.source.clone(), place: place.to_owned() }
+    /// The tree as it is, with all edits in it; a new one if there is none.
+    pub(crate) fn open(&self, shell: &Context) -> Result<Fetched> {
+        let pins = Pins::load(shell, &self.k8s)?;
+        let place = place(shell, self, &pins, Purpose::Patching)?;
+        let _lock = shell.lock("trees")?;
+        let base = Repository::open(&place)?.and_then(|repository| repository.base().ok());
+        self.found_or_composed(shell, &pins, place, base)
     }
-}
 
-impl Explain for NoTree {
-    fn hint(&self) -> Option<String> {
-        Some(format!("make it with\ncargo xtask source --k8s {} --source {}", self.minor, self.origin))
+    fn found_or_composed(&self, shell: &Context, pins: &Pins, place: PathBuf, base: Option<String>) -> Result<Fetched> {
+        let version = self.source.version(&self.k8s, pins)?;
+        let base = match base {
+            Some(base) => base,
+            None => compose(shell, self, pins, &place)
+                .attempting(|| format!("cannot compose Kubernetes {version} from {}", self.source))?,
+        };
+        Ok(Fetched::new(self.k8s.clone(), version, place, base))
     }
 }
 
@@ -153,8 +135,8 @@ fn place(shell: &Context, target: &Target, pins: &Pins, purpose: Purpose) -> Res
     Ok(shell.paths.tree(&target.k8s, &format!("{hash}{suffix}")))
 }
 
-/// Composes beside `place`, then moves there.
-fn compose(shell: &Context, target: &Target, pins: &Pins, place: &Path) -> Result<()> {
+/// Composes beside `place`, then moves there. Returns the base commit's id.
+fn compose(shell: &Context, target: &Target, pins: &Pins, place: &Path) -> Result<String> {
     let folder = place.with_extension("partial");
     for old in [place, &folder] {
         copy::remove(old)?;
@@ -170,13 +152,18 @@ fn compose(shell: &Context, target: &Target, pins: &Pins, place: &Path) -> Resul
     let base = Repository::create(&folder, &message, pins.seconds()?)?;
     fs_err::rename(&folder, place)?;
     progress.done(&base[..12]);
-    Ok(())
+    Ok(base)
 }
 
-/// Says what was found and keeps the edits.
-fn rescue(shell: &Context, repository: &Repository, place: &Path, changes: &[Change]) {
+/// Throws away changes that are in no commit, after they are saved. None if the repository is damaged.
+fn restore(shell: &Context, repository: &Repository, place: &Path) -> Result<Option<String>> {
     const SHOWN: usize = 5;
-    shell.out.note(format!("{} is not as it was composed; making it anew", place.display()));
+    let base = repository.base().ok();
+    let changes = repository.changes().unwrap_or_else(|_| vec![Change::unreadable(place)]);
+    if changes.is_empty() {
+        return Ok(base);
+    }
+    shell.out.note(format!("{} was changed outside of git; restoring it", place.display()));
     for change in changes.iter().take(SHOWN) {
         shell.out.note(format!("  {change}"));
     }
@@ -189,6 +176,8 @@ fn rescue(shell: &Context, repository: &Repository, place: &Path, changes: &[Cha
         Ok(None) => {}
         Err(error) => shell.out.note(format!("  the differences could not be kept: {error}")),
     }
+    let whole = repository.restore().is_ok() && repository.changes().is_ok_and(|changes| changes.is_empty());
+    Ok(base.filter(|_| whole))
 }
 
 #[cfg(test)]

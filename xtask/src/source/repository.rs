@@ -99,12 +99,20 @@ impl Repository {
         Ok(changed.collect())
     }
 
-    /// Writes what differs from the base, commits included, as one diff to a new file `<folder>/<name>-<n>.patch`.
+    /// Makes index and files those of the last commit and removes everything else.
+    pub(crate) fn restore(&self) -> Result<()> {
+        let mut options = git2::build::CheckoutBuilder::new();
+        options.force().remove_untracked(true).remove_ignored(true).disable_filters(true);
+        let head = self.git.head()?.peel_to_commit()?;
+        Ok(self.git.reset(head.as_object(), git2::ResetType::Hard, Some(&mut options))?)
+    }
+
+    /// Writes what differs from the last commit as one diff to a new file `<folder>/<name>-<n>.patch`.
     pub(crate) fn save_edits(&self, folder: &Path, name: &str) -> Result<Option<PathBuf>> {
-        let base = self.git.find_reference(BASE)?.peel_to_tree()?;
+        let last = self.git.head()?.peel_to_tree()?;
         let mut options = git2::DiffOptions::new();
         options.include_untracked(true).recurse_untracked_dirs(true).show_untracked_content(true).show_binary(true);
-        let diff = self.git.diff_tree_to_workdir_with_index(Some(&base), Some(&mut options))?;
+        let diff = self.git.diff_tree_to_workdir_with_index(Some(&last), Some(&mut options))?;
         let mut text = Vec::new();
         diff.print(git2::DiffFormat::Patch, |_, _, line| {
             if matches!(line.origin(), '+' | '-' | ' ') {

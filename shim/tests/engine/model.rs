@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::support::open;
 use bytes::Bytes;
 use proptest::prelude::*;
-use sluice_shim::engine::metrics::Metrics;
 use sluice_shim::engine::*;
-use sluice_shim::sql;
 
 /// Every state of the store since its birth.
 #[derive(Default)]
@@ -118,7 +117,7 @@ struct System {
 impl System {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let engine = open(folder.path()).await;
+        let (engine, _) = open(folder.path()).await;
         Self { folder, engine, model: Model::new() }
     }
 
@@ -170,7 +169,7 @@ impl System {
             }
             Step::Restart => {
                 self.engine.shutdown().await;
-                self.engine = open(self.folder.path()).await;
+                (self.engine, _) = open(self.folder.path()).await;
             }
         }
     }
@@ -284,13 +283,6 @@ impl System {
         }
         assert_eq!(&live, self.model.at(self.model.revision()));
     }
-}
-
-async fn open(folder: &std::path::Path) -> Engine {
-    let endpoint = format!("sqlite://{}", folder.join("state.db").display());
-    let metrics = Arc::new(Metrics::default());
-    let store = sql::open(&endpoint, Arc::clone(&metrics)).unwrap();
-    Engine::start(store, ReaderThreads { small: 1, large: 1 }, metrics).await.unwrap()
 }
 
 proptest! {

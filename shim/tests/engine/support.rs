@@ -1,0 +1,31 @@
+//! An engine on a database of its own.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sluice_shim::engine::metrics::Metrics;
+use sluice_shim::engine::*;
+use sluice_shim::sql;
+
+/// Opens the engine on `state.db` in the folder.
+pub(crate) async fn open(folder: &Path) -> (Engine, Arc<Metrics>) {
+    let endpoint = format!("sqlite://{}", folder.join("state.db").display());
+    let metrics = Arc::new(Metrics::default());
+    let store = sql::open(&endpoint, Arc::clone(&metrics)).unwrap();
+    let engine = Engine::start(store, ReaderThreads { small: 1, large: 2 }, Arc::clone(&metrics)).await.unwrap();
+    (engine, metrics)
+}
+
+/// Puts a key; returns the revision.
+pub(crate) async fn put(engine: &Engine, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Revision {
+    let put = Put { key: key.into(), value: value.into(), ..Put::default() };
+    engine.write(Op::Put(put)).await.unwrap().0
+}
+
+/// The range of all keys with a prefix that ends in a slash.
+pub(crate) fn prefix(prefix: &str) -> KeyRange {
+    let mut end = prefix.as_bytes().to_vec();
+    *end.last_mut().unwrap() += 1;
+    KeyRange::from_wire(Bytes::copy_from_slice(prefix.as_bytes()), end.into())
+}

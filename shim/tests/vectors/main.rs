@@ -1,0 +1,4 @@
+//! Compares the shim with what upstream's apimachinery made of the same input. The program in `gen` writes the files.
+
+mod objects;
+mod selectors;

@@ -1,0 +1,107 @@
+//! One cluster under test.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::kubectl::Kubectl;
+use super::leftover::{Guard, Leftover};
+use super::{Column, Suite};
+use crate::cluster::Cluster;
+use crate::cluster::client::Client;
+use crate::cluster::settings::{Programs, Settings};
+use crate::error::{Error, Result};
+
+/// What a case wants its cluster to be.
+#[derive(Debug, Clone)]
+pub(super) struct Wish {
+    column: Column,
+    apiserver_args: Vec<String>,
+    backend: Option<String>,
+}
+
+impl Wish {
+    /// A cluster of this column.
+    pub(super) fn new(column: Column) -> Self {
+        Self { column, apiserver_args: Vec::new(), backend: None }
+    }
+
+    /// One more argument for the apiserver.
+    pub(super) fn apiserver_arg(mut self, arg: impl Into<String>) -> Self {
+        self.apiserver_args.push(arg.into());
+        self
+    }
+
+    /// The shim's connection string.
+    pub(super) fn backend(mut self, backend: impl Into<String>) -> Self {
+        self.backend = Some(backend.into());
+        self
+    }
+}
+
+/// A running cluster. Dropping it stops the processes; its folder with the logs stays until [`Lab::finish`], so after a failure it
+/// can be looked at.
+pub(super) struct Lab {
+    /// Its processes.
+    pub(super) cluster: Cluster,
+    /// The API as admin.
+    pub(super) api: Client,
+    kubectl: PathBuf,
+    guard: Guard,
+}
+
+impl Lab {
+    /// Starts a cluster and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub(super) fn start(suite: &Suite, wish: Wish) -> Result<Self> {
+        let programs = suite.programs(wish.column)?.clone();
+        let kubectl = kubectl_of(&programs)?;
+        let settings = Settings {
+            kubernetes: wish.column.name().to_owned(),
+            store: wish.column.store,
+            backend: wish.backend,
+            programs,
+            apiserver_args: wish.apiserver_args,
+            controller_manager_args: Vec::new(),
+            store_args: Vec::new(),
+        };
+        let folder = folder(suite, wish.column.name());
+        let guard = Guard::new(Leftover::Cluster(folder.clone()));
+        let cluster = Cluster::prepare(&folder, settings, Some(0))?;
+        cluster.start(|_| {})?;
+        let api = cluster.client()?;
+        Ok(Self { cluster, api, kubectl, guard })
+    }
+
+    /// A kubectl for it.
+    pub(super) fn kubectl(&self) -> Kubectl {
+        Kubectl::new(&self.kubectl, &self.cluster.folder, &self.cluster.kubeconfig())
+    }
+
+    /// Stops the cluster and removes its folder, because all went well.
+    ///
+    /// # Errors
+    /// When a process can't be stopped or a file can't be removed.
+    pub(super) fn finish(self) -> Result<()> {
+        let Self { cluster, guard, .. } = self;
+        drop(guard);
+        let cache = cluster.folder.join("kubectl");
+        if cache.exists() {
+            fs_err::remove_dir_all(cache)?;
+        }
+        cluster.remove()
+    }
+}
+
+/// The kubectl that tests drive clusters with.
+pub(super) fn kubectl_of(programs: &Programs) -> Result<PathBuf> {
+    programs.kubectl.clone().ok_or_else(|| Error::input("the tests need a kubectl beside the other programs"))
+}
+
+/// A folder that no other case and no other run uses.
+pub(super) fn folder(suite: &Suite, name: &str) -> PathBuf {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    suite.scratch.join(format!("{name}-{}-{number}", std::process::id()))
+}

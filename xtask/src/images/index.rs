@@ -1,0 +1,92 @@
+//! One name for the images of several platforms.
+
+use oci_spec::image as oci;
+
+use super::{
+    Error, Image, Reference,
+    image::{Document, descriptor},
+};
+
+/// A tagged multi-architecture image (OCI image-index.md).
+#[derive(Clone, Debug)]
+pub(crate) struct Index {
+    reference: Reference,
+    images: Vec<Image>,
+}
+
+impl Index {
+    /// An index without images.
+    pub(crate) fn empty(reference: Reference) -> Self {
+        Self { reference, images: vec![] }
+    }
+
+    /// The index with `image` in the place of its architecture. The order of calls leaves no trace.
+    #[must_use]
+    pub(crate) fn with_image(&self, image: Image) -> Self {
+        let mut index = self.clone();
+        index.images.retain(|other| other.arch() != image.arch());
+        index.images.push(image);
+        index.images.sort_by_key(Image::arch);
+        index
+    }
+
+    /// The name.
+    pub(crate) fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
+    /// The images, one for each architecture.
+    pub(crate) fn images(&self) -> &[Image] {
+        &self.images
+    }
+
+    /// The index document.
+    pub(crate) fn document(&self) -> Result<Document, Error> {
+        let manifests = self.images.iter().map(|image| {
+            let mut descriptor = descriptor(oci::MediaType::ImageManifest, image.manifest()?.blob())?;
+            descriptor.set_platform(Some(image.platform()));
+            Ok(descriptor)
+        });
+        Document::new(&index(manifests.collect::<Result<_, Error>>()?))
+    }
+
+    /// The descriptor of this index in the `index.json` of a layout: with the tag for OCI tools and the full name for
+    /// containerd and docker.
+    pub(crate) fn entry(&self) -> Result<oci::Descriptor, Error> {
+        let mut descriptor = descriptor(oci::MediaType::ImageIndex, self.document()?.blob())?;
+        let annotations = [
+            (oci::ANNOTATION_REF_NAME.to_owned(), self.reference.tag().to_owned()),
+            ("io.containerd.image.name".to_owned(), self.reference.to_string()),
+        ];
+        descriptor.set_annotations(Some(annotations.into()));
+        Ok(descriptor)
+    }
+}
+
+/// The `index.json` that names `indexes`.
+pub(crate) fn index_json(indexes: &[Index]) -> Result<Document, Error> {
+    let entries = indexes.iter().map(Index::entry).collect::<Result<_, _>>()?;
+    Document::new(&index(entries))
+}
+
+fn index(manifests: Vec<oci::Descriptor>) -> oci::ImageIndex {
+    let mut index = oci::ImageIndex::default();
+    index.set_schema_version(2).set_media_type(Some(oci::MediaType::ImageIndex)).set_manifests(manifests);
+    index
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::{Arch, Timestamp};
+
+    #[test]
+    fn the_order_of_images_leaves_no_trace() {
+        let empty = Index::empty(Reference::new("ghcr.io/a", "v1").unwrap());
+        let image = |arch| Image::empty(arch, Timestamp::default());
+        let forth = empty.with_image(image(Arch::Amd64)).with_image(image(Arch::Arm64));
+        let back = empty.with_image(image(Arch::Arm64)).with_image(image(Arch::Amd64)).with_image(image(Arch::Arm64));
+        assert_eq!(forth.document().unwrap().bytes(), back.document().unwrap().bytes());
+        assert_eq!(forth.images().len(), 2);
+    }
+}

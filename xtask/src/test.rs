@@ -1,0 +1,160 @@
+//! `cargo xtask test`: everything that must hold, from the form of the code to real clusters.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::ValueEnum;
+
+use crate::context::Context;
+use crate::e2e::{self, Suite, Tally};
+use crate::error::Result;
+use crate::patch::{self, Effort};
+use crate::process::Run;
+use crate::source::Target;
+
+/// Runs the tests: all of them, or one part. The last line is `N passed, N failed`; exit code 1 if one failed.
+#[derive(clap::Args)]
+pub(crate) struct Cmd {
+    /// Which part [default: all]
+    #[arg(value_enum)]
+    part: Option<Part>,
+    /// Only the end-to-end tests whose name holds this text
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    #[command(flatten)]
+    target: Target,
+    /// End-to-end tests with the programs in DIR/patched and DIR/stock; build nothing
+    #[arg(long, value_name = "DIR")]
+    bin: Option<PathBuf>,
+}
+
+/// A part of the tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Form and lints of all code; the toolkit's own tests
+    Unit,
+    /// The shim's tests
+    Shim,
+    /// The patch series: applies, compiles, passes its Go tests
+    Patches,
+    /// Clusters with all combinations of apiserver and store
+    E2e,
+}
+
+impl Cmd {
+    /// Runs the tests and prints the summary.
+    pub(crate) fn run(self, shell: &Context) -> Result<()> {
+        let parts = match self.part {
+            Some(part) => vec![part],
+            None => Part::value_variants().to_vec(),
+        };
+        let (mut tally, mut times) = (Tally::default(), Vec::new());
+        for part in parts {
+            let clock = Instant::now();
+            tally += self.part(shell, part)?;
+            times.push(format!("{part:?} {:.0} s", clock.elapsed().as_secs_f64()).to_lowercase());
+        }
+        shell.out.data(times.join(", "))?;
+        shell.out.data(format!("{} passed, {} failed", tally.passed, tally.failed))?;
+        if tally.failed > 0 {
+            // All has been said: nothing may follow the summary, which scripts read.
+            std::process::exit(1);
+        }
+        Ok(())
+    }
+
+    fn part(&self, shell: &Context, part: Part) -> Result<Tally> {
+        let mut tally = Tally::default();
+        match part {
+            Part::Unit => {
+                tally += cargo(shell, "fmt", &["fmt", "--all", "--check"])?;
+                let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+                tally += cargo(shell, "clippy", &clippy)?;
+                tally += cargo(shell, "toolkit", &["test", "--package", "xtask"])?;
+            }
+            Part::Shim => tally += cargo(shell, "shim", &["test", "--package", "sluice-shim"])?,
+            Part::Patches => tally += self.patches(shell)?,
+            Part::E2e => match Suite::new(shell, &self.target, self.bin.as_deref()) {
+                Ok(suite) => tally += e2e::run(shell, &suite, self.filter.as_deref())?,
+                Err(error) => tally += step(shell, "e2e programs", Instant::now(), Err(error))?,
+            },
+        }
+        Ok(tally)
+    }
+
+    fn patches(&self, shell: &Context) -> Result<Tally> {
+        let clock = Instant::now();
+        let verified = self
+            .target
+            .open(shell)
+            .and_then(|fetched| patch::apply(shell, fetched))
+            .and_then(|patched| patch::verify(shell, patched, Effort::Test));
+        step(shell, "patch verify", clock, verified.map(|_| Tally { passed: 1, failed: 0 }))
+    }
+}
+
+/// Runs cargo. The tests in its output are counted one by one; a command without any counts as one.
+fn cargo(shell: &Context, name: &str, args: &[&str]) -> Result<Tally> {
+    let clock = Instant::now();
+    let mut tally = Tally::default();
+    let log = shell.paths.log(&format!("test-{name}"));
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let result = Run::new(program, shell.paths.root()).args(args).log(log).watch(|line| {
+        if let Some(found) = result_line(line) {
+            tally += found;
+        }
+    });
+    let counted = match result {
+        Ok(()) if tally == Tally::default() => Ok(Tally { passed: 1, failed: 0 }),
+        Err(error) if tally.failed == 0 => Err(error),
+        Err(error) => {
+            shell.out.data(format!("{error:?}"))?;
+            Ok(tally)
+        }
+        Ok(()) => Ok(tally),
+    };
+    let passed_before_it_broke = if counted.is_err() { tally.passed } else { 0 };
+    let mut total = step(shell, name, clock, counted)?;
+    total.passed += passed_before_it_broke;
+    Ok(total)
+}
+
+/// Prints how a step went, with its tests' numbers if it has more than one.
+fn step(shell: &Context, name: &str, clock: Instant, result: Result<Tally>) -> Result<Tally> {
+    let (tally, error) = match result {
+        Ok(tally) => (tally, None),
+        Err(error) => (Tally { passed: 0, failed: 1 }, Some(error)),
+    };
+    let word = if tally.failed == 0 { "ok" } else { "FAIL" };
+    let numbers = match tally.passed + tally.failed {
+        0 | 1 => String::new(),
+        _ => format!("  {} passed, {} failed", tally.passed, tally.failed),
+    };
+    shell.out.data(format!("{word:<4} {name} ({:.1} s){numbers}", clock.elapsed().as_secs_f64()))?;
+    if let Some(error) = error {
+        shell.out.data(format!("{error:?}"))?;
+    }
+    Ok(tally)
+}
+
+/// `test result: ok. 3 passed; 1 failed; …`, the line that ends each of Rust's test programs.
+fn result_line(line: &str) -> Option<Tally> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let count = |word: &str| {
+        let part = counts.split("; ").find_map(|part| part.strip_suffix(word));
+        part.and_then(|number| number.trim().parse().ok())
+    };
+    Some(Tally { passed: count("passed")?, failed: count("failed")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_rust_tests_are_counted() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 1 filtered out; finished in 0.1s";
+        assert_eq!(result_line(line), Some(Tally { passed: 12, failed: 3 }));
+        assert_eq!(result_line("test a::b ... ok"), None);
+    }
+}
