@@ -5,6 +5,7 @@ mod http;
 mod kv;
 mod lease;
 mod maintenance;
+mod process;
 mod server;
 mod tls;
 mod watch;
