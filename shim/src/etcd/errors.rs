@@ -51,8 +51,6 @@ pub enum Fault {
     WrongDowngradeVersionFormat,
     /// A downgrade to a version that can't be gone to.
     InvalidDowngradeTargetVersion,
-    /// The end of a downgrade that was not begun.
-    NoInflightDowngrade,
 }
 
 impl Fault {
@@ -84,7 +82,6 @@ impl Fault {
             Self::InvalidDowngradeTargetVersion => {
                 (Code::InvalidArgument, "etcdserver: invalid downgrade target version")
             }
-            Self::NoInflightDowngrade => (Code::FailedPrecondition, "etcdserver: no inflight downgrade job"),
         }
     }
 }
@@ -181,7 +178,6 @@ mod tests {
             (Fault::BadLeaderTransferee, 9),
             (Fault::WrongDowngradeVersionFormat, 3),
             (Fault::InvalidDowngradeTargetVersion, 3),
-            (Fault::NoInflightDowngrade, 9),
         ];
         for (fault, code) in table {
             let status = Status::from(fault);

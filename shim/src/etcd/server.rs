@@ -67,11 +67,13 @@ impl Server {
         let clients = bind(&config.listen_client_urls, tls.as_ref()).await?;
         let observers = bind(&config.listen_metrics_urls, tls.as_ref()).await?;
         let (stop, stop_receiver) = watch::channel(false);
-        let context = context(engine, config, snapshot_dir, metrics, stop_receiver.clone()).await?;
+        let client_urls = advertised(config, &clients);
+        let context = context(engine, config, client_urls, snapshot_dir, metrics, stop_receiver.clone()).await?;
         let health = HealthReporter::new();
         health.set_service_status("", ServingStatus::Serving).await;
 
         let (client_addresses, metrics_addresses) = (addresses(&clients), addresses(&observers));
+        let (client_list, metrics_list) = (urls(&clients).join(","), urls(&observers).join(","));
         let mut tasks = vec![];
         let client_routes = routes(&context, &registry, &health);
         tasks.push(tokio::spawn(serve(clients, client_routes, config.clone(), stop_receiver.clone())));
@@ -83,9 +85,8 @@ impl Server {
             tasks.push(tokio::spawn(watch_quota(context.clone(), stop_receiver)));
         }
         tracing::info!(
-            clients = %list(&config.listen_client_urls),
-            metrics = %list(&config.listen_metrics_urls),
-            addresses = ?client_addresses,
+            clients = %client_list,
+            metrics = %metrics_list,
             member_id = format!("{:x}", context.identity.member_id),
             cluster_id = format!("{:x}", context.identity.cluster_id),
             "serving"
@@ -140,6 +141,7 @@ async fn bind(urls: &[ListenUrl], tls: Option<&Arc<Tls>>) -> Result<Vec<Listener
 async fn context(
     engine: Engine,
     config: &Config,
+    client_urls: Vec<String>,
     snapshot_dir: PathBuf,
     metrics: Metrics,
     stop: watch::Receiver<bool>,
@@ -154,7 +156,7 @@ async fn context(
         engine,
         identity: Identity::new(status.cluster_id, &config.name),
         name: config.name.clone(),
-        client_urls: config.advertised(),
+        client_urls,
         limits,
         progress_interval: config.watch_progress_notify_interval,
         snapshot_dir,
@@ -222,6 +224,11 @@ fn addresses(listeners: &[Listener]) -> Vec<SocketAddr> {
     listeners.iter().filter_map(Listener::address).collect()
 }
 
-fn list(urls: &[ListenUrl]) -> String {
-    urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+fn urls(listeners: &[Listener]) -> Vec<String> {
+    listeners.iter().map(|listener| listener.url().to_string()).collect()
+}
+
+/// The URLs that clients are told to use: those given, else those listened at.
+fn advertised(config: &Config, clients: &[Listener]) -> Vec<String> {
+    if config.advertise_client_urls.is_empty() { urls(clients) } else { config.advertise_client_urls.clone() }
 }
