@@ -33,7 +33,7 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 fn run(suite: &Suite) -> Result<Verdict> {
-    let lab = Lab::start(suite, Wish::new(Column::OURS).apiserver_arg(shirts::NO_WATCH_CACHE))?;
+    let lab = Lab::start(suite, Wish::new(Column::OURS).apiserver_arg(shirts::NO_WATCH_CACHE_FOR_GROUP))?;
     shirts::prepare(&lab)?;
     load(&lab, 0..FEW)?;
     let few = memory_under_load(&lab)?;
