@@ -20,7 +20,7 @@ fn run(suite: &Suite) -> Result<Verdict> {
     };
     let out = folder(suite, "images");
     let build = |name: &str| -> Result<Value> {
-        let run = Run::new(std::env::current_exe()?, &suite.scratch)
+        let run = Run::new(std::env::current_exe()?, &suite.workspace)
             .args(["build-images", "--json", "--k8s", target.k8s.as_str(), "--source", &target.source.to_string()])
             .arg("--out")
             .arg(out.join(name));
