@@ -17,7 +17,9 @@ use crate::{
     build::{Options, Program, build_patched},
     context::Context,
     error::{Attempt as _, Error, Explain, Result},
-    images::{Arch, Assembler, BlobStore, Definition, Definitions, archive, layout, validate},
+    images::{
+        self, Arch, Assembler, BlobStore, Definition, Definitions, Reference, archive, check_machine, layout, validate,
+    },
     pipeline::Built,
     source::Target,
 };
@@ -63,14 +65,29 @@ impl Cmd {
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
         let definitions = Definitions::read(&shell.paths.root().join("images"))?;
         let chosen = definitions.select(&self.only)?;
+        let out = self.out.unwrap_or_else(|| shell.paths.root().join("out").join("images"));
+        let out = std::path::absolute(out)?;
+        check(&definitions, &chosen, &self.registry, &out)?;
         let names: BTreeSet<String> = chosen.iter().flat_map(|image| definitions.binaries(image)).collect();
         let programs = names.iter().map(|name| program(name)).collect::<Result<Vec<_>>>()?;
         let options = Options { release_flags: self.release_flags };
         let built = build_patched(shell, &self.target, options, &programs)?;
-        let out = self.out.unwrap_or_else(|| shell.paths.root().join("out").join("images"));
         let report = write(shell, &built, &definitions, &chosen, &self.registry, &out)?;
         if self.json { shell.out.json(&report) } else { shell.out.data(report.table()) }
     }
+}
+
+/// Finds before the programs are built, which takes minutes, what would stop the images after it.
+fn check(definitions: &Definitions, chosen: &[&Definition], registry: &str, out: &Path) -> Result<()> {
+    let arch = Arch::host().ok_or(UnknownArch)?;
+    for image in chosen {
+        check_machine(definitions, image, arch)?;
+        Reference::new(&format!("{registry}/{}", image.name), "tag")?;
+    }
+    fs_err::create_dir_all(out).map_err(images::Error::from)?;
+    let fail = |source| images::Error::Write { path: out.to_owned(), source };
+    tempfile::NamedTempFile::with_prefix_in(".partial-", out).map_err(fail)?;
+    Ok(())
 }
 
 fn program(name: &str) -> Result<Program> {
@@ -161,7 +178,6 @@ mod tests {
 
     use super::*;
     use crate::{
-        images,
         pipeline::{Binary, Minor},
         process::Run,
     };
@@ -332,6 +348,9 @@ mod tests {
         let text =
             "there is no image kube-proxy; there are kube-apiserver, kube-controller-manager, kubernetes, sluice-shim";
         assert_eq!(error.to_string(), text);
+
+        let sysfs = check(&bench.definitions, &[], "ghcr.io/test", Path::new("/sys/no")).unwrap_err();
+        assert!(format!("{sysfs:?}").contains("with --out"), "{sysfs:?}");
 
         fs::write(bench.out(), "a file").unwrap();
         let error = bench.write(&["sluice-shim"]).unwrap_err();

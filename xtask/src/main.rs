@@ -5,9 +5,11 @@
 
 mod build;
 mod build_images;
+mod calendar;
 mod cluster;
 mod codegen;
 mod context;
+mod doctor;
 mod down;
 mod e2e;
 mod error;
@@ -45,6 +47,7 @@ enum Verb {
     Build(build::Cmd),
     BuildImages(build_images::Cmd),
     Codegen(codegen::Cmd),
+    Doctor(doctor::Cmd),
     Patch(patch::Cmd),
     Source(source::Cmd),
 }
@@ -59,6 +62,7 @@ impl Verb {
             Self::Build(cmd) => cmd.run(shell),
             Self::BuildImages(cmd) => cmd.run(shell),
             Self::Codegen(cmd) => cmd.run(shell),
+            Self::Doctor(cmd) => cmd.run(shell),
             Self::Patch(cmd) => cmd.run(shell),
             Self::Source(cmd) => cmd.run(shell),
         }

@@ -68,9 +68,14 @@ impl Paths {
         self.cache.join("trees").join(format!("{minor}-{hash}"))
     }
 
-    /// Built binaries of one minor; `flavor` is `patched` or `stock`.
+    /// Kubernetes programs of one minor; `flavor` is `patched` or `stock`, with `-release` if stripped.
     pub(crate) fn binaries(&self, minor: &Minor, flavor: &str) -> PathBuf {
         self.cache.join("bin").join(minor.as_str()).join(flavor)
+    }
+
+    /// Programs that depend on no Kubernetes tree: the shim, etcd.
+    pub(crate) fn tools(&self) -> PathBuf {
+        self.cache.join("bin").join("tools")
     }
 
     /// Logs of long steps, one file per step, replaced on each run.

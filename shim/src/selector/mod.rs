@@ -30,8 +30,8 @@ pub struct Selection {
 
 impl Selection {
     /// Reads the selectors of a request: the label selector, the field selector, and the group/version that the field
-    /// values were read in. `None` if nothing can be left out because of them: there are no label requirements, and fields
-    /// are not compared with values yet.
+    /// values were read in. `None` if nothing can be left out because of them: there are no label requirements, and
+    /// fields are not compared with values yet.
     ///
     /// Errors if one of the two is too long or is not one that Kubernetes would parse; then nothing must be filtered.
     pub fn parse(

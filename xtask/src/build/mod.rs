@@ -3,11 +3,11 @@
 //! What is there already is not built again: each program has a stamp with a digest of everything it depends on and the state
 //! of the file that was made.
 
-mod etcd;
 mod golang;
 mod kubernetes;
 mod shim;
 mod stamp;
+mod tools;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -104,7 +104,10 @@ pub(crate) struct Cmd {
 
 #[derive(Serialize)]
 struct Report<'a> {
-    minor: &'a Minor,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    minor: Option<Minor>,
+    /// Of the Kubernetes programs.
+    #[serde(skip_serializing_if = "str::is_empty")]
     version: &'a str,
     flavor: &'a str,
     binaries: &'a [Binary],
@@ -115,15 +118,17 @@ impl Cmd {
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
         let programs = if self.programs.is_empty() { &Program::DEFAULT[..] } else { &self.programs[..] };
         let options = Options { release_flags: self.release_flags };
-        let (flavor, version, binaries) = if self.stock {
+        let (flavor, minor, version, binaries) = if !programs.iter().any(|program| program.is_kubernetes()) {
+            ("tools", None, String::new(), build_tools(shell, programs)?)
+        } else if self.stock {
             let stock = build_stock(shell, &self.target, options, programs)?;
-            ("stock", stock.version, stock.binaries)
+            ("stock", Some(self.target.k8s), stock.version, stock.binaries)
         } else {
-            let built = build_patched(shell, &self.target, options, programs)?;
-            ("patched", built.version, built.binaries)
+            let Built { minor, version, binaries, .. } = build_patched(shell, &self.target, options, programs)?;
+            ("patched", Some(minor), version, binaries)
         };
         if self.json {
-            return shell.out.json(&Report { minor: &self.target.k8s, version: &version, flavor, binaries: &binaries });
+            return shell.out.json(&Report { minor, version: &version, flavor, binaries: &binaries });
         }
         let mut rows = vec![["PROGRAM", "VERSION", "SIZE", "SECONDS", "PATH"].map(String::from).to_vec()];
         for binary in &binaries {
@@ -148,6 +153,13 @@ pub(crate) struct Options {
     pub(crate) release_flags: bool,
 }
 
+impl Options {
+    /// Folder of these programs: builds with other flags do not replace each other.
+    fn flavor(self, tree: &str) -> String {
+        if self.release_flags { format!("{tree}-release") } else { tree.to_owned() }
+    }
+}
+
 /// Programs of the unpatched tree. Not a stage of the pipeline: nothing of this ships.
 #[derive(Debug)]
 pub(crate) struct Stock {
@@ -157,14 +169,14 @@ pub(crate) struct Stock {
     pub(crate) binaries: Vec<Binary>,
 }
 
-/// One build: where from, where to, stamped as what.
+/// Kubernetes programs of one tree: where from, where to, stamped as what.
 struct Job<'a> {
     shell: &'a Context,
     minor: &'a Minor,
     /// The source tree, at commit `head`.
     tree: &'a Path,
     head: &'a str,
-    /// Version of the Kubernetes programs.
+    /// The version to stamp.
     version: &'a str,
     /// Seconds since 1970 of the stamped build date.
     epoch: i64,
@@ -192,7 +204,7 @@ pub(crate) fn build(shell: &Context, verified: &Verified, options: Options, prog
         version: &version,
         epoch: epoch(&pins)?,
         options,
-        folder: shell.paths.binaries(&fetched.minor, "patched"),
+        folder: shell.paths.binaries(&fetched.minor, &options.flavor("patched")),
     };
     let binaries = job.all(programs)?;
     Ok(Built::new(fetched.minor.clone(), version.clone(), job.epoch, binaries))
@@ -210,7 +222,7 @@ pub(crate) fn build_stock(shell: &Context, target: &Target, options: Options, pr
         version: &fetched.version,
         epoch: epoch(&pins)?,
         options,
-        folder: shell.paths.binaries(&fetched.minor, "stock"),
+        folder: shell.paths.binaries(&fetched.minor, &options.flavor("stock")),
     };
     let binaries = job.all(programs)?;
     Ok(Stock { version: fetched.version.clone(), binaries })
@@ -226,49 +238,84 @@ fn epoch(pins: &Pins) -> Result<i64> {
     }
 }
 
+/// Programs that are not part of Kubernetes and so depend on no tree: the shim, etcd's, kine. They are in `.sluice/bin/tools`.
+///
+/// # Errors
+/// Besides those of the compilers: a Kubernetes program among `programs`.
+pub(crate) fn build_tools(shell: &Context, programs: &[Program]) -> Result<Vec<Binary>> {
+    let folder = shell.paths.tools();
+    fs_err::create_dir_all(&folder)?;
+    let _lock = shell.lock("build-tools")?;
+    let each = distinct(programs).into_iter().map(|program| {
+        if program.is_kubernetes() {
+            return Err(Error::input(format!("{} needs a source tree", program.name())));
+        }
+        let build = |to: &Path| {
+            if program == Program::SluiceShim { shim::build(shell, to) } else { tools::build(shell, program, to) }
+        };
+        let inputs = if program == Program::SluiceShim { shim::inputs(shell)? } else { tools::inputs(shell, program)? };
+        make(&folder.join(program.name()), &inputs, build, |path| tools::reported(program, path))
+            .attempting(|| format!("cannot build {}", program.name()))
+    });
+    each.collect()
+}
+
 impl Job<'_> {
+    /// Kubernetes programs from the tree, the others from where they come.
     fn all(&self, programs: &[Program]) -> Result<Vec<Binary>> {
         fs_err::create_dir_all(&self.folder)?;
         let _lock = self.shell.lock("build")?;
         let mut binaries = Vec::new();
-        for &program in programs {
-            if !binaries.iter().any(|binary: &Binary| binary.name == program.name()) {
+        for program in distinct(programs) {
+            if program.is_kubernetes() {
                 binaries.push(self.one(program).attempting(|| format!("cannot build {}", program.name()))?);
+            } else {
+                binaries.extend(build_tools(self.shell, &[program])?);
             }
         }
         Ok(binaries)
     }
 
     fn one(&self, program: Program) -> Result<Binary> {
-        let inputs = match program {
-            _ if program.is_kubernetes() => kubernetes::inputs(self, program)?,
-            Program::SluiceShim => shim::inputs(self)?,
-            _ => etcd::inputs(self, program)?,
-        };
+        let inputs = kubernetes::inputs(self, program)?;
         let path = self.folder.join(program.name());
-        if let Some(binary) = Stamp::current(&path, &inputs) {
-            return Ok(binary);
-        }
-        let started = Instant::now();
-        // Built under another name, so that a program that is running, or a build that fails, keeps the old file.
-        let fresh = path.with_extension("new");
-        match program {
-            _ if program.is_kubernetes() => kubernetes::build(self, program, &fresh)?,
-            Program::SluiceShim => shim::build(self, &fresh)?,
-            _ => etcd::build(self, program, &fresh)?,
-        }
-        let version = self.reported(program, &fresh)?;
-        fs_err::rename(&fresh, &path)?;
-        Stamp::make(&path, &inputs, version, started.elapsed().as_secs_f64())
+        make(
+            &path,
+            &inputs,
+            |to| kubernetes::build(self, program, to),
+            |path| kubernetes::reported(self, program, path),
+        )
     }
+}
 
-    /// Asks the program for its version, which shows that it runs and that the stamping took effect.
-    fn reported(&self, program: Program, path: &Path) -> Result<String> {
-        if program.is_kubernetes() {
-            return kubernetes::reported(self, program, path);
-        }
-        etcd::version_of(program, path)
+/// The program at `path`: the one that is there if it was made from `inputs`, else a new one. `reported` asks it for its
+/// version, which shows that it runs.
+fn make(
+    path: &Path,
+    inputs: &str,
+    build: impl FnOnce(&Path) -> Result<()>,
+    reported: impl FnOnce(&Path) -> Result<String>,
+) -> Result<Binary> {
+    if let Some(binary) = Stamp::current(path, inputs) {
+        return Ok(binary);
     }
+    let started = Instant::now();
+    // Built under another name, so that a program that is running, or a build that fails, keeps the old file.
+    let fresh = path.with_file_name(format!("{}.new", path.file_name().unwrap_or_default().to_string_lossy()));
+    build(&fresh)?;
+    let version = reported(&fresh)?;
+    fs_err::rename(&fresh, path)?;
+    Stamp::make(path, inputs, version, started.elapsed().as_secs_f64())
+}
+
+fn distinct(programs: &[Program]) -> Vec<Program> {
+    let mut seen = Vec::new();
+    for program in programs {
+        if !seen.contains(program) {
+            seen.push(*program);
+        }
+    }
+    seen
 }
 
 #[cfg(test)]

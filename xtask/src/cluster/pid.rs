@@ -128,7 +128,10 @@ struct Stat {
 
 impl Stat {
     fn read(pid: i32) -> Option<Self> {
-        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+        let stat = Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+        // The first thread of a killed process can be gone while others still hold its ports and files.
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+        Some(Self { ended: stat.ended && threads <= 1, ..stat })
     }
 
     /// proc_pid_stat(5). The second field is the program's name in brackets, and may hold spaces and brackets itself.

@@ -149,8 +149,13 @@ fn create(api: &Client, thread: usize, creations: &Creations) {
 fn follow(api: &Client, give_up: &AtomicBool) -> Result<Vec<Event>> {
     let list = api.get(PATH)?;
     let mut from = revision(&list)?;
-    let items = list["items"].as_array().cloned().unwrap_or_default();
-    let mut seen: Vec<Event> = items.into_iter().map(|object| Event { kind: "ADDED".to_owned(), object }).collect();
+    let mut seen = Vec::new();
+    for object in list["items"].as_array().cloned().unwrap_or_default() {
+        seen.push((revision(&object)?, Event { kind: "ADDED".to_owned(), object }));
+    }
+    // A list comes in the order of names.
+    seen.sort_by_key(|(revision, _)| *revision);
+    let mut seen: Vec<Event> = seen.into_iter().map(|(_, event)| event).collect();
     let mut progress = Instant::now();
     loop {
         let path = format!("{PATH}?watch=1&allowWatchBookmarks=true&timeoutSeconds=5&resourceVersion={from}");
@@ -261,14 +266,14 @@ mod tests {
     #[test]
     fn order_is_that_of_answers() {
         let zero = Instant::now();
-        let cases: [(&[(u64, u64, u64)], bool); 4] = [
-            (&[(2, 0, 10), (3, 11, 20)], true),
-            (&[(3, 0, 10), (2, 11, 20)], false),
-            (&[(3, 0, 10), (2, 5, 20)], true),
-            (&[(5, 0, 10), (2, 5, 30), (4, 11, 20)], false),
+        let cases = [
+            (vec![(2, 0, 10), (3, 11, 20)], true),
+            (vec![(3, 0, 10), (2, 11, 20)], false),
+            (vec![(3, 0, 10), (2, 5, 20)], true),
+            (vec![(5, 0, 10), (2, 5, 30), (4, 11, 20)], false),
         ];
         for (acks, good) in cases {
-            let acks: Vec<Ack> = acks.iter().map(|&(revision, from, to)| ack(revision, from, to, zero)).collect();
+            let acks: Vec<Ack> = acks.into_iter().map(|(revision, from, to)| ack(revision, from, to, zero)).collect();
             assert_eq!(check_order(&acks).is_ok(), good);
         }
     }

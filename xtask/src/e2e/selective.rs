@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::lab::{Lab, Wish};
-use super::shirts::{self, NAMESPACE, PATH, names, shirt};
+use super::shirts::{self, NAMESPACE, PATH, SKIP_LABEL, names, shirt};
 use super::wait::ensure;
 use super::{Case, Column, Suite, Verdict};
 use crate::cluster::component::Component;
@@ -67,7 +67,7 @@ fn load(lab: &Lab, numbers: std::ops::Range<usize>) -> Result<()> {
     shirts::each(numbers, |number| {
         let color = if number % (FEW / GREEN) == 7 && number < FEW { "green" } else { "grey" };
         let mut shirt = shirt(&name(number), color, "M");
-        shirt["metadata"]["labels"]["skip-controller-manager-metadata-caching"] = json!("true");
+        shirt["metadata"]["labels"][SKIP_LABEL] = json!("true");
         shirt["spec"]["note"] = json!("n".repeat(NOTE_BYTES));
         lab.api.create(PATH, &shirt).map(|_| ())
     })

@@ -148,7 +148,8 @@ fn set_user_version(database: &Path, version: u32) -> Result<()> {
     let mut log = database.as_os_str().to_owned();
     log.push("-wal");
     // A page in the log would win over the file.
-    ensure(!Path::new(&log).exists(), || "the shim left a write-ahead log behind when it ended".to_owned())?;
+    let left = fs_err::metadata(Path::new(&log)).map_or(0, |file| file.len());
+    ensure(left == 0, || format!("the shim left {left} bytes in its write-ahead log when it ended"))?;
     let mut file = fs_err::OpenOptions::new().write(true).open(database)?;
     file.seek(SeekFrom::Start(USER_VERSION_OFFSET))?;
     file.write_all(&version.to_be_bytes())?;

@@ -143,6 +143,16 @@ impl Assembler {
     }
 }
 
+/// Whether this machine has what `image` takes from it. Asked before the programs are built, which takes minutes.
+pub(crate) fn check_machine(definitions: &Definitions, image: &Definition, arch: Arch) -> Result<(), Error> {
+    for file in definitions.layers(image).flat_map(|layer| &layer.files) {
+        if let Source::Debian { package, path, program } = &file.from {
+            debian(image, package, path, *program, arch)?;
+        }
+    }
+    Ok(())
+}
+
 fn debian(image: &Definition, package: &str, path: &Path, program: bool, arch: Arch) -> Result<Content, Error> {
     match fs::metadata(path) {
         Ok(_) => {}

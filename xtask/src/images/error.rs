@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::error::Explain;
+use crate::error::{Explain, Fault};
 
 /// An error of the image library. Its text says what was attempted on what; [`Error::hint`] says what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +101,13 @@ pub(crate) enum Error {
 }
 
 impl Explain for Error {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Document(_) | Self::Json(_) => Fault::Ours,
+            _ => Fault::Input,
+        }
+    }
+
     fn hint(&self) -> Option<String> {
         match self {
             Self::Io(source) | Self::Write { source, .. } => hint_for(source),

@@ -22,7 +22,7 @@ mod tree;
 pub(crate) mod validate;
 
 pub(crate) use self::{
-    assemble::{Assembler, Variant},
+    assemble::{Assembler, Variant, check_machine},
     blobs::BlobStore,
     definition::{Definition, Definitions},
     digest::Digest,

@@ -44,7 +44,7 @@ struct AppliedPatch {
 impl Cmd {
     pub(super) fn run(self, shell: &Context) -> Result<()> {
         let started = Instant::now();
-        let fetched = super::tree_of(shell, &self.target)?;
+        let fetched = self.target.open(shell)?;
         let series = Series::load(&shell.paths.patches(&fetched.minor))?;
         let (patched, steps, changed) = bring(shell, fetched, &series, self.discard)?;
         for (entry, step) in series.entries.iter().zip(&steps) {

@@ -36,7 +36,7 @@ pub(super) enum Format {
 
 impl Cmd {
     pub(super) fn run(self, shell: &Context) -> Result<()> {
-        let fetched = super::tree_of(shell, &self.target)?;
+        let fetched = self.target.open(shell)?;
         let series = Series::load(&shell.paths.patches(&fetched.minor))?;
         let tree = WorkTree::open(shell, &fetched)?;
         let files = export(&tree, &series, &fetched.minor, &fetched.version, self.format)?;

@@ -13,6 +13,7 @@ mod gocheck;
 mod header;
 mod list;
 mod new;
+mod rebase;
 mod refresh;
 mod reject;
 mod series;
@@ -28,10 +29,8 @@ pub(crate) use verify::{Effort, verify};
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::pipeline::Fetched;
-use crate::source::Target;
 
-/// Kubernetes patches: list, apply, verify, make, refresh, export
+/// Kubernetes patches: list, apply, verify, make, refresh, rebase, export
 #[derive(clap::Args)]
 pub(crate) struct Cmd {
     #[command(subcommand)]
@@ -45,6 +44,7 @@ enum Verb {
     Verify(verify::Cmd),
     New(new::Cmd),
     Refresh(refresh::Cmd),
+    Rebase(rebase::Cmd),
     Export(export::Cmd),
 }
 
@@ -56,14 +56,10 @@ impl Cmd {
             Verb::Verify(cmd) => cmd.run(shell),
             Verb::New(cmd) => cmd.run(shell),
             Verb::Refresh(cmd) => cmd.run(shell),
+            Verb::Rebase(cmd) => cmd.run(shell),
             Verb::Export(cmd) => cmd.run(shell),
         }
     }
-}
-
-/// The tree as it is, with the maintainer's edits; composed if there is none.
-fn tree_of(shell: &Context, target: &Target) -> Result<Fetched> {
-    target.open(shell)
 }
 
 /// Name and text of a patch that does nothing but add one file; the way in for generated ones.

@@ -30,7 +30,7 @@ impl Explain for NotAtTheEnd {
 
 impl Cmd {
     pub(super) fn run(self, shell: &Context) -> Result<()> {
-        let fetched = super::tree_of(shell, &self.target)?;
+        let fetched = self.target.open(shell)?;
         let series = Series::load(&shell.paths.patches(&fetched.minor))?;
         let tree = WorkTree::open(shell, &fetched)?;
         let file = add(&tree, &series, &self.subject)?;

@@ -28,7 +28,7 @@ struct Report {
 
 impl Cmd {
     pub(super) fn run(self, shell: &Context) -> Result<()> {
-        let fetched = super::tree_of(shell, &self.target)?;
+        let fetched = self.target.open(shell)?;
         let series = Series::load(&shell.paths.patches(&fetched.minor))?;
         let tree = WorkTree::open(shell, &fetched)?;
         let changes = refresh(&tree, &series)?;

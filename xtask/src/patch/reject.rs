@@ -56,14 +56,15 @@ impl Reject {
         let hunk = &file.hunks[index];
         let image = if why == Why::Already { hunk.image(Side::Removed) } else { hunk.image(Side::Added) };
         let nearest = matches!(why, Why::Differs | Why::Already).then(|| nearest(lines, &image, expected)).flatten();
-        let line = match (&why, &nearest) {
-            (Why::Ambiguous(places), _) => places[0],
-            (_, Some(nearest)) => nearest.start + 1,
-            _ => (expected + 1).min(lines.len().max(1)),
-        };
-        // The first changed line says better than the context above it which declaration the hunk is in.
+        // The first changed line says better than the context above it where the change belongs.
         let lead = hunk.lines.iter().take_while(|line| line.side == Side::Context).count();
-        let symbol = symbol(lines, line + lead);
+        let start = match (&why, &nearest) {
+            (Why::Ambiguous(places), _) => places[0] - 1,
+            (_, Some(nearest)) => nearest.start,
+            _ => expected,
+        };
+        let line = (start + lead + 1).clamp(1, lines.len().max(1));
+        let symbol = symbol(lines, line);
         let hunk = Some((hunk.clone(), index + 1, file.hunks.len()));
         Self { path: file.path.clone(), why, line, symbol, hunk, nearest }
     }

@@ -94,7 +94,7 @@ impl Cmd {
             (_, true) => Effort::TestEach,
             _ => Effort::Test,
         };
-        let fetched = super::tree_of(shell, &self.target)?;
+        let fetched = self.target.open(shell)?;
         let series = Series::load(&shell.paths.patches(&fetched.minor))?;
         lint(&series)?;
         let (patched, _, _) = bring(shell, fetched, &series, false)?;

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use sha2::{Digest as _, Sha256};
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
@@ -30,13 +30,35 @@ impl Explain for NotSource {
     }
 }
 
-/// Copies the unpacked source tree `from`, without `.git`.
-pub(crate) fn tree(from: &Path, to: &Path) -> Result<()> {
+/// Digest of the names, sizes and times of an unpacked source tree: another one when a file there was changed.
+///
+/// # Errors
+/// `from` is no Kubernetes source.
+pub(crate) fn fingerprint(from: &Path) -> Result<String> {
     for what in ["go.mod", "cmd", "staging/src/k8s.io"] {
         if !from.join(what).exists() {
             return Err(NotSource { folder: from.to_owned(), what }.into());
         }
     }
+    let mut hash = Sha256::new();
+    for (name, path) in listing(from)? {
+        if !name.starts_with(".git") {
+            let meta = fs_err::symlink_metadata(path)?;
+            hash.update(format!(
+                "{} {} {}.{} {}\n",
+                name.display(),
+                meta.len(),
+                meta.mtime(),
+                meta.mtime_nsec(),
+                meta.mode()
+            ));
+        }
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Copies the unpacked source tree `from`, without `.git`.
+pub(crate) fn tree(from: &Path, to: &Path) -> Result<()> {
     files(from, |name| name != Path::new(".git"), to, |_, _| ())
 }
 

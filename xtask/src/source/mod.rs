@@ -118,6 +118,7 @@ impl Target {
 
     fn found_or_composed(&self, shell: &Context, pins: &Pins, place: PathBuf, base: Option<String>) -> Result<Fetched> {
         let version = self.source.version(&self.k8s, pins)?;
+        copy::remove(&partial(&place))?;
         let base = match base {
             Some(base) => base,
             None => compose(shell, self, pins, &place)
@@ -129,18 +130,21 @@ impl Target {
 
 /// The tree's folder, named by everything that its content depends on.
 fn place(shell: &Context, target: &Target, pins: &Pins, purpose: Purpose) -> Result<PathBuf> {
-    let inputs = format!("{FORMAT}\n{}\n{}", target.source.identity()?, pins.identity()?);
+    let inputs = format!("{FORMAT}\n{}\n{}", target.source.identity(pins)?, pins.identity()?);
     let hash: String = Sha256::digest(inputs).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     let suffix = if purpose == Purpose::Stock { "-stock" } else { "" };
     Ok(shell.paths.tree(&target.k8s, &format!("{hash}{suffix}")))
 }
 
+/// Where a tree is until it is complete.
+fn partial(place: &Path) -> PathBuf {
+    place.with_file_name(format!("{}.partial", place.file_name().unwrap_or_default().to_string_lossy()))
+}
+
 /// Composes beside `place`, then moves there. Returns the base commit's id.
 fn compose(shell: &Context, target: &Target, pins: &Pins, place: &Path) -> Result<String> {
-    let folder = place.with_extension("partial");
-    for old in [place, &folder] {
-        copy::remove(old)?;
-    }
+    let folder = partial(place);
+    copy::remove(place)?;
     fs_err::create_dir_all(&folder)?;
     match &target.source {
         Origin::Module => module::compose(shell, pins, &folder)?,
@@ -179,6 +183,3 @@ fn restore(shell: &Context, repository: &Repository, place: &Path) -> Result<Opt
     let whole = repository.restore().is_ok() && repository.changes().is_ok_and(|changes| changes.is_empty());
     Ok(base.filter(|_| whole))
 }
-
-#[cfg(test)]
-mod tests;

@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use super::copy;
 use super::pins::Pins;
 use crate::context::Context;
 use crate::error::{Attempt as _, Explain, Result};
@@ -114,14 +115,19 @@ impl Origin {
         }
     }
 
-    /// Names the origin the same from every folder.
-    pub(crate) fn identity(&self) -> Result<String> {
+    /// What the origin's content depends on, as far as can be said without the network: a local folder by the state of its
+    /// files, a local repository by the commit. A branch of a remote is fetched once; name a commit to get another.
+    pub(crate) fn identity(&self, pins: &Pins) -> Result<String> {
         Ok(match self {
-            Self::Path(path) => format!("path:{}", std::path::absolute(path)?.display()),
-            Self::Git { url, reference } if Path::new(url).exists() => {
-                format!("git:{}#{}", std::path::absolute(url)?.display(), reference.as_deref().unwrap_or_default())
+            Self::Module => "module".into(),
+            Self::Path(path) => format!("path:{}", copy::fingerprint(path)?),
+            Self::Git { url, reference } => {
+                let reference = reference.as_deref().unwrap_or(&pins.kubernetes.version);
+                match local(url)? {
+                    Some(repository) => format!("git:{}", resolve(&repository, url, reference)?),
+                    None => format!("git:{url}#{reference}"),
+                }
             }
-            other => other.to_string(),
         })
     }
 }

@@ -104,7 +104,8 @@ impl Repository {
         let mut options = git2::build::CheckoutBuilder::new();
         options.force().remove_untracked(true).remove_ignored(true).disable_filters(true);
         let head = self.git.head()?.peel_to_commit()?;
-        Ok(self.git.reset(head.as_object(), git2::ResetType::Hard, Some(&mut options))?)
+        self.git.reset(head.as_object(), git2::ResetType::Mixed, None)?;
+        Ok(self.git.checkout_tree(head.as_object(), Some(&mut options))?)
     }
 
     /// Writes what differs from the last commit as one diff to a new file `<folder>/<name>-<n>.patch`.
@@ -198,5 +199,73 @@ fn index_entry(name: &Path, mode: u32, blob: Oid, meta: &std::fs::Metadata) -> I
         flags: 0,
         flags_extended: 0,
         path: name.as_os_str().as_bytes().to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tiny() -> (tempfile::TempDir, Repository) {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &str| {
+            let path = folder.path().join(name);
+            fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+            fs_err::write(path, content).unwrap();
+        };
+        write(".gitattributes", "* text=auto eol=lf\n");
+        write(".gitignore", "*.test\n/kubernetes/\n");
+        write("a/golden.txt", "one\r\ntwo\r\n");
+        write("a/ignored.test", "swallowed by nobody\n");
+        write("kubernetes/b.go", "package b\n");
+        fs_err::os::unix::fs::symlink("a/golden.txt", folder.path().join("link")).unwrap();
+        Repository::create(folder.path(), "Kubernetes v0\n", 1_000_000_000).unwrap();
+        let repository = Repository::open(folder.path()).unwrap().unwrap();
+        (folder, repository)
+    }
+
+    #[test]
+    fn the_commit_holds_every_byte_and_its_id_is_the_contents() {
+        let ((folder, one), (_other, two)) = (tiny(), tiny());
+        assert_eq!(one.base().unwrap(), two.base().unwrap());
+        assert_eq!(one.changes().unwrap(), []);
+        let tree = one.git.find_reference(BASE).unwrap().peel_to_tree().unwrap();
+        for name in ["a/golden.txt", "a/ignored.test", "kubernetes/b.go"] {
+            let blob = tree.get_path(Path::new(name)).unwrap().to_object(&one.git).unwrap().peel_to_blob().unwrap();
+            assert_eq!(blob.content(), fs_err::read(folder.path().join(name)).unwrap(), "{name}");
+        }
+        assert_eq!(tree.get_path(Path::new("link")).unwrap().filemode(), 0o120_000);
+    }
+
+    #[test]
+    fn every_kind_of_change_is_seen_saved_and_undone() {
+        let ((folder, repository), saved_in) = (tiny(), tempfile::tempdir().unwrap());
+        fs_err::write(folder.path().join("a/golden.txt"), "one\ntwo\n").unwrap();
+        fs_err::remove_file(folder.path().join("kubernetes/b.go")).unwrap();
+        fs_err::write(folder.path().join("new.go"), "package new\n").unwrap();
+        fs_err::create_dir_all(folder.path().join(".idea")).unwrap();
+        fs_err::write(folder.path().join(".idea/x.test"), "").unwrap();
+        let mut changes: Vec<String> = repository.changes().unwrap().iter().map(Change::to_string).collect();
+        changes.sort();
+        assert_eq!(changes, ["added .idea/", "added new.go", "changed a/golden.txt", "removed kubernetes/b.go"]);
+
+        let saved = repository.save_edits(saved_in.path(), "edits").unwrap().unwrap();
+        let text = fs_err::read_to_string(&saved).unwrap();
+        assert!(
+            text.contains("+package new") && text.contains("-package b") && text.contains("-two\r\n+one\n"),
+            "{text}"
+        );
+
+        repository.restore().unwrap();
+        assert_eq!(repository.changes().unwrap(), []);
+        assert_eq!(fs_err::read(folder.path().join("a/golden.txt")).unwrap(), b"one\r\ntwo\r\n");
+    }
+
+    #[test]
+    fn a_damaged_repository_is_not_a_tree() {
+        let (folder, repository) = tiny();
+        drop(repository);
+        fs_err::remove_file(folder.path().join(".git/HEAD")).unwrap();
+        assert!(Repository::open(folder.path()).unwrap().is_none());
     }
 }

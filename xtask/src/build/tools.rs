@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::stamp::{digest, sha256_of};
-use super::{Job, Program, golang};
+use super::{Program, golang};
+use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::process::Run;
 
@@ -17,34 +18,34 @@ fn recipe(program: Program) -> (&'static str, &'static str, bool) {
     }
 }
 
-fn module(job: &Job<'_>, folder: &str) -> PathBuf {
-    job.shell.paths.root().join("xtask/go").join(folder)
+fn module(shell: &Context, folder: &str) -> PathBuf {
+    shell.paths.root().join("xtask/go").join(folder)
 }
 
 /// Digest of the pins and the compiler.
-pub(super) fn inputs(job: &Job<'_>, program: Program) -> Result<String> {
+pub(super) fn inputs(shell: &Context, program: Program) -> Result<String> {
     let (folder, package, cgo) = recipe(program);
-    let module = module(job, folder);
+    let module = module(shell, folder);
     let pins = [sha256_of(&module.join("go.mod"))?, sha256_of(&module.join("go.sum"))?];
     Ok(digest(["go", package, &cgo.to_string(), &golang::version(&module)?, &pins[0], &pins[1]]))
 }
 
 /// Compiles `program` to the file `to`.
-pub(super) fn build(job: &Job<'_>, program: Program, to: &Path) -> Result<()> {
+pub(super) fn build(shell: &Context, program: Program, to: &Path) -> Result<()> {
     let (folder, package, cgo) = recipe(program);
-    let progress = job.shell.out.spinner(format!("build {}", program.name()));
-    golang::go(&module(job, folder), cgo)
+    let progress = shell.out.spinner(format!("build {}", program.name()));
+    golang::go(&module(shell, folder), cgo)?
         .args(["build", "-v", "-ldflags", "-s -w", "-o"])
         .arg(to)
         .arg(package)
-        .log(job.shell.paths.log(&format!("build-{}", program.name())))
+        .log(shell.paths.log(&format!("build-{}", program.name())))
         .watch(|line| progress.now(line))?;
     progress.done("");
     Ok(())
 }
 
 /// The version that the program reports.
-pub(super) fn version_of(program: Program, path: &Path) -> Result<String> {
+pub(super) fn reported(program: Program, path: &Path) -> Result<String> {
     let run = Run::new(path, "/");
     let text = match program {
         Program::Etcdctl | Program::Etcdutl => run.arg("version").read()?,

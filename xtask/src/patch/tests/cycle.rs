@@ -1,0 +1,229 @@
+//! Edits become patches, patches become commits, commits become patches again; with the user's git against us.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::{Tiny, minor};
+use crate::patch::apply::bring_tree;
+use crate::patch::engine;
+use crate::patch::export::{Format, export};
+use crate::patch::file::{Author, Patch};
+use crate::patch::refresh::refresh;
+use crate::patch::series::Change;
+use crate::patch::{self, Effort, list, verify};
+use crate::process::Run;
+
+/// Two patches that between them change, add, remove, make executable, and touch the odd ends of files.
+fn two_patches() -> Tiny {
+    let tiny = Tiny::new();
+    tiny.replace("pkg/store/store.go", "s.size++", "s.size = len(s.keys)");
+    tiny.write("pkg/store/size.go", "package store\n\nfunc (s *store) Size() int { return s.size }\n");
+    assert_eq!(tiny.add("store: count keys"), "store-count-keys.patch");
+    tiny.replace("docs/windows.txt", "two\r\n", "zwei\r\n");
+    tiny.replace("docs/open-end.txt", "last", "last but one\nlast");
+    fs_err::remove_file(tiny.path("docs/superfluous.txt")).unwrap();
+    fs_err::set_permissions(tiny.path("hack/run.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    tiny.replace("pkg/store/size.go", "return s.size", "return len(s.keys)");
+    tiny.write("staging/src/k8s.io/api/new.go", "package api\n\n// One is one.\nconst One = 1\n");
+    assert_eq!(tiny.add("docs: Odd ends & `modes`"), "docs-odd-ends-modes.patch");
+    tiny
+}
+
+#[test]
+fn list_shows_what_we_carry() {
+    let tiny = two_patches();
+    insta::assert_snapshot!(list::report(&minor(), &tiny.series()).text());
+}
+
+#[test]
+fn patch_files_are_the_same_whatever_git_is_set_to() {
+    let tiny = two_patches();
+    let files = tiny.files();
+    assert_eq!(tiny.series().problems().unwrap(), []);
+    insta::assert_snapshot!(
+        files
+            .iter()
+            .filter(|(name, _)| name != "source.toml")
+            .map(|(name, text)| format!("==> {name}\n{text}"))
+            .collect::<String>()
+    );
+    // Applied anew, the same commits; nothing to do the second time.
+    let head = tiny.tree().head().unwrap();
+    let tree = tiny.tree();
+    tree.switch(tree.base).unwrap();
+    assert!(tiny.read("pkg/store/store.go").contains("s.size++") && tiny.path("docs/superfluous.txt").exists());
+    let (steps, changed) = bring_tree(&tree, &tiny.series(), false).unwrap();
+    assert!(changed && steps[1].commit == head && tree.changed().unwrap().is_empty());
+    assert!(!bring_tree(&tree, &tiny.series(), false).unwrap().1);
+    assert_eq!(tiny.read("docs/windows.txt"), "one\r\nzwei\r\nthree\r\n");
+    assert_eq!(fs_err::metadata(tiny.path("hack/run.sh")).unwrap().permissions().mode() & 0o777, 0o755);
+    // Exported again, the same bytes.
+    assert_eq!(refresh(&tree, &tiny.series()).unwrap(), []);
+    assert_eq!(tiny.files(), files);
+}
+
+/// Runs the test above with a home folder whose git settings would break it.
+#[test]
+fn hostile_git_settings_change_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let hooks = home.path().join("hooks");
+    fs_err::create_dir_all(&hooks).unwrap();
+    for hook in ["pre-commit", "commit-msg", "post-checkout", "post-commit"] {
+        fs_err::write(hooks.join(hook), "#!/bin/sh\nexit 1\n").unwrap();
+        fs_err::set_permissions(hooks.join(hook), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let ignore = home.path().join("ignore");
+    fs_err::write(&ignore, "*.go\n*.txt\n*.patch\n").unwrap();
+    let (hooks, ignore) = (hooks.display(), ignore.display());
+    let config = format!(
+        "[core]\nautocrlf = true\neol = crlf\nsafecrlf = true\nfileMode = false\nignoreCase = true\nabbrev = 4\n\
+         hooksPath = {hooks}\nexcludesFile = {ignore}\nattributesFile = {ignore}\n\
+         [commit]\ngpgSign = true\n[gpg]\nprogram = false\n[user]\nname = Mallory\nemail = m@example.com\n\
+         [diff]\nnoprefix = true\nmnemonicPrefix = true\ncontext = 9\ninterHunkContext = 9\nalgorithm = patience\n\
+         indentHeuristic = false\nrenames = copies\nexternal = false\n[diff \"hex\"]\ntextconv = od\n\
+         [format]\nsignature = mallory\nsubjectPrefix = MALLORY\n[i18n]\ncommitEncoding = latin1\n"
+    );
+    fs_err::write(home.path().join(".gitconfig"), config).unwrap();
+    let outcome = Run::new(std::env::current_exe().unwrap(), env!("CARGO_MANIFEST_DIR"))
+        .args(["--exact", "patch::tests::cycle::patch_files_are_the_same_whatever_git_is_set_to", "--nocapture"])
+        .env("HOME", home.path())
+        .env("XDG_CONFIG_HOME", home.path())
+        .env("INSTA_UPDATE", "no")
+        .outcome()
+        .unwrap();
+    assert!(outcome.status.success() && outcome.stdout.contains("1 passed"), "{}{}", outcome.stdout, outcome.stderr);
+}
+
+#[test]
+fn refresh_writes_only_what_changed() {
+    let tiny = two_patches();
+    let before = tiny.files();
+    // The maintainer amends the last commit: as `git commit --amend`, at another time and under another name.
+    tiny.replace("docs/windows.txt", "zwei", "deux");
+    let tree = tiny.tree();
+    let old = engine::to_patch(&tree.repo, tree.head().unwrap()).unwrap();
+    let after = tree.repo.find_tree(tree.snapshot().unwrap()).unwrap();
+    let parent = tree.repo.find_commit(tree.head().unwrap()).unwrap().parent(0).unwrap();
+    let amended =
+        engine::commit(&tree.repo, &Patch { subject: "docs: French".into(), ..old }, &after, &parent).unwrap();
+    assert!(refresh(&tree, &tiny.series()).is_err(), "changes that are in no commit are not left out in silence");
+    tree.repo.reset(tree.repo.find_commit(amended).unwrap().as_object(), git2::ResetType::Mixed, None).unwrap();
+    let refused = bring_tree(&tree, &tiny.series(), false).unwrap_err();
+    assert!(format!("{refused:?}").contains("docs: French"), "{refused:?}");
+
+    let changes = refresh(&tree, &tiny.series()).unwrap();
+    let change = |file: &str, change| Change { file: file.into(), change };
+    assert_eq!(
+        changes,
+        [
+            change("docs-french.patch", "new"),
+            change("series", "changed"),
+            change("docs-odd-ends-modes.patch", "removed")
+        ]
+    );
+    let after = tiny.files();
+    assert_eq!(after[1], ("series".into(), "# The order.\nstore-count-keys.patch\ndocs-french.patch\n".into()));
+    assert!(after.contains(before.iter().find(|(name, _)| name == "store-count-keys.patch").unwrap()));
+    assert_eq!(bring_tree(&tree, &tiny.series(), false).unwrap().0[1].commit, amended);
+}
+
+#[test]
+fn edits_are_not_lost() {
+    let tiny = two_patches();
+    let tree = tiny.tree();
+    for lose in [true, false] {
+        tiny.write("pkg/store/draft.go", "package store\n");
+        let result = bring_tree(&tree, &tiny.series(), lose);
+        assert_eq!(result.is_ok(), lose);
+        assert_eq!(tiny.path("pkg/store/draft.go").exists(), !lose);
+    }
+    let error = format!("{:?}", bring_tree(&tree, &tiny.series(), false).unwrap_err());
+    assert!(error.contains("pkg/store/draft.go") && error.contains("cargo xtask patch new"), "{error}");
+    assert!(patch::new::add(&tree, &tiny.series(), "store: count keys").is_err(), "the name is taken");
+    assert!(patch::new::add(&tree, &tiny.series(), " -- ").is_err(), "no name");
+}
+
+#[test]
+fn a_new_patch_is_refused_until_its_header_is_filled_in() {
+    let tiny = Tiny::new();
+    tiny.write("pkg/store/draft.go", "package store\n");
+    tiny.write("docs/empty.txt", "");
+    let name = patch::new::add(&tiny.tree(), &tiny.series(), "store:  draft").unwrap();
+    let problems = tiny.series().problems().unwrap();
+    assert!(
+        name == "store-draft.patch" && problems.iter().any(|found| found.problem.contains("placeholder")),
+        "{problems:?}"
+    );
+    let head = tiny.tree().head().unwrap();
+    assert_eq!(engine::to_patch(&tiny.tree().repo, head).unwrap().author, Author::maintainers());
+    assert_eq!(bring_tree(&tiny.tree(), &tiny.series(), false).unwrap().0[0].commit, head);
+}
+
+#[test]
+fn the_series_lint_has_a_sentence_for_each_mistake() {
+    let tiny = two_patches();
+    let path = |name: &str| tiny.folder().join(name);
+    fs_err::rename(path("store-count-keys.patch"), path("0001-count.patch")).unwrap();
+    fs_err::write(path("leftover.patch"), "x").unwrap();
+    let mail = fs_err::read_to_string(path("docs-odd-ends-modes.patch")).unwrap();
+    fs_err::write(path("docs-odd-ends-modes.patch"), mail.replace("Subject: ", "Subject: [PATCH] ")).unwrap();
+    fs_err::write(path("series"), "0001-count.patch\ndocs-odd-ends-modes.patch\n0001-count.patch\n").unwrap();
+    let problems: Vec<String> = tiny
+        .series()
+        .problems()
+        .unwrap()
+        .into_iter()
+        .map(|found| format!("{}: {}", found.file, found.problem))
+        .collect();
+    insta::assert_snapshot!(problems.join("\n"));
+}
+
+#[test]
+fn every_export_makes_the_same_tree() {
+    let tiny = two_patches();
+    let tree = tiny.tree();
+    let head = tree.repo.find_commit(tree.head().unwrap()).unwrap();
+    for (format, names) in [
+        (Format::Git, vec!["0001-store-count-keys.patch", "0002-docs-odd-ends-modes.patch"]),
+        (Format::Quilt, vec!["patches/store-count-keys.patch", "patches/docs-odd-ends-modes.patch", "patches/series"]),
+        (Format::Single, vec!["sluice-v1.37.patch"]),
+    ] {
+        let files = export(&tree, &tiny.series(), &minor(), "v1.37.2", format).unwrap();
+        assert_eq!(files.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), names);
+        // git's own apply, through libgit2, must read what we write.
+        let mut at = tree.repo.find_commit(tree.base).unwrap().tree().unwrap();
+        for (_, text) in files.iter().filter(|(name, _)| name.ends_with(".patch")) {
+            let diff = git2::Diff::from_buffer(text).unwrap();
+            let mut index = tree.repo.apply_to_tree(&at, &diff, None).unwrap();
+            at = tree.repo.find_tree(index.write_tree_to(&tree.repo).unwrap()).unwrap();
+        }
+        assert_eq!(at.id(), head.tree_id(), "{format:?}");
+    }
+}
+
+#[test]
+fn verify_compiles_tests_and_remembers() {
+    let tiny = two_patches();
+    let patched = || patch::apply(&tiny.shell, tiny.fetched.clone()).unwrap();
+    let verified = verify::verify(&tiny.shell, patched(), Effort::TestEach).unwrap();
+    assert_eq!(verified.digest.len(), 64);
+    let stamps = || fs_err::read_dir(tiny.shell.paths.cache().join("verified")).unwrap().count();
+    // Two compiled, two tested, and both tests together at the end, which are those of the second patch.
+    let done = stamps();
+    assert_eq!(done, 4);
+    verify::verify(&tiny.shell, patched(), Effort::TestEach).unwrap();
+    assert_eq!(stamps(), done);
+
+    tiny.write(
+        "pkg/store/size_test.go",
+        "package store\n\nimport \"testing\"\n\nfunc TestSize(t *testing.T) { t.Fatal(\"three\") }\n",
+    );
+    tiny.add("store: fail");
+    let error = format!("{:?}", verify::verify(&tiny.shell, patched(), Effort::Test).unwrap_err());
+    assert!(error.contains("series: test failed") && error.contains("three"), "{error}");
+    tiny.write("pkg/store/broken.go", "package store\n\nvar x int = \"\"\n");
+    tiny.add("store: break");
+    let error = format!("{:?}", verify::verify(&tiny.shell, patched(), Effort::Compile).unwrap_err());
+    assert!(error.contains("store-break.patch: build, vet failed") && error.contains("broken.go:3"), "{error}");
+    // The tree is back at the end of the series.
+    assert!(!bring_tree(&tiny.tree(), &tiny.series(), false).unwrap().1);
+}

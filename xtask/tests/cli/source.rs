@@ -1,0 +1,159 @@
+//! `cargo xtask source`.
+
+use std::path::{Path, PathBuf};
+
+use super::proxy;
+use super::workspace::{Workspace, files};
+
+const PINS: &str = "patches/v1.37/source.toml";
+
+/// A workspace with the tiny Kubernetes published and pinned.
+pub(crate) fn pinned() -> Workspace {
+    let workspace = Workspace::new();
+    proxy::publish(&workspace);
+    workspace.stdout(&["source", "--pin", "v1.37.2"]);
+    workspace
+}
+
+fn tree(stdout: &str) -> PathBuf {
+    PathBuf::from(stdout.trim_end())
+}
+
+fn base(tree: &Path) -> String {
+    let repository = git2::Repository::open(tree).unwrap();
+    repository.find_reference("refs/heads/base").unwrap().peel_to_commit().unwrap().id().to_string()
+}
+
+/// Replaces the checksum of a module by another well-formed one.
+fn tamper(text: &str) -> String {
+    let (before, rest) = text.split_once("sum = \"h1:").unwrap();
+    let (_, after) = rest.split_once('"').unwrap();
+    format!("{before}sum = \"h1:{}=\"{after}", "A".repeat(43))
+}
+
+#[test]
+fn modules_become_upstreams_tree() {
+    let workspace = pinned();
+    insta::assert_snapshot!(fs_err::read_to_string(workspace.path(PINS)).unwrap());
+    let tree = tree(&workspace.stdout(&["source"]));
+    let names: Vec<String> = files(&tree).into_iter().map(|(name, ..)| name).collect();
+    let expected =
+        [".gitignore", ".go-version", "cmd/golden.test", "go.mod", "go.work", "staging/src/k8s.io/api/api.go"];
+    assert_eq!(names[..6], expected);
+    assert_eq!(names[6..], ["staging/src/k8s.io/api/go.mod"]);
+    assert_eq!(fs_err::read(tree.join("cmd/golden.test")).unwrap(), b"one\r\ntwo\r\n");
+    insta::assert_snapshot!(fs_err::read_to_string(tree.join("go.mod")).unwrap());
+    // The same on every machine, in every folder, under every git configuration.
+    assert_eq!(base(&tree), "26e8c92eed0ce769cde8d5fe7a57150dbaf338a7");
+}
+
+#[test]
+fn pinning_again_changes_nothing() {
+    let workspace = pinned();
+    let text = fs_err::read_to_string(workspace.path(PINS)).unwrap().replace("revision = 1", "revision = 7");
+    fs_err::write(workspace.path(PINS), &text).unwrap();
+    workspace.stdout(&["source", "--pin"]);
+    assert_eq!(fs_err::read_to_string(workspace.path(PINS)).unwrap(), text);
+}
+
+#[test]
+fn a_second_run_finds_the_tree_and_a_changed_one_is_restored() {
+    let workspace = pinned();
+    let tree = tree(&workspace.stdout(&["source"]));
+    insta::assert_snapshot!("second_run", workspace.xtask(&["source"]).replace(tree.to_str().unwrap(), "[TREE]"));
+
+    let before = files(&tree);
+    fs_err::write(tree.join("go.mod"), "module other\n").unwrap();
+    fs_err::remove_file(tree.join(".go-version")).unwrap();
+    fs_err::write(tree.join("cmd/added.test"), "ignored by .gitignore, but compiled by go test\n").unwrap();
+    insta::assert_snapshot!("changed", workspace.xtask(&["source"]));
+    assert_eq!(files(&tree), before);
+}
+
+#[test]
+fn a_damaged_or_half_finished_tree_is_made_anew() {
+    let workspace = pinned();
+    let tree = tree(&workspace.stdout(&["source"]));
+    let (id, before) = (base(&tree), files(&tree));
+    for damage in [".git/HEAD", ".git/index", ".git/refs/heads/base", ".git/objects"] {
+        let path = tree.join(damage);
+        if path.is_dir() {
+            fs_err::remove_dir_all(path).unwrap();
+        } else {
+            fs_err::remove_file(path).unwrap();
+        }
+        let partial = PathBuf::from(format!("{}.partial", tree.display()));
+        fs_err::create_dir_all(partial.join("cmd")).unwrap();
+        workspace.stdout(&["source"]);
+        assert_eq!((base(&tree), files(&tree)), (id.clone(), before.clone()), "{damage}");
+        assert!(!partial.exists());
+    }
+}
+
+#[test]
+fn a_tampered_pin_is_refused() {
+    let workspace = pinned();
+    let text = fs_err::read_to_string(workspace.path(PINS)).unwrap();
+    fs_err::write(workspace.path(PINS), tamper(&text)).unwrap();
+    insta::assert_snapshot!(workspace.xtask(&["source"]));
+}
+
+#[test]
+fn a_tampered_module_cache_is_refused() {
+    let workspace = pinned();
+    let file = workspace.path("modules/k8s.io/api@v0.37.2/api.go");
+    fs_err::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    fs_err::write(file, "package evil\n").unwrap();
+    insta::assert_snapshot!(workspace.xtask(&["source"]));
+}
+
+#[test]
+fn wrong_inputs() {
+    let workspace = pinned();
+    insta::assert_snapshot!("unknown_minor", workspace.xtask(&["source", "--k8s", "v1.12"]));
+    insta::assert_snapshot!("bad_origin", workspace.xtask(&["source", "--source", "https://host/kubernetes.git"]));
+    insta::assert_snapshot!("no_source", workspace.xtask(&["source", "--source", "path:patches"]));
+    insta::assert_snapshot!("no_reference", {
+        git2::Repository::init(workspace.path("empty")).unwrap();
+        workspace.xtask(&["source", "--source", "git:empty"])
+    });
+    fs_err::write(workspace.path(PINS), "[kubernetes]\nversion = 1\n").unwrap();
+    insta::assert_snapshot!("broken_pins", workspace.xtask(&["source"]));
+}
+
+/// Blobs with everything that a git configuration could change.
+fn upstream(workspace: &Workspace) -> PathBuf {
+    let folder = workspace.path("upstream");
+    workspace.write("upstream/go.mod", "module k8s.io/kubernetes\n");
+    workspace.write("upstream/.gitattributes", "* text=auto eol=lf\n");
+    workspace.write("upstream/.gitignore", "*.test\n");
+    workspace.write("upstream/cmd/golden.test", "one\r\ntwo\r\n");
+    workspace.write("upstream/staging/src/k8s.io/api/api.go", "package api\n");
+    workspace.write("upstream/build.sh", "#!/bin/sh\n");
+    fs_err::set_permissions(folder.join("build.sh"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs_err::os::unix::fs::symlink("build.sh", folder.join("link")).unwrap();
+    folder
+}
+
+#[test]
+fn a_folder_and_a_clone_of_it_give_the_same_tree() {
+    let workspace = pinned();
+    let folder = upstream(&workspace);
+    let from_folder = tree(&workspace.stdout(&["source", "--source", "path:upstream"]));
+    assert_eq!(files(&from_folder), files(&folder));
+    workspace.write("upstream/cmd/golden.test", "three\n");
+    let changed = tree(&workspace.stdout(&["source", "--source", "path:upstream"]));
+    assert_eq!(files(&changed), files(&folder));
+    workspace.write("upstream/cmd/golden.test", "one\r\ntwo\r\n");
+
+    // `source` made a commit of every byte there; it serves as the repository to clone.
+    let repository = git2::Repository::open(&from_folder).unwrap();
+    let commit = repository.revparse_single("base").unwrap();
+    repository.tag_lightweight("v1.37.2", &commit, false).unwrap();
+    for reference in ["", "#base", &format!("#{}", commit.id())] {
+        let origin = format!("git:{}{reference}", from_folder.display());
+        let from_git = tree(&workspace.stdout(&["source", "--source", &origin]));
+        assert_ne!(from_git, from_folder);
+        assert_eq!(files(&from_git), files(&folder), "{origin}");
+    }
+}
