@@ -66,6 +66,9 @@ impl Server {
         let metrics = Metrics::new(&mut registry);
         let registry = Arc::new(registry);
         let tls = tls(config, &metrics)?;
+        for url in config.listen_client_urls.iter().filter(|url| tls.is_some() && matches!(url, ListenUrl::Plain(_))) {
+            tracing::warn!(%url, "certificates are given, but this URL is without TLS");
+        }
         let clients = bind(&config.listen_client_urls, tls.as_ref()).await?;
         let observers = bind(&config.listen_metrics_urls, tls.as_ref()).await?;
         let (stop, stop_receiver) = watch::channel(false);
@@ -132,9 +135,6 @@ fn tls(config: &Config, metrics: &Metrics) -> Result<Option<Arc<Tls>>> {
 async fn bind(urls: &[ListenUrl], tls: Option<&Arc<Tls>>) -> Result<Vec<Listener>> {
     let mut listeners = vec![];
     for url in urls {
-        if tls.is_some() && matches!(url, ListenUrl::Plain(_)) {
-            tracing::warn!(%url, "certificates are given, but this URL is without TLS");
-        }
         listeners.push(Listener::bind(url, tls).await?);
     }
     Ok(listeners)
