@@ -62,10 +62,13 @@ impl Reject {
         let start = match (&why, &nearest) {
             (Why::Ambiguous(places), _) => places[0] - 1,
             (_, Some(nearest)) => nearest.start,
+            // The declaration that git noted in the hunk, if the file has it still.
+            (Why::Differs, None) => section(lines, &hunk.section).unwrap_or(expected),
             _ => expected,
         };
         let line = (start + lead + 1).clamp(1, lines.len().max(1));
-        let symbol = symbol(lines, line);
+        let lost = why == Why::Differs && nearest.is_none() && section(lines, &hunk.section).is_none();
+        let symbol = if lost { None } else { symbol(lines, line) };
         let hunk = Some((hunk.clone(), index + 1, file.hunks.len()));
         Self { path: file.path.clone(), why, line, symbol, hunk, nearest }
     }
@@ -118,7 +121,15 @@ impl fmt::Display for Reject {
         }
         match (&self.nearest, &self.why) {
             (Some(nearest), Why::Differs) => f.write_str(&beside(hunk, nearest)),
-            (None, Why::Differs) => write!(f, "\nno lines of the file are like these"),
+            (None, Why::Differs) => {
+                let section = String::from_utf8_lossy(&hunk.section);
+                write!(f, "\nno lines of the file are like these")?;
+                if self.symbol.is_none() && !section.is_empty() {
+                    write!(f, ", nor is there `{section}`")
+                } else {
+                    Ok(())
+                }
+            }
             _ => Ok(()),
         }
     }
@@ -189,6 +200,11 @@ fn nearest(lines: &[&[u8]], image: &[&[u8]], expected: usize) -> Option<Nearest>
     let (_, _, start) = best.filter(|(ratio, ..)| *ratio >= ALIKE)?;
     let end = (start + wanted.len()).min(lines.len());
     Some(Nearest { start, lines: lines[start..end].iter().map(|line| text(line)).collect() })
+}
+
+/// Index of the line that a hunk header names. git cuts it off after 80 bytes.
+fn section(lines: &[&[u8]], section: &[u8]) -> Option<usize> {
+    lines.iter().position(|line| !section.is_empty() && line.starts_with(section))
 }
 
 /// The Go declaration at or above a line (from 1): its first line up to the parameters or the body.
