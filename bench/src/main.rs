@@ -38,6 +38,9 @@ struct Cli {
     /// The sluice-shim program, built for release.
     #[arg(long, value_name = "FILE")]
     shim: Option<PathBuf>,
+    /// Another sluice-shim, to compare with.
+    #[arg(long, value_name = "FILE")]
+    before: Option<PathBuf>,
     /// Where the servers keep their data meanwhile; must be on a real disk.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
@@ -70,7 +73,7 @@ async fn run(cli: Cli) -> Result<()> {
         }
         return Ok(());
     }
-    let given = [(Kind::Etcd, cli.etcd), (Kind::Kine, cli.kine), (Kind::Shim, cli.shim)];
+    let given = [(Kind::Etcd, cli.etcd), (Kind::Kine, cli.kine), (Kind::Before, cli.before), (Kind::Shim, cli.shim)];
     let programs: Vec<_> = given
         .into_iter()
         .filter_map(|(kind, path)| path.map(|path| (kind, path)))

@@ -117,8 +117,11 @@ impl Plan {
         if measurements.is_empty() {
             bail!("no measurement has such a name; --list shows them");
         }
-        let servers =
-            if flags.server.is_empty() { vec![Kind::Etcd, Kind::Kine, Kind::Shim] } else { flags.server.clone() };
+        let servers = if flags.server.is_empty() {
+            vec![Kind::Etcd, Kind::Kine, Kind::Before, Kind::Shim]
+        } else {
+            flags.server.clone()
+        };
         Ok(Self {
             measurements,
             servers,

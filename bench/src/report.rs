@@ -227,10 +227,12 @@ impl Report {
             let value = row.value(*kind).map(|value| number(value.median)).unwrap_or_default();
             let _ = write!(line, "  {kind} {value}");
             if let Some(cpu) = row.middle(*kind, |sample| sample.cpu_us) {
-                let _ = write!(line, " ({cpu:.0} µs)");
+                let _ = write!(line, " ({cpu:.0} µs");
+                let p99 = row.middle(*kind, |sample| sample.p99_ms).unwrap_or_default();
+                let _ = write!(line, ", p99 {p99:.1} ms)");
             }
         }
-        for other in [Kind::Etcd, Kind::Kine] {
+        for other in [Kind::Etcd, Kind::Kine, Kind::Before] {
             if let Some(ratio) = row.ratio(other) {
                 let _ = write!(line, "  ×{:.2} of {other}", ratio.median);
             }

@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     Etcd,
     /// kine on SQLite.
     Kine,
+    /// Another sluice-shim, to see what a change does.
+    Before,
     /// sluice-shim on SQLite.
     Shim,
 }
@@ -41,6 +43,7 @@ impl fmt::Display for Kind {
         f.pad(match self {
             Self::Etcd => "etcd",
             Self::Kine => "kine",
+            Self::Before => "before",
             Self::Shim => "sluice-shim",
         })
     }
@@ -180,7 +183,7 @@ fn spawn(kind: Kind, program: &Path, data: &Path, port: u16) -> Result<Child> {
         Kind::Kine => command
             .args(["--endpoint", &format!("sqlite://./state.db?{KINE_SQLITE}"), "--metrics-bind-address", "0"])
             .args(["--listen-address", &format!("tcp://127.0.0.1:{port}")]),
-        Kind::Shim => command
+        Kind::Before | Kind::Shim => command
             .args(["--endpoint", "sqlite://state.db", "--log-level", "warn"])
             .args(["--listen-client-urls", &format!("http://127.0.0.1:{port}")]),
     };

@@ -33,9 +33,9 @@ pub(crate) struct Cmd {
     /// The names of the measurements.
     #[arg(long)]
     list: bool,
-    /// Another sluice-shim than the one of this workspace, to compare two of them.
+    /// Another sluice-shim, built for release: measured as well, to see what a change does.
     #[arg(long, value_name = "FILE")]
-    shim: Option<PathBuf>,
+    before: Option<PathBuf>,
     /// Put the table and the plot into docs/benchmarks.md as well.
     #[arg(long)]
     save: bool,
@@ -92,13 +92,12 @@ impl Cmd {
             if !self.server.is_empty() && !self.server.iter().any(|wanted| wanted == name) {
                 continue;
             }
-            let path = match &self.shim {
-                Some(path) if program == Program::SluiceShim => std::path::absolute(path)?,
-                _ => built(shell, program)?,
-            };
-            run = run.arg(format!("--{name}")).arg(path);
+            run = run.arg(format!("--{name}")).arg(built(shell, program)?);
         }
-        Ok(run)
+        Ok(match &self.before {
+            Some(path) => run.arg("--before").arg(std::path::absolute(path)?),
+            None => run,
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 //! One connection writes; the others read snapshots beside it (WAL). A commit is synced before it is acknowledged (`synchronous=FULL`). A
 //! lock file keeps a second process out, so that `SQLITE_BUSY` can't happen.
 
+mod checkpoint;
 mod error;
 mod read;
 mod schema;
