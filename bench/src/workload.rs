@@ -110,7 +110,7 @@ pub(crate) async fn workers(store: &Store, op: Op, clients: usize, run: u64, sto
             next: number as u64 * 1_000_000,
             step: 0,
             value: object(number),
-            random: 0x9e37_79b9_7f4a_7c15 ^ (run << 32 | number as u64 + 1),
+            random: 0x9e37_79b9_7f4a_7c15 ^ ((run << 32) | (number as u64 + 1)),
         };
         let owned = if matches!(op, Op::Update | Op::Mixed) { OWN_KEYS } else { 0 };
         tasks.push(tokio::spawn(worker.with_own(owned)));
