@@ -45,6 +45,8 @@ pub enum Fault {
     Stopped,
     /// Whether a write happened is unknown.
     Timeout,
+    /// A token is asked for, but nobody needs one.
+    AuthNotEnabled,
     /// There is nobody to hand the leadership to.
     BadLeaderTransferee,
     /// A downgrade to something that is not a version.
@@ -75,6 +77,7 @@ impl Fault {
             Self::TooManyRequests => (Code::ResourceExhausted, "etcdserver: too many requests"),
             Self::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
             Self::Timeout => (Code::Unavailable, "etcdserver: request timed out"),
+            Self::AuthNotEnabled => (Code::FailedPrecondition, "etcdserver: authentication is not enabled"),
             Self::BadLeaderTransferee => (Code::FailedPrecondition, "etcdserver: bad leader transferee"),
             Self::WrongDowngradeVersionFormat => {
                 (Code::InvalidArgument, "etcdserver: wrong downgrade target version format")
@@ -175,6 +178,7 @@ mod tests {
             (Fault::RequestTooLarge, 3),
             (Fault::NotCapable, 9),
             (Fault::Stopped, 14),
+            (Fault::AuthNotEnabled, 9),
             (Fault::BadLeaderTransferee, 9),
             (Fault::WrongDowngradeVersionFormat, 3),
             (Fault::InvalidDowngradeTargetVersion, 3),

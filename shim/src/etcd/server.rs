@@ -16,6 +16,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use super::auth::AuthService;
 use super::cluster::ClusterService;
 use super::context::{Context, Identity, Limits, Shared, stopped};
 use super::http;
@@ -28,6 +29,7 @@ use super::watch::WatchService;
 use crate::config::{Config, ListenUrl};
 use crate::engine::Engine;
 use crate::metrics::Metrics;
+use crate::pb::etcdserverpb::auth_server::AuthServer;
 use crate::pb::etcdserverpb::cluster_server::ClusterServer;
 use crate::pb::etcdserverpb::kv_server::KvServer;
 use crate::pb::etcdserverpb::lease_server::LeaseServer;
@@ -64,6 +66,9 @@ impl Server {
         let metrics = Metrics::new(&mut registry);
         let registry = Arc::new(registry);
         let tls = tls(config, &metrics)?;
+        for url in config.listen_client_urls.iter().filter(|url| tls.is_some() && matches!(url, ListenUrl::Plain(_))) {
+            tracing::warn!(%url, "certificates are given, but this URL is without TLS");
+        }
         let clients = bind(&config.listen_client_urls, tls.as_ref()).await?;
         let observers = bind(&config.listen_metrics_urls, tls.as_ref()).await?;
         let (stop, stop_receiver) = watch::channel(false);
@@ -130,9 +135,6 @@ fn tls(config: &Config, metrics: &Metrics) -> Result<Option<Arc<Tls>>> {
 async fn bind(urls: &[ListenUrl], tls: Option<&Arc<Tls>>) -> Result<Vec<Listener>> {
     let mut listeners = vec![];
     for url in urls {
-        if tls.is_some() && matches!(url, ListenUrl::Plain(_)) {
-            tracing::warn!(%url, "certificates are given, but this URL is without TLS");
-        }
         listeners.push(Listener::bind(url, tls).await?);
     }
     Ok(listeners)
@@ -181,6 +183,7 @@ fn routes(context: &Shared, registry: &Arc<Registry>, health: &HealthReporter) -
         .add_service(lease.accept_compressed(gzip))
         .add_service(maintenance.accept_compressed(gzip))
         .add_service(cluster.accept_compressed(gzip))
+        .add_service(AuthServer::new(AuthService(context.clone())))
         .add_service(health);
     http::add_to(routes.into_axum_router(), context.clone(), registry.clone()).into()
 }

@@ -23,6 +23,18 @@ async fn status_and_members() {
     assert_eq!(moved.message(), "etcdserver: bad leader transferee");
 }
 
+/// A client with a password asks for a token, and goes on without one after exactly this answer.
+#[tokio::test]
+async fn authentication_is_off() {
+    let server = TestServer::start(&[]).await;
+    let mut auth = server.connect().await.auth;
+    let status = auth.auth_status(pb::AuthStatusRequest {}).await.unwrap().into_inner();
+    assert_eq!((status.enabled, status.auth_revision), (false, 1));
+    let refused = auth.authenticate(pb::AuthenticateRequest::default()).await.unwrap_err();
+    assert_eq!((refused.code() as i32, refused.message()), (9, "etcdserver: authentication is not enabled"));
+    assert_eq!(auth.auth_enable(pb::AuthEnableRequest {}).await.unwrap_err().code(), Code::Unimplemented);
+}
+
 async fn hash(client: &mut Client, revision: i64) -> pb::HashKvResponse {
     client.maintenance.hash_kv(pb::HashKvRequest { revision }).await.unwrap().into_inner()
 }

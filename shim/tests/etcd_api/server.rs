@@ -85,6 +85,7 @@ pub(crate) struct Client {
     pub(crate) lease: pb::lease_client::LeaseClient<Channel>,
     pub(crate) maintenance: pb::maintenance_client::MaintenanceClient<Channel>,
     pub(crate) cluster: pb::cluster_client::ClusterClient<Channel>,
+    pub(crate) auth: pb::auth_client::AuthClient<Channel>,
 }
 
 impl Client {
@@ -94,7 +95,8 @@ impl Client {
             watch: pb::watch_client::WatchClient::new(channel.clone()),
             lease: pb::lease_client::LeaseClient::new(channel.clone()),
             maintenance: pb::maintenance_client::MaintenanceClient::new(channel.clone()),
-            cluster: pb::cluster_client::ClusterClient::new(channel),
+            cluster: pb::cluster_client::ClusterClient::new(channel.clone()),
+            auth: pb::auth_client::AuthClient::new(channel),
         }
     }
 

@@ -46,7 +46,8 @@ impl Authority {
         let mut config = match signed_by {
             None => builder.with_no_client_auth(),
             Some(authority) => {
-                let (cert, key) = authority.issue(&["client"], ExtendedKeyUsagePurpose::ClientAuth);
+                // Without names, as kubeadm makes them for the apiserver.
+                let (cert, key) = authority.issue(&[], ExtendedKeyUsagePurpose::ClientAuth);
                 let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
                 builder.with_client_auth_cert(vec![cert.der().clone()], key).unwrap()
             }

@@ -276,13 +276,28 @@ impl Job<'_> {
         Ok(binaries)
     }
 
+    /// The tree still holds the commit that this job is about.
+    fn unchanged(&self) -> Result<()> {
+        let repository = git2::Repository::open(self.tree)?;
+        let head = repository.head()?.peel_to_commit()?.id().to_string();
+        if head == self.head {
+            return Ok(());
+        }
+        Err(Error::input(format!("another run changed {} meanwhile; build again", self.tree.display())))
+    }
+
     fn one(&self, program: Program) -> Result<Binary> {
         let inputs = kubernetes::inputs(self, program)?;
         let path = self.folder.join(program.name());
         make(
             &path,
             &inputs,
-            |to| kubernetes::build(self, program, to),
+            |to| {
+                // Nobody may exchange the files under the compiler.
+                let _tree = self.shell.lock("trees")?;
+                self.unchanged()?;
+                kubernetes::build(self, program, to)
+            },
             |path| kubernetes::reported(self, program, path),
         )
     }

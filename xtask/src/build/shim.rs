@@ -28,12 +28,34 @@ pub(super) fn inputs(shell: &Context) -> Result<String> {
         }
     }
     let rustc = Run::new("rustc", root).arg("-vV").read()?;
-    let mut parts = vec!["shim".to_owned(), target(), STATIC.to_owned(), rustc];
+    let mut parts = vec!["shim".to_owned(), target(), STATIC.to_owned(), rustc, commit(root)];
     for file in files {
         parts.push(file.strip_prefix(root).unwrap_or(&file).display().to_string());
         parts.push(sha256_of(&file)?);
     }
     Ok(digest(parts))
+}
+
+/// The last commit that changed the shim, for its `--version`; "unknown" outside a git checkout.
+///
+/// Not HEAD: then every commit would make another binary, and another image.
+fn commit(root: &Path) -> String {
+    let found = || -> Result<Option<String>, git2::Error> {
+        let repository = git2::Repository::open(root)?;
+        let shim =
+            |commit: &git2::Commit<'_>| commit.tree().ok().and_then(|tree| tree.get_name("shim").map(|it| it.id()));
+        let mut walk = repository.revwalk()?;
+        walk.push_head()?;
+        walk.set_sorting(git2::Sort::TOPOLOGICAL)?;
+        for id in walk {
+            let commit = repository.find_commit(id?)?;
+            if commit.parents().all(|parent| shim(&parent) != shim(&commit)) {
+                return Ok(Some(commit.id().to_string()[..12].to_owned()));
+            }
+        }
+        Ok(None)
+    };
+    found().ok().flatten().unwrap_or_else(|| "unknown".into())
 }
 
 /// Compiles the shim and copies it to the file `to`.
@@ -60,6 +82,7 @@ pub(super) fn build(shell: &Context, to: &Path) -> Result<()> {
         ])
         .arg("--target-dir")
         .arg(&folder)
+        .env("SLUICE_COMMIT", commit(root))
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("RUSTFLAGS")
         .env(format!("CARGO_TARGET_{}_RUSTFLAGS", target.replace('-', "_").to_uppercase()), flags)

@@ -181,6 +181,8 @@ pub(crate) fn run(shell: &Context, suite: &Suite, filter: Option<&str>) -> Resul
         return Err(Error::input(format!("no such case; there are:\n{}", names.join("\n"))));
     }
     fs_err::create_dir_all(&suite.scratch)?;
+    leftover::sweep(&suite.scratch)?;
+    let mut left = Vec::new();
     let mut tally = Tally::default();
     for case in chosen {
         let clock = Instant::now();
@@ -199,6 +201,12 @@ pub(crate) fn run(shell: &Context, suite: &Suite, filter: Option<&str>) -> Resul
             Err(error) => {
                 tally.failed += 1;
                 shell.out.data(format!("{error:?}"))?;
+                for folder in leftover::folders_of(&suite.scratch, std::process::id())? {
+                    if !left.contains(&folder) {
+                        shell.out.data(format!("  logs and data: {}", folder.display()))?;
+                        left.push(folder);
+                    }
+                }
             }
         }
     }
