@@ -3,7 +3,7 @@
 //! A store is at revision 0 while it is being loaded, which it never is otherwise. So one that was not loaded to its end is told from a whole
 //! one, in any database, and [`super::Engine::start`] refuses it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -153,7 +153,7 @@ fn check(record: &Record) -> Result<()> {
 
 /// What the records make of the rows that were there before. The revision of it is 0: the loading goes on.
 fn changes(records: &[Record], mut rows: BTreeMap<Bytes, Row>, keep_after: Revision) -> Changes {
-    let mut before: HashMap<Bytes, Option<Facets>> = HashMap::new();
+    let mut before: BTreeMap<Bytes, Option<Facets>> = BTreeMap::new();
     let mut superseded = Vec::new();
     for Record { revision, sub, tombstone, kv } in records {
         let old = rows.remove(&kv.key);
