@@ -10,7 +10,7 @@ use crate::doctor::{self, Purpose};
 use crate::e2e::{self, Suite, Tally};
 use crate::error::{Error, Result};
 use crate::patch::{self, Effort};
-use crate::process::Run;
+use crate::process::{Run, THIS};
 use crate::source::Target;
 
 /// Runs the tests: all of them, or one part. The last line is `N passed, N failed`; exit code 1 if one failed.
@@ -113,7 +113,7 @@ impl Cmd {
 /// Whether the generated constants are those of the contract.
 fn codegen(shell: &Context) -> Result<Tally> {
     let clock = Instant::now();
-    let check = Run::new(std::env::current_exe()?, shell.paths.root()).args(["codegen", "--check"]).run();
+    let check = Run::new(THIS, shell.paths.root()).args(["codegen", "--check"]).run();
     step(shell, "codegen", clock, check.map(|()| Tally { passed: 1, failed: 0 }))
 }
 
