@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use super::Moved;
-use crate::config::Endpoint;
 use crate::engine::Revision;
 use crate::engine::load::Loaded;
 use crate::engine::store::Reader;
@@ -23,7 +22,7 @@ const CHUNK: usize = 1000;
 pub struct Export {
     /// The database; no server may have it open.
     #[arg(long, env = "SLUICE_ENDPOINT", hide_env_values = true, value_name = "URL")]
-    pub endpoint: Endpoint,
+    pub endpoint: String,
 
     /// The file to write; it must not exist.
     #[arg(long, value_name = "FILE")]
@@ -40,7 +39,7 @@ impl Export {
         if to.exists() {
             bail!("{} exists already", to.display());
         }
-        let store = super::open_existing(&self.endpoint)?;
+        let store = super::open_existing(&self.endpoint.parse()?)?;
         let mut reader = store.reader()?;
         let part = part_of(to);
         let (file, moved) = write(reader.as_mut(), &part)?;

@@ -13,7 +13,7 @@ use crate::sql::{self, Checked, Damage};
 pub struct Fsck {
     /// The database.
     #[arg(long, env = "SLUICE_ENDPOINT", hide_env_values = true, value_name = "URL")]
-    pub endpoint: Endpoint,
+    pub endpoint: String,
 
     /// Build anew what is derived from other data, if it is wrong: directory counts, the label index, the skip-label column.
     #[arg(long)]
@@ -26,7 +26,8 @@ impl Fsck {
     /// # Errors
     /// When the database can't be read at all.
     pub fn run(&self, out: &mut dyn Write) -> Result<bool> {
-        super::exists(&self.endpoint)?;
+        let endpoint: Endpoint = self.endpoint.parse()?;
+        super::exists(&endpoint)?;
         let mut printed = Ok(());
         let mut print = |Damage { what, derived }: Damage| {
             let kind = if derived { "derived" } else { "damage" };
@@ -34,8 +35,7 @@ impl Fsck {
                 printed = writeln!(out, "{kind}: {what}");
             }
         };
-        let Checked { keys, damaged, derived, repaired } =
-            sql::check(&self.endpoint.to_string(), self.repair, &mut print)?;
+        let Checked { keys, damaged, derived, repaired } = sql::check(&endpoint.to_string(), self.repair, &mut print)?;
         printed?;
         let sound = damaged == 0 && derived == repaired;
         match (sound, derived) {

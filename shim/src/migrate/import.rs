@@ -28,7 +28,7 @@ pub struct Import {
 
     /// The database to build; it must be new or empty.
     #[arg(long, env = "SLUICE_ENDPOINT", hide_env_values = true, value_name = "URL")]
-    endpoint: Endpoint,
+    endpoint: String,
 }
 
 /// What an import found.
@@ -63,9 +63,10 @@ impl Import {
     /// When the source can't be read at one revision, or the database is not empty or does not hold the same in the end. What was built by then can't
     /// be used, and says so.
     pub fn run(&self) -> Result<Imported> {
+        let endpoint: Endpoint = self.endpoint.parse()?;
         let source = self.from.connect(Handle::current())?;
-        let store = super::open(&self.endpoint)?;
-        let file = Temporary(beside(&self.endpoint));
+        let store = super::open(&endpoint)?;
+        let file = Temporary(beside(&endpoint));
         if source.snapshot(&file.0)? {
             with_history(&source, store.as_ref(), &file.0)
         } else {

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use super::Moved;
-use crate::config::Endpoint;
 use crate::engine::load::Loader;
 use crate::engine::store::{Lease, Store};
 use crate::engine::{LeaseId, Revision, now_millis};
@@ -20,7 +19,7 @@ pub struct Restore {
 
     /// The database to build; it must be new or empty.
     #[arg(long, env = "SLUICE_ENDPOINT", hide_env_values = true, value_name = "URL")]
-    pub endpoint: Endpoint,
+    pub endpoint: String,
 
     /// How much to raise the revision, so that no client sees it go back. Take more than was written since the snapshot.
     #[arg(long, default_value_t = 0, requires = "mark_compacted", value_parser = clap::value_parser!(i64).range(0..),
@@ -46,7 +45,7 @@ impl Restore {
             bail!("--bump-revision above 0 and --mark-compacted go together");
         }
         let snapshot = open_snapshot(&self.from, self.skip_hash_check)?;
-        let store = super::open(&self.endpoint)?;
+        let store = super::open(&self.endpoint.parse()?)?;
         let bump = (self.bump_revision > 0).then_some(self.bump_revision);
         load(&snapshot, store.as_ref(), bump, full_time, |_| Ok(()))
     }

@@ -45,7 +45,7 @@ pub(super) fn same(source: &Source, store: &dyn Store, range: &KeyRange, revisio
     let (there, here) = (of_source(source, range.clone(), revision)?, of_store(store, range.clone(), revision)?);
     if there != here {
         bail!(
-            "the database is not what {revision} of the source is: {} keys with SHA-256 {} here, {} with {} there",
+            "the database is not what the source is at revision {revision}: {} keys with SHA-256 {} here, {} with {} there",
             here.keys,
             here.sha256,
             there.keys,

@@ -10,7 +10,7 @@ fn damage(folder: &std::path::Path, name: &str, sql: &str) {
 
 /// Runs fsck; returns whether it is sound, and what it says.
 async fn check(endpoint: &str, repair: bool) -> (bool, String) {
-    let fsck = sluice_shim::migrate::fsck::Fsck { endpoint: endpoint.parse().unwrap(), repair };
+    let fsck = sluice_shim::migrate::fsck::Fsck { endpoint: endpoint.to_owned(), repair };
     let run = move || {
         let mut out = Vec::new();
         let sound = fsck.run(&mut out).unwrap();

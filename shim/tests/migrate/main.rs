@@ -4,5 +4,6 @@
 
 mod check;
 mod import;
+mod pages;
 mod restore;
 mod support;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::support::*;
-use sluice_shim::engine::*;
+use proptest::prelude::*;
+use sluice_shim::engine::{EventKind, Op, Txn, WatchMessage, WatchSpec};
 use tokio::time::timeout;
 
 /// The commands from one database to another by way of a file.
@@ -186,4 +187,53 @@ async fn a_database_that_is_served_is_left_alone() {
         assert!(refused.contains("another process"), "{refused}");
     }
     engine.shutdown().await;
+}
+
+/// A connection string may hold a password.
+#[tokio::test]
+async fn a_wrong_endpoint_is_not_shown() {
+    let endpoint = "postgres://me:secret@db/x";
+    for command in [
+        &["restore", "--from", "x"][..],
+        &["export", "--to", "x"],
+        &["import", "--from-etcd", "http://127.0.0.1:1"],
+        &["fsck"],
+    ] {
+        let refused = run(&[command, &["--endpoint", endpoint]].concat()).await.unwrap_err();
+        assert!(!refused.contains("secret"), "{command:?}: {refused}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Whatever was done to a store: it is sound, and it comes back.
+    #[test]
+    fn any_history_comes_back(steps in prop::collection::vec((0u8..5, 0u8..4, any::<bool>()), 1..60), compact in 0i64..60) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let [from, to] = ["from.db", "to.db"].map(|name| endpoint(folder.path(), name));
+            let engine = open(&from).await.unwrap();
+            for (key, what, again) in steps {
+                let [one, other] = [key, (key + 1) % 5].map(|key| format!("/registry/{}/{key}", key % 2));
+                let op = match what {
+                    0 => delete(&one),
+                    1 => put(&one, object(if again { "red" } else { "blue" }), 0),
+                    2 => put(&one, if again { "text" } else { "" }, 0),
+                    _ => Op::Txn(Txn { success: vec![put(&one, object("white"), 0), delete(&other)], ..Txn::default() }),
+                };
+                engine.write(op).await.unwrap();
+            }
+            // Refused when it is in the future.
+            let _ = engine.compact(compact, true).await;
+            let before = content(&engine).await;
+            engine.shutdown().await;
+            round_trip(folder.path(), &from, &to, &[]).await.unwrap();
+            assert_eq!(content_of(&to).await, before);
+            for database in [&from, &to] {
+                assert_eq!(run(&["fsck", "--endpoint", database]).await, Ok(true), "{database}");
+            }
+        });
+    }
 }
