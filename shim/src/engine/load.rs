@@ -40,7 +40,9 @@ pub struct Loaded {
 /// The error that a store gives which was not loaded to its end.
 pub(super) fn unfinished() -> Error {
     Error::Broken(
-        "the database was not loaded to its end and can't be used; remove it, and restore or import it again".into(),
+        "the database was not loaded to its end and can't be used; remove it with all files that begin with its name, and restore or import it \
+         again"
+            .into(),
     )
 }
 

@@ -178,7 +178,7 @@ mod tests {
         let table = [
             ("https://127.0.0.1:2379", None, "https needs --cacert"),
             ("https://127.0.0.1:2379", Some("/nowhere/ca.pem"), "read /nowhere/ca.pem"),
-            ("127.0.0.1:2379", None, "invalid"),
+            ("127.0.0.1:2379", None, "the URL begins neither"),
             ("unix://a", None, "the URL begins neither"),
         ];
         for (url, cacert, expected) in table {
