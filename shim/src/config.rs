@@ -269,15 +269,6 @@ impl Config {
         endpoint.parse()
     }
 
-    /// The URLs that clients are told to use.
-    pub fn advertised(&self) -> Vec<String> {
-        if self.advertise_client_urls.is_empty() {
-            self.listen_client_urls.iter().map(ToString::to_string).collect()
-        } else {
-            self.advertise_client_urls.clone()
-        }
-    }
-
     /// Where snapshots are written.
     pub fn snapshot_dir(&self, endpoint: &Endpoint) -> PathBuf {
         let Endpoint::Sqlite(database) = endpoint;
@@ -370,7 +361,8 @@ mod tests {
             ListenUrl::Unix("/run/s.sock".into()),
         ];
         assert_eq!(config.listen_client_urls, expected);
-        assert_eq!(config.advertised(), ["http://127.0.0.1:0", "https://[::1]:2379", "unix:///run/s.sock"]);
+        let shown: Vec<_> = config.listen_client_urls.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["http://127.0.0.1:0", "https://[::1]:2379", "unix:///run/s.sock"]);
         for bad in ["127.0.0.1:2379", "http://127.0.0.1", "http://:1", "http://a:b", "ftp://a:1", "unix://", ""] {
             assert!(refusal(&["--listen-client-urls", bad]).contains("--listen-client-urls"), "{bad}");
         }

@@ -56,6 +56,7 @@ impl Error {
     }
 
     /// Whose mistake it is.
+    #[cfg(test)]
     pub(crate) fn fault(&self) -> Fault {
         self.fault
     }

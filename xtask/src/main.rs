@@ -5,6 +5,7 @@
 
 mod build;
 mod build_images;
+mod calendar;
 mod cluster;
 mod codegen;
 mod context;

@@ -68,7 +68,7 @@ impl Paths {
         self.cache.join("trees").join(format!("{minor}-{hash}"))
     }
 
-    /// Kubernetes programs of one minor; `flavor` is `patched` or `stock`.
+    /// Kubernetes programs of one minor; `flavor` is `patched` or `stock`, with `-release` if stripped.
     pub(crate) fn binaries(&self, minor: &Minor, flavor: &str) -> PathBuf {
         self.cache.join("bin").join(minor.as_str()).join(flavor)
     }

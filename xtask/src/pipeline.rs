@@ -11,7 +11,7 @@
 //! `new` of a stage belongs to one verb's folder; the test `stages_are_made_by_their_verb_only` keeps it there.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::error::Explain;
@@ -150,7 +150,8 @@ impl Built {
     }
 
     /// The file of one program, if it was part of this build.
-    pub(crate) fn path(&self, name: &str) -> Option<&Path> {
+    #[cfg(test)]
+    pub(crate) fn path(&self, name: &str) -> Option<&std::path::Path> {
         self.binaries.iter().find(|binary| binary.name == name).map(|binary| binary.path.as_path())
     }
 }
@@ -158,6 +159,7 @@ impl Built {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn minors() {

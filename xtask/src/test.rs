@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::ValueEnum;
 
 use crate::context::Context;
+use crate::doctor::{self, Purpose};
 use crate::e2e::{self, Suite, Tally};
 use crate::error::Result;
 use crate::patch::{self, Effort};
@@ -21,6 +22,9 @@ pub(crate) struct Cmd {
     /// Only the end-to-end tests whose name holds this text
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
+    /// Only say what this machine lacks; install nothing
+    #[arg(long)]
+    no_install: bool,
     #[command(flatten)]
     target: Target,
     /// End-to-end tests with the programs in DIR/patched and DIR/stock; build nothing
@@ -64,9 +68,20 @@ impl Cmd {
     }
 
     fn part(&self, shell: &Context, part: Part) -> Result<Tally> {
+        let clock = Instant::now();
+        let needed: &[Purpose] = match part {
+            Part::Unit => &[Purpose::Build, Purpose::Test],
+            Part::Shim | Part::Patches => &[Purpose::Build],
+            Part::E2e if self.bin.is_some() => &[],
+            Part::E2e => &[Purpose::Build, Purpose::Images],
+        };
+        if let Err(missing) = doctor::require(shell, needed, !self.no_install) {
+            return step(shell, "doctor", clock, Err(missing));
+        }
         let mut tally = Tally::default();
         match part {
             Part::Unit => {
+                tally += codegen(shell)?;
                 tally += cargo(shell, "fmt", &["fmt", "--all", "--check"])?;
                 let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
                 tally += cargo(shell, "clippy", &clippy)?;
@@ -91,6 +106,13 @@ impl Cmd {
             .and_then(|patched| patch::verify(shell, patched, Effort::Test));
         step(shell, "patch verify", clock, verified.map(|_| Tally { passed: 1, failed: 0 }))
     }
+}
+
+/// Whether the generated constants are those of the contract.
+fn codegen(shell: &Context) -> Result<Tally> {
+    let clock = Instant::now();
+    let check = Run::new(std::env::current_exe()?, shell.paths.root()).args(["codegen", "--check"]).run();
+    step(shell, "codegen", clock, check.map(|()| Tally { passed: 1, failed: 0 }))
 }
 
 /// Runs cargo. The tests in its output are counted one by one; a command without any counts as one.

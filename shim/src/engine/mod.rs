@@ -33,8 +33,11 @@ use writer::{Envelope, Outcome, Request};
 
 /// More writes than this do not wait; the client is told to come back.
 const WAITING_WRITES: usize = 20_000;
-/// How many keys and bytes one chunk of a stream holds, about.
+/// How many keys the first chunk of a stream holds, and how many a later one at most.
+const FIRST_CHUNK_KEYS: usize = 16;
 const CHUNK_KEYS: usize = 1000;
+/// How many bytes of values a chunk should hold; the number of its keys follows from the chunk before.
+const CHUNK_BYTES: usize = 1 << 20;
 /// How many entries of the history one chunk holds.
 const CHUNK_RECORDS: usize = 1000;
 /// How many changes a watcher that catches up reads at once.
@@ -126,9 +129,9 @@ impl Engine {
         }
         let (limit, mut returned, mut total) = (query.limit, 0, None);
         let mut page = query;
-        let mut newest = 0;
+        let (mut newest, mut keys) = (0, FIRST_CHUNK_KEYS);
         loop {
-            page.limit = if limit == 0 { CHUNK_KEYS } else { CHUNK_KEYS.min(limit - returned) };
+            page.limit = if limit == 0 { keys } else { keys.min(limit - returned) };
             let mut chunk = self.range(page.clone()).await?;
             if page.revision == 0 {
                 page.revision = chunk.revision;
@@ -136,6 +139,8 @@ impl Engine {
             newest = if newest == 0 { chunk.revision } else { newest };
             let total = *total.get_or_insert(chunk.count);
             returned += chunk.kvs.len();
+            let bytes: usize = chunk.kvs.iter().map(|kv| kv.value.len()).sum();
+            keys = (CHUNK_BYTES * chunk.kvs.len()).checked_div(bytes).unwrap_or(CHUNK_KEYS).clamp(1, CHUNK_KEYS);
             let last = !chunk.more || (limit > 0 && returned >= limit);
             if let Some(kv) = chunk.kvs.last() {
                 page.range = page.range.after(&kv.key);

@@ -45,14 +45,14 @@ pub enum Fault {
     Stopped,
     /// Whether a write happened is unknown.
     Timeout,
+    /// A token is asked for, but nobody needs one.
+    AuthNotEnabled,
     /// There is nobody to hand the leadership to.
     BadLeaderTransferee,
     /// A downgrade to something that is not a version.
     WrongDowngradeVersionFormat,
     /// A downgrade to a version that can't be gone to.
     InvalidDowngradeTargetVersion,
-    /// The end of a downgrade that was not begun.
-    NoInflightDowngrade,
 }
 
 impl Fault {
@@ -77,6 +77,7 @@ impl Fault {
             Self::TooManyRequests => (Code::ResourceExhausted, "etcdserver: too many requests"),
             Self::Stopped => (Code::Unavailable, "etcdserver: server stopped"),
             Self::Timeout => (Code::Unavailable, "etcdserver: request timed out"),
+            Self::AuthNotEnabled => (Code::FailedPrecondition, "etcdserver: authentication is not enabled"),
             Self::BadLeaderTransferee => (Code::FailedPrecondition, "etcdserver: bad leader transferee"),
             Self::WrongDowngradeVersionFormat => {
                 (Code::InvalidArgument, "etcdserver: wrong downgrade target version format")
@@ -84,7 +85,6 @@ impl Fault {
             Self::InvalidDowngradeTargetVersion => {
                 (Code::InvalidArgument, "etcdserver: invalid downgrade target version")
             }
-            Self::NoInflightDowngrade => (Code::FailedPrecondition, "etcdserver: no inflight downgrade job"),
         }
     }
 }
@@ -178,10 +178,10 @@ mod tests {
             (Fault::RequestTooLarge, 3),
             (Fault::NotCapable, 9),
             (Fault::Stopped, 14),
+            (Fault::AuthNotEnabled, 9),
             (Fault::BadLeaderTransferee, 9),
             (Fault::WrongDowngradeVersionFormat, 3),
             (Fault::InvalidDowngradeTargetVersion, 3),
-            (Fault::NoInflightDowngrade, 9),
         ];
         for (fault, code) in table {
             let status = Status::from(fault);

@@ -1,7 +1,8 @@
 //! etcd's hash of the history: two stores with the same keys and revisions have the same, whatever they are made of.
 //!
 //! It is the CRC-32C of the bucket's name and of all keys and values as etcd stores them (etcd:
-//! server/storage/mvcc/hash.go, revision.go).
+//! server/storage/mvcc/hash.go, revision.go). One case differs: for exactly the revision of the last compaction etcd
+//! answers with a hash that it made before it deleted what was superseded; this is of what is left.
 
 use std::collections::HashSet;
 

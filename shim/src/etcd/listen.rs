@@ -30,6 +30,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// An open socket.
 #[derive(Debug)]
 pub struct Listener {
+    url: ListenUrl,
     socket: Socket,
     tls: Option<Arc<Tls>>,
 }
@@ -46,18 +47,18 @@ impl Listener {
         let failed = || format!("listen at {url}");
         match url {
             ListenUrl::Plain(address) => {
-                let socket = Socket::Tcp(TcpListener::bind(address).await.with_context(failed)?);
-                Ok(Self { socket, tls: None })
+                let (listener, address) = bind_tcp(address).await.with_context(failed)?;
+                Ok(Self { url: ListenUrl::Plain(address), socket: Socket::Tcp(listener), tls: None })
             }
             ListenUrl::Tls(address) => {
-                let tls = Some(tls.with_context(failed).context("there is no certificate")?.clone());
-                let socket = Socket::Tcp(TcpListener::bind(address).await.with_context(failed)?);
-                Ok(Self { socket, tls })
+                let tls = Some(tls.context("there is no certificate").with_context(failed)?.clone());
+                let (listener, address) = bind_tcp(address).await.with_context(failed)?;
+                Ok(Self { url: ListenUrl::Tls(address), socket: Socket::Tcp(listener), tls })
             }
             ListenUrl::Unix(path) => {
                 remove_stale_socket(path).with_context(failed)?;
                 let socket = Socket::Unix(UnixListener::bind(path).with_context(failed)?, path.clone());
-                Ok(Self { socket, tls: None })
+                Ok(Self { url: url.clone(), socket, tls: None })
             }
         }
     }
@@ -68,6 +69,11 @@ impl Listener {
             Socket::Tcp(listener) => listener.local_addr().ok(),
             Socket::Unix(..) => None,
         }
+    }
+
+    /// The URL at which it can be reached: the one that it was opened with, but with the real port.
+    pub fn url(&self) -> &ListenUrl {
+        &self.url
     }
 
     /// Hands on connections until the server ends.
@@ -104,6 +110,16 @@ impl Listener {
             }
         }
     }
+}
+
+/// Opens the socket; returns the address with the real port if it said 0.
+async fn bind_tcp(address: &str) -> io::Result<(TcpListener, String)> {
+    let listener = TcpListener::bind(address).await?;
+    let real = match address.strip_suffix(":0") {
+        Some(host) => format!("{host}:{}", listener.local_addr()?.port()),
+        None => address.to_owned(),
+    };
+    Ok((listener, real))
 }
 
 async fn handshake(stream: TcpStream, tls: Arc<Tls>, connections: mpsc::Sender<io::Result<Connection>>) {

@@ -103,7 +103,14 @@ impl Maintenance for MaintenanceService {
         &self,
         request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
-        Err(downgrade(&request.into_inner()).into())
+        let request = request.into_inner();
+        match downgrade(&request) {
+            None => {
+                let version = CLUSTER_VERSION.trim_end_matches(".0").to_owned();
+                Ok(Response::new(pb::DowngradeResponse { header: Some(self.0.header()), version }))
+            }
+            Some(fault) => Err(fault.into()),
+        }
     }
 }
 
@@ -150,19 +157,20 @@ impl MaintenanceService {
     }
 }
 
-/// There is nothing to downgrade to: the fault that etcd would find with the request.
-fn downgrade(request: &pb::DowngradeRequest) -> Fault {
+/// There is nothing to downgrade to: what is wrong with the request. Only to cancel is fine, as with an etcd that has
+/// no downgrade under way.
+fn downgrade(request: &pb::DowngradeRequest) -> Option<Fault> {
     use pb::downgrade_request::DowngradeAction;
     if request.action == DowngradeAction::Cancel as i32 {
-        return Fault::NoInflightDowngrade;
+        return None;
     }
     let mut parts = request.version.splitn(3, '.');
     let numbers = parts.all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
-    if numbers && request.version.contains('.') {
+    Some(if numbers && request.version.contains('.') {
         Fault::InvalidDowngradeTargetVersion
     } else {
         Fault::WrongDowngradeVersionFormat
-    }
+    })
 }
 
 #[cfg(test)]
@@ -172,12 +180,12 @@ mod tests {
     #[test]
     fn downgrades() {
         let table = [
-            (0, "3.6", Fault::InvalidDowngradeTargetVersion),
-            (1, "3.6.0", Fault::InvalidDowngradeTargetVersion),
-            (0, "", Fault::WrongDowngradeVersionFormat),
-            (1, "three.six", Fault::WrongDowngradeVersionFormat),
-            (1, "3", Fault::WrongDowngradeVersionFormat),
-            (2, "", Fault::NoInflightDowngrade),
+            (0, "3.6", Some(Fault::InvalidDowngradeTargetVersion)),
+            (1, "3.6.0", Some(Fault::InvalidDowngradeTargetVersion)),
+            (0, "", Some(Fault::WrongDowngradeVersionFormat)),
+            (1, "three.six", Some(Fault::WrongDowngradeVersionFormat)),
+            (1, "3", Some(Fault::WrongDowngradeVersionFormat)),
+            (2, "", None),
         ];
         for (action, version, expected) in table {
             let request = pb::DowngradeRequest { action, version: version.to_owned() };

@@ -3,6 +3,7 @@
 //! A request is checked ([`validate`]), put into the engine's words ([`translate`]) and answered with a header
 //! ([`context`]). What goes wrong gets etcd's code and text from one table ([`errors`]). [`server`] listens.
 
+pub mod auth;
 mod backup;
 pub mod cluster;
 pub mod context;

@@ -16,6 +16,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use super::auth::AuthService;
 use super::cluster::ClusterService;
 use super::context::{Context, Identity, Limits, Shared, stopped};
 use super::http;
@@ -28,6 +29,7 @@ use super::watch::WatchService;
 use crate::config::{Config, ListenUrl};
 use crate::engine::Engine;
 use crate::metrics::Metrics;
+use crate::pb::etcdserverpb::auth_server::AuthServer;
 use crate::pb::etcdserverpb::cluster_server::ClusterServer;
 use crate::pb::etcdserverpb::kv_server::KvServer;
 use crate::pb::etcdserverpb::lease_server::LeaseServer;
@@ -64,14 +66,19 @@ impl Server {
         let metrics = Metrics::new(&mut registry);
         let registry = Arc::new(registry);
         let tls = tls(config, &metrics)?;
+        for url in config.listen_client_urls.iter().filter(|url| tls.is_some() && matches!(url, ListenUrl::Plain(_))) {
+            tracing::warn!(%url, "certificates are given, but this URL is without TLS");
+        }
         let clients = bind(&config.listen_client_urls, tls.as_ref()).await?;
         let observers = bind(&config.listen_metrics_urls, tls.as_ref()).await?;
         let (stop, stop_receiver) = watch::channel(false);
-        let context = context(engine, config, snapshot_dir, metrics, stop_receiver.clone()).await?;
+        let client_urls = advertised(config, &clients);
+        let context = context(engine, config, client_urls, snapshot_dir, metrics, stop_receiver.clone()).await?;
         let health = HealthReporter::new();
         health.set_service_status("", ServingStatus::Serving).await;
 
         let (client_addresses, metrics_addresses) = (addresses(&clients), addresses(&observers));
+        let (client_list, metrics_list) = (urls(&clients).join(","), urls(&observers).join(","));
         let mut tasks = vec![];
         let client_routes = routes(&context, &registry, &health);
         tasks.push(tokio::spawn(serve(clients, client_routes, config.clone(), stop_receiver.clone())));
@@ -83,9 +90,8 @@ impl Server {
             tasks.push(tokio::spawn(watch_quota(context.clone(), stop_receiver)));
         }
         tracing::info!(
-            clients = %list(&config.listen_client_urls),
-            metrics = %list(&config.listen_metrics_urls),
-            addresses = ?client_addresses,
+            clients = %client_list,
+            metrics = %metrics_list,
             member_id = format!("{:x}", context.identity.member_id),
             cluster_id = format!("{:x}", context.identity.cluster_id),
             "serving"
@@ -129,9 +135,6 @@ fn tls(config: &Config, metrics: &Metrics) -> Result<Option<Arc<Tls>>> {
 async fn bind(urls: &[ListenUrl], tls: Option<&Arc<Tls>>) -> Result<Vec<Listener>> {
     let mut listeners = vec![];
     for url in urls {
-        if tls.is_some() && matches!(url, ListenUrl::Plain(_)) {
-            tracing::warn!(%url, "certificates are given, but this URL is without TLS");
-        }
         listeners.push(Listener::bind(url, tls).await?);
     }
     Ok(listeners)
@@ -140,6 +143,7 @@ async fn bind(urls: &[ListenUrl], tls: Option<&Arc<Tls>>) -> Result<Vec<Listener
 async fn context(
     engine: Engine,
     config: &Config,
+    client_urls: Vec<String>,
     snapshot_dir: PathBuf,
     metrics: Metrics,
     stop: watch::Receiver<bool>,
@@ -154,7 +158,7 @@ async fn context(
         engine,
         identity: Identity::new(status.cluster_id, &config.name),
         name: config.name.clone(),
-        client_urls: config.advertised(),
+        client_urls,
         limits,
         progress_interval: config.watch_progress_notify_interval,
         snapshot_dir,
@@ -179,6 +183,7 @@ fn routes(context: &Shared, registry: &Arc<Registry>, health: &HealthReporter) -
         .add_service(lease.accept_compressed(gzip))
         .add_service(maintenance.accept_compressed(gzip))
         .add_service(cluster.accept_compressed(gzip))
+        .add_service(AuthServer::new(AuthService(context.clone())))
         .add_service(health);
     http::add_to(routes.into_axum_router(), context.clone(), registry.clone()).into()
 }
@@ -222,6 +227,11 @@ fn addresses(listeners: &[Listener]) -> Vec<SocketAddr> {
     listeners.iter().filter_map(Listener::address).collect()
 }
 
-fn list(urls: &[ListenUrl]) -> String {
-    urls.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+fn urls(listeners: &[Listener]) -> Vec<String> {
+    listeners.iter().map(|listener| listener.url().to_string()).collect()
+}
+
+/// The URLs that clients are told to use: those given, else those listened at.
+fn advertised(config: &Config, clients: &[Listener]) -> Vec<String> {
+    if config.advertise_client_urls.is_empty() { urls(clients) } else { config.advertise_client_urls.clone() }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use tokio::time::{Instant, Interval, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::context::{Shared, stopped};
@@ -150,7 +150,10 @@ impl Watchers {
         self.context.metrics.watchers.inc();
         if request.progress_notify && self.ticker.is_none() {
             let period = with_jitter(self.context.progress_interval);
-            self.ticker = Some(interval_at(Instant::now() + period, period));
+            let mut ticker = interval_at(Instant::now() + period, period);
+            // A client that was slow needs no notifications for the time that it missed.
+            ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            self.ticker = Some(ticker);
         }
         self.respond(revision, pb::WatchResponse { watch_id: id, created: true, ..Default::default() });
     }

@@ -1,11 +1,16 @@
 //! The Go compiler, the same for every user.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::error::Result;
 use crate::process::Run;
 
-/// Variables of the user's shell that would change what is compiled. `GOPROXY`, `GOMODCACHE`, `GOCACHE` are the user's business.
+/// Where modules and caches are is the user's business, whether set in the shell or with `go env -w`. Nothing else is.
+const KEPT: [&str; 9] =
+    ["GOPROXY", "GONOPROXY", "GOPRIVATE", "GOSUMDB", "GONOSUMDB", "GOINSECURE", "GOAUTH", "GOMODCACHE", "GOCACHE"];
+
+/// Variables of the shell that would change what is compiled.
 const HIDDEN: [&str; 14] = [
     "GOOS",
     "GOARCH",
@@ -16,25 +21,28 @@ const HIDDEN: [&str; 14] = [
     "GOFIPS140",
     "GOROOT",
     "GOBIN",
+    "GOCOVERDIR",
     "CGO_CFLAGS",
     "CGO_CPPFLAGS",
     "CGO_CXXFLAGS",
     "CGO_LDFLAGS",
-    "GOCOVERDIR",
 ];
 
 /// The go command in `dir`, free of workspaces and of the user's flags. `-mod=readonly`: a build never edits the source.
-pub(super) fn go(dir: &Path, cgo: bool) -> Run {
-    let run = Run::new("go", dir)
+pub(super) fn go(dir: &Path, cgo: bool) -> Result<Run> {
+    let user: BTreeMap<String, String> =
+        serde_json::from_str(&Run::new("go", dir).args(["env", "-json"]).args(KEPT).read()?)?;
+    let run = HIDDEN.iter().fold(Run::new("go", dir), |run, name| run.env_remove(name));
+    let run = user.iter().fold(run, |run, (name, value)| run.env(name, value));
+    Ok(run
+        .env("GOENV", "off")
         .env("GOWORK", "off")
         .env("GO111MODULE", "on")
-        .env("GOENV", "off")
         .env("GOFLAGS", "-mod=readonly -buildvcs=false -trimpath")
-        .env("CGO_ENABLED", if cgo { "1" } else { "0" });
-    HIDDEN.iter().fold(run, |run, name| run.env_remove(name))
+        .env("CGO_ENABLED", if cgo { "1" } else { "0" }))
 }
 
 /// Version and platform of the compiler: `go version go1.26.10 linux/amd64`.
 pub(super) fn version(dir: &Path) -> Result<String> {
-    go(dir, false).arg("version").read()
+    go(dir, false)?.arg("version").read()
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::stamp::digest;
 use super::{Job, Program, golang};
+use crate::calendar;
 use crate::error::{Explain, Result};
 use crate::process::Run;
 
@@ -38,7 +39,7 @@ pub(super) fn inputs(job: &Job<'_>, program: Program) -> Result<String> {
 /// Compiles `program` to the file `to`.
 pub(super) fn build(job: &Job<'_>, program: Program, to: &Path) -> Result<()> {
     let progress = job.shell.out.spinner(format!("build {} {}", program.name(), job.version));
-    golang::go(job.tree, false)
+    golang::go(job.tree, false)?
         .args(["build", "-v", "-tags", TAGS, "-ldflags", &ldflags(job), "-o"])
         .arg(to)
         .arg(package(program))
@@ -88,9 +89,9 @@ struct ClientVersion {
 }
 
 /// Upstream's stamping; `-s -w` as in its releases if asked for.
-fn ldflags(job: &Job<'_>) -> String {
+pub(super) fn ldflags(job: &Job<'_>) -> String {
     let (major, minor) = job.minor.numbers();
-    let date = rfc3339(job.epoch);
+    let date = calendar::rfc3339(job.epoch);
     let values = [
         ("buildDate", date.as_str()),
         ("gitCommit", job.head),
@@ -107,18 +108,4 @@ fn ldflags(job: &Job<'_>) -> String {
         flags.push("-s -w".into());
     }
     flags.join(" ")
-}
-
-/// `2026-10-27T12:01:04Z` of seconds since 1970.
-pub(super) fn rfc3339(seconds: i64) -> String {
-    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Days since 0000-03-01, in eras of 400 years, counting years from March so that the leap day comes last.
-    let days = days + 719_468;
-    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
-    let year = era * 400 + year + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3_600, rest / 60 % 60, rest % 60)
 }

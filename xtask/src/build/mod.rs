@@ -104,7 +104,8 @@ pub(crate) struct Cmd {
 
 #[derive(Serialize)]
 struct Report<'a> {
-    minor: &'a Minor,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    minor: Option<Minor>,
     /// Of the Kubernetes programs.
     #[serde(skip_serializing_if = "str::is_empty")]
     version: &'a str,
@@ -117,17 +118,17 @@ impl Cmd {
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
         let programs = if self.programs.is_empty() { &Program::DEFAULT[..] } else { &self.programs[..] };
         let options = Options { release_flags: self.release_flags };
-        let (flavor, version, binaries) = if !programs.iter().any(|program| program.is_kubernetes()) {
-            ("tools", String::new(), build_tools(shell, programs)?)
+        let (flavor, minor, version, binaries) = if !programs.iter().any(|program| program.is_kubernetes()) {
+            ("tools", None, String::new(), build_tools(shell, programs)?)
         } else if self.stock {
             let stock = build_stock(shell, &self.target, options, programs)?;
-            ("stock", stock.version, stock.binaries)
+            ("stock", Some(self.target.k8s), stock.version, stock.binaries)
         } else {
-            let built = build_patched(shell, &self.target, options, programs)?;
-            ("patched", built.version, built.binaries)
+            let Built { minor, version, binaries, .. } = build_patched(shell, &self.target, options, programs)?;
+            ("patched", Some(minor), version, binaries)
         };
         if self.json {
-            return shell.out.json(&Report { minor: &self.target.k8s, version: &version, flavor, binaries: &binaries });
+            return shell.out.json(&Report { minor, version: &version, flavor, binaries: &binaries });
         }
         let mut rows = vec![["PROGRAM", "VERSION", "SIZE", "SECONDS", "PATH"].map(String::from).to_vec()];
         for binary in &binaries {
@@ -150,6 +151,13 @@ impl Cmd {
 pub(crate) struct Options {
     /// Without symbol tables and DWARF.
     pub(crate) release_flags: bool,
+}
+
+impl Options {
+    /// Folder of these programs: builds with other flags do not replace each other.
+    fn flavor(self, tree: &str) -> String {
+        if self.release_flags { format!("{tree}-release") } else { tree.to_owned() }
+    }
 }
 
 /// Programs of the unpatched tree. Not a stage of the pipeline: nothing of this ships.
@@ -196,7 +204,7 @@ pub(crate) fn build(shell: &Context, verified: &Verified, options: Options, prog
         version: &version,
         epoch: epoch(&pins)?,
         options,
-        folder: shell.paths.binaries(&fetched.minor, "patched"),
+        folder: shell.paths.binaries(&fetched.minor, &options.flavor("patched")),
     };
     let binaries = job.all(programs)?;
     Ok(Built::new(fetched.minor.clone(), version.clone(), job.epoch, binaries))
@@ -214,7 +222,7 @@ pub(crate) fn build_stock(shell: &Context, target: &Target, options: Options, pr
         version: &fetched.version,
         epoch: epoch(&pins)?,
         options,
-        folder: shell.paths.binaries(&fetched.minor, "stock"),
+        folder: shell.paths.binaries(&fetched.minor, &options.flavor("stock")),
     };
     let binaries = job.all(programs)?;
     Ok(Stock { version: fetched.version.clone(), binaries })
@@ -268,13 +276,28 @@ impl Job<'_> {
         Ok(binaries)
     }
 
+    /// The tree still holds the commit that this job is about.
+    fn unchanged(&self) -> Result<()> {
+        let repository = git2::Repository::open(self.tree)?;
+        let head = repository.head()?.peel_to_commit()?.id().to_string();
+        if head == self.head {
+            return Ok(());
+        }
+        Err(Error::input(format!("another run changed {} meanwhile; build again", self.tree.display())))
+    }
+
     fn one(&self, program: Program) -> Result<Binary> {
         let inputs = kubernetes::inputs(self, program)?;
         let path = self.folder.join(program.name());
         make(
             &path,
             &inputs,
-            |to| kubernetes::build(self, program, to),
+            |to| {
+                // Nobody may exchange the files under the compiler.
+                let _tree = self.shell.lock("trees")?;
+                self.unchanged()?;
+                kubernetes::build(self, program, to)
+            },
             |path| kubernetes::reported(self, program, path),
         )
     }
@@ -293,7 +316,7 @@ fn make(
     }
     let started = Instant::now();
     // Built under another name, so that a program that is running, or a build that fails, keeps the old file.
-    let fresh = path.with_extension("new");
+    let fresh = path.with_file_name(format!("{}.new", path.file_name().unwrap_or_default().to_string_lossy()));
     build(&fresh)?;
     let version = reported(&fresh)?;
     fs_err::rename(&fresh, path)?;

@@ -8,10 +8,13 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::process::Run;
 
-/// Where the shim runs. With an explicit target, build scripts and proc macros stay dynamic.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// No dynamic loader, no libc of the machine: the image needs nothing else.
 const STATIC: &str = "-C target-feature=+crt-static";
+
+/// The host's own target triple. Named explicitly, so that build scripts and proc macros stay dynamic.
+fn target() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
 
 /// Digest of the crate's files, the lock file, the compiler and the flags.
 pub(super) fn inputs(shell: &Context) -> Result<String> {
@@ -25,7 +28,7 @@ pub(super) fn inputs(shell: &Context) -> Result<String> {
         }
     }
     let rustc = Run::new("rustc", root).arg("-vV").read()?;
-    let mut parts = vec!["shim".to_owned(), TARGET.to_owned(), STATIC.to_owned(), rustc];
+    let mut parts = vec!["shim".to_owned(), target(), STATIC.to_owned(), rustc, commit(root)];
     for file in files {
         parts.push(file.strip_prefix(root).unwrap_or(&file).display().to_string());
         parts.push(sha256_of(&file)?);
@@ -33,10 +36,32 @@ pub(super) fn inputs(shell: &Context) -> Result<String> {
     Ok(digest(parts))
 }
 
+/// The last commit that changed the shim, for its `--version`; "unknown" outside a git checkout.
+///
+/// Not HEAD: then every commit would make another binary, and another image.
+fn commit(root: &Path) -> String {
+    let found = || -> Result<Option<String>, git2::Error> {
+        let repository = git2::Repository::open(root)?;
+        let shim =
+            |commit: &git2::Commit<'_>| commit.tree().ok().and_then(|tree| tree.get_name("shim").map(|it| it.id()));
+        let mut walk = repository.revwalk()?;
+        walk.push_head()?;
+        walk.set_sorting(git2::Sort::TOPOLOGICAL)?;
+        for id in walk {
+            let commit = repository.find_commit(id?)?;
+            if commit.parents().all(|parent| shim(&parent) != shim(&commit)) {
+                return Ok(Some(commit.id().to_string()[..12].to_owned()));
+            }
+        }
+        Ok(None)
+    };
+    found().ok().flatten().unwrap_or_else(|| "unknown".into())
+}
+
 /// Compiles the shim and copies it to the file `to`.
 pub(super) fn build(shell: &Context, to: &Path) -> Result<()> {
     let root = shell.paths.root();
-    let folder = root.join("target");
+    let (folder, target) = (root.join("target"), target());
     let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")));
     let mut flags = format!("{STATIC} --remap-path-prefix={}=/sluice", root.display());
     if let Ok(home) = home {
@@ -53,16 +78,17 @@ pub(super) fn build(shell: &Context, to: &Path) -> Result<()> {
             "--bin",
             "sluice-shim",
             "--target",
-            TARGET,
+            &target,
         ])
         .arg("--target-dir")
         .arg(&folder)
+        .env("SLUICE_COMMIT", commit(root))
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("RUSTFLAGS")
-        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", flags)
+        .env(format!("CARGO_TARGET_{}_RUSTFLAGS", target.replace('-', "_").to_uppercase()), flags)
         .log(shell.paths.log("build-sluice-shim"))
         .watch(|line| progress.now(line.trim()))?;
-    fs_err::copy(folder.join(TARGET).join("release/sluice-shim"), to)?;
+    fs_err::copy(folder.join(&target).join("release/sluice-shim"), to)?;
     progress.done("");
     Ok(())
 }

@@ -1,1 +1,109 @@
+use std::os::unix::fs::PermissionsExt as _;
 
+use super::*;
+
+/// A program that prints `text`.
+fn script(path: &Path, text: &str) -> Result<()> {
+    fs_err::write(path, format!("#!/bin/sh\ncat <<'END'\n{text}\nEND\n"))?;
+    fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+fn job<'a>(shell: &'a Context, minor: &'a Minor, release_flags: bool) -> Job<'a> {
+    Job {
+        shell,
+        minor,
+        tree: shell.paths.root(),
+        head: "0123456789012345678901234567890123456789",
+        version: "v1.37.2+sluice.3",
+        epoch: 1_793_102_464,
+        options: Options { release_flags },
+        folder: shell.paths.root().to_owned(),
+    }
+}
+
+#[test]
+fn the_stamp_is_upstreams() {
+    let (folder, minor) = (tempfile::tempdir().unwrap(), "v1.37".parse().unwrap());
+    let shell = Context::for_test(folder.path());
+    insta::assert_snapshot!(kubernetes::ldflags(&job(&shell, &minor, true)).replace(" -X", "\n-X"));
+}
+
+#[test]
+fn a_program_is_made_again_when_its_inputs_or_its_file_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("program");
+    let made = std::cell::Cell::new(0);
+    let make = |inputs: &str| {
+        let build = |to: &Path| {
+            made.set(made.get() + 1);
+            script(to, "1.0")
+        };
+        make(&path, inputs, build, |_| Ok("1.0".into())).unwrap();
+        made.get()
+    };
+    assert_eq!(make("a"), 1);
+    assert_eq!(make("a"), 1, "nothing changed");
+    assert_eq!(make("b"), 2, "other inputs");
+    script(&path, "2.0").unwrap();
+    assert_eq!(make("b"), 3, "the file was replaced");
+    fs_err::remove_file(&path).unwrap();
+    assert_eq!(make("b"), 4, "the file is gone");
+    fs_err::write(folder.path().join(".stamps/program.json"), "{").unwrap();
+    assert_eq!(make("b"), 5, "the stamp is unreadable");
+}
+
+#[test]
+fn a_failed_build_keeps_the_program_that_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("program");
+    make(&path, "a", |to| script(to, "old"), |_| Ok("old".into())).unwrap();
+    make(&path, "b", |_| Err(Error::input("no")), |_| Ok("new".into())).unwrap_err();
+    make(&path, "b", |to| script(to, "new"), |_| Err(Error::input("it does not run"))).unwrap_err();
+    assert!(fs_err::read_to_string(&path).unwrap().contains("old"));
+}
+
+#[test]
+fn digests_tell_lists_apart() {
+    assert_ne!(stamp::digest(["ab", "c"]), stamp::digest(["a", "bc"]));
+    assert_ne!(stamp::digest(["ab"]), stamp::digest(["ab", ""]));
+}
+
+#[test]
+fn an_unstamped_program_is_refused() {
+    let (folder, minor) = (tempfile::tempdir().unwrap(), "v1.37".parse().unwrap());
+    let shell = Context::for_test(folder.path());
+    let (job, path) = (job(&shell, &minor, false), folder.path().join("program"));
+    for (program, text, ok) in [
+        (Program::KubeApiserver, "Kubernetes v1.37.2+sluice.3", true),
+        (Program::KubeApiserver, "Kubernetes v0.0.0-master+$Format:%H$", false),
+        (Program::Kubectl, r#"{"clientVersion": {"gitVersion": "v1.37.2+sluice.3"}}"#, true),
+        (Program::Kubectl, r#"{"clientVersion": {"gitVersion": "v1.37.2"}}"#, false),
+    ] {
+        script(&path, text).unwrap();
+        assert_eq!(kubernetes::reported(&job, program, &path).is_ok(), ok, "{text}");
+    }
+}
+
+#[test]
+fn versions_of_tools() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("program");
+    for (program, text, expected) in [
+        (Program::Etcd, "etcd Version: 3.7.3\nGit SHA: Not provided\nGo Version: go1.26.8", Some("3.7.3")),
+        (Program::Etcdctl, "etcdctl version: 3.7.3\nAPI version: 3.7", Some("3.7.3")),
+        (Program::Kine, "kine version v0.17.5 (HEAD)", Some("0.17.5")),
+        (Program::SluiceShim, "sluice-shim 0.1.0", Some("0.1.0")),
+        (Program::SluiceShim, "", None),
+    ] {
+        script(&path, text).unwrap();
+        assert_eq!(tools::reported(program, &path).ok().as_deref(), expected, "{text}");
+    }
+}
+
+#[test]
+fn tools_are_not_kubernetes() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = build_tools(&Context::for_test(folder.path()), &[Program::Kubectl]).unwrap_err();
+    assert_eq!(error.fault(), crate::error::Fault::Input);
+}

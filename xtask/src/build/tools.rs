@@ -34,7 +34,7 @@ pub(super) fn inputs(shell: &Context, program: Program) -> Result<String> {
 pub(super) fn build(shell: &Context, program: Program, to: &Path) -> Result<()> {
     let (folder, package, cgo) = recipe(program);
     let progress = shell.out.spinner(format!("build {}", program.name()));
-    golang::go(&module(shell, folder), cgo)
+    golang::go(&module(shell, folder), cgo)?
         .args(["build", "-v", "-ldflags", "-s -w", "-o"])
         .arg(to)
         .arg(package)

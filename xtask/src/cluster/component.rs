@@ -179,9 +179,12 @@ fn controller_manager(cluster: &Cluster) -> Vec<String> {
         // There is one; an election would make every restart wait for the old lease to end.
         "--leader-elect=false".into(),
     ];
-    if cluster.settings.programs.patched && cluster.settings.store == Store::Etcd {
+    match (cluster.settings.programs.patched, cluster.settings.store) {
         // etcd collects no garbage: labelled objects must stay with the controller manager's collector, or they leak.
-        args.push("--metadata-caching-skip-label=".into());
+        (true, Store::Etcd) => args.push("--metadata-caching-skip-label=".into()),
+        // It finds what to rewrite through the informers that do not see labelled objects, and would say that all is done.
+        (true, Store::Shim) => args.push("--controllers=*,-storage-version-migrator-controller".into()),
+        (false, _) => {}
     }
     args.extend(serve(cluster.ports.controller_manager, &certs.serving()));
     args

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::lab::{Lab, Wish};
-use super::shirts::{self, NAMESPACE, PATH, names, shirt};
+use super::shirts::{self, NAMESPACE, PATH, SKIP_LABEL, names, shirt};
 use super::wait::{LIMIT, ensure, until};
 use super::{Case, Column, Suite, Verdict};
 use crate::cluster::client::Client;
@@ -21,19 +21,23 @@ pub(super) fn cases() -> Vec<Case> {
 fn run(suite: &Suite, column: Column) -> Result<Verdict> {
     let lab = Lab::start(suite, Wish::new(column))?;
     shirts::prepare(&lab)?;
-    garbage(&lab.api)?;
+    garbage(&lab.api, column)?;
     quota(&lab.api)?;
     lab.finish()?;
     Ok(Verdict::PASSED)
 }
 
-/// The dependents of a deleted owner go, those of a living one stay.
-fn garbage(api: &Client) -> Result<()> {
+/// The dependents of a deleted owner go, those of a living one stay. Where the controller manager collects labelled objects too, one of
+/// each pair carries the label that would hide it from a patched one.
+fn garbage(api: &Client, column: Column) -> Result<()> {
+    let labels = if column == Column::OURS { json!({}) } else { json!({SKIP_LABEL: "true"}) };
     let owners = [api.create(PATH, &shirt("doomed", "red", "S"))?, api.create(PATH, &shirt("living", "red", "S"))?];
     for owner in &owners {
         for kind in ["button", "label"] {
             let name = format!("{}-{kind}", owner["metadata"]["name"].as_str().unwrap_or_default());
-            api.create(CONFIG_MAPS, &json!({"metadata": {"name": name, "ownerReferences": [reference(owner)]}}))?;
+            let labels = if kind == "label" { labels.clone() } else { json!({}) };
+            let metadata = json!({"name": name, "labels": labels, "ownerReferences": [reference(owner)]});
+            api.create(CONFIG_MAPS, &json!({"metadata": metadata}))?;
         }
     }
     api.delete(&format!("{PATH}/doomed"))?;

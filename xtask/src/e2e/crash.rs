@@ -266,14 +266,14 @@ mod tests {
     #[test]
     fn order_is_that_of_answers() {
         let zero = Instant::now();
-        let cases: [(&[(u64, u64, u64)], bool); 4] = [
-            (&[(2, 0, 10), (3, 11, 20)], true),
-            (&[(3, 0, 10), (2, 11, 20)], false),
-            (&[(3, 0, 10), (2, 5, 20)], true),
-            (&[(5, 0, 10), (2, 5, 30), (4, 11, 20)], false),
+        let cases = [
+            (vec![(2, 0, 10), (3, 11, 20)], true),
+            (vec![(3, 0, 10), (2, 11, 20)], false),
+            (vec![(3, 0, 10), (2, 5, 20)], true),
+            (vec![(5, 0, 10), (2, 5, 30), (4, 11, 20)], false),
         ];
         for (acks, good) in cases {
-            let acks: Vec<Ack> = acks.iter().map(|&(revision, from, to)| ack(revision, from, to, zero)).collect();
+            let acks: Vec<Ack> = acks.into_iter().map(|(revision, from, to)| ack(revision, from, to, zero)).collect();
             assert_eq!(check_order(&acks).is_ok(), good);
         }
     }

@@ -5,6 +5,7 @@
 
 mod controllers;
 mod crash;
+mod images;
 mod kubectl;
 mod lab;
 mod leftover;
@@ -29,6 +30,8 @@ use crate::source::Target;
 pub(crate) struct Suite {
     /// For each column: what it runs.
     columns: Vec<(Column, Programs)>,
+    /// The tree that the programs were built from; none if they came from elsewhere.
+    built_from: Option<Target>,
     /// Folder for the clusters.
     scratch: PathBuf,
 }
@@ -78,7 +81,8 @@ impl Suite {
             None => programs::built(shell, target, column.store, column.patched),
         };
         let columns = Column::ALL.into_iter().map(|column| Ok((column, programs(column)?))).collect::<Result<_>>()?;
-        Ok(Self { columns, scratch: shell.paths.cache().join("e2e") })
+        let built_from = bin.is_none().then(|| target.clone());
+        Ok(Self { columns, built_from, scratch: shell.paths.cache().join("e2e") })
     }
 
     /// The programs of a column.
@@ -155,6 +159,7 @@ impl Case {
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     cases.extend(local::cases());
+    cases.extend(images::cases());
     cases.extend(walkthrough::cases());
     cases.extend(controllers::cases());
     cases.extend(selective::cases());
@@ -176,6 +181,8 @@ pub(crate) fn run(shell: &Context, suite: &Suite, filter: Option<&str>) -> Resul
         return Err(Error::input(format!("no such case; there are:\n{}", names.join("\n"))));
     }
     fs_err::create_dir_all(&suite.scratch)?;
+    leftover::sweep(&suite.scratch)?;
+    let mut left = Vec::new();
     let mut tally = Tally::default();
     for case in chosen {
         let clock = Instant::now();
@@ -194,6 +201,12 @@ pub(crate) fn run(shell: &Context, suite: &Suite, filter: Option<&str>) -> Resul
             Err(error) => {
                 tally.failed += 1;
                 shell.out.data(format!("{error:?}"))?;
+                for folder in leftover::folders_of(&suite.scratch, std::process::id())? {
+                    if !left.contains(&folder) {
+                        shell.out.data(format!("  logs and data: {}", folder.display()))?;
+                        left.push(folder);
+                    }
+                }
             }
         }
     }

@@ -22,8 +22,14 @@ pub(super) const PATH: &str = "/apis/stable.example.com/v1/namespaces/wardrobe/s
 /// Takes the shirts out of the watch cache.
 pub(super) const NO_WATCH_CACHE: &str = "--watch-cache-sizes=shirts.stable.example.com#0";
 
+/// Hides an object from the controller manager's metadata informers; `labels.skip_metadata_caching` of `patches/contract.toml`.
+pub(super) const SKIP_LABEL: &str = "skip-controller-manager-metadata-caching";
+
 /// Threads that load objects. The apiserver is what limits beyond that.
 const LOADERS: usize = 16;
+
+/// Takes all custom resources of the group out of it; only a patched apiserver understands that.
+pub(super) const NO_WATCH_CACHE_FOR_GROUP: &str = "--watch-cache-sizes=*.stable.example.com#0";
 
 /// The CustomResourceDefinition.
 pub(super) fn definition() -> Value {

@@ -30,6 +30,9 @@ pub(super) struct Moved {
     pub(super) lines: isize,
 }
 
+/// Content and mode of a plain file; none where there is no file.
+pub(super) type Content = Option<(Vec<u8>, u32)>;
+
 /// A patch does not apply; nothing of it was.
 #[derive(Debug)]
 pub(super) struct DoesNotApply {
@@ -136,7 +139,7 @@ fn change(repo: &Repository, tree: &Tree<'_>, file: &FileDiff) -> Result<Changed
 }
 
 /// Content and mode of a plain file in a tree.
-pub(super) fn content(repo: &Repository, tree: &Tree<'_>, path: &str) -> Result<Option<(Vec<u8>, u32)>> {
+pub(super) fn content(repo: &Repository, tree: &Tree<'_>, path: &str) -> Result<Content> {
     let entry = match tree.get_path(path.as_ref()) {
         Ok(entry) => entry,
         Err(error) if error.code() == git2::ErrorCode::NotFound => return Ok(None),
@@ -147,6 +150,19 @@ pub(super) fn content(repo: &Repository, tree: &Tree<'_>, path: &str) -> Result<
         return Err(Error::input(format!("{path} has mode {mode:o}; a patch can only change plain files")));
     }
     Ok(Some((repo.find_blob(entry.id())?.content().to_vec(), mode)))
+}
+
+/// `tree` with some files replaced, or removed where there is no content.
+pub(super) fn with_files<'a>(repo: &'a Repository, tree: &Tree<'_>, files: &[(&String, Content)]) -> Result<Tree<'a>> {
+    let mut update = TreeUpdateBuilder::new();
+    for (path, content) in files {
+        match content {
+            Some((bytes, EXECUTABLE)) => update.upsert(path.as_str(), repo.blob(bytes)?, FileMode::BlobExecutable),
+            Some((bytes, _)) => update.upsert(path.as_str(), repo.blob(bytes)?, FileMode::Blob),
+            None => update.remove(path.as_str()),
+        };
+    }
+    Ok(repo.find_tree(update.create_updated(repo, tree)?)?)
 }
 
 /// Files elsewhere in the tree with the same name, at most five, those with most folders in common first.
@@ -213,9 +229,7 @@ pub(super) fn differences(repo: &Repository, old: &Tree<'_>, new: &Tree<'_>) -> 
         let path = delta.new_file().path().or(delta.old_file().path()).and_then(|path| path.to_str());
         let path = path.ok_or_else(|| Error::input("a changed file has a name that is not UTF-8"))?;
         let (before, after) = (content(repo, old, path)?, content(repo, new, path)?);
-        let side = |side: &Option<(Vec<u8>, u32)>| {
-            side.clone().map_or((Vec::new(), None), |(bytes, mode)| (bytes, Some(mode)))
-        };
+        let side = |side: &Content| side.clone().map_or((Vec::new(), None), |(bytes, mode)| (bytes, Some(mode)));
         let ((before, old_mode), (after, new_mode)) = (side(&before), side(&after));
         let same = before == after && old_mode.is_some() && new_mode.is_some();
         let id = |mode: Option<u32>, file: git2::DiffFile<'_>| match mode {

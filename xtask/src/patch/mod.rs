@@ -13,6 +13,7 @@ mod gocheck;
 mod header;
 mod list;
 mod new;
+mod rebase;
 mod refresh;
 mod reject;
 mod series;
@@ -29,7 +30,7 @@ pub(crate) use verify::{Effort, verify};
 use crate::context::Context;
 use crate::error::Result;
 
-/// Kubernetes patches: list, apply, verify, make, refresh, export
+/// Kubernetes patches: list, apply, verify, make, refresh, rebase, export
 #[derive(clap::Args)]
 pub(crate) struct Cmd {
     #[command(subcommand)]
@@ -43,6 +44,7 @@ enum Verb {
     Verify(verify::Cmd),
     New(new::Cmd),
     Refresh(refresh::Cmd),
+    Rebase(rebase::Cmd),
     Export(export::Cmd),
 }
 
@@ -54,6 +56,7 @@ impl Cmd {
             Verb::Verify(cmd) => cmd.run(shell),
             Verb::New(cmd) => cmd.run(shell),
             Verb::Refresh(cmd) => cmd.run(shell),
+            Verb::Rebase(cmd) => cmd.run(shell),
             Verb::Export(cmd) => cmd.run(shell),
         }
     }

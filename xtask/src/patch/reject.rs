@@ -1,7 +1,8 @@
 //! What a person needs to see when a patch does not apply: the hunk, the nearest lines that upstream has now, the symbol around
 //! them.
 
-use similar::{Algorithm, ChangeTag};
+use similar::{Algorithm, ChangeTag, DiffOp};
+use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 
 use super::diff::{FileDiff, Hunk, Side};
@@ -47,7 +48,7 @@ struct Nearest {
     lines: Vec<String>,
 }
 
-/// Below this part of equal lines, the nearest lines are noise.
+/// Below this part of equal lines, each counted by how rare it is, the nearest lines are noise.
 const ALIKE: f32 = 0.3;
 
 impl Reject {
@@ -61,10 +62,13 @@ impl Reject {
         let start = match (&why, &nearest) {
             (Why::Ambiguous(places), _) => places[0] - 1,
             (_, Some(nearest)) => nearest.start,
+            // The declaration that git noted in the hunk, if the file has it still.
+            (Why::Differs, None) => section(lines, &hunk.section).unwrap_or(expected),
             _ => expected,
         };
         let line = (start + lead + 1).clamp(1, lines.len().max(1));
-        let symbol = symbol(lines, line);
+        let lost = why == Why::Differs && nearest.is_none() && section(lines, &hunk.section).is_none();
+        let symbol = if lost { None } else { symbol(lines, line) };
         let hunk = Some((hunk.clone(), index + 1, file.hunks.len()));
         Self { path: file.path.clone(), why, line, symbol, hunk, nearest }
     }
@@ -117,7 +121,15 @@ impl fmt::Display for Reject {
         }
         match (&self.nearest, &self.why) {
             (Some(nearest), Why::Differs) => f.write_str(&beside(hunk, nearest)),
-            (None, Why::Differs) => write!(f, "\nno lines of the file are like these"),
+            (None, Why::Differs) => {
+                let section = String::from_utf8_lossy(&hunk.section);
+                write!(f, "\nno lines of the file are like these")?;
+                if self.symbol.is_none() && !section.is_empty() {
+                    write!(f, ", nor is there `{section}`")
+                } else {
+                    Ok(())
+                }
+            }
             _ => Ok(()),
         }
     }
@@ -159,17 +171,28 @@ fn text(line: &[u8]) -> String {
 fn nearest(lines: &[&[u8]], image: &[&[u8]], expected: usize) -> Option<Nearest> {
     let trim = |line: &&[u8]| text(line).trim_start().to_owned();
     let (all, wanted): (Vec<_>, Vec<_>) = (lines.iter().map(trim).collect(), image.iter().map(trim).collect());
-    // A brace or an empty line is everywhere: it must not decide.
-    let telling = |line: &String| line.len() > 3;
+    // A brace or `if err != nil {` is everywhere and says nothing about the place; a line that stands once says much.
+    let mut times: HashMap<&str, u16> = HashMap::new();
+    for line in &all {
+        let count = times.entry(line).or_default();
+        *count = count.saturating_add(1);
+    }
+    let weights: Vec<f32> =
+        wanted.iter().map(|line| 1.0 / (1.0 + f32::from(*times.get(line.as_str()).unwrap_or(&0)))).collect();
+    let total: f32 = weights.iter().sum();
     let mut best: Option<(f32, usize, usize)> = None;
     for start in 0..all.len() {
         let window = &all[start..(start + wanted.len()).min(all.len())];
-        if !window.iter().any(|line| telling(line) && wanted.contains(line)) {
+        if !window.iter().any(|line| line.len() > 3 && wanted.contains(line)) {
             continue;
         }
-        let ops = similar::capture_diff_slices(Algorithm::Lcs, &wanted, window);
-        let ratio = similar::diff_ratio(&ops, wanted.len(), window.len());
-        let distance = start.abs_diff(expected);
+        let mut equal = 0.0;
+        for op in similar::capture_diff_slices(Algorithm::Lcs, &wanted, window) {
+            if let DiffOp::Equal { old_index, len, .. } = op {
+                equal += weights[old_index..old_index + len].iter().sum::<f32>();
+            }
+        }
+        let (ratio, distance) = (equal / total, start.abs_diff(expected));
         if best.is_none_or(|(most, closest, _)| ratio > most || (ratio == most && distance < closest)) {
             best = Some((ratio, distance, start));
         }
@@ -179,13 +202,18 @@ fn nearest(lines: &[&[u8]], image: &[&[u8]], expected: usize) -> Option<Nearest>
     Some(Nearest { start, lines: lines[start..end].iter().map(|line| text(line)).collect() })
 }
 
+/// Index of the line that a hunk header names. git cuts it off after 80 bytes.
+fn section(lines: &[&[u8]], section: &[u8]) -> Option<usize> {
+    lines.iter().position(|line| !section.is_empty() && line.starts_with(section))
+}
+
 /// The Go declaration at or above a line (from 1): its first line up to the parameters or the body.
 pub(super) fn symbol(lines: &[&[u8]], line: usize) -> Option<String> {
     let above = &lines[..line.min(lines.len())];
     for text in above.iter().rev().map(|line| text(line)) {
         for keyword in ["func ", "type ", "var ", "const "] {
             if let Some(rest) = text.strip_prefix(keyword) {
-                return Some(format!("{keyword}{}", name(rest)));
+                return Some(format!("{keyword}{}", name(rest)).trim_end().to_owned());
             }
         }
     }
@@ -198,4 +226,33 @@ fn name(rest: &str) -> String {
     let tail = rest[receiver..].trim_start();
     let end = tail.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(tail.len());
     format!("{} {}", &rest[..receiver], &tail[..end]).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Vec<&[u8]> {
+        text.split_inclusive('\n').map(str::as_bytes).collect()
+    }
+
+    #[test]
+    fn lines_that_are_everywhere_do_not_make_a_place() {
+        let everywhere = "\tif err != nil {\n\t\treturn err\n\t}\n";
+        let file = format!("{}func list() error {{\n\tread()\n{everywhere}}}\n", everywhere.repeat(5));
+        let gone = format!("\tstream()\n{everywhere}");
+        assert_eq!(nearest(&lines(&file), &lines(&gone), 0), None);
+        let changed = format!("func list() error {{\n\tstream()\n{everywhere}");
+        assert_eq!(nearest(&lines(&file), &lines(&changed), 0).unwrap().start, 15);
+    }
+
+    #[test]
+    fn symbols() {
+        let file = "package x\n\ntype a struct {\n\tb int\n}\n\nfunc (s *store[K]) Get(k K) {\n\tx()\n}\n\nvar (\n\ty = 1\n)\n";
+        for (line, expected) in
+            [(1, None), (4, Some("type a")), (8, Some("func (s *store[K]) Get")), (12, Some("var")), (99, Some("var"))]
+        {
+            assert_eq!(symbol(&lines(file), line).as_deref(), expected, "{line}");
+        }
+    }
 }

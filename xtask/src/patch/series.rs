@@ -95,6 +95,14 @@ impl Series {
         Ok(Self { dir: dir.to_owned(), entries, comment })
     }
 
+    /// Like [`Series::load`], but a folder without `series` is one without patches.
+    pub(super) fn load_or_empty(dir: &Path) -> Result<Self> {
+        if dir.join(SERIES).exists() {
+            return Self::load(dir);
+        }
+        Ok(Self { dir: dir.to_owned(), entries: Vec::new(), comment: String::new() })
+    }
+
     /// sha256 (hex) of names, order and contents.
     pub(super) fn digest(&self) -> String {
         let mut sum = Sha256::new();
@@ -146,7 +154,8 @@ impl Series {
         let list: String = entries.iter().map(|(name, _)| format!("{name}\n")).collect();
         let mut files: Vec<(&str, Vec<u8>)> =
             entries.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
-        let same = self.entries.iter().map(|entry| &entry.name).eq(entries.iter().map(|(name, _)| name));
+        let same = self.dir.join(SERIES).exists()
+            && self.entries.iter().map(|entry| &entry.name).eq(entries.iter().map(|(name, _)| name));
         if !same {
             files.push((SERIES, format!("{}{list}", self.comment).into_bytes()));
         }

@@ -2,10 +2,11 @@
 
 use git2::build::CheckoutBuilder;
 use git2::{ErrorCode, FileMode, Oid, Repository, Status, StatusOptions};
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::engine;
+use super::engine::{self, Content};
 use crate::context::Context;
 use crate::error::{Attempt as _, Error, Explain, Result};
 use crate::pipeline::Fetched;
@@ -14,6 +15,9 @@ use crate::pipeline::Fetched;
 const BRANCH: &str = "refs/heads/sluice";
 /// The last commit that we made or turned into patch files: what stands below it can be made again.
 const SAVED: &str = "refs/sluice/saved";
+
+/// The commit at which a rebase stopped with conflicts in the files.
+const STOPPED: &str = "refs/sluice/stopped";
 
 /// A composed source tree, opened. No other process switches it while this lives.
 pub(super) struct WorkTree {
@@ -106,10 +110,61 @@ impl WorkTree {
 
     /// Makes files and branch those of `commit`; remembers that it can be made again.
     pub(super) fn switch(&self, commit: Oid) -> Result<()> {
-        self.files(commit)?;
-        self.repo.reference(BRANCH, commit, true, "sluice: apply the series")?;
-        self.repo.set_head(BRANCH)?;
+        self.place(commit)?;
         self.save(commit)
+    }
+
+    /// Makes files and branch those of `commit`, which may be in no patch file.
+    pub(super) fn place(&self, commit: Oid) -> Result<()> {
+        self.files(commit)?;
+        self.repo.reference(BRANCH, commit, true, "sluice: apply patches")?;
+        Ok(self.repo.set_head(BRANCH)?)
+    }
+
+    /// Remembers that changes in the files from now on resolve a conflict on top of `commit`.
+    pub(super) fn stop_at(&self, commit: Oid) -> Result<()> {
+        self.repo.reference(STOPPED, commit, true, "sluice: conflict")?;
+        Ok(())
+    }
+
+    /// Whether the last conflict was on top of `commit`.
+    pub(super) fn is_stopped_at(&self, commit: Oid) -> bool {
+        self.repo.find_reference(STOPPED).is_ok_and(|reference| reference.target() == Some(commit))
+    }
+
+    /// Refuses while a changed file has the marks of a conflict.
+    pub(super) fn refuse_markers(&self) -> Result<()> {
+        for path in self.changed()? {
+            let Ok(content) = fs_err::read(self.root.join(&path)) else { continue };
+            let mark = |line: &[u8]| line.starts_with(b"<<<<<<< ") || line.starts_with(b">>>>>>> ");
+            if let Some(line) = content.split(|&byte| byte == b'\n').position(mark) {
+                return Err(Error::input(format!("{path}:{} has a conflict that is not resolved", line + 1)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes or removes files in the work tree.
+    pub(super) fn write(&self, files: &[(&String, Content)]) -> Result<()> {
+        for (path, content) in files {
+            let file = self.root.join(path);
+            match content {
+                None => fs_err::remove_file(file)?,
+                Some((bytes, mode)) => {
+                    if let Some(folder) = file.parent() {
+                        fs_err::create_dir_all(folder)?;
+                    }
+                    fs_err::write(&file, bytes)?;
+                    fs_err::set_permissions(&file, Permissions::from_mode(mode & 0o777))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The folder.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Makes the files those of `commit`, on no branch. [`WorkTree::switch`] comes back.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+use crate::calendar;
 use crate::context::Context;
 use crate::error::{Attempt as _, Explain, Result};
 use crate::pipeline::Minor;
@@ -108,7 +109,7 @@ impl Pins {
 
     /// Seconds since 1970 of upstream's tag.
     pub(crate) fn seconds(&self) -> Result<i64> {
-        Ok(seconds(&self.kubernetes.time).ok_or_else(|| BadTime(self.kubernetes.time.clone()))?)
+        Ok(calendar::seconds(&self.kubernetes.time).ok_or_else(|| BadTime(self.kubernetes.time.clone()))?)
     }
 }
 
@@ -119,44 +120,4 @@ fn known(shell: &Context) -> Vec<String> {
     minors.retain(|minor| Pins::file(shell, minor).is_file());
     minors.sort();
     minors.iter().map(Minor::to_string).collect()
-}
-
-/// Seconds since 1970 of `YYYY-MM-DDThh:mm:ssZ`.
-fn seconds(time: &str) -> Option<i64> {
-    let digits = |from: usize, to: usize| {
-        let part = time.get(from..to)?;
-        if part.bytes().all(|byte| byte.is_ascii_digit()) { part.parse::<i64>().ok() } else { None }
-    };
-    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'Z')];
-    if time.len() != 20 || marks.iter().any(|&(at, mark)| time.as_bytes()[at] != mark) {
-        return None;
-    }
-    let (year, month, day) = (digits(0, 4)?, digits(5, 7)?, digits(8, 10)?);
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    // Days since 1970 in the Gregorian calendar, counting years from March so that the leap day comes last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
-    Some(days * 86_400 + digits(11, 13)? * 3_600 + digits(14, 16)? * 60 + digits(17, 19)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::seconds;
-
-    #[test]
-    fn times() {
-        for (text, expected) in [
-            ("1970-01-01T00:00:00Z", Some(0)),
-            ("2000-02-29T23:59:59Z", Some(951_868_799)),
-            ("2026-10-27T12:01:04Z", Some(1_793_102_464)),
-            ("2026-10-27 12:01:04Z", None),
-            ("2026-13-27T12:01:04Z", None),
-            ("2026-10-27T12:01:04+01:00", None),
-            ("", None),
-        ] {
-            assert_eq!(seconds(text), expected, "{text}");
-        }
-    }
 }

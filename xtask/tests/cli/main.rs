@@ -10,7 +10,7 @@ use workspace::Workspace;
 
 #[test]
 fn an_unknown_verb_is_a_wrong_input() {
-    insta::assert_snapshot!(Workspace::new().xtask(&["biuld"]));
+    insta::assert_snapshot!(Workspace::new().xtask(&["frobnicate"]));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod write;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -23,6 +24,8 @@ use crate::engine::{Error, Result};
 /// KiB of pages that the writer and a reader keep.
 const WRITER_CACHE: i64 = 32 << 10;
 const READER_CACHE: i64 = 4 << 10;
+/// How long to wait while another of our connections recovers or restarts the WAL: moments.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements that a connection keeps compiled.
 const STATEMENTS: usize = 128;
 
@@ -50,7 +53,7 @@ impl Store for Sqlite {
     fn writer(&self) -> Result<Box<dyn Writer>> {
         let taken = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (connection, lock) = taken.ok_or_else(|| Error::Broken("the database has one writer only".into()))?;
-        Ok(Box::new(write::SqliteWriter::new(connection, lock, &self.path)))
+        Ok(Box::new(write::SqliteWriter::new(connection, lock, &self.path)?))
     }
 
     fn reader(&self) -> Result<Box<dyn Reader>> {
@@ -94,6 +97,5 @@ fn configure(connection: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
     connection.pragma_update(None, "temp_store", "memory")?;
     // A checkpoint is our own business: see SqliteWriter::tidy.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    // Only against the moment in which another of our connections recovers or restarts the WAL.
-    connection.busy_timeout(std::time::Duration::from_secs(10))
+    connection.busy_timeout(BUSY_TIMEOUT)
 }

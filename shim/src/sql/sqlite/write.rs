@@ -3,21 +3,27 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rusqlite::hooks::Wal;
 use rusqlite::types::Null;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
+use super::BUSY_TIMEOUT;
 use super::error::failed;
 use super::read::{ROW, Range, range_at, row};
 use crate::engine::store::{Before, Changes, Decide, Facets, Footprint, Lease, Row, RowChange, Superseded, Writer};
 use crate::engine::{KeyRange, LeaseId, Result, Revision};
 use crate::sql::directory;
 
-/// The WAL is copied into the database when it has grown to this size, or when nothing else is to do and it has this one.
-const WAL_BYTES: u64 = 16 << 20;
-const WAL_BYTES_IDLE: u64 = 1 << 20;
+/// The WAL is copied into the database when it holds so many pages, or so many while nothing else is to do.
+const WAL_PAGES: i64 = 4096;
+const WAL_PAGES_IDLE: i64 = 1024;
+/// A WAL file larger than this, in bytes, is cut back when nothing else is to do.
+const WAL_FILE: u64 = 64 << 20;
 /// How long one step of a compaction may take.
 const STEP: Duration = Duration::from_millis(10);
 
@@ -25,6 +31,8 @@ const STEP: Duration = Duration::from_millis(10);
 pub(super) struct SqliteWriter {
     connection: Connection,
     wal: PathBuf,
+    /// How many pages the WAL holds that a checkpoint has not been asked to copy.
+    wal_pages: Arc<AtomicI64>,
     /// Row ids of the names in `attribute_name`.
     names: HashMap<Box<str>, i64>,
     /// How many rows a step of a compaction removes; follows the speed of the machine.
@@ -33,11 +41,27 @@ pub(super) struct SqliteWriter {
     _lock: File,
 }
 
+impl Drop for SqliteWriter {
+    /// After a clean stop everything is in the database file: a copy of that one file is a backup. SQLite does this by itself only when
+    /// the last connection closes, and the readers' are not closed in any order.
+    fn drop(&mut self) {
+        // Where it can't be done (a full disk), the log stays and is read at the next start.
+        let _ = self.checkpoint("TRUNCATE");
+    }
+}
+
 impl SqliteWriter {
-    pub(super) fn new(connection: Connection, lock: File, path: &Path) -> Self {
+    pub(super) fn new(mut connection: Connection, lock: File, path: &Path) -> Result<Self> {
         let mut wal = path.as_os_str().to_owned();
         wal.push("-wal");
-        Self { connection, wal: wal.into(), names: HashMap::new(), step_rows: 256, _lock: lock }
+        let wal_pages = Arc::new(AtomicI64::new(0));
+        let pages_now = Arc::clone(&wal_pages);
+        let hook = move |_: &mut Wal, pages: i32| {
+            pages_now.store(pages.into(), Ordering::Relaxed);
+            Ok(())
+        };
+        connection.wal_hook(Some(hook)).map_err(failed)?;
+        Ok(Self { connection, wal: wal.into(), wal_pages, names: HashMap::new(), step_rows: 256, _lock: lock })
     }
 
     fn transact(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> rusqlite::Result<()> {
@@ -80,11 +104,12 @@ impl Writer for SqliteWriter {
     }
 
     fn tidy(&mut self, idle: bool) -> Result<()> {
-        let size = std::fs::metadata(&self.wal).map_or(0, |wal| wal.len());
-        if size >= WAL_BYTES || (idle && size >= WAL_BYTES_IDLE) {
+        let pages = self.wal_pages.load(Ordering::Relaxed);
+        if pages >= WAL_PAGES || (idle && pages >= WAL_PAGES_IDLE) {
             // Copies what no reader needs any more; when it was all, the next commit starts the file afresh.
             self.checkpoint("PASSIVE")?;
-            if size >= 4 * WAL_BYTES && idle {
+            self.wal_pages.store(0, Ordering::Relaxed);
+            if idle && std::fs::metadata(&self.wal).is_ok_and(|wal| wal.len() > WAL_FILE) {
                 self.checkpoint("TRUNCATE")?;
             }
         }
@@ -98,9 +123,12 @@ impl Writer for SqliteWriter {
 }
 
 impl SqliteWriter {
+    /// Never waits for readers: what they still need is left for the next time.
     fn checkpoint(&self, mode: &str) -> Result<()> {
         let sql = format!("PRAGMA wal_checkpoint({mode})");
-        self.connection.query_row(&sql, [], |_| Ok(())).map_err(failed)
+        let patience = self.connection.busy_timeout(Duration::ZERO);
+        let done = patience.and_then(|()| self.connection.query_row(&sql, [], |_| Ok(())));
+        self.connection.busy_timeout(BUSY_TIMEOUT).and(done).map_err(failed)
     }
 }
 

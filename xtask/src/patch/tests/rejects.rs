@@ -21,7 +21,7 @@ fn get_patch() -> Tiny {
 
 /// Applies the series of `tiny` to its upstream after `edit` of one file (none: the file is removed).
 fn apply_to(tiny: &Tiny, path: &str, edit: impl Fn(String) -> Option<String>) -> Result<Vec<engine::Step>, Error> {
-    match edit(std::fs::read_to_string(tiny.path(path)).unwrap_or_default()) {
+    match edit(tiny.read(path)) {
         Some(text) => tiny.write(path, &text),
         None => fs_err::remove_file(tiny.path(path)).unwrap(),
     }

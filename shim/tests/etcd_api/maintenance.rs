@@ -1,0 +1,109 @@
+use super::server::{Client, TestServer, put, range_of};
+use sluice_shim::pb::etcdserverpb as pb;
+use sluice_shim::snapshot::SnapshotReader;
+use tonic::Code;
+
+#[tokio::test]
+async fn status_and_members() {
+    let server = TestServer::start(&["--name", "one", "--advertise-client-urls", "https://one:2379"]).await;
+    let mut client = server.connect().await;
+    client.put("a", "1").await;
+    let status = client.maintenance.status(pb::StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!((&status.version[..], &status.storage_version[..]), ("3.7.3", "3.7.0"));
+    let header = status.header.unwrap();
+    assert_eq!((header.revision, status.leader, status.raft_term), (2, header.member_id, header.raft_term));
+    assert!(status.db_size > 0 && status.db_size_in_use > 0 && status.errors.is_empty());
+
+    let members = client.cluster.member_list(pb::MemberListRequest::default()).await.unwrap().into_inner().members;
+    assert_eq!((members.len(), members[0].id, &members[0].name[..]), (1, header.member_id, "one"));
+    assert_eq!(members[0].client_ur_ls, ["https://one:2379"]);
+    let add = client.cluster.member_add(pb::MemberAddRequest::default()).await.unwrap_err();
+    assert_eq!(add.code(), Code::Unimplemented);
+    let moved = client.maintenance.move_leader(pb::MoveLeaderRequest { target_id: 1 }).await.unwrap_err();
+    assert_eq!(moved.message(), "etcdserver: bad leader transferee");
+}
+
+/// A client with a password asks for a token, and goes on without one after exactly this answer.
+#[tokio::test]
+async fn authentication_is_off() {
+    let server = TestServer::start(&[]).await;
+    let mut auth = server.connect().await.auth;
+    let status = auth.auth_status(pb::AuthStatusRequest {}).await.unwrap().into_inner();
+    assert_eq!((status.enabled, status.auth_revision), (false, 1));
+    let refused = auth.authenticate(pb::AuthenticateRequest::default()).await.unwrap_err();
+    assert_eq!((refused.code() as i32, refused.message()), (9, "etcdserver: authentication is not enabled"));
+    assert_eq!(auth.auth_enable(pb::AuthEnableRequest {}).await.unwrap_err().code(), Code::Unimplemented);
+}
+
+async fn hash(client: &mut Client, revision: i64) -> pb::HashKvResponse {
+    client.maintenance.hash_kv(pb::HashKvRequest { revision }).await.unwrap().into_inner()
+}
+
+/// The numbers are those of etcd 3.7.3 after the same requests.
+#[tokio::test]
+async fn the_hash_is_etcds() {
+    let server = TestServer::start(&[]).await;
+    let mut client = server.connect().await;
+    for (key, value) in [("a", "1"), ("a", "2"), ("b", "3")] {
+        client.put(key, value).await;
+    }
+    let delete = pb::DeleteRangeRequest { key: "a".into(), ..Default::default() };
+    client.kv.delete_range(delete).await.unwrap();
+    client.put("c", "4").await;
+    let whole = hash(&mut client, 0).await;
+    assert_eq!((whole.hash, whole.compact_revision, whole.hash_revision), (HASH_AT_6, -1, 6));
+    assert_eq!(hash(&mut client, 4).await.hash, HASH_AT_4);
+    client.kv.compact(pb::CompactionRequest { revision: 4, physical: true }).await.unwrap();
+    let compacted = hash(&mut client, 0).await;
+    assert_eq!((compacted.hash, compacted.compact_revision), (HASH_AT_6_COMPACTED_4, 4));
+    let old = client.maintenance.hash_kv(pb::HashKvRequest { revision: 3 }).await.unwrap_err();
+    assert_eq!(old.code(), Code::OutOfRange);
+}
+
+const HASH_AT_6: u32 = 172_155_353;
+const HASH_AT_4: u32 = 2_183_248_841;
+const HASH_AT_6_COMPACTED_4: u32 = 2_620_655_943;
+
+#[tokio::test]
+async fn snapshots_can_be_read_back() {
+    let server = TestServer::start(&[]).await;
+    let mut client = server.connect().await;
+    client.lease.lease_grant(pb::LeaseGrantRequest { id: 7, ttl: 60 }).await.unwrap();
+    client.kv.put(pb::PutRequest { lease: 7, ..put("a", "1") }).await.unwrap();
+    client.put("b", vec![b'x'; 100_000]).await;
+    client.kv.delete_range(pb::DeleteRangeRequest { key: "a".into(), ..Default::default() }).await.unwrap();
+
+    let mut stream = client.maintenance.snapshot(pb::SnapshotRequest {}).await.unwrap().into_inner();
+    let (mut bytes, mut remaining) = (vec![], u64::MAX);
+    while let Some(part) = stream.message().await.unwrap() {
+        assert!(part.remaining_bytes < remaining || part.remaining_bytes == 0);
+        remaining = part.remaining_bytes;
+        bytes.extend_from_slice(&part.blob);
+    }
+    let path = server.dir.path().join("copy.db");
+    std::fs::write(&path, &bytes).unwrap();
+    let reader = SnapshotReader::open(&path).unwrap();
+    assert!(reader.has_digest());
+    let records: Vec<_> = reader.records().unwrap().map(Result::unwrap).collect();
+    let seen: Vec<_> = records.iter().map(|record| (record.revision, &record.kv.key[..], record.tombstone)).collect();
+    assert_eq!(seen, [(2, &b"a"[..], false), (3, b"b", false), (4, b"a", true)]);
+    assert_eq!(reader.leases().unwrap().map(Result::unwrap).collect::<Vec<_>>(), [(7, 60)]);
+    let left = std::fs::read_dir(server.dir.path()).unwrap();
+    assert!(!left.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(".sluice-snapshot")));
+}
+
+/// A full database takes no puts, but deletions, and says why.
+#[tokio::test]
+async fn quota() {
+    let server = TestServer::start(&["--quota-backend-bytes", "1"]).await;
+    let mut client = server.connect().await;
+    let status = client.maintenance.status(pb::StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!((status.db_size_quota, status.errors.len()), (1, 1));
+    let full = client.kv.put(put("a", "1")).await.unwrap_err();
+    assert_eq!((full.code() as i32, full.message()), (8, "etcdserver: mvcc: database space exceeded"));
+    assert!(client.kv.delete_range(pb::DeleteRangeRequest { key: "a".into(), ..Default::default() }).await.is_ok());
+    assert!(client.range(range_of("a")).await.is_ok());
+    let alarms = client.maintenance.alarm(pb::AlarmRequest::default()).await.unwrap().into_inner().alarms;
+    assert_eq!(alarms.iter().map(|alarm| alarm.alarm).collect::<Vec<_>>(), [pb::AlarmType::Nospace as i32]);
+    assert!(server.get("/health").await.contains("ALARM NOSPACE"));
+}

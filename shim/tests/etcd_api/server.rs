@@ -1,0 +1,141 @@
+//! A server of one's own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use prometheus_client::registry::Registry;
+use sluice_shim::config::Config;
+use sluice_shim::engine::metrics::Metrics;
+use sluice_shim::engine::{Engine, ReaderThreads};
+use sluice_shim::etcd::server::Server;
+use sluice_shim::pb::etcdserverpb as pb;
+use sluice_shim::sql;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+/// Nothing in these tests takes longer.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A server with an empty database.
+pub(crate) struct TestServer {
+    pub(crate) server: Server,
+    pub(crate) dir: TempDir,
+}
+
+impl TestServer {
+    pub(crate) async fn start(args: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), args).await
+    }
+
+    pub(crate) async fn start_in(dir: TempDir, args: &[&str]) -> Self {
+        let endpoint = format!("sqlite://{}", dir.path().join("state.db").display());
+        let mut all = vec!["sluice-shim", "--endpoint", &endpoint];
+        if !args.contains(&"--listen-client-urls") {
+            all.extend(["--listen-client-urls", "http://127.0.0.1:0"]);
+        }
+        all.extend(args);
+        let config = Config::try_parse_from(all).unwrap();
+        config.check().unwrap();
+        let metrics = Arc::new(Metrics::default());
+        let store = sql::open(&endpoint, Arc::clone(&metrics)).unwrap();
+        let engine = Engine::start(store, ReaderThreads { small: 1, large: 1 }, metrics).await.unwrap();
+        let server = Server::start(engine, &config, dir.path().to_owned(), Registry::default()).await.unwrap();
+        Self { server, dir }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.client_addresses()[0]
+    }
+
+    pub(crate) async fn connect(&self) -> Client {
+        let channel = Channel::from_shared(format!("http://{}", self.address())).unwrap().connect().await.unwrap();
+        Client::new(channel)
+    }
+
+    /// The body of a plain HTTP GET.
+    pub(crate) async fn get(&self, path: &str) -> String {
+        let mut stream = tokio::net::TcpStream::connect(self.address()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// Waits until the metrics have the line.
+    pub(crate) async fn wait_for_metric(&self, line: &str) {
+        let found = async {
+            while !self.get("/metrics").await.lines().any(|found| found == line) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, found).await.unwrap_or_else(|_| panic!("the metrics never had {line:?}"));
+    }
+}
+
+/// The clients of all services.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) kv: pb::kv_client::KvClient<Channel>,
+    pub(crate) watch: pb::watch_client::WatchClient<Channel>,
+    pub(crate) lease: pb::lease_client::LeaseClient<Channel>,
+    pub(crate) maintenance: pb::maintenance_client::MaintenanceClient<Channel>,
+    pub(crate) cluster: pb::cluster_client::ClusterClient<Channel>,
+    pub(crate) auth: pb::auth_client::AuthClient<Channel>,
+}
+
+impl Client {
+    pub(crate) fn new(channel: Channel) -> Self {
+        Self {
+            kv: pb::kv_client::KvClient::new(channel.clone()),
+            watch: pb::watch_client::WatchClient::new(channel.clone()),
+            lease: pb::lease_client::LeaseClient::new(channel.clone()),
+            maintenance: pb::maintenance_client::MaintenanceClient::new(channel.clone()),
+            cluster: pb::cluster_client::ClusterClient::new(channel.clone()),
+            auth: pb::auth_client::AuthClient::new(channel),
+        }
+    }
+
+    /// Puts a key and returns the revision.
+    pub(crate) async fn put(&mut self, key: &str, value: impl Into<Vec<u8>>) -> i64 {
+        let request = put(key, value);
+        self.kv.put(request).await.unwrap().into_inner().header.unwrap().revision
+    }
+
+    pub(crate) async fn range(&mut self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
+        Ok(self.kv.range(request).await?.into_inner())
+    }
+}
+
+pub(crate) fn put(key: &str, value: impl Into<Vec<u8>>) -> pb::PutRequest {
+    pb::PutRequest { key: key.to_owned().into(), value: value.into().into(), ..Default::default() }
+}
+
+/// All keys from `key` on.
+pub(crate) fn range_from(key: &str) -> pb::RangeRequest {
+    pb::RangeRequest { key: key.to_owned().into(), range_end: "\0".into(), ..Default::default() }
+}
+
+pub(crate) fn range_of(key: &str) -> pb::RangeRequest {
+    pb::RangeRequest { key: key.to_owned().into(), ..Default::default() }
+}
+
+/// A request with a label selector.
+pub(crate) fn with_labels<T>(request: T, selector: &str) -> Request<T> {
+    use sluice_shim::contract::{CONTRACT_VERSION, CONTRACT_VERSION_HEADER, LABEL_SELECTOR_HEADER};
+    let mut request = Request::new(request);
+    request.metadata_mut().insert(CONTRACT_VERSION_HEADER, CONTRACT_VERSION.into());
+    request.metadata_mut().insert(LABEL_SELECTOR_HEADER, selector.parse().unwrap());
+    request
+}
+
+/// An object with a colour.
+pub(crate) fn shirt(name: &str, color: &str) -> String {
+    format!(
+        r#"{{"apiVersion":"stable.example.com/v1","kind":"Shirt","metadata":{{"name":"{name}","labels":{{"color":"{color}"}}}}}}"#
+    )
+}
