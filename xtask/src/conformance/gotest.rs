@@ -165,7 +165,10 @@ impl Runner<'_> {
             .outcome()?;
         let (outcomes, output) = read(&outcome.stdout)?;
         if outcomes.is_empty() {
-            return Err(Error::input(format!("{} of {} did not run: {}", job.test, job.package.import, outcome.stderr)));
+            return Err(Error::input(format!(
+                "{} of {} did not run: {}",
+                job.test, job.package.import, outcome.stderr
+            )));
         }
         if outcomes.values().any(|outcome| *outcome == Outcome::Failed) {
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);

@@ -66,7 +66,8 @@ pub(crate) fn run(shell: &Context, target: &Target, options: &Options, filter: O
     }
     let mut rows = Vec::new();
     for suite in &chosen {
-        let row = one(shell, target, suite, &server, filter).attempting(|| format!("cannot run suite {}", suite.name))?;
+        let row =
+            one(shell, target, suite, &server, filter).attempting(|| format!("cannot run suite {}", suite.name))?;
         for line in row.verdict.problems() {
             shell.out.data(format!("FAIL {}: {line}", suite.name))?;
         }

@@ -54,7 +54,10 @@ pub(super) fn prepare(shell: &Context, target: &Target, suite: &Suite) -> Result
     let (theirs, ours) = exchange(suite.upstream);
     let theirs = root.join(theirs);
     if !theirs.is_file() {
-        return Err(Error::input(format!("{} is not there: upstream has moved what starts its server", theirs.display())));
+        return Err(Error::input(format!(
+            "{} is not there: upstream has moved what starts its server",
+            theirs.display()
+        )));
     }
     let overlay = scratch.join("overlay.json");
     let replace = serde_json::json!({ "Replace": { theirs.display().to_string(): shell.paths.root().join(ours) } });

@@ -91,7 +91,8 @@ impl Verdict {
     /// One line for each thing that is wrong.
     pub(super) fn problems(&self) -> impl Iterator<Item = String> + '_ {
         let failed = self.failed.iter().cloned();
-        let unexpected = self.unexpected.iter().map(|test| format!("{test} is listed as one that can't run, and passes"));
+        let unexpected =
+            self.unexpected.iter().map(|test| format!("{test} is listed as one that can't run, and passes"));
         let stale = self.stale.iter().map(|test| format!("{test} is listed, and there is no such test"));
         failed.chain(unexpected).chain(stale)
     }
