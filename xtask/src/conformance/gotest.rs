@@ -133,7 +133,8 @@ impl Runner<'_> {
         let progress = self.shell.out.bar(format!("test {}", self.suite.name), jobs.len() as u64);
         let next = AtomicUsize::new(0);
         let finished = Mutex::new(BTreeMap::new());
-        let workers = thread::available_parallelism().map_or(1, usize::from);
+        // Tests wait more than they compute.
+        let workers = 2 * thread::available_parallelism().map_or(1, usize::from);
         thread::scope(|scope| {
             let work = || {
                 while let Some((place, job)) = take(jobs, &next) {
