@@ -9,6 +9,7 @@ mod build_images;
 mod calendar;
 mod cluster;
 mod codegen;
+mod conformance;
 mod context;
 mod doctor;
 mod down;

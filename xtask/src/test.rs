@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 
+use crate::conformance;
 use crate::context::Context;
 use crate::doctor::{self, Purpose};
 use crate::e2e::{self, Suite, Tally};
 use crate::error::{Error, Result};
 use crate::patch::{self, Effort};
-use crate::process::Run;
+use crate::process::{Run, THIS};
 use crate::source::Target;
 
 /// Runs the tests: all of them, or one part. The last line is `N passed, N failed`; exit code 1 if one failed.
@@ -19,7 +20,7 @@ pub(crate) struct Cmd {
     /// Which part [default: all]
     #[arg(value_enum)]
     part: Option<Part>,
-    /// Only the end-to-end tests whose name holds this text; no other part
+    /// Only the end-to-end or conformance tests whose name holds this text; no other part
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     /// Only say what this machine lacks; install nothing
@@ -30,6 +31,8 @@ pub(crate) struct Cmd {
     /// End-to-end tests with the programs in DIR/patched and DIR/stock; build nothing
     #[arg(long, value_name = "DIR")]
     bin: Option<PathBuf>,
+    #[command(flatten)]
+    conformance: conformance::Options,
 }
 
 /// A part of the tests.
@@ -43,6 +46,8 @@ enum Part {
     Patches,
     /// Clusters with all combinations of apiserver and store
     E2e,
+    /// Upstream's own storage tests against the shim; as a part of all tests, only the quick suites
+    Conformance,
 }
 
 impl Cmd {
@@ -51,7 +56,8 @@ impl Cmd {
         let parts = match (self.part, &self.filter) {
             (Some(part), None) => vec![part],
             (None | Some(Part::E2e), Some(_)) => vec![Part::E2e],
-            (Some(_), Some(_)) => return Err(Error::input("`--filter` chooses among the end-to-end tests")),
+            (Some(Part::Conformance), Some(_)) => vec![Part::Conformance],
+            (Some(_), Some(_)) => return Err(Error::input("`--filter` chooses among end-to-end or conformance tests")),
             (None, None) => Part::value_variants().to_vec(),
         };
         let (mut tally, mut times) = (Tally::default(), Vec::new());
@@ -73,7 +79,7 @@ impl Cmd {
         let clock = Instant::now();
         let needed: &[Purpose] = match part {
             Part::Unit => &[Purpose::Build, Purpose::Test],
-            Part::Shim | Part::Patches => &[Purpose::Build],
+            Part::Shim | Part::Patches | Part::Conformance => &[Purpose::Build],
             Part::E2e if self.bin.is_some() => &[],
             Part::E2e => &[Purpose::Build, Purpose::Images],
         };
@@ -95,8 +101,16 @@ impl Cmd {
                 Ok(suite) => tally += e2e::run(shell, &suite, self.filter.as_deref())?,
                 Err(error) => tally += step(shell, "e2e programs", Instant::now(), Err(error))?,
             },
+            Part::Conformance => tally += self.conformance(shell)?,
         }
         Ok(tally)
+    }
+
+    fn conformance(&self, shell: &Context) -> Result<Tally> {
+        let clock = Instant::now();
+        let options = if self.part.is_some() { self.conformance.clone() } else { conformance::Options::quick() };
+        let ran = conformance::run(shell, &self.target, &options, self.filter.as_deref());
+        step(shell, "conformance", clock, ran)
     }
 
     fn patches(&self, shell: &Context) -> Result<Tally> {
@@ -113,7 +127,7 @@ impl Cmd {
 /// Whether the generated constants are those of the contract.
 fn codegen(shell: &Context) -> Result<Tally> {
     let clock = Instant::now();
-    let check = Run::new(std::env::current_exe()?, shell.paths.root()).args(["codegen", "--check"]).run();
+    let check = Run::new(THIS, shell.paths.root()).args(["codegen", "--check"]).run();
     step(shell, "codegen", clock, check.map(|()| Tally { passed: 1, failed: 0 }))
 }
 

@@ -127,9 +127,13 @@ fn stopped() -> Error {
 }
 
 fn serve(mut reader: Box<dyn Reader>, jobs: &Receiver<Job>, shared: usize) {
+    let mut waiting = Vec::with_capacity(shared);
     while let Ok(first) = jobs.recv() {
+        // All that share a snapshot wait before it begins: a read that comes later may follow a write that the snapshot lacks.
+        waiting.push(first);
+        waiting.extend(jobs.try_iter().take(shared - 1));
         let begun = reader.begin();
-        for job in std::iter::once(first).chain(jobs.try_iter().take(shared - 1)) {
+        for job in waiting.drain(..) {
             job(begun.clone().map(|(revision, compact_revision)| Snapshot {
                 reader: reader.as_mut(),
                 revision,
@@ -137,5 +141,97 @@ fn serve(mut reader: Box<dyn Reader>, jobs: &Receiver<Job>, shared: usize) {
             }));
         }
         reader.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use futures::FutureExt as _;
+
+    use super::super::store::{Lease, Page, Writer};
+    use super::super::types::{Event, KeyRange, KeyValue, LeaseId, RangeQuery, Record, StoreStatus};
+    use super::*;
+
+    /// A database that holds nothing but its revision.
+    #[derive(Clone, Default)]
+    struct Bare(Arc<AtomicI64>);
+
+    impl Store for Bare {
+        fn writer(&self) -> Result<Box<dyn Writer>> {
+            Err(stopped())
+        }
+
+        fn reader(&self) -> Result<Box<dyn Reader>> {
+            Ok(Box::new(self.clone()))
+        }
+    }
+
+    impl Reader for Bare {
+        fn begin(&mut self) -> Result<(Revision, Revision)> {
+            Ok((self.0.load(Ordering::SeqCst), 0))
+        }
+
+        fn end(&mut self) {}
+
+        fn page(&mut self, _: &RangeQuery, _: Revision, _: usize) -> Result<Page> {
+            Ok(Page { kvs: Vec::<KeyValue>::new(), more: false })
+        }
+
+        fn count(&mut self, _: &KeyRange, _: Revision) -> Result<i64> {
+            Ok(0)
+        }
+
+        fn events(&mut self, _: &KeyRange, _: Revision, _: usize) -> Result<(Vec<Event>, Revision)> {
+            Err(stopped())
+        }
+
+        fn records(&mut self, _: (Revision, i64), _: Revision, _: usize) -> Result<Vec<Record>> {
+            Ok(Vec::new())
+        }
+
+        fn lease(&mut self, _: LeaseId) -> Result<Option<Lease>> {
+            Ok(None)
+        }
+
+        fn lease_keys(&mut self, _: LeaseId) -> Result<Vec<bytes::Bytes>> {
+            Ok(Vec::new())
+        }
+
+        fn leases(&mut self, _: usize) -> Result<Vec<Lease>> {
+            Ok(Vec::new())
+        }
+
+        fn status(&mut self) -> Result<StoreStatus> {
+            Err(stopped())
+        }
+    }
+
+    /// Upstream's TestScaleUpdateWithoutResourceVersionWithConflicts found it: a get right after an update gave the value before it.
+    #[tokio::test]
+    async fn a_read_that_comes_during_another_sees_what_was_written_in_between() {
+        let revision = Arc::new(AtomicI64::new(1));
+        let store: Arc<dyn Store> = Arc::new(Bare(Arc::clone(&revision)));
+        let readers = Readers::start(&store, 1, 1).unwrap();
+        let (began, begins) = oneshot::channel();
+        let (go, wait) = crossbeam_channel::bounded::<()>(1);
+        let slow = readers.run(Weight::Small, move |snapshot| {
+            let _ = began.send(());
+            let _ = wait.recv();
+            Ok(snapshot.revision)
+        });
+        let after_write = async {
+            begins.await.unwrap();
+            revision.store(2, Ordering::SeqCst);
+            let read = readers.run(Weight::Small, |snapshot| Ok(snapshot.revision));
+            tokio::pin!(read);
+            // The first poll queues it; then the slow one may end.
+            assert!(read.as_mut().now_or_never().is_none());
+            go.send(()).unwrap();
+            read.await
+        };
+        let (slow, after_write) = tokio::join!(slow, after_write);
+        assert_eq!((slow.unwrap(), after_write.unwrap()), (1, 2));
     }
 }

@@ -8,7 +8,7 @@ use super::lab::folder;
 use super::wait::ensure;
 use super::{Case, Suite, Verdict};
 use crate::error::Result;
-use crate::process::Run;
+use crate::process::{Run, THIS};
 
 const IMAGES: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kubernetes", "sluice-shim"];
 
@@ -22,7 +22,7 @@ fn run(suite: &Suite) -> Result<Verdict> {
     };
     let out = folder(suite, "images");
     let build = |name: &str| -> Result<Value> {
-        let run = Run::new(std::env::current_exe()?, &suite.workspace)
+        let run = Run::new(THIS, &suite.workspace)
             .args(["build-images", "--json", "--k8s", target.k8s.as_str(), "--source", &target.source.to_string()])
             .arg("--out")
             .arg(out.join(name));

@@ -13,7 +13,7 @@ use crate::cluster::component::Component;
 use crate::cluster::programs;
 use crate::cluster::settings::Store;
 use crate::error::{Error, Result};
-use crate::process::{Outcome, Run};
+use crate::process::{Outcome, Run, THIS};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![Case::new("up/round", round), Case::new("up/port-taken", port_taken)]
@@ -46,8 +46,7 @@ impl Toolkit {
     }
 
     fn run(&self, args: &[&str]) -> Result<Outcome> {
-        let program = std::env::current_exe()?;
-        let mut run = Run::new(program, &self.workspace).args(args).arg("--dir").arg(&self.folder).env("CI", "1");
+        let mut run = Run::new(THIS, &self.workspace).args(args).arg("--dir").arg(&self.folder).env("CI", "1");
         if args[0] == "up" {
             run = run.arg("--bin").arg(&self.bin);
         }

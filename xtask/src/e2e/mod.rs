@@ -5,15 +5,19 @@
 
 mod controllers;
 mod crash;
+mod etcdctl;
 mod images;
 mod kubectl;
 mod lab;
 mod leftover;
 mod local;
+mod migrate;
 mod mount;
+mod script;
 mod selective;
 mod shirts;
 mod storage;
+mod stores;
 mod wait;
 mod walkthrough;
 
@@ -150,6 +154,8 @@ fn cases() -> Vec<Case> {
     cases.extend(selective::cases());
     cases.extend(crash::cases());
     cases.extend(storage::cases());
+    cases.extend(etcdctl::cases());
+    cases.extend(migrate::cases());
     cases
 }
 

@@ -181,7 +181,13 @@ impl SqliteReader {
 
     fn count_now(&self, range: &KeyRange) -> rusqlite::Result<i64> {
         let bounds = Range::of(range);
-        let sql = if is_whole_directories(range) {
+        let sql = if is_everything(range) {
+            // Not by the range of the keys: it starts at "\0", after the directory of the keys without a slash, which is empty.
+            return self
+                .connection
+                .prepare_cached("SELECT coalesce(sum(live), 0) FROM directory")?
+                .query_row([], |row| row.get(0));
+        } else if is_whole_directories(range) {
             format!("SELECT coalesce(sum(live), 0) FROM directory WHERE {}", bounds.condition("path"))
         } else {
             format!("SELECT count(*) FROM current INDEXED BY current_key WHERE {}", bounds.condition("key"))
@@ -350,12 +356,16 @@ impl Reader for SqliteReader {
     }
 }
 
-/// Whether the range is a set of whole directories, so that their counts add up to its own: all keys, or all that begin with a path that
-/// ends in a slash.
+/// Whether all keys are in the range.
+fn is_everything(range: &KeyRange) -> bool {
+    range.end == RangeEnd::Unbounded && (range.start.is_empty() || *range.start == [0])
+}
+
+/// Whether the range is a set of whole directories, so that their counts add up to its own: all that begin with a path that ends in a
+/// slash.
 fn is_whole_directories(range: &KeyRange) -> bool {
     match &range.end {
-        RangeEnd::Single => false,
-        RangeEnd::Unbounded => range.start.iter().all(|byte| *byte == 0) && range.start.len() <= 1,
+        RangeEnd::Single | RangeEnd::Unbounded => false,
         RangeEnd::Before(end) => {
             let (start, end) = (&range.start[..], &end[..]);
             // The successor of "…/" is "…0".

@@ -1,0 +1,274 @@
+// Package v3rpc, as `cargo xtask test conformance` compiles it: this file stands in for
+// go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc/grpc.go through `go test -overlay`.
+//
+// etcd's test framework makes its members as always, with their listeners, TLS and restarts; but the gRPC server of a member
+// forwards every call, byte for byte, to the sluice-shim that $SLUICE_CONFORMANCE_SERVER names. Only the Cluster service is the members'
+// own, since the framework waits until it knows of all members. The members of a cluster share one shim, which runs while one of them
+// does, is killed with -9 when the last one stops, and finds its file again when one restarts.
+package v3rpc
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/etcd/client/v3/credentials"
+	"go.etcd.io/etcd/server/v3/etcdserver"
+)
+
+// startTimeout is how long a shim may take until it listens.
+const startTimeout = 30 * time.Second
+
+// Server returns the gRPC server of a member. It calls interceptor for each call, to let it count them.
+func Server(s *etcdserver.EtcdServer, tls *tls.Config, interceptor grpc.UnaryServerInterceptor, gopts ...grpc.ServerOption) *grpc.Server {
+	shim := acquire(s)
+	conn, err := grpc.NewClient(shim.address,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.ForceCodec(bytesCodec{}), grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)))
+	if err != nil {
+		panic(err)
+	}
+	go func() {
+		<-s.StoppingNotify()
+		_ = conn.Close()
+		shim.release()
+	}()
+
+	opts := []grpc.ServerOption{
+		grpc.ForceServerCodec(bytesCodec{}),
+		grpc.MaxRecvMsgSize(math.MaxInt32),
+		grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.MaxConcurrentStreams(s.Cfg.MaxConcurrentStreams),
+		grpc.UnknownServiceHandler(forwarder{conn, interceptor}.handle),
+		// What the framework registers (locks, elections) would be answered by the member itself.
+		grpc.UnaryInterceptor(func(ctx context.Context, request any, info *grpc.UnaryServerInfo, own grpc.UnaryHandler) (any, error) {
+			if strings.HasPrefix(info.FullMethod, "/etcdserverpb.Cluster/") {
+				return own(ctx, request)
+			}
+			return nil, status.Error(codes.Unimplemented, "sluice-shim has no such service")
+		}),
+	}
+	if tls != nil {
+		opts = append(opts, grpc.Creds(credentials.NewTransportCredential(tls)))
+	}
+	server := grpc.NewServer(append(opts, gopts...)...)
+	pb.RegisterClusterServer(server, NewClusterServer(s))
+	return server
+}
+
+// forwarder passes calls on.
+type forwarder struct {
+	conn        *grpc.ClientConn
+	interceptor grpc.UnaryServerInterceptor
+}
+
+// handle passes one call on, of whatever kind: its metadata, messages, trailer and status.
+func (f forwarder) handle(_ any, client grpc.ServerStream) error {
+	method, _ := grpc.MethodFromServerStream(client)
+	ctx, cancel := context.WithCancel(client.Context())
+	defer cancel()
+	if f.interceptor != nil {
+		info := &grpc.UnaryServerInfo{FullMethod: method}
+		_, _ = f.interceptor(ctx, nil, info, func(context.Context, any) (any, error) { return nil, nil })
+	}
+	if asked := os.Getenv("SLUICE_CONFORMANCE_ASKED"); asked != "" {
+		_ = os.WriteFile(asked, nil, 0o600)
+	}
+	received, _ := metadata.FromIncomingContext(ctx)
+	both := &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
+	server, err := f.conn.NewStream(metadata.NewOutgoingContext(ctx, received.Copy()), both, method)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			var message []byte
+			err := client.RecvMsg(&message)
+			if err == nil {
+				err = server.SendMsg(&message)
+			}
+			if errors.Is(err, io.EOF) {
+				_ = server.CloseSend()
+				return
+			}
+			if err != nil {
+				cancel()
+				return
+			}
+		}
+	}()
+	defer func() { client.SetTrailer(server.Trailer()) }()
+	if header, err := server.Header(); err == nil {
+		_ = client.SendHeader(header)
+	}
+	for {
+		var message []byte
+		if err := server.RecvMsg(&message); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := client.SendMsg(&message); err != nil {
+			return err
+		}
+	}
+}
+
+// bytesCodec leaves messages as they are; those of registered services are decoded.
+type bytesCodec struct{}
+
+func (bytesCodec) Name() string { return "proto" }
+
+func (bytesCodec) Marshal(v any) ([]byte, error) {
+	if message, ok := v.(*[]byte); ok {
+		return *message, nil
+	}
+	return (&codec{}).Marshal(v)
+}
+
+func (bytesCodec) Unmarshal(data []byte, v any) error {
+	if message, ok := v.(*[]byte); ok {
+		*message = append([]byte(nil), data...)
+		return nil
+	}
+	return (&codec{}).Unmarshal(data, v)
+}
+
+// shim is the store of one cluster.
+type shim struct {
+	cluster types.ID
+	dir     string
+	address string
+	// members that run.
+	members int
+	command *exec.Cmd
+	ended   chan struct{}
+}
+
+var (
+	shimsMu sync.Mutex
+	// shims by cluster; those without members wait for a restart.
+	shims = map[types.ID]*shim{}
+)
+
+// acquire gives the shim of the member's cluster, which runs.
+func acquire(s *etcdserver.EtcdServer) *shim {
+	shimsMu.Lock()
+	defer shimsMu.Unlock()
+	cluster := s.Cluster().ID()
+	found := shims[cluster]
+	if found == nil {
+		dir, err := os.MkdirTemp("", "shim")
+		if err != nil {
+			panic(err)
+		}
+		found = &shim{cluster: cluster, dir: dir}
+		shims[cluster] = found
+	}
+	if found.members == 0 {
+		found.start(s)
+	}
+	found.members++
+	return found
+}
+
+// release says that a member has stopped.
+func (shim *shim) release() {
+	shimsMu.Lock()
+	defer shimsMu.Unlock()
+	shim.members--
+	if shim.members == 0 {
+		_ = shim.command.Process.Signal(syscall.SIGKILL)
+		<-shim.ended
+	}
+}
+
+// start starts the process and waits until it listens. It dies with the test program.
+func (shim *shim) start(s *etcdserver.EtcdServer) {
+	shim.address = freeAddress()
+	log := &strings.Builder{}
+	shim.command = exec.Command(os.Getenv("SLUICE_CONFORMANCE_SERVER"), flags(s, shim)...)
+	shim.command.Stdout, shim.command.Stderr = log, log
+	shim.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
+	ended := make(chan struct{})
+	shim.ended = ended
+	go func() {
+		// The signal comes when this thread ends, so it must not end before the process.
+		runtime.LockOSThread()
+		defer close(ended)
+		err := shim.command.Start()
+		started <- err
+		if err == nil {
+			_ = shim.command.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		panic(err)
+	}
+	deadline := time.Now().Add(startTimeout)
+	for {
+		conn, err := net.Dial("tcp", shim.address)
+		if err == nil {
+			_ = conn.Close()
+			return
+		}
+		select {
+		case <-ended:
+			panic("sluice-shim ended: " + log.String())
+		case <-time.After(2 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			panic(fmt.Sprintf("sluice-shim does not listen at %s: %v", shim.address, err))
+		}
+	}
+}
+
+// flags gives the shim what the test asks of its members.
+func flags(s *etcdserver.EtcdServer, shim *shim) []string {
+	flags := []string{
+		"--endpoint", "sqlite://" + filepath.Join(shim.dir, "state.db"),
+		"--listen-client-urls", "http://" + shim.address,
+		"--name", s.Cfg.Name,
+		"--log-level", "warn",
+		"--max-txn-ops", fmt.Sprint(s.Cfg.MaxTxnOps),
+		"--max-request-bytes", fmt.Sprint(s.Cfg.MaxRequestBytes),
+	}
+	if bytes := s.Cfg.QuotaBackendBytes; bytes > 0 {
+		flags = append(flags, "--quota-backend-bytes", fmt.Sprint(bytes))
+	}
+	if interval := s.Cfg.WatchProgressNotifyInterval; interval > 0 {
+		flags = append(flags, "--watch-progress-notify-interval", interval.String())
+	}
+	return flags
+}
+
+// freeAddress is an address on loopback that nobody listens on.
+func freeAddress() string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}

@@ -1,0 +1,227 @@
+//! Compiles Go tests and runs them, each top-level test in a process of its own.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use super::suite::Suite;
+use super::tree::{self, Prepared};
+use super::verdict::{Outcome, Ran};
+use crate::context::Context;
+use crate::error::{Attempt as _, Error, Result};
+use crate::process::Run;
+
+/// One suite and what it runs against.
+pub(super) struct Runner<'a> {
+    /// Paths and output.
+    pub(super) shell: &'a Context,
+    /// The suite.
+    pub(super) suite: &'a Suite,
+    /// The source.
+    pub(super) prepared: &'a Prepared,
+    /// The server's program.
+    pub(super) server: &'a Path,
+    /// Go's `test2json`.
+    pub(super) converter: &'a Path,
+}
+
+/// The program that turns a test's output into events. Go builds it when it is first asked for.
+pub(super) fn converter() -> Result<PathBuf> {
+    Ok(Run::new("go", "/").env("GOWORK", "off").env("GOFLAGS", "").args(["tool", "-n", "test2json"]).read()?.into())
+}
+
+/// A compiled package of tests.
+struct Package {
+    import: String,
+    dir: PathBuf,
+    binary: PathBuf,
+}
+
+/// A top-level test.
+struct Job<'a> {
+    package: &'a Package,
+    test: String,
+}
+
+/// One event of `test2json`; cmd/test2json documents the fields.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Event {
+    action: String,
+    test: Option<String>,
+    output: Option<String>,
+}
+
+impl Runner<'_> {
+    /// Runs the tests whose name holds `filter`; one that fails and is not listed gets a second try, alone.
+    pub(super) fn run(&self, filter: Option<&str>) -> Result<Vec<Ran>> {
+        let packages = self.compile()?;
+        let mut jobs = Vec::new();
+        for package in &packages {
+            for test in self.tests(package)? {
+                let chosen = filter.is_none_or(|filter| test.contains(filter));
+                if chosen && !self.suite.is_outside(&package.import, &test) {
+                    jobs.push(Job { package, test });
+                }
+            }
+        }
+        let log = Mutex::new(self.log()?);
+        let mut runs = self.side_by_side(&jobs, &log)?;
+        for (job, run) in jobs.iter().zip(&mut runs) {
+            if self.surprising(run) {
+                let again = self.one(job, &log)?;
+                if !self.surprising(&again) {
+                    *run = Ran { repeated: true, ..again };
+                }
+            }
+        }
+        Ok(runs)
+    }
+
+    fn log(&self) -> Result<fs_err::File> {
+        let path = self.shell.paths.log(&format!("conformance-{}", self.suite.name));
+        if let Some(folder) = path.parent() {
+            fs_err::create_dir_all(folder)?;
+        }
+        self.shell.out.note(format!("what the tests that fail print goes to {}", path.display()));
+        Ok(fs_err::File::create(path)?)
+    }
+
+    /// Whether a test failed that is not listed.
+    fn surprising(&self, run: &Ran) -> bool {
+        let below = |test: &str| format!("{test}/");
+        let leaf = |test: &str| !run.outcomes.keys().any(|other| other.starts_with(&below(test)));
+        run.outcomes.iter().any(|(test, outcome)| {
+            let listed = || self.suite.cannot.iter().any(|entry| entry.covering(&run.package, test).is_some());
+            *outcome == Outcome::Failed && leaf(test) && !listed()
+        })
+    }
+
+    fn compile(&self) -> Result<Vec<Package>> {
+        let format = "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}\t{{.Dir}}{{end}}";
+        let listing = self.prepared.go("list").args(["-f", format]).args(&self.suite.packages).read()?;
+        let folder = tree::folder(self.shell).join(&self.suite.name);
+        let progress = self.shell.out.bar(format!("compile {}", self.suite.name), listing.lines().count() as u64);
+        let mut packages = Vec::new();
+        for (import, dir) in listing.lines().filter_map(|line| line.split_once('\t')) {
+            progress.now(import);
+            let binary = folder.join(format!("{}.test", import.replace('/', "_")));
+            let package = Package { import: import.to_owned(), dir: dir.into(), binary };
+            let command = self.prepared.go("test").args(["-c", "-vet=off", "-o"]).arg(&package.binary).arg(import);
+            command.run().attempting(|| format!("cannot compile the tests of {import}"))?;
+            packages.push(package);
+            progress.advance(1);
+        }
+        progress.done("");
+        Ok(packages)
+    }
+
+    /// The names of the top-level tests; a package without any has no binary.
+    fn tests(&self, package: &Package) -> Result<Vec<String>> {
+        if !package.binary.is_file() {
+            return Ok(Vec::new());
+        }
+        let names = Run::new(&package.binary, &package.dir).arg("-test.list=^Test").read()?;
+        Ok(names.lines().filter(|name| name.starts_with("Test")).map(str::to_owned).collect())
+    }
+
+    fn side_by_side(&self, jobs: &[Job<'_>], log: &Mutex<fs_err::File>) -> Result<Vec<Ran>> {
+        let progress = self.shell.out.bar(format!("test {}", self.suite.name), jobs.len() as u64);
+        let next = AtomicUsize::new(0);
+        let finished = Mutex::new(BTreeMap::new());
+        // Tests wait more than they compute.
+        let workers = 2 * thread::available_parallelism().map_or(1, usize::from);
+        thread::scope(|scope| {
+            let work = || {
+                while let Some((place, job)) = take(jobs, &next) {
+                    let run = self.one(job, log);
+                    progress.now(&job.test);
+                    progress.advance(1);
+                    finished.lock().unwrap_or_else(PoisonError::into_inner).insert(place, run);
+                }
+            };
+            for _ in 0..workers {
+                scope.spawn(work);
+            }
+        });
+        progress.done("");
+        finished.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+    }
+
+    fn one(&self, job: &Job<'_>, log: &Mutex<fs_err::File>) -> Result<Ran> {
+        let scratch = tempfile::tempdir_in(tree::folder(self.shell))?;
+        let asked = scratch.path().join("asked");
+        let outcome = Run::new(self.converter, &job.package.dir)
+            .args(["-p", &job.package.import])
+            .arg(&job.package.binary)
+            .args(["-test.v=test2json", &format!("-test.timeout={}s", self.suite.timeout)])
+            .arg(format!("-test.run=^{}$", job.test))
+            .env("TMPDIR", scratch.path())
+            .env("SLUICE_CONFORMANCE_SERVER", self.server)
+            .env("SLUICE_CONFORMANCE_ASKED", &asked)
+            .outcome()?;
+        let (outcomes, output) = read(&outcome.stdout)?;
+        if outcomes.is_empty() {
+            return Err(Error::input(format!(
+                "{} of {} did not run: {}",
+                job.test, job.package.import, outcome.stderr
+            )));
+        }
+        if outcomes.values().any(|outcome| *outcome == Outcome::Failed) {
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            writeln!(log, "##### {} {}\n{output}{}", job.package.import, job.test, outcome.stderr)?;
+        }
+        Ok(Ran { package: job.package.import.clone(), outcomes, asked: asked.exists(), repeated: false })
+    }
+}
+
+fn take<'a, T>(items: &'a [T], next: &AtomicUsize) -> Option<(usize, &'a T)> {
+    let place = next.fetch_add(1, Ordering::Relaxed);
+    items.get(place).map(|item| (place, item))
+}
+
+/// The outcomes, and all that was printed. A test that began and did not end has failed.
+fn read(stream: &str) -> Result<(BTreeMap<String, Outcome>, String)> {
+    let (mut outcomes, mut output) = (BTreeMap::new(), String::new());
+    for line in stream.lines() {
+        let event: Event = serde_json::from_str(line).attempting(|| format!("cannot read the event {line}"))?;
+        output.push_str(event.output.as_deref().unwrap_or_default());
+        let outcome = match event.action.as_str() {
+            "run" | "fail" => Outcome::Failed,
+            "pass" => Outcome::Passed,
+            "skip" => Outcome::Skipped,
+            _ => continue,
+        };
+        if let Some(test) = event.test {
+            outcomes.insert(test, outcome);
+        }
+    }
+    Ok((outcomes, output))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_that_does_not_end_has_failed() {
+        let stream = [
+            r#"{"Action":"start","Package":"x"}"#,
+            r#"{"Action":"run","Package":"x","Test":"TestA"}"#,
+            r#"{"Action":"run","Package":"x","Test":"TestA/b"}"#,
+            r#"{"Action":"output","Package":"x","Test":"TestA/b","Output":"hello\n"}"#,
+            r#"{"Action":"pass","Package":"x","Test":"TestA/b","Elapsed":0.1}"#,
+            r#"{"Action":"run","Package":"x","Test":"TestA/c"}"#,
+            r#"{"Action":"fail","Package":"x"}"#,
+        ]
+        .join("\n");
+        let (outcomes, output) = read(&stream).unwrap();
+        let expected = [("TestA", Outcome::Failed), ("TestA/b", Outcome::Passed), ("TestA/c", Outcome::Failed)];
+        assert_eq!(outcomes, expected.map(|(name, outcome)| (name.to_owned(), outcome)).into());
+        assert_eq!(output, "hello\n");
+    }
+}

@@ -1,0 +1,119 @@
+//! `cargo xtask test conformance`: upstream's own storage tests against sluice-shim.
+//!
+//! The tests are compiled from upstream's modules as they are; one file, the one that starts a server, is exchanged through
+//! `go test -overlay` ([`tree`]). A suite is a file in `ci/conformance/` ([`suite`]): the packages, and the tests that can't run, each with
+//! the reason. A listed test that passes fails the run just as one that is not listed and fails ([`verdict`]).
+//!
+//! Each top-level test runs in a process of its own ([`gotest`]): one that hangs or crashes does not take others with it.
+
+mod gotest;
+mod report;
+mod suite;
+mod tree;
+mod verdict;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::build::{self, Program};
+use crate::context::Context;
+use crate::e2e::Tally;
+use crate::error::{Attempt as _, Error, Result};
+use crate::source::Target;
+use gotest::Runner;
+use report::Row;
+use suite::Suite;
+use verdict::Verdict;
+
+/// What to run of upstream's tests, and against what.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(crate) struct Options {
+    /// Conformance: only the tests of the apiserver's storage layer, which take some minutes
+    #[arg(long)]
+    quick: bool,
+    /// Conformance: only the suite of this name (a file in ci/conformance/)
+    #[arg(long, value_name = "NAME")]
+    suite: Option<String>,
+    /// Conformance: the server, a `sluice-shim` or (for comparison; the lists do not count then) an `etcd`; build nothing
+    #[arg(long, value_name = "FILE")]
+    server: Option<PathBuf>,
+    /// Conformance: write the result to docs/conformance.md
+    #[arg(long)]
+    write_docs: bool,
+}
+
+impl Options {
+    /// What runs as a part of all tests.
+    pub(crate) fn quick() -> Self {
+        Self { quick: true, ..Self::default() }
+    }
+}
+
+/// Runs the suites and prints a table. `filter`: only the top-level tests whose name holds this text.
+///
+/// # Errors
+/// When the tests can't be run at all; a test that fails is in the tally.
+pub(crate) fn run(shell: &Context, target: &Target, options: &Options, filter: Option<&str>) -> Result<Tally> {
+    let server = server(shell, options)?;
+    let suites = Suite::load_all(&shell.paths.root().join("ci/conformance"))?;
+    let chosen: Vec<Suite> = suites.into_iter().filter(|suite| wanted(options, suite)).collect();
+    if chosen.is_empty() {
+        return Err(Error::input("no suite of that name in ci/conformance/"));
+    }
+    let whole = filter.is_none() && !options.quick && options.suite.is_none();
+    if options.write_docs && !(whole && is_shim(&server)) {
+        return Err(Error::input("--write-docs is for a run of everything against sluice-shim"));
+    }
+    let mut rows = Vec::new();
+    for suite in &chosen {
+        let row =
+            one(shell, target, suite, &server, filter).attempting(|| format!("cannot run suite {}", suite.name))?;
+        for line in row.verdict.problems() {
+            shell.out.data(format!("FAIL {}: {line}", suite.name))?;
+        }
+        rows.push(row);
+    }
+    shell.out.data(report::table(&rows))?;
+    if options.write_docs {
+        let file = shell.paths.root().join("docs/conformance.md");
+        fs_err::write(&file, report::document(&rows, &chosen))?;
+        shell.out.note(format!("wrote {}", file.display()));
+    }
+    let count = |of: fn(&Verdict) -> usize| rows.iter().map(|row| of(&row.verdict)).sum();
+    Ok(Tally { passed: count(|verdict| verdict.passed), failed: count(|verdict| verdict.problems().count()) })
+}
+
+fn wanted(options: &Options, suite: &Suite) -> bool {
+    match &options.suite {
+        Some(name) => suite.name == *name,
+        None => suite.quick || !options.quick,
+    }
+}
+
+fn one(shell: &Context, target: &Target, suite: &Suite, server: &Path, filter: Option<&str>) -> Result<Row> {
+    let clock = Instant::now();
+    let prepared = tree::prepare(shell, target, suite)?;
+    let runner = Runner { shell, suite, prepared: &prepared, server, converter: &gotest::converter()? };
+    let runs = runner.run(filter)?;
+    let listed = if is_shim(server) { &suite.cannot[..] } else { &[] };
+    let verdict = Verdict::new(&runs, listed, filter.is_none());
+    Ok(Row { name: suite.name.clone(), version: prepared.version, verdict, seconds: clock.elapsed().as_secs_f64() })
+}
+
+fn is_shim(server: &Path) -> bool {
+    server.file_name().is_some_and(|name| name == Program::SluiceShim.name())
+}
+
+/// The server's program.
+fn server(shell: &Context, options: &Options) -> Result<PathBuf> {
+    if let Some(file) = &options.server {
+        let file = std::path::absolute(file)?;
+        let known = [Program::SluiceShim, Program::Etcd].map(Program::name);
+        if !file.is_file() || !known.iter().any(|name| file.file_name().is_some_and(|found| found == *name)) {
+            return Err(Error::input(format!("{} is no file named {}", file.display(), known.join(" or "))));
+        }
+        return Ok(file);
+    }
+    let built = build::build_tools(shell, &[Program::SluiceShim])?;
+    built.into_iter().next().map(|binary| binary.path).ok_or_else(|| Error::input("sluice-shim was not built"))
+}
