@@ -213,7 +213,9 @@ mod tests {
     async fn a_read_that_comes_during_another_sees_what_was_written_in_between() {
         let revision = Arc::new(AtomicI64::new(1));
         let store: Arc<dyn Store> = Arc::new(Bare(Arc::clone(&revision)));
-        let readers = Readers::start(&store, 1, 1).unwrap();
+        let mut readers = Readers::start(&store, 1, 1).unwrap();
+        // No reads on the spot: both go to the thread.
+        readers.free = Arc::new([]);
         let (began, begins) = oneshot::channel();
         let (go, wait) = crossbeam_channel::bounded::<()>(1);
         let slow = readers.run(Weight::Small, move |snapshot| {
@@ -233,5 +235,24 @@ mod tests {
         };
         let (slow, after_write) = tokio::join!(slow, after_write);
         assert_eq!((slow.unwrap(), after_write.unwrap()), (1, 2));
+    }
+
+    #[tokio::test]
+    async fn a_small_read_is_done_on_the_spot_unless_all_connections_are_taken() {
+        let revision = Arc::new(AtomicI64::new(1));
+        let store: Arc<dyn Store> = Arc::new(Bare(Arc::clone(&revision)));
+        let readers = Readers::start(&store, 1, 1).unwrap();
+        let here = thread::current().id();
+        let read = |readers: &Readers| {
+            let readers = readers.clone();
+            async move { readers.run(Weight::Small, |snapshot| Ok((snapshot.revision, thread::current().id()))).await }
+        };
+        assert_eq!(read(&readers).await.unwrap(), (1, here));
+        revision.store(2, Ordering::SeqCst);
+        assert_eq!(read(&readers).await.unwrap(), (2, here));
+        let taken: Vec<_> = readers.free.iter().map(|reader| reader.lock().unwrap()).collect();
+        let (seen, thread) = read(&readers).await.unwrap();
+        assert!(seen == 2 && thread != here);
+        drop(taken);
     }
 }
