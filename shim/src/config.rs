@@ -9,7 +9,7 @@ use clap::builder::styling::Styles;
 use clap::{ArgAction, Parser, ValueEnum};
 
 /// The version with the commit.
-fn version() -> &'static str {
+pub(crate) fn version() -> &'static str {
     static VERSION: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     VERSION.get_or_init(|| format!("{} (commit {})", env!("CARGO_PKG_VERSION"), crate::COMMIT))
 }

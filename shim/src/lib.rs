@@ -3,11 +3,13 @@
 //! Data flows down and events flow up: `etcd` (gRPC) → `engine` → `sql`. `engine` knows no SQL and no protobuf;
 //! only `sql` knows a dialect.
 
+pub mod cli;
 pub mod config;
 pub mod contract;
 pub mod engine;
 pub mod etcd;
 pub mod metrics;
+pub mod migrate;
 pub mod object;
 pub mod pb;
 pub mod selector;

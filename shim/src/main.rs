@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use prometheus_client::registry::Registry;
+use sluice_shim::cli::{Cli, Command};
 use sluice_shim::config::{Config, ConfigError, Endpoint};
 use sluice_shim::engine::{Engine, ReaderThreads, metrics::Metrics};
 use sluice_shim::etcd::server::Server;
@@ -17,13 +18,24 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Config::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let Cli { command, server } = Cli::parse();
+    let done = match command {
+        Some(command) => work(command).await,
+        None => run(server).await.map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             report(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Does something with a database instead of serving it; returns whether all is well.
+async fn work(command: Command) -> Result<bool> {
+    tokio::task::spawn_blocking(move || command.run(&mut std::io::stdout())).await?
 }
 
 async fn run(config: Config) -> Result<()> {

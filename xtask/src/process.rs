@@ -17,6 +17,9 @@ use crate::error::{Attempt as _, Error, Explain, Result};
 /// Lines of output that a failure shows.
 const TAIL: usize = 40;
 
+/// The toolkit itself, as a program to run. Not its path: cargo may have put another build there meanwhile.
+pub(crate) const THIS: &str = "/proc/self/exe";
+
 /// A program to run, in an explicit folder.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {

@@ -9,9 +9,9 @@ use crate::conformance;
 use crate::context::Context;
 use crate::doctor::{self, Purpose};
 use crate::e2e::{self, Suite, Tally};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::patch::{self, Effort};
-use crate::process::Run;
+use crate::process::{Run, THIS};
 use crate::source::Target;
 
 /// Runs the tests: all of them, or one part. The last line is `N passed, N failed`; exit code 1 if one failed.
@@ -20,7 +20,7 @@ pub(crate) struct Cmd {
     /// Which part [default: all]
     #[arg(value_enum)]
     part: Option<Part>,
-    /// Only the end-to-end or conformance tests whose name holds this text
+    /// Only the end-to-end or conformance tests whose name holds this text; no other part
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     /// Only say what this machine lacks; install nothing
@@ -53,9 +53,12 @@ enum Part {
 impl Cmd {
     /// Runs the tests and prints the summary.
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
-        let parts = match self.part {
-            Some(part) => vec![part],
-            None => Part::value_variants().to_vec(),
+        let parts = match (self.part, &self.filter) {
+            (Some(part), None) => vec![part],
+            (None | Some(Part::E2e), Some(_)) => vec![Part::E2e],
+            (Some(Part::Conformance), Some(_)) => vec![Part::Conformance],
+            (Some(_), Some(_)) => return Err(Error::input("`--filter` chooses among end-to-end or conformance tests")),
+            (None, None) => Part::value_variants().to_vec(),
         };
         let (mut tally, mut times) = (Tally::default(), Vec::new());
         for part in parts {
@@ -124,7 +127,7 @@ impl Cmd {
 /// Whether the generated constants are those of the contract.
 fn codegen(shell: &Context) -> Result<Tally> {
     let clock = Instant::now();
-    let check = Run::new(std::env::current_exe()?, shell.paths.root()).args(["codegen", "--check"]).run();
+    let check = Run::new(THIS, shell.paths.root()).args(["codegen", "--check"]).run();
     step(shell, "codegen", clock, check.map(|()| Tally { passed: 1, failed: 0 }))
 }
 

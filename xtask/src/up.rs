@@ -27,7 +27,7 @@ pub(crate) struct Cmd {
     #[arg(long)]
     port: Option<u16>,
     /// The shim's connection string [default: an SQLite file in the cluster's folder]
-    #[arg(long, value_name = "CONNECTION", conflicts_with = "store")]
+    #[arg(long, value_name = "CONNECTION")]
     backend: Option<String>,
     /// What keeps the objects
     #[arg(long, value_enum, default_value_t)]
@@ -67,6 +67,9 @@ struct Report {
 impl Cmd {
     /// Starts the cluster.
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
+        if self.store == Store::Etcd && self.backend.is_some() {
+            return Err(Error::input("`--backend` is the shim's database; etcd keeps its own in the cluster's folder"));
+        }
         let folder = folder(shell, self.dir.as_deref());
         let programs = match &self.bin {
             Some(bin) => programs::in_folder(bin, self.store, !self.stock)?,
@@ -111,7 +114,11 @@ pub(crate) fn folder(shell: &Context, dir: Option<&Path>) -> PathBuf {
 
 /// Arguments that are passed on must be in one piece: `--name=value`.
 fn flags(option: &str, args: Vec<String>) -> Result<Vec<String>> {
-    match args.iter().find(|arg| !arg.starts_with("--") || arg.contains(char::is_whitespace) && !arg.contains('=')) {
+    let in_pieces = |arg: &&String| {
+        let name = arg.split_once('=').map_or(arg.as_str(), |(name, _)| name);
+        !name.starts_with("--") || name.contains(char::is_whitespace)
+    };
+    match args.iter().find(in_pieces) {
         Some(wrong) => Err(Error::input(format!("{option} {wrong:?}: write it as {option}=--name=value"))),
         None => Ok(args),
     }
@@ -126,4 +133,22 @@ fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = text.chars().all(|letter| letter.is_alphanumeric() || "/._-+:@".contains(letter));
     if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_argument_is_passed_on_in_one_piece() {
+        for (arg, good) in [("--v=4", true), ("--quiet", true), ("--a=b c", true), ("--v 4", false), ("v=4", false)] {
+            assert_eq!(flags("--apiserver-arg", vec![arg.to_owned()]).is_ok(), good, "{arg}");
+        }
+    }
+
+    #[test]
+    fn the_line_can_be_pasted_into_a_shell() {
+        assert_eq!(quoted(Path::new("/a/b-c_1.x")), "/a/b-c_1.x");
+        assert_eq!(quoted(Path::new("/a b/it's")), r"'/a b/it'\''s'");
+    }
 }

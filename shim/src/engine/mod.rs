@@ -7,6 +7,7 @@
 mod batch;
 mod hub;
 mod lease;
+pub mod load;
 pub mod metrics;
 mod pages;
 mod range;
@@ -30,6 +31,7 @@ use store::Store;
 use tokio::sync::{mpsc, oneshot};
 pub use types::*;
 use writer::{Envelope, Outcome, Request};
+pub(crate) use writer::{facets, now_millis};
 
 /// More writes than this do not wait; the client is told to come back.
 const WAITING_WRITES: usize = 20_000;
@@ -81,6 +83,9 @@ impl Engine {
         let writer = store.writer()?;
         let readers = Readers::start(&store, threads.small, threads.large)?;
         let state = readers.run(Weight::Small, |snapshot| Ok((snapshot.revision, snapshot.compact_revision))).await?;
+        if state.0 == 0 {
+            return Err(load::unfinished());
+        }
         let hub = Arc::new(Hub::new(state.0, state.1, Arc::clone(&metrics)));
         metrics.revision.set(state.0);
         metrics.compact_revision.set(state.1);

@@ -73,7 +73,7 @@ pub struct Before {
 /// What a batch changes. All of it happens in one transaction, or none.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// The newest revision after the batch.
+    /// The newest revision after the batch; 0 while the store is being loaded, when rows have revisions above it.
     pub revision: Revision,
     /// The values that the batch put aside, in order; those that lived only within the batch included.
     pub superseded: Vec<Superseded>,

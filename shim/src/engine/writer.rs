@@ -267,7 +267,7 @@ fn carry_out(state: &mut Batch<'_>, request: &Request, now: i64) -> Answer {
 }
 
 /// What the index holds of a value.
-fn facets(value: &[u8]) -> Facets {
+pub(crate) fn facets(value: &[u8]) -> Facets {
     let Some(meta) = crate::object::decode(value) else { return Facets { opaque: true, ..Facets::default() } };
     let labels: Vec<_> =
         meta.labels.iter().map(|(name, value)| (name.as_ref().into(), value.as_ref().into())).collect();
@@ -276,7 +276,7 @@ fn facets(value: &[u8]) -> Facets {
 }
 
 /// Milliseconds since 1970.
-pub(super) fn now_millis() -> i64 {
+pub(crate) fn now_millis() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

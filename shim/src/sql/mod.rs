@@ -26,6 +26,36 @@ pub fn open(endpoint: &str, metrics: Arc<Metrics>) -> Result<Arc<dyn Store>> {
     }
 }
 
+/// Something that is wrong with a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// What, for a person.
+    pub what: String,
+    /// Whether it is derived from other data, so that it can be built anew.
+    pub derived: bool,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Checked {
+    /// How many live keys there are.
+    pub keys: u64,
+    /// How much data is wrong.
+    pub damaged: u64,
+    /// How much derived data was wrong.
+    pub derived: u64,
+    /// How much of that is right again.
+    pub repaired: u64,
+}
+
+/// Checks a database that nobody has open, and tells all that is wrong with it. `repair`: build derived data anew.
+pub fn check(endpoint: &str, repair: bool, report: &mut dyn FnMut(Damage)) -> Result<Checked> {
+    match endpoint.split_once("://") {
+        Some(("sqlite", path)) => sqlite::check(path.as_ref(), repair, report),
+        _ => Err(Error::Broken("only sqlite:// databases can be checked".into())),
+    }
+}
+
 /// The part of a key up to and with its last slash: the unit in which keys are counted.
 pub(crate) fn directory(key: &[u8]) -> &[u8] {
     let end = key.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::port::Holder;
-use crate::error::{Explain, Fault};
+use crate::error::Explain;
 
 /// How much of a log's end is looked at. Bytes.
 const LOG_END: u64 = 32 * 1024;
@@ -83,10 +83,6 @@ impl Explain for OtherSettings {
 pub(crate) struct NoCluster(pub(super) PathBuf);
 
 impl Explain for NoCluster {
-    fn fault(&self) -> Fault {
-        Fault::Input
-    }
-
     fn hint(&self) -> Option<String> {
         Some(format!("start one:\ncargo xtask up --dir {}", self.0.display()))
     }

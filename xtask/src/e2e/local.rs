@@ -1,6 +1,6 @@
 //! `up`, `status`, `down` as a person types them.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -10,37 +10,67 @@ use super::wait::ensure;
 use super::{Case, Column, Suite, Verdict};
 use crate::cluster::Cluster;
 use crate::cluster::component::Component;
+use crate::cluster::programs;
+use crate::cluster::settings::Store;
 use crate::error::{Error, Result};
-use crate::process::{Outcome, Run};
+use crate::process::{Outcome, Run, THIS};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![Case::new("up/round", round), Case::new("up/port-taken", port_taken)]
 }
 
-/// The toolkit's own program with the column's binaries.
-fn xtask(suite: &Suite, folder: &Path, args: &[&str]) -> Result<Outcome> {
-    let program = std::env::current_exe()?;
-    let mut run = Run::new(program, &suite.scratch).args(args).arg("--dir").arg(folder).env("CI", "1");
-    if args[0] == "up" {
+/// The toolkit, as a program of its own, with one cluster's folder.
+struct Toolkit {
+    workspace: PathBuf,
+    folder: PathBuf,
+    /// The programs under their usual names.
+    bin: PathBuf,
+    _guard: Guard,
+}
+
+impl Toolkit {
+    fn new(suite: &Suite, name: &str) -> Result<Self> {
+        let folder = folder(suite, name);
+        let guard = Guard::new(Leftover::Cluster(folder.clone()));
+        let bin = folder.join("bin");
         let programs = suite.programs(Column::OURS)?;
-        run = run.arg("--bin").arg(&suite.bin_folder(programs)?);
+        fs_err::create_dir_all(&bin)?;
+        for (name, program) in [
+            ("kube-apiserver", &programs.apiserver),
+            ("kube-controller-manager", &programs.controller_manager),
+            (programs::of_store(Store::Shim).name(), &programs.store),
+        ] {
+            fs_err::os::unix::fs::symlink(program, bin.join(name))?;
+        }
+        Ok(Self { workspace: suite.workspace.clone(), folder, bin, _guard: guard })
     }
-    run.outcome()
+
+    fn run(&self, args: &[&str]) -> Result<Outcome> {
+        let mut run = Run::new(THIS, &self.workspace).args(args).arg("--dir").arg(&self.folder).env("CI", "1");
+        if args[0] == "up" {
+            run = run.arg("--bin").arg(&self.bin);
+        }
+        run.outcome()
+    }
+
+    fn finish(self) -> Result<()> {
+        fs_err::remove_dir_all(&self.bin)?;
+        Ok(fs_err::remove_dir(&self.folder)?)
+    }
 }
 
 /// Up, up again, a crash of everything, up again, down: the data is there until down.
 fn round(suite: &Suite) -> Result<Verdict> {
-    let folder = folder(suite, "up");
-    let _guard = Guard::new(Leftover::Cluster(folder.clone()));
+    let toolkit = Toolkit::new(suite, "up")?;
     let up = || -> Result<String> {
-        let outcome = xtask(suite, &folder, &["up"])?;
+        let outcome = toolkit.run(&["up"])?;
         ensure(outcome.status.success(), || outcome.stderr.clone())?;
         Ok(outcome.stdout + &outcome.stderr)
     };
-    let kubeconfig = folder.join("kubeconfig");
+    let kubeconfig = toolkit.folder.join("kubeconfig");
     let kubectl = |args: &str| {
         let program = kubectl_of(suite.programs(Column::OURS)?)?;
-        Run::new(program, &folder).env("KUBECONFIG", &kubeconfig).args(args.split(' ')).read()
+        Run::new(program, &toolkit.folder).env("KUBECONFIG", &kubeconfig).args(args.split(' ')).read()
     };
 
     let first = up()?;
@@ -51,19 +81,19 @@ fn round(suite: &Suite) -> Result<Verdict> {
 
     let second = up()?;
     ensure(second.contains("already running"), || format!("the second up printed {second:?}"))?;
-    let other = xtask(suite, &folder, &["up", "--apiserver-arg=--v=1"])?;
+    let other = toolkit.run(&["up", "--apiserver-arg=--v=1"])?;
     ensure(other.status.code() == Some(1) && other.stderr.contains("runs with other settings"), || other.stderr)?;
 
-    let cluster = Cluster::look(&folder)?;
+    let cluster = Cluster::look(&toolkit.folder)?;
     for component in Component::ALL {
         cluster.process(component).ok_or_else(|| Error::input("a process is missing"))?.kill()?;
     }
-    let status = xtask(suite, &folder, &["status"])?;
+    let status = toolkit.run(&["status"])?;
     ensure(status.status.code() == Some(1), || format!("status after the crash: {}", status.stdout))?;
     up()?;
     ensure(kubectl("get configmap kept -o jsonpath={.data.a}")? == "b", || "the data is gone".to_owned())?;
 
-    let status = xtask(suite, &folder, &["status", "--json"])?;
+    let status = toolkit.run(&["status", "--json"])?;
     let report: Value = serde_json::from_str(&status.stdout)?;
     let processes = report["processes"].as_array().cloned().unwrap_or_default();
     let sound = processes.len() == 3
@@ -71,27 +101,30 @@ fn round(suite: &Suite) -> Result<Verdict> {
         && report["store_revision"].as_u64() > Some(1);
     ensure(sound, || format!("status says {report:#}"))?;
 
-    let down = xtask(suite, &folder, &["down"])?;
+    let down = toolkit.run(&["down"])?;
     ensure(down.status.success(), || down.stderr)?;
-    ensure(!folder.exists(), || format!("{} is still there", folder.display()))?;
+    // It removes what it made; the folder with the programs is ours.
+    let left: Vec<_> = fs_err::read_dir(&toolkit.folder)?.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+    ensure(left == ["bin"], || format!("down left {left:?}"))?;
+    toolkit.finish()?;
     Ok(Verdict::PASSED)
 }
 
 /// A taken port is named together with who holds it, and nothing is left running.
 fn port_taken(suite: &Suite) -> Result<Verdict> {
-    let folder = folder(suite, "port");
-    let _guard = Guard::new(Leftover::Cluster(folder.clone()));
+    let toolkit = Toolkit::new(suite, "port")?;
     let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
     let port = taken.local_addr()?.port().to_string();
-    let outcome = xtask(suite, &folder, &["up", "--port", &port])?;
+    let outcome = toolkit.run(&["up", "--port", &port])?;
     let mine = format!("(process {})", std::process::id());
     ensure(
         outcome.status.code() == Some(1) && outcome.stderr.contains(&port) && outcome.stderr.contains(&mine),
         || format!("up on a taken port said: {}", outcome.stderr),
     )?;
-    let cluster = Cluster::look(&folder)?;
+    let cluster = Cluster::look(&toolkit.folder)?;
     let runs = Component::ALL.into_iter().find(|&component| cluster.process(component).is_some());
     ensure(runs.is_none(), || format!("{runs:?} still runs"))?;
     cluster.remove()?;
+    toolkit.finish()?;
     Ok(Verdict::PASSED)
 }

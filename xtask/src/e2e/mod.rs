@@ -5,15 +5,19 @@
 
 mod controllers;
 mod crash;
+mod etcdctl;
 mod images;
 mod kubectl;
 mod lab;
 mod leftover;
 mod local;
+mod migrate;
 mod mount;
+mod script;
 mod selective;
 mod shirts;
 mod storage;
+mod stores;
 mod wait;
 mod walkthrough;
 
@@ -32,6 +36,8 @@ pub(crate) struct Suite {
     columns: Vec<(Column, Programs)>,
     /// The tree that the programs were built from; none if they came from elsewhere.
     built_from: Option<Target>,
+    /// Where the toolkit is run by itself.
+    workspace: PathBuf,
     /// Folder for the clusters.
     scratch: PathBuf,
 }
@@ -82,35 +88,18 @@ impl Suite {
         };
         let columns = Column::ALL.into_iter().map(|column| Ok((column, programs(column)?))).collect::<Result<_>>()?;
         let built_from = bin.is_none().then(|| target.clone());
-        Ok(Self { columns, built_from, scratch: shell.paths.cache().join("e2e") })
+        Ok(Self {
+            columns,
+            built_from,
+            workspace: shell.paths.root().to_owned(),
+            scratch: shell.paths.cache().join("e2e"),
+        })
     }
 
     /// The programs of a column.
     fn programs(&self, column: Column) -> Result<&Programs> {
         let found = self.columns.iter().find(|(name, _)| *name == column);
         found.map(|(_, programs)| programs).ok_or_else(|| Error::input(format!("no programs for {}", column.name())))
-    }
-}
-
-impl Suite {
-    /// A folder with the programs under their usual names.
-    fn bin_folder(&self, programs: &Programs) -> Result<PathBuf> {
-        let folder = self.scratch.join("bin");
-        let store = programs::of_store(Store::Shim).name();
-        let wanted = [
-            ("kube-apiserver", &programs.apiserver),
-            ("kube-controller-manager", &programs.controller_manager),
-            (store, &programs.store),
-        ];
-        fs_err::create_dir_all(&folder)?;
-        for (name, program) in wanted {
-            let link = folder.join(name);
-            if fs_err::symlink_metadata(&link).is_ok() {
-                fs_err::remove_file(&link)?;
-            }
-            fs_err::os::unix::fs::symlink(program, &link)?;
-        }
-        Ok(folder)
     }
 }
 
@@ -165,6 +154,8 @@ fn cases() -> Vec<Case> {
     cases.extend(selective::cases());
     cases.extend(crash::cases());
     cases.extend(storage::cases());
+    cases.extend(etcdctl::cases());
+    cases.extend(migrate::cases());
     cases
 }
 

@@ -3,6 +3,7 @@
 //! One connection writes; the others read snapshots beside it (WAL). A commit is synced before it is acknowledged (`synchronous=FULL`). A
 //! lock file keeps a second process out, so that `SQLITE_BUSY` can't happen.
 
+mod check;
 mod error;
 mod read;
 mod schema;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+pub(super) use check::check;
 use rusqlite::{Connection, OpenFlags};
 
 use self::error::{at, open_error};

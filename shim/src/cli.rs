@@ -1,0 +1,56 @@
+//! The command line: without a command it serves, see [`Config`].
+
+use std::io::Write;
+
+use anyhow::Result;
+use clap::builder::styling::Styles;
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, version};
+use crate::migrate::export::Export;
+use crate::migrate::fsck::Fsck;
+use crate::migrate::import::Import;
+use crate::migrate::restore::Restore;
+
+/// An etcd v3 server that keeps its data in an SQL database.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "sluice-shim", version = version(), about, styles = Styles::plain(), max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// How to serve.
+    #[command(flatten)]
+    pub server: Config,
+}
+
+/// What can be done with a database that is not being served.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Build a database from an etcd snapshot file.
+    Restore(Restore),
+    /// Build a database from a running etcd or kine.
+    Import(Import),
+    /// Write a database as an etcd snapshot file.
+    Export(Export),
+    /// Check a database for damage.
+    Fsck(Fsck),
+}
+
+impl Command {
+    /// Does it, and says what was done. Returns whether all is well. Blocks: call it where that is allowed, in a tokio runtime.
+    ///
+    /// # Errors
+    /// When it can't be done.
+    pub fn run(&self, out: &mut dyn Write) -> Result<bool> {
+        match self {
+            Self::Restore(restore) => writeln!(out, "restored {}", restore.run()?)?,
+            Self::Import(import) => writeln!(out, "imported {}", import.run()?)?,
+            Self::Export(export) => writeln!(out, "exported {}", export.run()?)?,
+            Self::Fsck(fsck) => return fsck.run(out),
+        }
+        Ok(true)
+    }
+}

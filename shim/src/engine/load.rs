@@ -1,0 +1,179 @@
+//! Fills an empty store with another one's history.
+//!
+//! A store is at revision 0 while it is being loaded, which it never is otherwise. So one that was not loaded to its end is told from a whole
+//! one, in any database, and [`super::Engine::start`] refuses it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::store::{Changes, Facets, Footprint, Lease, Row, RowChange, Store, Superseded, Writer};
+use super::types::{Error, KeyValue, Record, Result, Revision};
+use super::writer::facets;
+
+/// How many records one commit carries at most, and how many bytes of keys and values.
+const BATCH_RECORDS: usize = 8192;
+const BATCH_BYTES: usize = 4 << 20;
+/// How many leases one commit carries.
+const BATCH_LEASES: usize = 8192;
+
+/// Loads a store. One that is dropped before [`Loader::finish`] leaves a store that can't be used.
+pub struct Loader {
+    writer: Box<dyn Writer>,
+    keep_after: Revision,
+    batch: Vec<Record>,
+    bytes: usize,
+    loaded: Loaded,
+}
+
+/// What was loaded so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Loaded {
+    /// Puts and deletions.
+    pub records: u64,
+    /// Leases.
+    pub leases: u64,
+    /// The newest revision among the records, or 0.
+    pub revision: Revision,
+}
+
+/// The error that a store gives which was not loaded to its end.
+pub(super) fn unfinished() -> Error {
+    Error::Broken(
+        "the database was not loaded to its end and can't be used; remove it with all files that begin with its name, and restore or import it \
+         again"
+            .into(),
+    )
+}
+
+impl Loader {
+    /// Begins to load. Values that were superseded at or before `keep_after` are left out: the revision of the compaction, as a rule. Fails if there
+    /// is anything in the store.
+    pub fn begin(store: &dyn Store, keep_after: Revision) -> Result<Self> {
+        let mut reader = store.reader()?;
+        let (revision, _) = reader.begin()?;
+        let status = reader.status()?;
+        let leases = reader.leases(1)?;
+        reader.end();
+        if revision == 0 {
+            return Err(unfinished());
+        }
+        if status.revision != 1 || status.compact_revision != 0 || !leases.is_empty() {
+            return Err(Error::Broken(format!(
+                "the database is not empty: it is at revision {revision}; name a new one, nothing is ever overwritten"
+            )));
+        }
+        let mut writer = store.writer()?;
+        commit(writer.as_mut(), &mut |_| Changes { compact_revision: Some(0), ..Changes::default() })?;
+        Ok(Self { writer, keep_after, batch: Vec::new(), bytes: 0, loaded: Loaded::default() })
+    }
+
+    /// Adds a change. Those of one key come in the order in which they happened. One with an empty key only moves the revision.
+    pub fn push(&mut self, record: Record) -> Result<()> {
+        self.loaded.revision = self.loaded.revision.max(record.revision);
+        if record.kv.key.is_empty() {
+            return Ok(());
+        }
+        check(&record)?;
+        self.loaded.records += 1;
+        self.bytes += record.kv.key.len() + record.kv.value.len();
+        self.batch.push(record);
+        if self.batch.len() >= BATCH_RECORDS || self.bytes >= BATCH_BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Adds leases.
+    pub fn leases(&mut self, leases: Vec<Lease>) -> Result<()> {
+        for part in leases.chunks(BATCH_LEASES) {
+            commit(self.writer.as_mut(), &mut |_| {
+                let leases = part.iter().map(|lease| (lease.id, Some(lease.clone()))).collect();
+                Changes { leases, ..Changes::default() }
+            })?;
+            self.loaded.leases += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Writes what was added; readers see it from now on.
+    pub fn flush(&mut self) -> Result<Loaded> {
+        let records = std::mem::take(&mut self.batch);
+        self.bytes = 0;
+        if !records.is_empty() {
+            let keys = records.iter().map(|record| record.kv.key.clone()).collect();
+            let footprint = Footprint { keys, ..Footprint::default() };
+            let keep_after = self.keep_after;
+            self.writer.commit(&footprint, &mut |before| changes(&records, before.rows, keep_after))?;
+            self.writer.tidy(false)?;
+        }
+        Ok(self.loaded)
+    }
+
+    /// Ends the loading: the store is at `revision` and can be used.
+    pub fn finish(mut self, revision: Revision, compact_revision: Revision) -> Result<Loaded> {
+        self.flush()?;
+        if revision < self.loaded.revision.max(compact_revision).max(1) {
+            return Err(Error::Broken(format!(
+                "there are changes after revision {revision}, which was to be the last"
+            )));
+        }
+        commit(self.writer.as_mut(), &mut |_| Changes {
+            revision,
+            compact_revision: Some(compact_revision),
+            ..Changes::default()
+        })?;
+        // All of it in the database itself, so that the file alone can be moved.
+        self.writer.defragment()?;
+        Ok(self.loaded)
+    }
+}
+
+/// A commit that depends on nothing. The revision stays 0 unless the changes say otherwise.
+fn commit(writer: &mut dyn Writer, decide: &mut dyn FnMut(()) -> Changes) -> Result<()> {
+    writer.commit(&Footprint::default(), &mut |_| decide(()))
+}
+
+fn check(record: &Record) -> Result<()> {
+    let Record { revision, sub, tombstone, kv } = record;
+    let sound = *revision > 0
+        && *sub >= 0
+        && (*tombstone
+            || (kv.mod_revision == *revision
+                && (1..=kv.mod_revision).contains(&kv.create_revision)
+                && kv.version >= 1));
+    if sound {
+        return Ok(());
+    }
+    let KeyValue { create_revision, mod_revision, version, .. } = kv;
+    Err(Error::Broken(format!(
+        "the change of {:?} at revision {revision}/{sub} is not sound: create revision {create_revision}, mod revision {mod_revision}, \
+         version {version}",
+        String::from_utf8_lossy(&kv.key)
+    )))
+}
+
+/// What the records make of the rows that were there before. The revision of it is 0: the loading goes on.
+fn changes(records: &[Record], mut rows: BTreeMap<Bytes, Row>, keep_after: Revision) -> Changes {
+    let mut before: BTreeMap<Bytes, Option<Facets>> = BTreeMap::new();
+    let mut superseded = Vec::new();
+    for Record { revision, sub, tombstone, kv } in records {
+        let old = rows.remove(&kv.key);
+        before.entry(kv.key.clone()).or_insert_with(|| old.as_ref().map(|row| facets(&row.kv.value)));
+        if let Some(row) = old.filter(|_| *revision > keep_after) {
+            superseded.push(Superseded { row, end_revision: *revision, end_sub: *sub, deleted: *tombstone });
+        }
+        if !tombstone {
+            rows.insert(kv.key.clone(), Row { kv: kv.clone(), sub: *sub });
+        }
+    }
+    let change = |(key, before): (Bytes, Option<Facets>)| {
+        let after = rows.remove(&key).map(|row| {
+            let facets = facets(&row.kv.value);
+            (row, facets)
+        });
+        (before.is_some() || after.is_some()).then_some(RowChange { key, before, after })
+    };
+    let rows = before.into_iter().filter_map(change).collect();
+    Changes { superseded, rows, ..Changes::default() }
+}

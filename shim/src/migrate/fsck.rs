@@ -1,0 +1,52 @@
+//! `sluice-shim fsck`: whether a database is sound.
+
+use std::io::Write;
+
+use anyhow::Result;
+
+use crate::config::Endpoint;
+use crate::sql::{self, Checked, Damage};
+
+/// Checks a database that no server has open: the file, the revisions, the history, and all that is derived from the live values. Exit code 1 if there is
+/// damage.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Fsck {
+    /// The database.
+    #[arg(long, env = "SLUICE_ENDPOINT", hide_env_values = true, value_name = "URL")]
+    pub endpoint: String,
+
+    /// Build anew what is derived from other data, if it is wrong: directory counts, the label index, the skip-label column.
+    #[arg(long)]
+    pub repair: bool,
+}
+
+impl Fsck {
+    /// Checks, and prints a line for each thing that is wrong. Returns whether nothing is, any more.
+    ///
+    /// # Errors
+    /// When the database can't be read at all.
+    pub fn run(&self, out: &mut dyn Write) -> Result<bool> {
+        let endpoint: Endpoint = self.endpoint.parse()?;
+        super::exists(&endpoint)?;
+        let mut printed = Ok(());
+        let mut print = |Damage { what, derived }: Damage| {
+            let kind = if derived { "derived" } else { "damage" };
+            if printed.is_ok() {
+                printed = writeln!(out, "{kind}: {what}");
+            }
+        };
+        let Checked { keys, damaged, derived, repaired } = sql::check(&endpoint.to_string(), self.repair, &mut print)?;
+        printed?;
+        let sound = damaged == 0 && derived == repaired;
+        match (sound, derived) {
+            (true, 0) => writeln!(out, "sound: {keys} keys")?,
+            (true, _) => writeln!(out, "repaired: {derived} of derived data; {keys} keys")?,
+            (false, 0) => writeln!(out, "damaged: {damaged} of data; restore a backup")?,
+            (false, _) => {
+                let advice = if damaged > 0 { "restore a backup" } else { "--repair builds derived data anew" };
+                writeln!(out, "damaged: {damaged} of data, {} of derived data; {advice}", derived - repaired)?;
+            }
+        }
+        Ok(sound)
+    }
+}

@@ -1,0 +1,97 @@
+//! Whether a database keeps the promises that its schema can't express.
+//!
+//! What is derived from the live values (directory counts, attributes, `hidden`) can be built anew; for all else there are only backups.
+
+mod derived;
+mod spans;
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::error::{at, failed};
+use crate::engine::{Result, Revision};
+use crate::sql::{Checked, Damage};
+
+/// Where damage is told.
+type Report<'a> = dyn FnMut(Damage) + 'a;
+
+/// What the checks compare with.
+#[derive(Debug, Clone, Copy)]
+struct Meta {
+    revision: Revision,
+    compact_revision: Revision,
+}
+
+/// Checks the whole file, which no other process has open, and tells everything that is wrong. With `repair`, derived data is built anew if any of it is wrong, and
+/// checked again.
+pub(in crate::sql) fn check(path: &Path, repair: bool, report: &mut Report<'_>) -> Result<Checked> {
+    let _lock = super::lock(path)?;
+    let mut connection = super::connect(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    super::schema::prepare(&connection, path)?;
+    // Sorting and counting may need more room than there is memory.
+    connection.pragma_update(None, "temp_store", "file").map_err(|error| at(path, error))?;
+    let mut checked = Checked::default();
+    let mut count = |damage: Damage| {
+        let counted = if damage.derived { &mut checked.derived } else { &mut checked.damaged };
+        *counted += 1;
+        report(damage);
+    };
+    integrity(&connection, &mut count).map_err(failed)?;
+    let meta = meta(&connection, &mut count).map_err(failed)?;
+    spans::check(&connection, meta, &mut count).map_err(failed)?;
+    leases(&connection, &mut count).map_err(failed)?;
+    let keys = derived::check(&connection, &mut count).map_err(failed)?;
+    checked.keys = keys;
+    if repair && checked.derived > 0 {
+        derived::rebuild(&mut connection).map_err(failed)?;
+        let mut left = 0;
+        derived::check(&connection, &mut |_| left += 1).map_err(failed)?;
+        checked.repaired = checked.derived - left;
+    }
+    Ok(checked)
+}
+
+fn damaged(what: impl Into<String>) -> Damage {
+    Damage { what: what.into(), derived: false }
+}
+
+/// A key for people.
+fn shown(key: &[u8]) -> String {
+    format!("{:?}", String::from_utf8_lossy(key))
+}
+
+/// The file itself: pages, indexes, constraints.
+fn integrity(connection: &Connection, report: &mut Report<'_>) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare("PRAGMA integrity_check")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let text: String = row.get(0)?;
+        if text != "ok" {
+            report(damaged(format!("file: {text}")));
+        }
+    }
+    Ok(())
+}
+
+fn meta(connection: &Connection, report: &mut Report<'_>) -> rusqlite::Result<Meta> {
+    let mut statement = connection.prepare("SELECT revision, compact_revision FROM meta")?;
+    let meta = statement.query_row([], |row| Ok(Meta { revision: row.get(0)?, compact_revision: row.get(1)? }))?;
+    let Meta { revision, compact_revision } = meta;
+    if revision == 0 {
+        report(damaged("the database was not loaded to its end"));
+    } else if revision < 0 || !(0..=revision).contains(&compact_revision) {
+        report(damaged(format!("the revision is {revision}, that of the compaction {compact_revision}")));
+    }
+    Ok(meta)
+}
+
+fn leases(connection: &Connection, report: &mut Report<'_>) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare("SELECT id, ttl FROM lease WHERE id = 0 OR ttl < 0")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (id, ttl): (i64, i64) = (row.get(0)?, row.get(1)?);
+        report(damaged(format!("lease {id:x}: a time to live of {ttl} s")));
+    }
+    Ok(())
+}

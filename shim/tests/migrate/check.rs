@@ -1,0 +1,113 @@
+//! fsck finds every kind of damage, and repairs what is derived.
+
+use crate::support::*;
+use rusqlite::Connection;
+
+fn damage(folder: &std::path::Path, name: &str, sql: &str) {
+    let connection = Connection::open(file(folder, name)).unwrap();
+    connection.execute_batch(sql).unwrap();
+}
+
+/// Runs fsck; returns whether it is sound, and what it says.
+async fn check(endpoint: &str, repair: bool) -> (bool, String) {
+    let fsck = sluice_shim::migrate::fsck::Fsck { endpoint: endpoint.to_owned(), repair };
+    let run = move || {
+        let mut out = Vec::new();
+        let sound = fsck.run(&mut out).unwrap();
+        (sound, String::from_utf8(out).unwrap())
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+#[tokio::test]
+async fn derived_data_is_repaired() {
+    let shirt = "'/registry/shirts/b'";
+    let table = [
+        (
+            "UPDATE directory SET live = live + 1 WHERE path = CAST('/registry/shirts/' AS BLOB)".to_owned(),
+            "counts 3 keys",
+        ),
+        ("DELETE FROM directory".to_owned(), "counts 0 keys"),
+        ("UPDATE directory SET opaque = 0".to_owned(), "0 of them unreadable, instead of 2 and 1"),
+        (
+            "INSERT INTO directory VALUES (x'2f', 1, 0)".to_owned(),
+            "counts 1 keys, 0 of them unreadable, instead of 0 and 0",
+        ),
+        ("DELETE FROM attribute WHERE value = 'white'".to_owned(), "misses the label color=white"),
+        (
+            format!(
+                "INSERT INTO attribute SELECT id, 'pink', CAST({shirt} AS BLOB) FROM attribute_name WHERE name = 'color'"
+            ),
+            "it has not the label color=pink",
+        ),
+        (
+            "INSERT INTO attribute SELECT id, 'red', x'61' FROM attribute_name WHERE name = 'color'".to_owned(),
+            "key \"a\": it has not the label",
+        ),
+        ("INSERT INTO attribute VALUES (99, 'red', x'61')".to_owned(), "it has not the label =red"),
+        (
+            format!("UPDATE current SET hidden = 0 WHERE key = CAST({shirt} AS BLOB)"),
+            "hidden is Some(false) instead of Some(true)",
+        ),
+        (
+            format!("UPDATE current SET hidden = NULL WHERE key = CAST({shirt} AS BLOB)"),
+            "hidden is None instead of Some(true)",
+        ),
+    ];
+    for (sql, expected) in table {
+        let folder = tempfile::tempdir().unwrap();
+        let database = endpoint(folder.path(), "state.db");
+        let before = filled(&database, Some(4)).await;
+        damage(folder.path(), "state.db", &sql);
+        let (sound, said) = check(&database, false).await;
+        assert!(!sound && said.contains(expected) && said.contains("damaged: 0 of data"), "{sql}: {said}");
+        let (sound, said) = check(&database, true).await;
+        assert!(sound && said.contains("repaired: "), "{sql}: {said}");
+        let (sound, said) = check(&database, false).await;
+        assert!(sound && said == "sound: 3 keys\n", "{sql}: {said}");
+        assert_eq!(content_of(&database).await, before);
+    }
+}
+
+#[tokio::test]
+async fn other_damage_is_found_and_left() {
+    let table = [
+        ("UPDATE meta SET revision = 9", "revision 10, but the store is at 9"),
+        ("UPDATE meta SET revision = 0", "not loaded to its end"),
+        ("UPDATE meta SET compact_revision = 11", "that of the compaction 11"),
+        (
+            "UPDATE current SET mod_revision = 11 WHERE key = CAST('/registry/events/x/1' AS BLOB)",
+            "version 1, but created at 4",
+        ),
+        ("UPDATE current SET version = 3 WHERE mod_revision = 9", "version 3; the value before it: 8, 1"),
+        ("DELETE FROM current WHERE mod_revision = 9", "it ends at revision 9, but what replaced it is missing"),
+        ("DELETE FROM history WHERE mod_revision = 8", "what it replaced is missing"),
+        ("UPDATE history SET end_revision = 10 WHERE end_revision = 9", "the value before it ends at revision 10"),
+        ("UPDATE history SET deleted = 1 WHERE end_revision = 9", "the key was deleted later"),
+        ("UPDATE history SET end_revision = 1 WHERE end_revision = 9", "before it begins"),
+        ("INSERT INTO lease VALUES (5, -1, 0)", "lease 5: a time to live of -1 s"),
+    ];
+    for (sql, expected) in table {
+        let folder = tempfile::tempdir().unwrap();
+        let database = endpoint(folder.path(), "state.db");
+        filled(&database, None).await;
+        damage(folder.path(), "state.db", sql);
+        let (sound, said) = check(&database, true).await;
+        assert!(!sound && said.contains(expected) && said.contains("restore a backup"), "{sql}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_index_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = endpoint(folder.path(), "state.db");
+    filled(&database, None).await;
+    damage(
+        folder.path(),
+        "state.db",
+        "PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET sql = 'CREATE INDEX current_lease ON current (lease)' WHERE name = 'current_lease';",
+    );
+    let (sound, said) = check(&database, false).await;
+    assert!(!sound && said.contains("damage: file: "), "{said}");
+}

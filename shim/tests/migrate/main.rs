@@ -1,0 +1,9 @@
+//! Moving data in and out, and checking it, with no other program.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod check;
+mod import;
+mod pages;
+mod restore;
+mod support;

@@ -1,0 +1,170 @@
+//! Stores without a cluster: etcd, kine or the shim alone, with etcd's own tools.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::leftover::{Guard, Leftover};
+use super::wait::{LIMIT, ensure, until};
+use super::{Column, Suite};
+use crate::build::{self, Program};
+use crate::cluster::client::Client;
+use crate::cluster::pid::Process;
+use crate::cluster::port;
+use crate::cluster::settings::Store;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::process::Run;
+
+/// How long a store may take to end.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// The programs.
+pub(super) struct Tools {
+    pub(super) etcd: PathBuf,
+    pub(super) etcdctl: PathBuf,
+    pub(super) etcdutl: PathBuf,
+    pub(super) shim: PathBuf,
+}
+
+impl Tools {
+    /// Builds etcd's tools, or takes those beside the given etcd; `None` if they are not there.
+    ///
+    /// # Errors
+    /// When they can't be built.
+    pub(super) fn of(suite: &Suite) -> Result<Option<Self>> {
+        let etcd = suite.programs(Column { patched: false, store: Store::Etcd })?.store.clone();
+        let shim = suite.programs(Column::OURS)?.store.clone();
+        let tool = |program| tool(suite, &etcd, program);
+        let (Some(etcdctl), Some(etcdutl)) = (tool(Program::Etcdctl)?, tool(Program::Etcdutl)?) else {
+            return Ok(None);
+        };
+        Ok(Some(Self { etcd, etcdctl, etcdutl, shim }))
+    }
+
+    /// Runs `sluice-shim` with a command; returns stdout.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub(super) fn shim(&self, folder: &Path, args: &[&str]) -> Result<String> {
+        Run::new(&self.shim, folder).args(args).read()
+    }
+
+    /// Runs etcdutl with arguments that are parted by blanks; returns stdout.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub(super) fn etcdutl(&self, folder: &Path, args: &str) -> Result<String> {
+        Run::new(&self.etcdutl, folder).args(args.split_ascii_whitespace()).read()
+    }
+}
+
+/// Where a program is that the toolkit builds; with programs from elsewhere: the one beside etcd, if there is one.
+pub(super) fn tool(suite: &Suite, etcd: &Path, program: Program) -> Result<Option<PathBuf>> {
+    if suite.built_from.is_none() {
+        let beside = etcd.with_file_name(program.name());
+        return Ok(beside.is_file().then_some(beside));
+    }
+    let built = build::build_tools(&Context::from_env()?, &[program])?;
+    Ok(built.into_iter().map(|binary| binary.path).next())
+}
+
+/// A running store. Dropping it ends it.
+pub(super) struct Server {
+    /// Where it serves etcd's API.
+    pub(super) port: u16,
+    process: Process,
+    _guard: Guard,
+}
+
+impl Server {
+    /// etcd on a data folder.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub(super) fn etcd(tools: &Tools, folder: &Path, data: &str) -> Result<Self> {
+        let port = port::free()?;
+        let url = format!("http://127.0.0.1:{port}");
+        let run = Run::new(&tools.etcd, folder).args([
+            format!("--data-dir={data}"),
+            format!("--listen-client-urls={url}"),
+            format!("--advertise-client-urls={url}"),
+            // A member of one talks to nobody.
+            "--listen-peer-urls=http://127.0.0.1:0".to_owned(),
+            "--log-level=warn".to_owned(),
+        ]);
+        Self::start(&run, port, &folder.join(format!("{data}.log")))
+    }
+
+    /// The shim on a database.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub(super) fn shim(tools: &Tools, folder: &Path, database: &str) -> Result<Self> {
+        let port = port::free()?;
+        let run = Run::new(&tools.shim, folder)
+            .env("SLUICE_ENDPOINT", endpoint(folder, database))
+            .arg(format!("--listen-client-urls=http://127.0.0.1:{port}"));
+        Self::start(&run, port, &folder.join(format!("{database}.log")))
+    }
+
+    /// kine on a database of its own.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub(super) fn kine(program: &Path, tools: &Tools, folder: &Path) -> Result<Self> {
+        let port = port::free()?;
+        let run = Run::new(program, folder).args([
+            "--endpoint=sqlite://kine.db?_journal=WAL".to_owned(),
+            format!("--listen-address=127.0.0.1:{port}"),
+            "--metrics-bind-address=0".to_owned(),
+        ]);
+        let server = Self::spawn(&run, port, &folder.join("kine.log"))?;
+        until("kine", LIMIT, || {
+            server.ensure_alive("kine.log")?;
+            let asked = Run::new(&tools.etcdctl, folder).args([&server.flag()[..], "get", "/"]).outcome()?;
+            Ok(asked.status.success().then_some(()))
+        })?;
+        Ok(server)
+    }
+
+    fn start(run: &Run, port: u16, log: &Path) -> Result<Self> {
+        let server = Self::spawn(run, port, log)?;
+        let client = Client::plain(port);
+        until("the store's readiness", LIMIT, || {
+            server.ensure_alive(&log.display().to_string())?;
+            Ok(client.probe("/readyz").ok().map(|_| ()))
+        })?;
+        Ok(server)
+    }
+
+    fn spawn(run: &Run, port: u16, log: &Path) -> Result<Self> {
+        let child = run.spawn(log)?;
+        let pid = i32::try_from(child.id()).map_err(anyhow::Error::from)?;
+        let process =
+            Process::of(pid).ok_or_else(|| Error::input(format!("it ended at once: see {}", log.display())))?;
+        let guard = Guard::new(Leftover::Process(process.clone()));
+        Ok(Self { port, process, _guard: guard })
+    }
+
+    fn ensure_alive(&self, log: &str) -> Result<()> {
+        ensure(self.process.is_alive(), || format!("the store ended by itself: see {log}"))
+    }
+
+    /// The flag that leads etcdctl to it.
+    pub(super) fn flag(&self) -> String {
+        format!("--endpoints=http://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it in good order.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub(super) fn stop(self) -> Result<()> {
+        self.process.stop(GRACE)
+    }
+}
+
+/// The connection string of a database in the folder.
+pub(super) fn endpoint(folder: &Path, database: &str) -> String {
+    format!("sqlite://{}", folder.join(database).display())
+}
