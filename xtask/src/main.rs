@@ -3,6 +3,7 @@
 //! One module per verb: its flags are `Cmd`, its work is `Cmd::run`. What the verbs share: [`context`] (paths and output),
 //! [`process`] (the only place that starts programs), [`error`] (exit codes and hints), [`pipeline`] (the stages of a build).
 
+mod bench;
 mod build;
 mod build_images;
 mod calendar;
@@ -41,6 +42,7 @@ struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Verb {
+    Bench(bench::Cmd),
     Up(up::Cmd),
     Down(down::Cmd),
     Status(status::Cmd),
@@ -56,6 +58,7 @@ enum Verb {
 impl Verb {
     fn run(self, shell: &Context) -> Result<()> {
         match self {
+            Self::Bench(cmd) => cmd.run(shell),
             Self::Up(cmd) => cmd.run(shell),
             Self::Down(cmd) => cmd.run(shell),
             Self::Status(cmd) => cmd.run(shell),

@@ -93,7 +93,7 @@ impl Cmd {
                 tally += cargo(shell, "fmt", &["fmt", "--all", "--check"])?;
                 let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
                 tally += cargo(shell, "clippy", &clippy)?;
-                tally += cargo(shell, "toolkit", &["test", "--package", "xtask"])?;
+                tally += cargo(shell, "toolkit", &["test", "--package", "xtask", "--package", "sluice-bench"])?;
             }
             Part::Shim => tally += cargo(shell, "shim", &["test", "--package", "sluice-shim"])?,
             Part::Patches => tally += self.patches(shell)?,

@@ -2,8 +2,11 @@
 //!
 //! Small reads (a key, a status) and large ones (ranges) have threads of their own, so that a list of a million keys does not hold up a get. A
 //! thread answers all small reads that wait from one snapshot.
+//!
+//! A small read takes microseconds, and handing it to a thread and back takes longer. So there are a few connections that no thread owns: a
+//! task that finds one free reads on the spot. They are fewer than the tasks' own threads, so that a slow disk can't stop all of these.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -46,6 +49,8 @@ pub(super) enum Weight {
 /// The reader threads. They end when the pool is dropped.
 #[derive(Clone)]
 pub(super) struct Readers {
+    /// For small reads on the spot.
+    free: Arc<[Mutex<Box<dyn Reader>>]>,
     small: Sender<Job>,
     large: Sender<Job>,
 }
@@ -70,15 +75,22 @@ impl Readers {
             }
             Ok(sender)
         };
-        Ok(Self { small: pool("read-small", small, SHARED_READS)?, large: pool("read-large", large, 1)? })
+        let free = (0..on_the_spot()).map(|_| store.reader().map(Mutex::new)).collect::<Result<_>>()?;
+        Ok(Self { free, small: pool("read-small", small, SHARED_READS)?, large: pool("read-large", large, 1)? })
     }
 
-    /// Runs a read on a reader thread. Dropping the future leaves it to finish unheard.
-    pub(super) async fn run<T, F>(&self, weight: Weight, read: F) -> Result<T>
+    /// Runs a read: a small one here if a connection is free, else on a reader thread. Dropping the future leaves it to finish unheard.
+    pub(super) async fn run<T, F>(&self, weight: Weight, mut read: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(Snapshot<'_>) -> Result<T> + Send + 'static,
     {
+        if weight == Weight::Small {
+            match self.run_here(read) {
+                Ok(result) => return result,
+                Err(unread) => read = unread,
+            }
+        }
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move |snapshot| {
             if !reply.is_closed() {
@@ -90,6 +102,24 @@ impl Readers {
         queue.send(job).map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
+
+    /// Gives the read back if all connections are taken.
+    fn run_here<T, F>(&self, read: F) -> std::result::Result<Result<T>, F>
+    where
+        F: FnOnce(Snapshot<'_>) -> Result<T>,
+    {
+        let Some(mut reader) = self.free.iter().find_map(|reader| reader.try_lock().ok()) else { return Err(read) };
+        let result = reader.begin().and_then(|(revision, compact_revision)| {
+            read(Snapshot { reader: reader.as_mut(), revision, compact_revision })
+        });
+        reader.end();
+        Ok(result)
+    }
+}
+
+/// How many connections are free for reads on the spot: half as many as there are threads for tasks.
+fn on_the_spot() -> usize {
+    thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1))
 }
 
 fn stopped() -> Error {

@@ -126,11 +126,11 @@ pub trait Writer: Send {
     /// happened.
     fn commit(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<()>;
 
-    /// Removes some of the history that the last compaction freed, holding the database for about 20 ms at most. Returns
+    /// Removes some of the history that the last compaction freed, holding the database for a few milliseconds. Returns
     /// whether there may be more.
     fn compact_step(&mut self) -> Result<bool>;
 
-    /// A chance to tidy up between batches (a checkpoint). `idle`: no request waits.
+    /// A chance to tidy up between batches (a checkpoint). `idle`: there were no requests for a while.
     fn tidy(&mut self, idle: bool) -> Result<()>;
 
     /// Gives unused space back to the file system.

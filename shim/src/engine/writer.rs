@@ -100,15 +100,18 @@ struct WriterThread {
 impl WriterThread {
     fn run(mut self, inbox: Receiver<Envelope>) {
         loop {
-            match inbox.recv_timeout(self.patience()) {
+            let patience = self.patience();
+            let mut idle = false;
+            match inbox.recv_timeout(patience) {
                 Ok(first) => {
                     let batch = drain(first, &inbox);
                     self.serve(batch);
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                // Between two requests of one client the queue is empty as well: that is not idle.
+                Err(RecvTimeoutError::Timeout) => idle = patience == IDLE,
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.background(inbox.is_empty());
+            self.background(idle);
         }
         if let Err(error) = self.writer.tidy(true) {
             tracing::warn!(%error, "could not tidy up the database at the end");

@@ -4,6 +4,7 @@
 //! lock file keeps a second process out, so that `SQLITE_BUSY` can't happen.
 
 mod check;
+mod checkpoint;
 mod error;
 mod read;
 mod schema;

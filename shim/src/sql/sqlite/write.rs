@@ -12,27 +12,25 @@ use rusqlite::hooks::Wal;
 use rusqlite::types::Null;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::BUSY_TIMEOUT;
+use super::checkpoint::{Checkpoints, truncate};
 use super::error::failed;
 use super::read::{ROW, Range, range_at, row};
 use crate::engine::store::{Before, Changes, Decide, Facets, Footprint, Lease, Row, RowChange, Superseded, Writer};
 use crate::engine::{KeyRange, LeaseId, Result, Revision};
 use crate::sql::directory;
 
-/// The WAL is copied into the database when it holds so many pages, or so many while nothing else is to do.
-const WAL_PAGES: i64 = 4096;
-const WAL_PAGES_IDLE: i64 = 1024;
 /// A WAL file larger than this, in bytes, is cut back when nothing else is to do.
 const WAL_FILE: u64 = 64 << 20;
-/// How long one step of a compaction may take.
-const STEP: Duration = Duration::from_millis(10);
+/// How long one step of a compaction may take: all writes wait meanwhile, so not much longer than a commit does.
+const STEP: Duration = Duration::from_millis(3);
 
 /// The one writer.
 pub(super) struct SqliteWriter {
     connection: Connection,
     wal: PathBuf,
-    /// How many pages the WAL holds that a checkpoint has not been asked to copy.
+    /// How many pages the WAL had after the last commit, or still has to copy after a checkpoint.
     wal_pages: Arc<AtomicI64>,
+    checkpoints: Checkpoints,
     /// Row ids of the names in `attribute_name`.
     names: HashMap<Box<str>, i64>,
     /// How many rows a step of a compaction removes; follows the speed of the machine.
@@ -45,8 +43,9 @@ impl Drop for SqliteWriter {
     /// After a clean stop everything is in the database file: a copy of that one file is a backup. SQLite does this by itself only when
     /// the last connection closes, and the readers' are not closed in any order.
     fn drop(&mut self) {
+        self.checkpoints.stop();
         // Where it can't be done (a full disk), the log stays and is read at the next start.
-        let _ = self.checkpoint("TRUNCATE");
+        let _ = truncate(&self.connection);
     }
 }
 
@@ -61,7 +60,9 @@ impl SqliteWriter {
             Ok(())
         };
         connection.wal_hook(Some(hook)).map_err(failed)?;
-        Ok(Self { connection, wal: wal.into(), wal_pages, names: HashMap::new(), step_rows: 256, _lock: lock })
+        let checkpoints = Checkpoints::start(path)?;
+        let (wal, names) = (wal.into(), HashMap::new());
+        Ok(Self { connection, wal, wal_pages, checkpoints, names, step_rows: 256, _lock: lock })
     }
 
     fn transact(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> rusqlite::Result<()> {
@@ -104,31 +105,17 @@ impl Writer for SqliteWriter {
     }
 
     fn tidy(&mut self, idle: bool) -> Result<()> {
-        let pages = self.wal_pages.load(Ordering::Relaxed);
-        if pages >= WAL_PAGES || (idle && pages >= WAL_PAGES_IDLE) {
-            // Copies what no reader needs any more; when it was all, the next commit starts the file afresh.
-            self.checkpoint("PASSIVE")?;
-            self.wal_pages.store(0, Ordering::Relaxed);
-            if idle && std::fs::metadata(&self.wal).is_ok_and(|wal| wal.len() > WAL_FILE) {
-                self.checkpoint("TRUNCATE")?;
-            }
+        let at_rest = self.checkpoints.step(&self.connection, &self.wal_pages, idle)?;
+        if at_rest && idle && std::fs::metadata(&self.wal).is_ok_and(|wal| wal.len() > WAL_FILE) {
+            truncate(&self.connection)?;
         }
         Ok(())
     }
 
     fn defragment(&mut self) -> Result<()> {
         self.connection.execute_batch("PRAGMA incremental_vacuum").map_err(failed)?;
-        self.checkpoint("TRUNCATE")
-    }
-}
-
-impl SqliteWriter {
-    /// Never waits for readers: what they still need is left for the next time.
-    fn checkpoint(&self, mode: &str) -> Result<()> {
-        let sql = format!("PRAGMA wal_checkpoint({mode})");
-        let patience = self.connection.busy_timeout(Duration::ZERO);
-        let done = patience.and_then(|()| self.connection.query_row(&sql, [], |_| Ok(())));
-        self.connection.busy_timeout(BUSY_TIMEOUT).and(done).map_err(failed)
+        self.checkpoints.wait()?;
+        truncate(&self.connection)
     }
 }
 

@@ -1,0 +1,105 @@
+//! Measures etcd servers against each other: etcd, kine and sluice-shim, on this machine, in one run.
+//!
+//! All servers run from the start, each on a data folder of its own, and are measured in turns (A B C A B C), so that whatever else the
+//! machine does hits all of them alike. What counts is therefore the ratio of two servers in the same round. The load comes from
+//! one process over gRPC ([`client`], [`load`]); [`workload`] lists what is measured.
+
+mod client;
+mod compaction;
+mod large;
+mod load;
+mod plan;
+mod plot;
+mod report;
+mod server;
+mod watchers;
+mod workload;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+use server::Kind;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures etcd servers against each other.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    /// The etcd program.
+    #[arg(long, value_name = "FILE")]
+    etcd: Option<PathBuf>,
+    /// The kine program.
+    #[arg(long, value_name = "FILE")]
+    kine: Option<PathBuf>,
+    /// The sluice-shim program, built for release.
+    #[arg(long, value_name = "FILE")]
+    shim: Option<PathBuf>,
+    /// Another sluice-shim, to compare with.
+    #[arg(long, value_name = "FILE")]
+    before: Option<PathBuf>,
+    /// Where the servers keep their data meanwhile; must be on a real disk.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Where store.json, store.md and store.svg go.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    plan: plan::Flags,
+    /// Print the names of the measurements and end.
+    #[arg(long)]
+    list: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<()> {
+    let plan = plan::Plan::of(&cli.plan)?;
+    if cli.list {
+        for name in plan.names() {
+            say(&name);
+        }
+        return Ok(());
+    }
+    let given = [(Kind::Etcd, cli.etcd), (Kind::Kine, cli.kine), (Kind::Before, cli.before), (Kind::Shim, cli.shim)];
+    let programs: Vec<_> = given
+        .into_iter()
+        .filter_map(|(kind, path)| path.map(|path| (kind, path)))
+        .filter(|(kind, _)| plan.measures(*kind))
+        // The servers run in folders of their own.
+        .map(|(kind, path)| std::path::absolute(path).map(|path| (kind, path)))
+        .collect::<std::io::Result<_>>()?;
+    if programs.is_empty() {
+        bail!("there is no server to measure: give --etcd, --kine or --shim");
+    }
+    std::fs::create_dir_all(&cli.data).with_context(|| format!("create {}", cli.data.display()))?;
+    std::fs::create_dir_all(&cli.out).with_context(|| format!("create {}", cli.out.display()))?;
+    let report = plan.carry_out(&programs, &cli.data).await?;
+    for (name, text) in [
+        ("store.json", serde_json::to_string_pretty(&report)?),
+        ("store.md", report.markdown()),
+        ("store.svg", plot::svg(&report)),
+    ] {
+        let path = cli.out.join(name);
+        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// One line of progress.
+#[expect(clippy::print_stderr, reason = "the progress of a program that one watches")]
+fn say(line: &str) {
+    eprintln!("{line}");
+}

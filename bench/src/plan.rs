@@ -1,0 +1,315 @@
+//! What is measured, on how much data, how often.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::client::Store;
+use crate::load::{self, End};
+use crate::report::{Better, Floor, Machine, Report, Row, Sample};
+use crate::say;
+use crate::server::{Kind, Server};
+use crate::workload::{Keys, Op, workers};
+use crate::{compaction, large, watchers};
+
+/// How much to measure.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Flags {
+    /// A minute instead of half an hour: little data, 32 clients, two rounds.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Only the measurements whose name holds this text; may be repeated.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Vec<String>,
+    /// Only this server; may be repeated.
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub(crate) server: Vec<Kind>,
+    /// How often each server is measured [default: 3; quick: 2].
+    #[arg(long, value_name = "N")]
+    pub(crate) rounds: Option<usize>,
+    /// How long one measurement takes, in seconds [default: 3; quick: 1].
+    #[arg(long, value_name = "N")]
+    pub(crate) seconds: Option<f64>,
+    /// How many keys are stored for reads [default: 100000; quick: 20000].
+    #[arg(long, value_name = "N")]
+    pub(crate) keys: Option<u64>,
+}
+
+/// One measurement.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum What {
+    Load(Op, usize),
+    Watchers(usize),
+    Compaction,
+    Large,
+}
+
+/// A whole run.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    measurements: Vec<What>,
+    servers: Vec<Kind>,
+    rounds: usize,
+    duration: Duration,
+    keys: u64,
+    quick: bool,
+}
+
+impl What {
+    fn name(self) -> String {
+        match self {
+            Self::Load(op, clients) => {
+                format!("{}, {clients} client{}", op_name(op), if clients == 1 { "" } else { "s" })
+            }
+            Self::Watchers(count) => format!("events, 1 writer, {count} watchers"),
+            Self::Compaction => "compaction".into(),
+            Self::Large => "large database".into(),
+        }
+    }
+
+    /// Whether it needs the stored keys.
+    fn reads(self) -> bool {
+        matches!(self, Self::Load(Op::Get | Op::List | Op::Count | Op::Mixed, _))
+    }
+
+    /// What the project promises.
+    fn floors(self) -> Vec<Floor> {
+        match self {
+            Self::Load(Op::Create | Op::Update, 32 | 256) => {
+                vec![Floor::Of(Kind::Etcd, 1.0), Floor::Of(Kind::Kine, 8.0)]
+            }
+            Self::Load(Op::Count, _) => vec![Floor::Of(Kind::Etcd, 20.0)],
+            Self::Load(Op::Get | Op::List, _) | Self::Watchers(_) => vec![Floor::Of(Kind::Etcd, 1.0)],
+            Self::Load(..) | Self::Compaction | Self::Large => Vec::new(),
+        }
+    }
+}
+
+fn op_name(op: Op) -> &'static str {
+    match op {
+        Op::Create => "create",
+        Op::Put => "put",
+        Op::Update => "update (CAS)",
+        Op::Delete => "delete (CAS)",
+        Op::Get => "get",
+        Op::List => "list of 500",
+        Op::Count => "count",
+        Op::Mixed => "80% get, 20% update",
+    }
+}
+
+impl Plan {
+    /// The plan that the flags describe.
+    pub(crate) fn of(flags: &Flags) -> Result<Self> {
+        let clients: &[usize] = if flags.quick { &[32] } else { &[1, 32, 256] };
+        let ops = [Op::Create, Op::Update, Op::Put, Op::Delete, Op::Get, Op::List, Op::Count, Op::Mixed];
+        let mut all: Vec<What> =
+            ops.iter().flat_map(|op| clients.iter().map(|clients| What::Load(*op, *clients))).collect();
+        all.extend([What::Watchers(100), What::Watchers(1000)]);
+        // They take minutes, so a quick run has them on request alone.
+        if !flags.quick || !flags.only.is_empty() {
+            all.extend([What::Compaction, What::Large]);
+        }
+        let wanted = |what: &What| flags.only.is_empty() || flags.only.iter().any(|text| what.name().contains(text));
+        let measurements: Vec<What> = all.into_iter().filter(wanted).collect();
+        if measurements.is_empty() {
+            bail!("no measurement has such a name; --list shows them");
+        }
+        let servers = if flags.server.is_empty() {
+            vec![Kind::Etcd, Kind::Kine, Kind::Before, Kind::Shim]
+        } else {
+            flags.server.clone()
+        };
+        Ok(Self {
+            measurements,
+            servers,
+            rounds: flags.rounds.unwrap_or(if flags.quick { 2 } else { 3 }).max(1),
+            duration: Duration::from_secs_f64(
+                flags.seconds.unwrap_or(if flags.quick { 1.0 } else { 3.0 }).clamp(0.1, 600.0),
+            ),
+            keys: flags.keys.unwrap_or(if flags.quick { 20_000 } else { 100_000 }).max(1000),
+            quick: flags.quick,
+        })
+    }
+
+    /// The names of what is measured.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.measurements.iter().map(|what| what.name()).collect()
+    }
+
+    /// Whether the server is part of it.
+    pub(crate) fn measures(&self, kind: Kind) -> bool {
+        self.servers.contains(&kind)
+    }
+
+    /// Measures. The data is in folders below `data`, which are removed as soon as they are not needed.
+    pub(crate) async fn carry_out(&self, programs: &[(Kind, PathBuf)], data: &Path) -> Result<Report> {
+        let begin = Instant::now();
+        let mut report = Report::new(Machine::read(programs)?, self.keys, self.duration, self.rounds);
+        let loads: Vec<What> = self
+            .measurements
+            .iter()
+            .copied()
+            .filter(|what| matches!(what, What::Load(..) | What::Watchers(_)))
+            .collect();
+        if !loads.is_empty() {
+            self.loads(&loads, programs, data, &mut report).await?;
+        }
+        if self.measurements.contains(&What::Compaction) {
+            self.compactions(programs, data, &mut report).await?;
+        }
+        if self.measurements.contains(&What::Large) {
+            self.large(programs, data, &mut report).await?;
+        }
+        report.seconds = begin.elapsed().as_secs_f64();
+        Ok(report)
+    }
+
+    async fn loads(
+        &self,
+        loads: &[What],
+        programs: &[(Kind, PathBuf)],
+        data: &Path,
+        report: &mut Report,
+    ) -> Result<()> {
+        let folder = folder(data)?;
+        let mut servers = Vec::new();
+        for (kind, program) in programs {
+            let server = Server::start(*kind, program, &folder.path().join(kind.to_string())).await?;
+            if loads.iter().any(|what| what.reads()) {
+                say(&format!("{kind}: storing {} keys", self.keys));
+                let store = Store::connect(&server.url(), 256).await?;
+                let made = load::fill(&store, Keys::STORED, self.keys, Duration::from_secs(600)).await?;
+                if made < self.keys {
+                    bail!("{kind} stored {made} keys only");
+                }
+            }
+            servers.push(server);
+        }
+        let mut run = 1;
+        for what in loads {
+            let mut samples: BTreeMap<Kind, Vec<Sample>> = BTreeMap::new();
+            for _ in 0..self.rounds {
+                for server in &servers {
+                    run += 1;
+                    let sample = self.load(*what, server, run).await;
+                    let sample = sample.with_context(|| format!("{} on {}", what.name(), server.kind))?;
+                    samples.entry(server.kind).or_default().push(sample);
+                }
+            }
+            let unit = if matches!(what, What::Watchers(_)) { "events/s" } else { "requests/s" };
+            report.add(Row {
+                name: what.name(),
+                unit: unit.into(),
+                better: Better::Higher,
+                floors: what.floors(),
+                samples,
+            });
+        }
+        Ok(())
+    }
+
+    async fn load(&self, what: What, server: &Server, run: u64) -> Result<Sample> {
+        match what {
+            What::Watchers(count) => {
+                let store = Store::connect(&server.url(), count).await?;
+                let cpu = server.cpu()?;
+                let delivered = watchers::measure(&store, count, run, self.duration).await?;
+                let rate = delivered.events as f64 / delivered.elapsed.as_secs_f64();
+                Ok(Sample::of_load(rate, delivered.writes, server.cpu()?.saturating_sub(cpu), delivered.events))
+            }
+            What::Load(op, clients) => {
+                let store = Store::connect(&server.url(), clients).await?;
+                let first = if op == Op::Delete { Op::Create } else { op };
+                let mut workers = workers(&store, first, clients, run, self.keys).await?;
+                if op == Op::Delete {
+                    workers = load::run(workers, End::After(self.duration)).await?.1;
+                    workers.iter_mut().for_each(|worker| worker.turn_to(Op::Delete));
+                }
+                let cpu = server.cpu()?;
+                let (measured, _) = load::run(workers, End::After(self.duration)).await?;
+                let used = server.cpu()?.saturating_sub(cpu);
+                Ok(Sample::of_load(measured.rate(), measured, used, measured.requests))
+            }
+            What::Compaction | What::Large => bail!("not a load"),
+        }
+    }
+
+    async fn compactions(&self, programs: &[(Kind, PathBuf)], data: &Path, report: &mut Report) -> Result<()> {
+        let (revisions, patience) = if self.quick { (50_000, 60) } else { (500_000, 180) };
+        let (mut usual, mut during, mut ratio, mut took, mut made) = Default::default();
+        for (kind, program) in programs {
+            let folder = folder(data)?;
+            let (patience, duration) = (Duration::from_secs(patience), self.duration.max(Duration::from_secs(3)));
+            let found = compaction::measure(*kind, program, folder.path(), revisions, patience, duration).await;
+            let found = found.with_context(|| format!("compaction on {kind}"))?;
+            let (before, after) = (found.usual.p99.as_secs_f64(), found.during.p99.as_secs_f64());
+            one(&mut usual, *kind, before * 1e3);
+            one(&mut during, *kind, after * 1e3);
+            one(&mut ratio, *kind, after / before);
+            one(&mut took, *kind, found.took.as_secs_f64());
+            one(&mut made, *kind, found.revisions as f64);
+        }
+        let lower = Better::Lower;
+        let is = |limit| vec![Floor::AtMost(limit)];
+        report.add(Row::new("compaction: revisions removed", "revisions", Better::Neither, Vec::new(), made));
+        report.add(Row::new("compaction: answer after", "s", Better::Neither, Vec::new(), took));
+        report.add(Row::new("write p99 before, 32 clients", "ms", lower, Vec::new(), usual));
+        report.add(Row::new("write p99 during compaction", "ms", lower, Vec::new(), during));
+        report.add(Row::new("write p99 during / before", "×", lower, is(3.0), ratio));
+        Ok(())
+    }
+
+    async fn large(&self, programs: &[(Kind, PathBuf)], data: &Path, report: &mut Report) -> Result<()> {
+        let (wanted, patience) = if self.quick { (100_000, 60) } else { (1_000_000, 240) };
+        let mut rows: [BTreeMap<Kind, Vec<Sample>>; 10] = Default::default();
+        for (kind, program) in programs {
+            let folder = folder(data)?;
+            let patience = Duration::from_secs(patience);
+            let found = large::measure(*kind, program, folder.path(), wanted, patience, self.duration).await;
+            let found = found.with_context(|| format!("large database on {kind}"))?;
+            let values = [
+                found.keys as f64,
+                found.fill_rate,
+                found.ready_after.as_secs_f64() * 1e3,
+                found.full.resident / 1e6,
+                found.served.resident / 1e6,
+                found.served.anonymous / 1e6,
+                found.disk / found.keys as f64,
+                found.count.rate(),
+                found.get.rate(),
+                found.list.rate(),
+            ];
+            for (row, value) in rows.iter_mut().zip(values) {
+                one(row, *kind, value);
+            }
+        }
+        let lower = Better::Lower;
+        let shapes = [
+            ("keys stored", "keys", Better::Neither, vec![]),
+            ("create, sustained", "requests/s", Better::Higher, vec![]),
+            ("ready after a restart", "ms", lower, vec![Floor::AtMost(1000.0)]),
+            ("resident memory after the writes", "MB", lower, vec![Floor::AtMost(150.0)]),
+            ("resident memory after the reads", "MB", lower, vec![Floor::AtMost(150.0)]),
+            ("of it, not views of files", "MB", lower, vec![]),
+            ("disk for a key", "bytes", lower, vec![]),
+            ("count of all, 1 client", "requests/s", Better::Higher, vec![Floor::Of(Kind::Etcd, 20.0)]),
+            ("get, 32 clients", "requests/s", Better::Higher, vec![Floor::Of(Kind::Etcd, 1.0)]),
+            ("list of 500, 32 clients", "requests/s", Better::Higher, vec![Floor::Of(Kind::Etcd, 1.0)]),
+        ];
+        for ((name, unit, better, floors), samples) in shapes.into_iter().zip(rows) {
+            report.add(Row::new(&format!("large: {name}"), unit, better, floors, samples));
+        }
+        Ok(())
+    }
+}
+
+fn folder(data: &Path) -> Result<tempfile::TempDir> {
+    tempfile::tempdir_in(data).with_context(|| format!("create a folder in {}", data.display()))
+}
+
+fn one(row: &mut BTreeMap<Kind, Vec<Sample>>, kind: Kind, value: f64) {
+    row.entry(kind).or_default().push(Sample::of_value(value));
+}

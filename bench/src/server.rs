@@ -1,0 +1,207 @@
+//! The servers: started on loopback with a fresh data folder, asked for their size, stopped.
+
+use std::fmt;
+use std::fs::File;
+use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::client::Store;
+
+/// How long a server may take to answer its first request, and to end.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// kine's options for SQLite (kine: pkg/drivers/sqlite/sqlite.go, `DefaultParams`), but `FULL` instead of `NORMAL`, which does not sync a
+/// commit before it is acknowledged.
+const KINE_SQLITE: &str =
+    "_journal_mode=WAL&_busy_timeout=30000&_synchronous=FULL&_txlock=immediate&_stmt_cache_size=20&cache=shared";
+
+/// A server that can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// etcd, one member.
+    Etcd,
+    /// kine on SQLite.
+    Kine,
+    /// Another sluice-shim, to see what a change does.
+    Before,
+    /// sluice-shim on SQLite.
+    Shim,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Etcd => "etcd",
+            Self::Kine => "kine",
+            Self::Before => "before",
+            Self::Shim => "sluice-shim",
+        })
+    }
+}
+
+/// A server that runs. Dropping it kills the process.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// Which one.
+    pub(crate) kind: Kind,
+    program: PathBuf,
+    data: PathBuf,
+    port: u16,
+    child: Child,
+    /// From the start of the process to its first answer.
+    pub(crate) ready_after: Duration,
+}
+
+impl Server {
+    /// Starts the server on the data in a folder and waits until it answers.
+    pub(crate) async fn start(kind: Kind, program: &Path, data: &Path) -> Result<Self> {
+        std::fs::create_dir_all(data).with_context(|| format!("create {}", data.display()))?;
+        let port = free_port()?;
+        let begin = Instant::now();
+        let child = spawn(kind, program, data, port)?;
+        let mut server =
+            Self { kind, program: program.to_owned(), data: data.to_owned(), port, child, ready_after: Duration::ZERO };
+        server.wait(begin).await?;
+        server.ready_after = begin.elapsed();
+        Ok(server)
+    }
+
+    /// Ends the process in good order and starts it again on the same data.
+    pub(crate) async fn restart(mut self) -> Result<Self> {
+        self.stop()?;
+        Self::start(self.kind, &self.program, &self.data).await
+    }
+
+    /// The URL that clients connect to.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    async fn wait(&mut self, begin: Instant) -> Result<()> {
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended at once ({status}); see {}", self.kind, self.data.join("log").display());
+            }
+            if let Ok(store) = Store::connect(&self.url(), 1).await
+                && store.client(0).get("/ready".into()).await.is_ok()
+            {
+                return Ok(());
+            }
+            if begin.elapsed() > PATIENCE {
+                bail!("{} does not answer; see {}", self.kind, self.data.join("log").display());
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        kill(self.pid(), Signal::SIGTERM)?;
+        let begin = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            if begin.elapsed() > PATIENCE {
+                bail!("{} does not end", self.kind);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    /// Resident memory in bytes: all of it, and the part that is not a view of a file.
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        let path = format!("/proc/{}/status", self.pid());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|rest| rest.split_whitespace().next()).and_then(|kib| kib.parse::<f64>().ok())
+        };
+        let (Some(all), Some(anonymous)) = (field("VmRSS:"), field("RssAnon:")) else { bail!("{path} has no VmRSS") };
+        Ok(Memory { resident: all * 1024.0, anonymous: anonymous * 1024.0 })
+    }
+
+    /// CPU time that the process has used, of all its threads.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/stat", self.pid());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        // The name, in parentheses, may hold anything; utime and stime are fields 14 and 15, in hundredths of a second.
+        let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks: u64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
+    /// Bytes that the data occupies on the disk.
+    pub(crate) fn disk(&self) -> Result<f64> {
+        disk_of(&self.data).map(|blocks| blocks as f64 * 512.0)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Resident memory, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    /// All of it (VmRSS).
+    pub(crate) resident: f64,
+    /// Without views of files, which the system can drop (RssAnon).
+    pub(crate) anonymous: f64,
+}
+
+/// Every server runs as its makers ship it, but for one thing: each commit is synced to the disk before it is acknowledged.
+fn spawn(kind: Kind, program: &Path, data: &Path, port: u16) -> Result<Child> {
+    let log = File::create(data.join("log")).with_context(|| format!("create the log of {kind}"))?;
+    let mut command = Command::new(program);
+    command.current_dir(data).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    match kind {
+        Kind::Etcd => {
+            let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{}", free_port()?));
+            command
+                .args(["--name", "default", "--data-dir", "member", "--log-level", "error"])
+                .args(["--quota-backend-bytes", "8589934592"])
+                .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+                .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+                .args(["--initial-cluster", &format!("default={peer}")])
+        }
+        Kind::Kine => command
+            .args(["--endpoint", &format!("sqlite://./state.db?{KINE_SQLITE}"), "--metrics-bind-address", "0"])
+            .args(["--listen-address", &format!("tcp://127.0.0.1:{port}")]),
+        Kind::Before | Kind::Shim => command
+            .args(["--endpoint", "sqlite://state.db", "--log-level", "warn"])
+            .args(["--listen-client-urls", &format!("http://127.0.0.1:{port}")]),
+    };
+    command.spawn().with_context(|| format!("start {}", program.display()))
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0)).context("find a free port")?.local_addr()?.port())
+}
+
+/// Blocks of 512 bytes, of all files below.
+fn disk_of(folder: &Path) -> Result<u64> {
+    let mut blocks = 0;
+    for entry in std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
+        let entry = entry?;
+        // A file may go while we look.
+        let Ok(metadata) = entry.metadata() else { continue };
+        blocks += if metadata.is_dir() { disk_of(&entry.path())? } else { metadata.blocks() };
+    }
+    Ok(blocks)
+}

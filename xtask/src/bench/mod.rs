@@ -1,0 +1,30 @@
+//! `cargo xtask bench`: measures, on this machine, in one run.
+
+mod document;
+mod store;
+
+use clap::{Args, Subcommand};
+
+use crate::context::Context;
+use crate::error::Result;
+
+/// Measure etcd, kine and sluice-shim against each other.
+#[derive(Args, Debug)]
+pub(crate) struct Cmd {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Store(store::Cmd),
+}
+
+impl Cmd {
+    /// Measures.
+    pub(crate) fn run(self, shell: &Context) -> Result<()> {
+        match self.what {
+            What::Store(cmd) => cmd.run(shell),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! `cargo xtask bench store`: builds the servers and the load generator (`bench/`), and runs it.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::document;
+use crate::build::{self, Program};
+use crate::context::Context;
+use crate::error::{Attempt as _, Error, Result};
+use crate::process::Run;
+
+/// Measure the etcd API: etcd, kine on SQLite and sluice-shim on SQLite, in turns.
+///
+/// Prints a table; a JSON report and a plot are beside it in .sluice/bench. What counts is the ratios: they are taken within a round.
+#[derive(Args, Debug)]
+pub(crate) struct Cmd {
+    /// A minute instead of half an hour: little data, 32 clients, two rounds.
+    #[arg(long)]
+    quick: bool,
+    /// Only the measurements whose name holds this text; may be repeated.
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
+    /// Only this server: etcd, kine or shim; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    server: Vec<String>,
+    /// How often each server is measured.
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
+    /// How long one measurement takes, in seconds.
+    #[arg(long, value_name = "N")]
+    seconds: Option<f64>,
+    /// The names of the measurements.
+    #[arg(long)]
+    list: bool,
+    /// Another sluice-shim, built for release: measured as well, to see what a change does.
+    #[arg(long, value_name = "FILE")]
+    before: Option<PathBuf>,
+    /// Put the table and the plot into docs/benchmarks.md as well.
+    #[arg(long)]
+    save: bool,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Cmd {
+    /// Builds, measures, reports.
+    pub(crate) fn run(self, shell: &Context) -> Result<()> {
+        let generator = generator(shell)?;
+        let out = shell.paths.cache().join("bench");
+        let run = self.flags(Run::new(&generator, shell.paths.root()).arg("--out").arg(&out));
+        let run = run.arg("--data").arg(out.join("data"));
+        if self.list {
+            return run.arg("--list").watch(|line| shell.out.note(line));
+        }
+        self.servers(shell, run)?.log(shell.paths.log("bench-store")).watch(|line| shell.out.note(line))?;
+        let table = fs_err::read_to_string(out.join("store.md"))?;
+        if self.save {
+            document::save(&shell.paths.root().join("docs"), &out, &table)?;
+        }
+        if self.json {
+            return shell.out.data(fs_err::read_to_string(out.join("store.json"))?);
+        }
+        shell.out.data(&table)?;
+        shell.out.data(format!("{}\n{}", out.join("store.json").display(), out.join("store.svg").display()))
+    }
+
+    fn flags(&self, run: Run) -> Run {
+        let mut run = if self.quick { run.arg("--quick") } else { run };
+        for (flag, values) in [("--only", &self.only), ("--server", &self.server)] {
+            for value in values {
+                run = run.arg(flag).arg(value);
+            }
+        }
+        if let Some(rounds) = self.rounds {
+            run = run.arg("--rounds").arg(rounds.to_string());
+        }
+        if let Some(seconds) = self.seconds {
+            run = run.arg("--seconds").arg(seconds.to_string());
+        }
+        run
+    }
+
+    /// Gives the load generator the programs; those that it does not measure are not built.
+    fn servers(&self, shell: &Context, mut run: Run) -> Result<Run> {
+        let known = [("etcd", Program::Etcd), ("kine", Program::Kine), ("shim", Program::SluiceShim)];
+        if let Some(name) = self.server.iter().find(|name| !known.iter().any(|(known, _)| known == name)) {
+            return Err(Error::input(format!("there is no server {name:?}: it is etcd, kine or shim")));
+        }
+        for (name, program) in known {
+            if !self.server.is_empty() && !self.server.iter().any(|wanted| wanted == name) {
+                continue;
+            }
+            run = run.arg(format!("--{name}")).arg(built(shell, program)?);
+        }
+        Ok(match &self.before {
+            Some(path) => run.arg("--before").arg(std::path::absolute(path)?),
+            None => run,
+        })
+    }
+}
+
+fn built(shell: &Context, program: Program) -> Result<PathBuf> {
+    let binaries = build::build_tools(shell, &[program])?;
+    let binary = binaries.into_iter().next();
+    binary.map(|binary| binary.path).ok_or_else(|| Error::input(format!("{} was not built", program.name())))
+}
+
+/// Builds the load generator, which must not be slower than what it measures.
+fn generator(shell: &Context) -> Result<PathBuf> {
+    let root = shell.paths.root();
+    let progress = shell.out.spinner("build sluice-bench");
+    let target = root.join("target");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    Run::new(cargo, root)
+        .args(["build", "--release", "--locked", "--package", "sluice-bench", "--target-dir"])
+        .arg(&target)
+        .log(shell.paths.log("build-sluice-bench"))
+        .watch(|line| progress.now(line.trim()))
+        .attempting(|| "cannot build the load generator")?;
+    progress.done("");
+    Ok(program_in(&target))
+}
+
+fn program_in(target: &Path) -> PathBuf {
+    target.join("release/sluice-bench")
+}
