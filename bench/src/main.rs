@@ -95,6 +95,9 @@ async fn run(cli: Cli) -> Result<()> {
         let path = cli.out.join(name);
         std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     }
+    if !report.is_whole() {
+        bail!("not everything was measured; the rest is in {}", cli.out.display());
+    }
     Ok(())
 }
 

@@ -154,8 +154,11 @@ impl Plan {
             .copied()
             .filter(|what| matches!(what, What::Load(..) | What::Watchers(_)))
             .collect();
-        if !loads.is_empty() {
-            self.loads(&loads, programs, data, &mut report).await?;
+        // A server that fails must not take the others' results with it: the report says what failed.
+        if !loads.is_empty()
+            && let Err(error) = self.loads(&loads, programs, data, &mut report).await
+        {
+            report.fail(&error);
         }
         if self.measurements.contains(&What::Compaction) {
             self.compactions(programs, data, &mut report).await?;
@@ -195,8 +198,10 @@ impl Plan {
                 for server in &servers {
                     run += 1;
                     let sample = self.load(*what, server, run).await;
-                    let sample = sample.with_context(|| format!("{} on {}", what.name(), server.kind))?;
-                    samples.entry(server.kind).or_default().push(sample);
+                    match sample.with_context(|| format!("{} on {}", what.name(), server.kind)) {
+                        Ok(sample) => samples.entry(server.kind).or_default().push(sample),
+                        Err(error) => report.fail(&error),
+                    }
                 }
             }
             let unit = if matches!(what, What::Watchers(_)) { "events/s" } else { "requests/s" };
@@ -244,7 +249,13 @@ impl Plan {
             let folder = folder(data)?;
             let (patience, duration) = (Duration::from_secs(patience), self.duration.max(Duration::from_secs(3)));
             let found = compaction::measure(*kind, program, folder.path(), revisions, patience, duration).await;
-            let found = found.with_context(|| format!("compaction on {kind}"))?;
+            let found = match found.with_context(|| format!("compaction on {kind}")) {
+                Ok(found) => found,
+                Err(error) => {
+                    report.fail(&error);
+                    continue;
+                }
+            };
             let (before, after) = (found.usual.p99.as_secs_f64(), found.during.p99.as_secs_f64());
             one(&mut usual, *kind, before * 1e3);
             one(&mut during, *kind, after * 1e3);
@@ -269,7 +280,13 @@ impl Plan {
             let folder = folder(data)?;
             let patience = Duration::from_secs(patience);
             let found = large::measure(*kind, program, folder.path(), wanted, patience, self.duration).await;
-            let found = found.with_context(|| format!("large database on {kind}"))?;
+            let found = match found.with_context(|| format!("large database on {kind}")) {
+                Ok(found) => found,
+                Err(error) => {
+                    report.fail(&error);
+                    continue;
+                }
+            };
             let values = [
                 found.keys as f64,
                 found.fill_rate,

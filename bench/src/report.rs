@@ -212,12 +212,23 @@ pub(crate) struct Report {
     pub(crate) seconds: f64,
     /// What was measured.
     pub(crate) rows: Vec<Row>,
+    /// What could not be.
+    failures: Vec<String>,
 }
 
 impl Report {
     /// An empty one.
     pub(crate) fn new(machine: Machine, keys: u64, duration: Duration, rounds: usize) -> Self {
-        Self { schema: SCHEMA, machine, keys, duration: duration.as_secs_f64(), rounds, seconds: 0.0, rows: Vec::new() }
+        Self {
+            schema: SCHEMA,
+            machine,
+            keys,
+            duration: duration.as_secs_f64(),
+            rounds,
+            seconds: 0.0,
+            rows: Vec::new(),
+            failures: Vec::new(),
+        }
     }
 
     /// Adds a row, and says it.
@@ -239,6 +250,18 @@ impl Report {
         }
         say(&line);
         self.rows.push(row);
+    }
+
+    /// Notes that something could not be measured, and says it.
+    pub(crate) fn fail(&mut self, error: &anyhow::Error) {
+        let text = format!("{error:#}");
+        say(&format!("failed: {text}"));
+        self.failures.push(text);
+    }
+
+    /// Whether everything was measured.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.failures.is_empty()
     }
 
     /// A table for the documentation.
@@ -292,6 +315,9 @@ impl Report {
                 ratio(Kind::Kine),
                 promise(row),
             );
+        }
+        for failure in &self.failures {
+            let _ = writeln!(text, "\nNot measured: {failure}.");
         }
         text
     }
