@@ -213,7 +213,9 @@ mod tests {
     async fn a_read_that_comes_during_another_sees_what_was_written_in_between() {
         let revision = Arc::new(AtomicI64::new(1));
         let store: Arc<dyn Store> = Arc::new(Bare(Arc::clone(&revision)));
-        let readers = Readers::start(&store, 1, 1).unwrap();
+        let mut readers = Readers::start(&store, 1, 1).unwrap();
+        // No connection is free, so both go to the one thread.
+        readers.free = Arc::new([]);
         let (began, begins) = oneshot::channel();
         let (go, wait) = crossbeam_channel::bounded::<()>(1);
         let slow = readers.run(Weight::Small, move |snapshot| {
