@@ -257,10 +257,12 @@ func flags(s *etcdserver.EtcdServer, shim *shim) []string {
 	if bytes := s.Cfg.QuotaBackendBytes; bytes > 0 {
 		flags = append(flags, "--quota-backend-bytes", fmt.Sprint(bytes))
 	}
-	if interval := s.Cfg.WatchProgressNotifyInterval; interval > 0 {
-		flags = append(flags, "--watch-progress-notify-interval", interval.String())
+	interval := s.Cfg.WatchProgressNotifyInterval
+	if interval == 0 {
+		// A variable of this package, which tests set.
+		interval = GetProgressReportInterval()
 	}
-	return flags
+	return append(flags, "--watch-progress-notify-interval", fmt.Sprintf("%dms", interval.Milliseconds()))
 }
 
 // freeAddress is an address on loopback that nobody listens on.

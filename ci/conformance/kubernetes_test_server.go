@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"syscall"
@@ -78,7 +79,10 @@ func RunEtcd(t testing.TB, cfg *embed.Config) *kubernetes.Client {
 // recorded counts the requests, as the tests expect of their client.
 func recorded(client *kubernetes.Client) *kubernetes.Client {
 	lists := storagetesting.NewKubernetesRecorder(client.Kubernetes)
-	client.KV = storagetesting.NewKVRecorder(client.KV, lists)
+	// The recorder of reads takes that of lists as a second argument in newer minors only; this file serves all.
+	newRecorder := reflect.ValueOf(storagetesting.NewKVRecorder)
+	args := []reflect.Value{reflect.ValueOf(client.KV), reflect.ValueOf(lists)}[:newRecorder.Type().NumIn()]
+	client.KV = newRecorder.Call(args)[0].Interface().(clientv3.KV)
 	client.Kubernetes = lists
 	return client
 }

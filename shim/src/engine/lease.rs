@@ -70,8 +70,8 @@ impl Engine {
 impl Lease {
     fn status(&self, now: i64, keys: Vec<bytes::Bytes>) -> LeaseStatus {
         let left = (self.expires_at - now).max(0);
-        // A lease that was granted just now has all its seconds.
-        LeaseStatus { id: self.id, granted_ttl: self.ttl, remaining_ttl: (left + 999) / 1000, keys }
+        // Whole seconds, rounded down as etcd does (server/etcdserver/v3_server.go, `leaseTimeToLive`).
+        LeaseStatus { id: self.id, granted_ttl: self.ttl, remaining_ttl: left / 1000, keys }
     }
 }
 

@@ -273,7 +273,10 @@ impl Inner {
             return Ok(RangeResult { revision: newest, count, ..RangeResult::default() });
         }
         if !query.limit_commutes() || query.projection == Projection::CountOnly {
-            let page = snapshot.reader.page(query, revision, 0)?;
+            // Who sorts by value needs the values, even if the client does not.
+            let by_value = query.sort == SortTarget::Value && query.projection == Projection::KeysOnly;
+            let with_values = by_value.then(|| RangeQuery { projection: Projection::Full, ..query.clone() });
+            let page = snapshot.reader.page(with_values.as_ref().unwrap_or(query), revision, 0)?;
             return Ok(assemble(query, page.kvs, newest));
         }
         let mut page = snapshot.reader.page(query, revision, query.limit)?;

@@ -38,16 +38,20 @@ pub(super) fn strip_values(kvs: &mut [KeyValue]) {
     }
 }
 
+/// Sorts keys that come in key order. Equal ones stay in it, in a descending sort too: etcd's sort does that with a few keys, and
+/// promises nothing for many.
 fn sort(kvs: &mut [KeyValue], target: SortTarget, descending: bool) {
-    match target {
-        SortTarget::Key => {} // They come in this order.
-        SortTarget::Version => kvs.sort_by_key(|kv| kv.version),
-        SortTarget::Create => kvs.sort_by_key(|kv| kv.create_revision),
-        SortTarget::Mod => kvs.sort_by_key(|kv| kv.mod_revision),
-        SortTarget::Value => kvs.sort_by(|a, b| a.value.cmp(&b.value)),
-    }
-    if descending {
-        kvs.reverse();
+    let order = |a: &KeyValue, b: &KeyValue| match target {
+        SortTarget::Key => a.key.cmp(&b.key),
+        SortTarget::Version => a.version.cmp(&b.version),
+        SortTarget::Create => a.create_revision.cmp(&b.create_revision),
+        SortTarget::Mod => a.mod_revision.cmp(&b.mod_revision),
+        SortTarget::Value => a.value.cmp(&b.value),
+    };
+    match (target, descending) {
+        (SortTarget::Key, false) => {} // They come in this order.
+        (_, false) => kvs.sort_by(order),
+        (_, true) => kvs.sort_by(|a, b| order(b, a)),
     }
 }
 
@@ -85,6 +89,10 @@ mod tests {
         assert_eq!(keys(RangeQuery { sort: SortTarget::Version, descending: true, ..query() }).0, "acb");
         assert_eq!(keys(RangeQuery { sort: SortTarget::Value, ..query() }).0, "bca");
         assert_eq!(keys(RangeQuery { sort: SortTarget::Create, descending: true, ..query() }).0, "cba");
+        let equal = [kv("a", "x", 2, 2, 1), kv("b", "x", 3, 3, 1), kv("c", "x", 4, 9, 2)];
+        let by_version = RangeQuery { sort: SortTarget::Version, descending: true, ..query() };
+        let sorted = assemble(&by_version, equal.to_vec(), 9).kvs;
+        assert_eq!(sorted.iter().map(|kv| &kv.key[..]).collect::<Vec<_>>(), [b"c", b"a", b"b"]);
         let bounds = RevisionBounds { min: 4, max: 8 };
         assert_eq!(keys(RangeQuery { mod_revision: bounds, limit: 5, ..query() }), ("c".into(), false, 3));
         assert_eq!(keys(RangeQuery { create_revision: bounds, ..query() }), ("c".into(), false, 3));

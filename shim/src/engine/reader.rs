@@ -214,7 +214,7 @@ mod tests {
         let revision = Arc::new(AtomicI64::new(1));
         let store: Arc<dyn Store> = Arc::new(Bare(Arc::clone(&revision)));
         let mut readers = Readers::start(&store, 1, 1).unwrap();
-        // No reads on the spot: both go to the thread.
+        // No connection is free, so both go to the one thread.
         readers.free = Arc::new([]);
         let (began, begins) = oneshot::channel();
         let (go, wait) = crossbeam_channel::bounded::<()>(1);

@@ -2,9 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod count;
 mod lease;
 mod model;
+mod range;
 mod select;
 mod support;
 mod watch;

@@ -8,6 +8,18 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::process::Run;
 
+/// Linker flags of all of them: kine has to be told its version (kine: pkg/version).
+fn ldflags(shell: &Context, program: Program) -> Result<String> {
+    const MODULE: &str = "github.com/k3s-io/kine";
+    let strip = "-s -w";
+    if program != Program::Kine {
+        return Ok(strip.to_owned());
+    }
+    let version =
+        golang::go(&module(shell, "kine"), false)?.args(["list", "-m", "-f", "{{.Version}}", MODULE]).read()?;
+    Ok(format!("{strip} -X {MODULE}/pkg/version.Version={}", version.trim()))
+}
+
 /// Folder below `xtask/go`, package, and whether it needs cgo.
 fn recipe(program: Program) -> (&'static str, &'static str, bool) {
     match program {
@@ -35,7 +47,7 @@ pub(super) fn build(shell: &Context, program: Program, to: &Path) -> Result<()> 
     let (folder, package, cgo) = recipe(program);
     let progress = shell.out.spinner(format!("build {}", program.name()));
     golang::go(&module(shell, folder), cgo)?
-        .args(["build", "-v", "-ldflags", "-s -w", "-o"])
+        .args(["build", "-v", "-ldflags", &ldflags(shell, program)?, "-o"])
         .arg(to)
         .arg(package)
         .log(shell.paths.log(&format!("build-{}", program.name())))

@@ -7,6 +7,7 @@ mod check;
 mod checkpoint;
 mod error;
 mod read;
+mod row;
 mod schema;
 mod select;
 mod write;

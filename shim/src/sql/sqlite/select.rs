@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Rows, ToSql};
 
-use super::read::Range;
+use super::row::Range;
 use crate::contract::SKIP_METADATA_CACHING_LABEL;
 use crate::engine::metrics::Metrics;
 use crate::engine::{KeyRange, KeyValue, Projection, RangeQuery, Revision};

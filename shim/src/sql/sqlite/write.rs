@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 use super::checkpoint::{Checkpoints, truncate};
 use super::error::failed;
-use super::read::{ROW, Range, range_at, row};
+use super::row::{ROW, Range, lease, range_at, row};
 use crate::engine::store::{Before, Changes, Decide, Facets, Footprint, Lease, Row, RowChange, Superseded, Writer};
 use crate::engine::{KeyRange, LeaseId, Result, Revision};
 use crate::sql::directory;
@@ -185,10 +185,6 @@ fn past(
         return Ok(Err(Error::Compacted { compact_revision: before.compact_revision }));
     }
     range_at(transaction, range, revision).map(Ok)
-}
-
-pub(super) fn lease(row: &rusqlite::Row<'_>) -> rusqlite::Result<Lease> {
-    Ok(Lease { id: row.get(0)?, ttl: row.get(1)?, expires_at: row.get(2)? })
 }
 
 /// The names that a transaction adds.
