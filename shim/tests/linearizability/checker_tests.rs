@@ -136,6 +136,14 @@ fn wrong_calls_are_found() {
             "stale: revision 4 had been seen",
         ),
         (
+            "a watch that begins in the past",
+            |history| {
+                history.operations[5].call = Call::Watch { keys: both() };
+                history.operations[5].outcome = Outcome::Answered(3, Answer::Watching);
+            },
+            "stale: revision 4 had been seen",
+        ),
+        (
             "a stale read under a new revision",
             |history| *outcome(history, 5).1 = outcome(history, 1).1.clone(),
             "wrong answer",

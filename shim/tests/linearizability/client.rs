@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures::future::ready;
+use futures::{StreamExt, stream};
 use pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use pb::kv_client::KvClient;
 use pb::request_op::Request;
 use pb::response_op::Response;
+use pb::watch_client::WatchClient;
 use sluice_shim::pb::etcdserverpb as pb;
 use sluice_shim::pb::mvccpb::KeyValue;
 use tonic::Status;
@@ -17,6 +20,7 @@ use tonic::transport::Channel;
 use super::history::{Answer, Call, Keys, Operation, Outcome, Write};
 use super::process::{DEADLINE, Life, Lives};
 use super::random::Random;
+use super::watcher;
 
 /// Few, so that clients meet.
 pub(crate) const KEYS: u64 = 6;
@@ -43,7 +47,7 @@ pub(crate) struct Client {
     lives: Lives,
     /// Ticks at every beginning and end of an operation.
     clock: Arc<AtomicU64>,
-    connection: Option<(Life, KvClient<Channel>)>,
+    connection: Option<(Life, Channel)>,
     /// The mod revision of each key as last seen.
     seen: Vec<i64>,
     newest: i64,
@@ -76,7 +80,8 @@ impl Client {
                 let revision = self.random.within(oldest..self.newest as u64 + 1) as i64;
                 Call::Range { keys: all_keys(), revision }
             }
-            6..11 => Call::Put { key, value: self.value(0) },
+            6 => Call::Watch { keys: Keys::one(key) },
+            7..11 => Call::Put { key, value: self.value(0) },
             11..13 => Call::Delete { keys: Keys::one(key) },
             13 => Call::Delete { keys: some_keys(&mut self.random) },
             _ => {
@@ -100,9 +105,9 @@ impl Client {
 
     /// Sends a call and writes down what came of it; returns the revision, if there was an answer.
     pub(crate) async fn perform(&mut self, call: Call) -> Option<i64> {
-        let (life, mut client) = self.connect().await;
+        let (life, channel) = self.connect().await;
         let began = self.clock.fetch_add(1, Ordering::SeqCst);
-        let answer = tokio::time::timeout(DEADLINE, send(&mut client, &call)).await;
+        let answer = tokio::time::timeout(DEADLINE, send(channel, &call)).await;
         let outcome = match answer {
             Ok(Ok((revision, answer))) => Outcome::Answered(revision, answer),
             Ok(Err(_)) if self.lives.is_over(life) => {
@@ -126,14 +131,14 @@ impl Client {
     }
 
     /// A connection to the current life: one of a former life may break later.
-    async fn connect(&mut self) -> (Life, KvClient<Channel>) {
+    async fn connect(&mut self) -> (Life, Channel) {
         loop {
             let life = self.lives.current().await;
-            if let Some((_, client)) = self.connection.as_ref().filter(|(of, _)| *of == life) {
-                return (life, client.clone());
+            if let Some((_, channel)) = self.connection.as_ref().filter(|(of, _)| *of == life) {
+                return (life, channel.clone());
             }
             match life.connect().await {
-                Some(channel) => self.connection = Some((life, KvClient::new(channel))),
+                Some(channel) => self.connection = Some((life, channel)),
                 None => assert!(self.lives.is_over(life), "a living server refused a connection"),
             }
         }
@@ -162,12 +167,25 @@ impl Client {
     }
 }
 
-async fn send(client: &mut KvClient<Channel>, call: &Call) -> Result<(i64, Answer), Status> {
+async fn send(channel: Channel, call: &Call) -> Result<(i64, Answer), Status> {
+    let mut client = KvClient::new(channel.clone());
     match call {
         Call::Range { keys, revision } => {
             let request = pb::RangeRequest { revision: *revision, ..range(keys) };
             let answer = client.range(request).await?.into_inner();
             Ok((revision_in(answer.header)?, Answer::Range { kvs: answer.kvs, count: answer.count }))
+        }
+        Call::Watch { keys } => {
+            let request = watcher::create(keys, 0, false);
+            // The stream of requests must not end before the answer.
+            let requests = stream::once(ready(request)).chain(stream::pending());
+            let mut answers = WatchClient::new(channel).watch(requests).await?.into_inner();
+            match answers.message().await? {
+                Some(answer) if answer.created && !answer.canceled => {
+                    Ok((revision_in(answer.header)?, Answer::Watching))
+                }
+                other => Err(Status::data_loss(format!("not a new watch: {other:?}"))),
+            }
         }
         Call::Put { key, value } => {
             let answer = client.put(put(key, value)).await?.into_inner();

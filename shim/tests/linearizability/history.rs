@@ -63,6 +63,10 @@ pub(crate) enum Call {
         expected: i64,
         writes: Vec<Write>,
     },
+    /// Begins a watch from now on; the header says after which revision.
+    Watch {
+        keys: Keys,
+    },
 }
 
 /// A write within a transaction; one a key.
@@ -102,6 +106,7 @@ pub(crate) enum Answer {
     Succeeded(Vec<Option<KeyValue>>),
     /// The comparison was false; the key as it was.
     NotEqual(Option<KeyValue>),
+    Watching,
 }
 
 /// A watch with all that it got, across the server's deaths.

@@ -9,6 +9,7 @@
 //! what a single store would say. To find an order is hard in general. But etcd names it: a write's header has
 //! the revision that it made, and any other call's header the revision at which it read. So the order to check is given:
 //! by revision, at each revision the write first and then the reads, those by their beginning.
+//! A new watch counts as a read: its header says after which revision it begins.
 //!
 //! - *Sound* (what passes is linearizable): replayed in that order on a model every answer is the model's. The order respects
 //!   real time, because a call that began after another was answered has no smaller revision, and a greater one if it

@@ -51,6 +51,7 @@ pub(crate) fn apply(call: &Call, state: &State, revision: i64) -> (Answer, Vec<E
             let kvs = within(state, keys);
             (Answer::Range { count: kvs.len() as i64, kvs }, vec![])
         }
+        Call::Watch { .. } => (Answer::Watching, vec![]),
         Call::Put { key, value } => {
             (Answer::Put(state.get(key).cloned()), vec![put(state, key.clone(), value.clone(), revision)])
         }

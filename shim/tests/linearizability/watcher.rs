@@ -73,7 +73,9 @@ impl Watcher {
     async fn follow(&mut self, mut client: WatchClient<tonic::transport::Channel>) -> Result<(), Status> {
         let (requests, receiver) = mpsc::channel(4);
         let responses = client.watch(ReceiverStream::new(receiver));
-        requests.try_send(create(&self.record, self.next)).map_err(|_| Status::aborted("no room"))?;
+        requests
+            .try_send(create(&self.record.keys, self.next, self.record.prev_kv))
+            .map_err(|_| Status::aborted("no room"))?;
         let mut stream = Stream { requests, responses: responses.await?.into_inner() };
         let mut last = self.last.clone();
         while !self.is_done() {
@@ -122,12 +124,13 @@ impl Watcher {
     }
 }
 
-fn create(record: &WatchRecord, start_revision: i64) -> pb::WatchRequest {
+/// The request for a watch, from now on if the revision is 0.
+pub(crate) fn create(keys: &Keys, start_revision: i64, prev_kv: bool) -> pb::WatchRequest {
     let request = pb::WatchCreateRequest {
-        key: record.keys.from.clone(),
-        range_end: record.keys.end.clone(),
+        key: keys.from.clone(),
+        range_end: keys.end.clone(),
         start_revision,
-        prev_kv: record.prev_kv,
+        prev_kv,
         ..Default::default()
     };
     pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(request)) }
