@@ -1,0 +1,153 @@
+//! Whether clients of a server that is killed again and again see one etcd.
+//!
+//! Clients send random calls to the real process while it is killed with SIGKILL and started again; watches run beside
+//! them. At the end all events are watched from revision 1 and everything is checked against them.
+//!
+//! # Why this is a check of linearizability
+//!
+//! A history is linearizable if its calls can be put in one order that respects real time and in which each answer is
+//! what a single store would say. To find an order is hard in general. But etcd names it: a write's header has
+//! the revision that it made, and any other call's header the revision at which it read. So the order to check is given:
+//! by revision, at each revision the write first and then the reads, those by their beginning.
+//! A new watch counts as a read: its header says after which revision it begins.
+//!
+//! - *Sound* (what passes is linearizable): replayed in that order on a model every answer is the model's. The order respects
+//!   real time, because a call that began after another was answered has no smaller revision, and a greater one if it
+//!   writes; reads of one revision do not disturb each other. A call without an answer is either in no revision: it
+//!   may be left out, nothing was built on it. Or it is the cause of one that no answered write made: then it
+//!   follows all that was answered before it began, and nothing is bound to follow it.
+//! - *Complete* (what fails is not what etcd promises): etcd says which revision is whose, so another order would contradict
+//!   the headers even where it explains the values. Among calls without an answer it may be open who made a
+//!   revision (values are unique, deletes look alike): a matching finds owners whenever there are any.
+//!
+//! The ticks of one counter are the time: taken before sending and after the answer, so a call that is said to come before
+//! another did. An error counts as unknown only if the server was killed during the call; any other fails the test.
+//!
+//! # How to run it
+//!
+//! `SLUICE_LINEARIZABILITY_SECONDS` says how long (15 if unset; 3600 for an hour), in rounds of 15 seconds with a new database each.
+//! A round prints its seed; `SLUICE_LINEARIZABILITY_SEED` repeats what each client chooses and when the server dies,
+//! though not how the machine interleaves it.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod checker;
+mod checker_tests;
+mod client;
+mod history;
+mod model;
+mod process;
+mod random;
+mod watcher;
+
+use std::fmt::Debug;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use client::{Client, KEYS, all_keys, key, some_keys};
+use history::{Call, History, Keys, Message, Outcome};
+use process::Keeper;
+use random::Random;
+use tokio::sync::watch;
+use watcher::Watcher;
+
+const ROUND: Duration = Duration::from_secs(15);
+const CLIENTS: usize = 6;
+const WATCHES: u64 = 5;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn histories_are_linearizable() {
+    let seed = variable("SLUICE_LINEARIZABILITY_SEED")
+        .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64);
+    let mut left = Duration::from_secs(variable("SLUICE_LINEARIZABILITY_SECONDS").unwrap_or(ROUND.as_secs()));
+    for seed in seed.. {
+        let time = left.min(ROUND);
+        eprintln!("SLUICE_LINEARIZABILITY_SEED={seed} for {time:?}");
+        let folder = tempfile::tempdir().unwrap();
+        let (history, deaths) = round(seed, time, folder.path()).await;
+        match checker::check(&history) {
+            Ok(revision) => eprintln!("{deaths} deaths, {} at revision {revision}", summary(&history)),
+            Err(why) => {
+                let folder = folder.keep();
+                std::fs::write(folder.join("history.txt"), format!("{history:#?}")).unwrap();
+                panic!("seed {seed}: {why}\nThe database and history.txt are in {}", folder.display());
+            }
+        }
+        left -= time;
+        if left.is_zero() {
+            break;
+        }
+    }
+}
+
+fn variable<T: FromStr<Err: Debug>>(name: &str) -> Option<T> {
+    std::env::var(name).ok().map(|value| value.parse().unwrap())
+}
+
+/// One database with clients and watches; returns also how often the server died.
+async fn round(seed: u64, time: Duration, folder: &Path) -> (History, u64) {
+    let mut keeper = Keeper::start(folder).await;
+    let clock = Arc::new(AtomicU64::new(0));
+    let until = Instant::now() + time;
+    let spawn = |number: usize| {
+        let random = Random::new(seed, number as u64);
+        tokio::spawn(Client::new(number, random, keeper.lives(), Arc::clone(&clock)).run(until))
+    };
+    let clients: Vec<_> = (0..CLIENTS).map(spawn).collect();
+    let mut random = Random::new(seed, 1000);
+    let mut watches = Vec::new();
+    for number in 0..WATCHES {
+        let (sender, last) = watch::channel(None);
+        let keys = match number {
+            0 => all_keys(),
+            1 => Keys::one(key(random.within(0..KEYS))),
+            _ => some_keys(&mut random),
+        };
+        let from = if random.once_in(2) { 0 } else { random.within(1..200) as i64 };
+        let watcher = Watcher::new(keys.clone(), from, Random::new(seed, 2000 + number), keeper.lives(), last);
+        watches.push((keys, sender, tokio::spawn(watcher.run())));
+    }
+    let mut deaths = 0;
+    while Instant::now() < until {
+        // The clients work meanwhile.
+        tokio::time::sleep(Duration::from_millis(random.within(200..1500))).await;
+        keeper.kill(&mut random).await;
+        deaths += 1;
+    }
+    let mut history = History::default();
+    for client in clients {
+        history.operations.extend(client.await.unwrap());
+    }
+    // A last write to each key tells each watch where it may end.
+    let mut closing = Client::new(CLIENTS, Random::new(seed, 3000), keeper.lives(), clock);
+    let mut last = Vec::new();
+    for number in 0..KEYS {
+        let call = Call::Put { key: key(number), value: format!("last-{number}").into() };
+        last.push((key(number), closing.perform(call).await.unwrap()));
+    }
+    closing.perform(Call::Range { keys: all_keys(), revision: 0 }).await.unwrap();
+    history.operations.append(&mut closing.operations);
+    let (_sender, end) = watch::channel(last.last().map(|(_, revision)| *revision));
+    let whole = Watcher::of_history(all_keys(), keeper.lives(), end).run().await;
+    for (keys, sender, watcher) in watches {
+        let newest = last.iter().filter(|(key, _)| keys.contains(key)).map(|(_, revision)| *revision).max();
+        sender.send_replace(newest);
+        history.watches.push(watcher.await.unwrap());
+    }
+    let events = |message: &Message| match message {
+        Message::Events(_, events) => events.clone(),
+        Message::Progress(_) => vec![],
+    };
+    history.events = whole.messages.iter().flat_map(events).collect();
+    history.watches.push(whole);
+    (history, deaths)
+}
+
+fn summary(history: &History) -> String {
+    let unknown = history.operations.iter().filter(|operation| matches!(operation.outcome, Outcome::Unknown));
+    let messages: usize = history.watches.iter().map(|watch| watch.messages.len()).sum();
+    format!("{} calls ({} unknown), {messages} watch messages", history.operations.len(), unknown.count())
+}
