@@ -20,7 +20,6 @@ pub struct Metrics {
     pub commit_failures: Counter,
     pub events: Counter,
     pub replays: Counter,
-    pub watchers: Gauge,
     pub leases_expired: Counter,
 }
 
@@ -38,7 +37,6 @@ impl Default for Metrics {
             commit_failures: Counter::default(),
             events: Counter::default(),
             replays: Counter::default(),
-            watchers: Gauge::default(),
             leases_expired: Counter::default(),
         }
     }
@@ -64,7 +62,6 @@ impl Metrics {
         registry.register("events", "Changes committed", self.events.clone());
         let help = "Reads of the database for watchers that start in the past or fell behind";
         registry.register("watch_replays", help, self.replays.clone());
-        registry.register("watchers", "Watchers", self.watchers.clone());
         registry.register("leases_expired", "Leases that ended by themselves", self.leases_expired.clone());
     }
 }

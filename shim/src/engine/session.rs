@@ -90,7 +90,6 @@ impl WatchSession {
         }
         drop(state);
         self.inbox.wake.notify_one();
-        self.engine.inner.metrics.watchers.inc();
         revision
     }
 
@@ -98,7 +97,6 @@ impl WatchSession {
     pub fn cancel(&self, id: i64) -> bool {
         let Some(watcher) = self.inbox.lock().watchers.remove(&id) else { return false };
         self.engine.inner.hub.unregister(&self.inbox, &watcher.spec);
-        self.engine.inner.metrics.watchers.dec();
         true
     }
 
