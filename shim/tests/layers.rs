@@ -11,11 +11,7 @@ const RULES: [(&str, &[&str], &str); 6] = [
         "the engine knows no SQL and no protobuf",
     ),
     ("src/etcd", &["rusqlite", "crate::sql"], "the gRPC layer knows no SQL"),
-    (
-        "src/gc",
-        &["rusqlite", "crate::sql", "crate::engine", "crate::etcd", "tonic"],
-        "the collector's rules are pure",
-    ),
+    ("src/gc", &["rusqlite", "crate::sql", "crate::engine", "crate::etcd", "tonic"], "the collector's rules are pure"),
     (
         "src/object",
         &["rusqlite", "crate::sql", "crate::engine", "crate::etcd", "tonic"],

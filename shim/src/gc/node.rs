@@ -19,8 +19,8 @@ pub struct Node {
     pub group: Box<str>,
     /// Its kind.
     pub kind: Box<str>,
-    /// Whether it is in a namespace.
-    pub namespaced: bool,
+    /// Its namespace; empty if it is in none.
+    pub namespace: Box<str>,
     /// How far its deletion is.
     pub deletion: Deletion,
     /// Its owners, by UID, each once.
@@ -32,6 +32,8 @@ pub struct Node {
 pub struct Edge {
     /// The owner.
     pub owner: Uid,
+    /// The owner's name; empty if references to the same UID give several.
+    pub name: Box<str>,
     /// Whether a foreground deletion of the owner waits for the dependent.
     pub block: bool,
 }
@@ -70,7 +72,7 @@ impl Node {
             uid: Uid::parse(&meta.uid)?,
             group: group(&meta.api_version).into(),
             kind: meta.kind.as_ref().into(),
-            namespaced: !meta.namespace.is_empty(),
+            namespace: meta.namespace.as_ref().into(),
             deletion: Deletion::of(meta),
             owners: edges(meta),
         })
@@ -87,8 +89,15 @@ fn edges(meta: &ObjectMeta<'_>) -> Vec<Edge> {
     for reference in &meta.owner_references {
         let Some(owner) = Uid::parse(&reference.uid) else { continue };
         match edges.iter_mut().find(|edge: &&mut Edge| edge.owner == owner) {
-            Some(edge) => edge.block |= reference.block_owner_deletion,
-            None => edges.push(Edge { owner, block: reference.block_owner_deletion }),
+            Some(edge) => {
+                edge.block |= reference.block_owner_deletion;
+                if *edge.name != *reference.name {
+                    edge.name = "".into();
+                }
+            }
+            None => {
+                edges.push(Edge { owner, name: reference.name.as_ref().into(), block: reference.block_owner_deletion })
+            }
         }
     }
     edges

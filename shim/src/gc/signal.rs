@@ -38,8 +38,13 @@ pub enum What {
     Foreground,
     /// Its finalizers changed while it is being deleted: work that waits may go on, or be of no use any more.
     Policy,
-    /// It is hidden, and was created or given other owners, one of which may be gone.
-    Refers(Vec<Edge>),
+    /// It is hidden, and was created or given other owners, one of which may be gone or never have been where the reference says.
+    Refers {
+        /// Its namespace.
+        namespace: Box<str>,
+        /// Its owners.
+        owners: Vec<Edge>,
+    },
     /// It was visible and is hidden now: whatever the controller manager did for it is the collector's.
     Hidden,
 }
@@ -76,7 +81,7 @@ pub fn signals(
     };
     let same = |other: Option<Seen<'_>>, seen: Seen<'_>| other.is_some_and(|other| other.node.uid == seen.node.uid);
     if let Some(old) = old.filter(|old| !same(new, *old) && !rules.ignores(old.node)) {
-        add(old, What::Removed { namespaced: old.node.namespaced, begun: old.node.deletion.begun });
+        add(old, What::Removed { namespaced: !old.node.namespace.is_empty(), begun: old.node.deletion.begun });
     }
     let Some(new) = new.filter(|new| !rules.ignores(new.node)) else { return };
     let old = old.filter(|old| same(Some(new), *old));
@@ -87,7 +92,7 @@ pub fn signals(
     if newly_hidden {
         add(new, What::Hidden);
     } else if hidden && !new.node.owners.is_empty() && old.is_none_or(|old| old.node.owners != new.node.owners) {
-        add(new, What::Refers(new.node.owners.clone()));
+        add(new, What::Refers { namespace: new.node.namespace.clone(), owners: new.node.owners.clone() });
     }
     // Both at once can't come from an API server; then the dependents stay.
     if now.orphan && !before.orphan {
@@ -107,12 +112,12 @@ mod tests {
     const CR: &str = "example.com";
 
     fn node(group: &str, uid: &str, owners: &[&str]) -> Node {
-        let edge = |owner: &&str| Edge { owner: Uid::parse(owner).unwrap(), block: false };
+        let edge = |owner: &&str| Edge { owner: Uid::parse(owner).unwrap(), name: "".into(), block: false };
         Node {
             uid: Uid::parse(uid).unwrap(),
             group: group.into(),
             kind: "Thing".into(),
-            namespaced: true,
+            namespace: "a".into(),
             deletion: Deletion::default(),
             owners: owners.iter().map(edge).collect(),
         }

@@ -2,8 +2,9 @@
 
 use rusqlite::{Connection, params};
 
+use super::gc_load;
 use crate::engine::store::Facets;
-use crate::gc::{Edge, Progress, Signal, TaskChange, TaskKind, TaskState, Uid, What};
+use crate::gc::{Coordinates, Edge, Progress, Signal, TaskChange, TaskKind, TaskState, Uid, What};
 
 pub(super) fn kind_number(kind: TaskKind) -> i64 {
     match kind {
@@ -137,11 +138,9 @@ pub(super) fn hear(connection: &Connection, signal: &Signal, now: i64) -> rusqli
             start(connection, kind, signal, now, condition)
         }
         What::Policy => wake(connection, &signal.uid),
-        What::Refers(edges) => {
-            for edge in edges {
-                let sql = "SELECT EXISTS (SELECT 1 FROM gc_tombstone WHERE uid = ?1)";
-                let gone = connection.prepare_cached(sql)?.query_row([edge.owner.to_blob()], |row| row.get(0))?;
-                if gone {
+        What::Refers { namespace, owners } => {
+            for edge in owners {
+                if is_doubtful(connection, namespace, edge)? {
                     return start(connection, TaskKind::Recheck, signal, now, "?8 = 0");
                 }
             }
@@ -154,6 +153,25 @@ pub(super) fn hear(connection: &Connection, signal: &Signal, now: i64) -> rusqli
             Ok(true)
         }
     }
+}
+
+/// Whether an owner is gone, or is not where a reference from the namespace says (pkg/controller/garbagecollector/graph_builder.go,
+/// `addDependentToOwners`). For an owner in the same namespace one look at an index tells.
+fn is_doubtful(connection: &Connection, namespace: &str, edge: &Edge) -> rusqlite::Result<bool> {
+    let sql = "SELECT key FROM current WHERE uid = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut keys = statement.query([edge.owner.to_blob()])?;
+    let Some(found) = keys.next()? else {
+        let sql = "SELECT EXISTS (SELECT 1 FROM gc_tombstone WHERE uid = ?1)";
+        return connection.prepare_cached(sql)?.query_row([edge.owner.to_blob()], |row| row.get(0));
+    };
+    let usual = format!("/{namespace}/{}", edge.name);
+    if !namespace.is_empty() && found.get_ref(0)?.as_blob()?.ends_with(usual.as_bytes()) {
+        return Ok(false);
+    }
+    let known = gc_load::known(connection, &edge.owner)?;
+    let fits = |at: &Coordinates| at.name == *edge.name && (at.namespace.is_empty() || at.namespace == namespace);
+    Ok(!known.live.iter().any(fits))
 }
 
 /// Adds a task if a condition holds, or lets one that is there begin again. ?2 is the object's UID; ?8 is 0 if it is hidden, else 1: that is, the least value of
