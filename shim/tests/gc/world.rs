@@ -144,7 +144,11 @@ impl World {
     }
 
     pub(crate) async fn with(collector: Collector) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::at(tempfile::tempdir().unwrap(), collector).await
+    }
+
+    /// The one in a folder.
+    pub(crate) async fn at(folder: tempfile::TempDir, collector: Collector) -> Self {
         let (engine, metrics) = open(folder.path(), collector.clone()).await;
         Self { folder, engine, metrics, collector }
     }
