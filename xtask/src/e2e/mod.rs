@@ -5,6 +5,7 @@
 
 mod controllers;
 mod crash;
+mod equal;
 mod etcdctl;
 mod images;
 mod kubectl;
@@ -152,6 +153,7 @@ fn cases() -> Vec<Case> {
     cases.extend(walkthrough::cases());
     cases.extend(controllers::cases());
     cases.extend(selective::cases());
+    cases.extend(equal::cases());
     cases.extend(crash::cases());
     cases.extend(storage::cases());
     cases.extend(etcdctl::cases());
