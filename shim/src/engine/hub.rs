@@ -103,7 +103,7 @@ impl RingEvent {
         let Some(selection) = selection else { return true };
         let labels = self.labels.get_or_init(|| Labels::read(&self.event));
         let matches =
-            |labels: &Option<OwnedLabels>| labels.as_ref().is_none_or(|labels| selection.may_match_labels(labels));
+            |labels: &Option<OwnedLabels>| labels.as_ref().is_none_or(|labels| selection.may_match_read(labels, &[]));
         (self.event.kind == EventKind::Put && matches(&labels.current))
             || (self.event.prev_kv.is_some() && matches(&labels.previous))
     }

@@ -1,4 +1,4 @@
-//! Reads the metadata of stored Kubernetes objects straight from their bytes.
+//! Reads the metadata and fields of stored Kubernetes objects straight from their bytes.
 //!
 //! Three encodings are known: JSON, Kubernetes' protobuf envelope and CBOR. All else is *opaque*: encrypted values,
 //! values of other programs, values that are cut off, and values that Kubernetes' own decoders read differently for
@@ -8,13 +8,20 @@
 //! Every reader runs once over the input, keeps no tree of it, and does not recurse with its depth.
 
 mod cbor;
+mod fields;
+#[cfg(test)]
+mod fields_tests;
 mod json;
+mod paths;
 mod protobuf;
 #[cfg(test)]
 mod tests;
 mod time;
 
 use std::borrow::Cow;
+
+pub use fields::{FieldSet, FieldValue};
+use paths::{Node, Scalar};
 
 /// A label key with its value.
 pub type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
@@ -86,12 +93,26 @@ pub fn label<'l>(labels: &'l [Label<'_>], key: &str) -> Option<&'l str> {
 /// `RecognizesData` in pkg/runtime/serializer/{json,protobuf,cbor}). An object without `apiVersion` or `kind` is opaque,
 /// since kube-apiserver fails on it and must get to see it.
 pub fn decode(value: &[u8]) -> Option<ObjectMeta<'_>> {
+    read(value, &Node::default(), &mut [])
+}
+
+/// Reads the metadata of a stored value, and in the same pass the values of fields, in the order of the set; `None` if
+/// the value is opaque.
+pub fn decode_with_fields<'a>(value: &'a [u8], fields: &FieldSet) -> Option<(ObjectMeta<'a>, Vec<FieldValue<'a>>)> {
+    let mut found = fields.slots();
+    let meta = read(value, fields.root(), &mut found)?;
+    let values = fields.values(&meta, found);
+    Some((meta, values))
+}
+
+fn read<'a>(value: &'a [u8], wanted: &Node, found: &mut [Scalar<'a>]) -> Option<ObjectMeta<'a>> {
     let meta = if let Some(envelope) = value.strip_prefix(protobuf::MAGIC) {
+        found.fill(Scalar::Other);
         protobuf::decode(envelope)
     } else if let Some(item) = value.strip_prefix(cbor::MAGIC) {
-        cbor::decode(item)
+        cbor::decode(item, wanted, found)
     } else if value.trim_ascii_start().first() == Some(&b'{') {
-        json::decode(value)
+        json::decode(value, wanted, found)
     } else {
         None
     }?;
