@@ -16,6 +16,8 @@ pub use error::{ErrorKind, ParseError};
 pub use field::{FieldRequirement, FieldSelector};
 pub use label::{LabelSelector, Operator, Requirement};
 
+use std::sync::Arc;
+
 use crate::contract::SELECTOR_BYTES_LIMIT;
 use crate::object::{self, FieldSet, FieldValue, Label};
 
@@ -25,7 +27,7 @@ use crate::object::{self, FieldSet, FieldValue, Label};
 pub struct Selection {
     labels: LabelSelector,
     fields: FieldSelector,
-    field_set: FieldSet,
+    field_set: Arc<FieldSet>,
 }
 
 impl Selection {
@@ -43,7 +45,7 @@ impl Selection {
         let fields = FieldSelector::parse(within_limit(field)?)?;
         let mut names: Vec<&str> = fields.requirements().iter().map(|requirement| &*requirement.field).collect();
         names.dedup();
-        let field_set = FieldSet::new(group_version, names);
+        let field_set = Arc::new(FieldSet::new(group_version, names));
         let selection = Self { labels, fields, field_set };
         let narrows = !selection.label_requirements().is_empty() || selection.narrows_by_fields();
         Ok(narrows.then_some(selection))
@@ -65,7 +67,7 @@ impl Selection {
     }
 
     /// The fields that the requirements are about, each once, in the order of the requirements.
-    pub fn field_set(&self) -> &FieldSet {
+    pub fn field_set(&self) -> &Arc<FieldSet> {
         &self.field_set
     }
 
