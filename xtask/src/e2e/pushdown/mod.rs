@@ -6,6 +6,7 @@
 
 mod bytes;
 mod conversion;
+mod documented;
 mod encryption;
 mod probe;
 mod resource;
@@ -62,6 +63,7 @@ pub(super) fn cases() -> Vec<Case> {
         Case::new("pushdown/stock-etcd", move |suite| run(suite, stock, false)),
         Case::new("pushdown/patched-shim", |suite| run(suite, Column::OURS, false)),
         Case::new("pushdown/patched-shim/cbor", |suite| run(suite, Column::OURS, true)),
+        Case::new("pushdown/documented", documented::run),
     ]
 }
 
