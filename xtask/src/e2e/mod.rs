@@ -14,6 +14,8 @@ mod leftover;
 mod local;
 mod migrate;
 mod mount;
+mod pushdown;
+mod raw;
 mod script;
 mod selective;
 mod shirts;
@@ -21,6 +23,7 @@ mod storage;
 mod stores;
 mod wait;
 mod walkthrough;
+mod watches;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -154,6 +157,8 @@ fn cases() -> Vec<Case> {
     cases.extend(controllers::cases());
     cases.extend(selective::cases());
     cases.extend(equal::cases());
+    cases.extend(pushdown::cases());
+    cases.extend(watches::cases());
     cases.extend(crash::cases());
     cases.extend(storage::cases());
     cases.extend(etcdctl::cases());
