@@ -6,6 +6,7 @@
 mod controllers;
 mod crash;
 mod etcdctl;
+mod gc;
 mod images;
 mod kubectl;
 mod lab;
@@ -151,6 +152,7 @@ fn cases() -> Vec<Case> {
     cases.extend(images::cases());
     cases.extend(walkthrough::cases());
     cases.extend(controllers::cases());
+    cases.extend(gc::cases());
     cases.extend(selective::cases());
     cases.extend(crash::cases());
     cases.extend(storage::cases());
