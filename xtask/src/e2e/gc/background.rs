@@ -26,9 +26,11 @@ pub(super) fn t01_a_tree_goes_from_its_root(side: &Side<'_>) -> Result<Seen> {
     let other = side.shirt("other", &[])?;
     side.shirt("other-child", &[reference(&other)])?;
     let before = revision(&side.api.get(&side.path("shirts"))?)?;
+    let collected = side.collected()?;
     side.delete("shirts", "root", Policy::Background)?;
     side.until_left("shirts", "other other-child")?;
     let order = deletions(side, before, chain.len())?;
+    ensure(!side.ours || side.collected()? > collected, || "the shim says that it collected nothing".to_owned())?;
     Ok(Seen::from([("order".into(), order)]))
 }
 

@@ -94,6 +94,27 @@ impl Graph {
         let deeds = (0..deeds).map(|_| deed(dice, size)).collect();
         Self { nodes, deeds }
     }
+
+    /// Whether an object may go earlier on ours while some finalizer holds up others: it is, or has below it, an object that the
+    /// controller manager deletes without knowing of its hidden dependents, and so does not make wait for them.
+    pub(super) fn may_hurry(&self, place: usize) -> bool {
+        let dependents = |owner: usize| {
+            let of_owner =
+                move |node: &Node| node.cycle == Some(owner) || node.owners.iter().any(|edge| edge.owner == owner);
+            (0..self.nodes.len()).filter(move |&place| of_owner(&self.nodes[place]))
+        };
+        let (mut reached, mut next) = (vec![place], 0);
+        while let Some(&place) = reached.get(next) {
+            next += 1;
+            let hidden = dependents(place).any(|place| self.nodes[place].kind == Kind::Hidden);
+            if hidden && self.nodes[place].kind != Kind::Hidden {
+                return true;
+            }
+            let new: Vec<usize> = dependents(place).filter(|place| !reached.contains(place)).collect();
+            reached.extend(new);
+        }
+        false
+    }
 }
 
 fn node(dice: &mut Dice, before: &[Node], place: usize, mixed: bool) -> Node {
@@ -134,6 +155,22 @@ mod tests {
     fn graphs(seed: u64) -> Vec<Graph> {
         let mut dice = Dice::new(seed);
         (0..200).map(|_| Graph::random(&mut dice, 3)).collect()
+    }
+
+    #[test]
+    fn only_what_is_above_a_hidden_dependent_of_a_visible_one_may_hurry() {
+        let node = |kind: Kind, owners: &[usize]| {
+            let owners = owners.iter().map(|&owner| Edge { owner, blocks: true }).collect();
+            Node { kind, elsewhere: false, held: false, owners, cycle: None }
+        };
+        let (hidden, visible) = (Kind::Hidden, Kind::Visible);
+        let nodes =
+            vec![node(hidden, &[]), node(visible, &[0]), node(hidden, &[1]), node(visible, &[2]), node(visible, &[0])];
+        let mut graph = Graph { nodes, deeds: Vec::new() };
+        let may = |graph: &Graph| (0..5).map(|place| graph.may_hurry(place)).collect::<Vec<_>>();
+        assert_eq!(may(&graph), [true, true, false, false, false]);
+        graph.nodes[0].cycle = Some(4);
+        assert_eq!(may(&graph), [true, true, false, false, true]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! `SLUICE_GC_SEED` plays a run again, `SLUICE_GC_SECONDS` makes it longer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -29,6 +29,9 @@ const SECONDS: u64 = 45;
 
 /// How long the clusters may take to agree. Stock Kubernetes collects twenty objects a second.
 const AGREE: Duration = Duration::from_secs(120);
+
+/// What is said of an object whose deletion has begun.
+const DELETING: &str = "being deleted";
 
 /// What is left of a graph's objects: by name, whether it is being deleted, else its owners.
 type State = BTreeMap<String, String>;
@@ -86,6 +89,8 @@ impl<'a> Batch<'a> {
             })?;
             self.agree(&format!("after deed {round}"))?;
         }
+        self.on_both(|sides| self.lift_all(sides))?;
+        self.agree("after all finalizers were lifted")?;
         Ok(crashes)
     }
 
@@ -150,13 +155,12 @@ impl<'a> Batch<'a> {
 
     /// Waits until both clusters show the same, and have nothing to do any more.
     fn agree(&self, when: &str) -> Result<()> {
-        let [ours, stock] = &self.sides;
         let mut difference = String::new();
         let result = until("showing the same objects", AGREE, || {
-            difference = differences(&state(ours)?, &state(stock)?);
+            difference = self.difference()?;
             if difference.is_empty() {
                 self.on_both(|sides| sides[0].in_namespace("random")?.barrier())?;
-                difference = differences(&state(ours)?, &state(stock)?);
+                difference = self.difference()?;
             }
             Ok(difference.is_empty().then_some(()))
         });
@@ -169,6 +173,25 @@ impl<'a> Batch<'a> {
                 .map(|(number, graph)| format!("g{number:02} {graph:?}"))
                 .collect();
             error.attempting(format!("{when}:\n{difference}\n{}", graphs.join("\n")))
+        })
+    }
+
+    fn difference(&self) -> Result<String> {
+        let [ours, stock] = &self.sides;
+        let hurry = self.graphs.iter().enumerate().flat_map(|(number, graph)| {
+            (0..graph.nodes.len()).filter(|&place| graph.may_hurry(place)).map(move |place| name(number, place))
+        });
+        Ok(differences(&state(ours)?, &state(stock)?, &hurry.collect()))
+    }
+
+    fn lift_all(&self, sides: &[Side<'a>; 2]) -> Result<()> {
+        each(0..self.graphs.len(), |number| {
+            for (place, node) in self.graphs[number].nodes.iter().enumerate().filter(|(_, node)| node.held) {
+                let side = &sides[usize::from(node.elsewhere)];
+                let path = format!("{}/{}", side.path(plural(node.kind)), name(number, place));
+                insist(|| lift(side, &path))?;
+            }
+            Ok(())
         })
     }
 }
@@ -240,8 +263,7 @@ fn state(sides: &[Side<'_>; 2]) -> Result<State> {
             let list = side.api.get(&side.path(plural))?;
             for object in list["items"].as_array().map(Vec::as_slice).unwrap_or_default() {
                 let name = object["metadata"]["name"].as_str().unwrap_or_default();
-                let what =
-                    if is_deleting(object) { "being deleted".to_owned() } else { format!("of [{}]", owners(object)) };
+                let what = if is_deleting(object) { DELETING.to_owned() } else { format!("of [{}]", owners(object)) };
                 if name.starts_with('g') {
                     state.insert(name.to_owned(), what);
                 }
@@ -251,13 +273,14 @@ fn state(sides: &[Side<'_>; 2]) -> Result<State> {
     Ok(state)
 }
 
-/// What is not the same, a line for each object.
-fn differences(ours: &State, stock: &State) -> String {
-    let mut names: Vec<&String> = ours.keys().chain(stock.keys()).collect();
-    names.sort();
-    names.dedup();
+/// What is not the same, a line for each object. One of `hurry` may be gone on ours while it waits on stock Kubernetes.
+fn differences(ours: &State, stock: &State, hurry: &BTreeSet<String>) -> String {
+    let names: BTreeSet<&String> = ours.keys().chain(stock.keys()).collect();
     let shown = |state: &State, name: &str| state.get(name).cloned().unwrap_or_else(|| "gone".to_owned());
-    let differ = names.into_iter().filter(|name| ours.get(*name) != stock.get(*name));
+    let differ = names.into_iter().filter(|name| match (ours.get(*name), stock.get(*name)) {
+        (None, Some(stock)) => stock != DELETING || !hurry.contains(*name),
+        (ours, stock) => ours != stock,
+    });
     differ.map(|name| format!("{name}: ours {}, stock {}\n", shown(ours, name), shown(stock, name))).collect()
 }
 
@@ -271,9 +294,22 @@ mod tests {
             pairs.iter().map(|(name, what)| (name.to_string(), what.to_string())).collect::<State>()
         };
         let ours = state(&[("a", "of []"), ("b", "of [a]")]);
-        assert_eq!(differences(&ours, &ours), "");
+        let none = BTreeSet::new();
+        assert_eq!(differences(&ours, &ours, &none), "");
         let stock = state(&[("b", "being deleted"), ("c", "of []")]);
         let lines = ["a: ours of [], stock gone", "b: ours of [a], stock being deleted", "c: ours gone, stock of []"];
-        assert_eq!(differences(&ours, &stock), lines.map(|line| format!("{line}\n")).concat());
+        assert_eq!(differences(&ours, &stock, &none), lines.map(|line| format!("{line}\n")).concat());
+    }
+
+    #[test]
+    fn what_may_hurry_is_excused_while_it_waits_alone() {
+        let state = |what: &str| State::from([("a".to_owned(), what.to_owned())]);
+        let hurry = BTreeSet::from(["a".to_owned()]);
+        assert_eq!(differences(&State::new(), &state(DELETING), &hurry), "");
+        for (ours, stock) in
+            [(State::new(), state("of []")), (state(DELETING), State::new()), (state(DELETING), state("of []"))]
+        {
+            assert_ne!(differences(&ours, &stock, &hurry), "");
+        }
     }
 }
