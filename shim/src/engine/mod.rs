@@ -7,6 +7,7 @@
 mod batch;
 mod collect;
 pub mod collector;
+mod examined;
 mod gc_metrics;
 mod hub;
 mod lease;

@@ -96,7 +96,8 @@ fn edges(meta: &ObjectMeta<'_>) -> Vec<Edge> {
                 }
             }
             None => {
-                edges.push(Edge { owner, name: reference.name.as_ref().into(), block: reference.block_owner_deletion })
+                let (name, block) = (reference.name.as_ref().into(), reference.block_owner_deletion);
+                edges.push(Edge { owner, name, block });
             }
         }
     }

@@ -36,7 +36,7 @@ async fn t01_a_tree_goes_with_its_root_parents_before_children() {
         );
         assert_eq!(event.prev_kv.as_ref().unwrap().value, object.json().to_string());
     }
-    assert_eq!(world.metric("gc_actions_total{action=\"delete\"}"), 39.0);
+    world.counts("gc_actions_total{action=\"delete\"}", 39.0).await;
 }
 
 #[tokio::test]

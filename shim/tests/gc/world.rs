@@ -144,7 +144,11 @@ impl World {
     }
 
     pub(crate) async fn with(collector: Collector) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::at(tempfile::tempdir().unwrap(), collector).await
+    }
+
+    /// The one in a folder.
+    pub(crate) async fn at(folder: tempfile::TempDir, collector: Collector) -> Self {
         let (engine, metrics) = open(folder.path(), collector.clone()).await;
         Self { folder, engine, metrics, collector }
     }
@@ -291,14 +295,21 @@ impl World {
         seen
     }
 
-    /// A metric's value, by the beginning of its line.
-    pub(crate) fn metric(&self, line: &str) -> f64 {
+    /// Waits until a metric has a value; the collector counts what it did a moment later.
+    pub(crate) async fn counts(&self, line: &str, expected: f64) {
         let mut registry = prometheus_client::registry::Registry::default();
         self.metrics.register(&mut registry);
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        let found = text.lines().find_map(|of| of.strip_prefix(line)?.trim().parse().ok());
-        found.unwrap_or_default()
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            let found: Option<f64> = text.lines().find_map(|of| of.strip_prefix(line)?.trim().parse().ok());
+            if found == Some(expected) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{line} is {found:?}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }
 

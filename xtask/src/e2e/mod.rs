@@ -5,6 +5,7 @@
 
 mod controllers;
 mod crash;
+mod equal;
 mod etcdctl;
 mod gc;
 mod images;
@@ -154,6 +155,7 @@ fn cases() -> Vec<Case> {
     cases.extend(controllers::cases());
     cases.extend(gc::cases());
     cases.extend(selective::cases());
+    cases.extend(equal::cases());
     cases.extend(crash::cases());
     cases.extend(storage::cases());
     cases.extend(etcdctl::cases());
