@@ -4,6 +4,7 @@
 
 mod background;
 mod crash;
+mod encodings;
 mod foreground;
 mod graph;
 mod labels;

@@ -7,6 +7,7 @@ mod controllers;
 mod crash;
 mod equal;
 mod etcdctl;
+mod gc;
 mod images;
 mod kubectl;
 mod lab;
@@ -155,6 +156,7 @@ fn cases() -> Vec<Case> {
     cases.extend(images::cases());
     cases.extend(walkthrough::cases());
     cases.extend(controllers::cases());
+    cases.extend(gc::cases());
     cases.extend(selective::cases());
     cases.extend(equal::cases());
     cases.extend(pushdown::cases());
