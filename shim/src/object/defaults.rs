@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn labels_that_come_from_defaults_are_not_relied_on() {
         let named = [("kubernetes.io/metadata.name", "a")];
-        let table: [(&str, &str, &[(&'static str, &'static str)], bool); 9] = [
+        let table: [(_, _, &[(&'static str, &'static str)], _); 9] = [
             ("v1", "Namespace", &named, true),
             ("v1", "Namespace", &[("kubernetes.io/metadata.name", "b")], false),
             ("v1", "Namespace", &[("x", "y")], false),
