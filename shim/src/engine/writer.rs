@@ -317,7 +317,8 @@ pub(crate) fn facets(value: &[u8]) -> Facets {
     let labels: Vec<_> =
         meta.labels.iter().map(|(name, value)| (name.as_ref().into(), value.as_ref().into())).collect();
     let hidden = meta.labels.iter().any(|(name, _)| name == SKIP_METADATA_CACHING_LABEL);
-    Facets { opaque: false, hidden, labels, node: Node::of(&meta) }
+    // Labels that are not stored are in no index.
+    Facets { opaque: meta.selectable_labels().is_none(), hidden, labels, node: Node::of(&meta) }
 }
 
 /// Milliseconds since 1970.
