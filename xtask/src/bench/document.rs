@@ -4,14 +4,14 @@ use std::path::Path;
 
 use crate::error::{Explain, Result};
 
-const BEGIN: &str = "<!-- begin: cargo xtask bench store --save -->";
 const END: &str = "<!-- end -->";
 
 /// The document has no place for the table.
 #[derive(Debug, thiserror::Error)]
-#[error("{path} has no line `{BEGIN}` with a line `{END}` behind it")]
+#[error("{path} has no line `{begin}` with a line `{END}` behind it")]
 struct NoPlace {
     path: String,
+    begin: String,
 }
 
 impl Explain for NoPlace {
@@ -20,25 +20,40 @@ impl Explain for NoPlace {
     }
 }
 
-/// Replaces the table in `docs`, and the plot and the report beside it, by those in `out`.
+/// Replaces the table of `bench store` in `docs`, and the plot and the report beside it, by those in `out`.
 ///
 /// # Errors
 /// When the document has no marks; file errors.
 pub(super) fn save(docs: &Path, out: &Path, table: &str) -> Result<()> {
-    let path = docs.join("benchmarks.md");
-    let text = fs_err::read_to_string(&path)?;
-    let Some(text) = replaced(&text, table) else { return Err(NoPlace { path: path.display().to_string() }.into()) };
-    fs_err::write(&path, text)?;
+    put(docs, "store", table)?;
     for (from, to) in [("store.svg", "benchmarks.svg"), ("store.json", "benchmarks.json")] {
         fs_err::copy(out.join(from), docs.join(to))?;
     }
     Ok(())
 }
 
-fn replaced(text: &str, table: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
+/// Replaces the table of `cargo xtask bench WHAT` in `docs`.
+///
+/// # Errors
+/// When the document has no marks; file errors.
+pub(super) fn put(docs: &Path, what: &str, table: &str) -> Result<()> {
+    let path = docs.join("benchmarks.md");
+    let text = fs_err::read_to_string(&path)?;
+    let begin = begin(what);
+    let Some(text) = replaced(&text, &begin, table) else {
+        return Err(NoPlace { path: path.display().to_string(), begin }.into());
+    };
+    Ok(fs_err::write(&path, text)?)
+}
+
+fn begin(what: &str) -> String {
+    format!("<!-- begin: cargo xtask bench {what} --save -->")
+}
+
+fn replaced(text: &str, begin: &str, table: &str) -> Option<String> {
+    let (before, rest) = text.split_once(begin)?;
     let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n{}\n{END}{after}", table.trim_end()))
+    Some(format!("{before}{begin}\n{}\n{END}{after}", table.trim_end()))
 }
 
 #[cfg(test)]
@@ -47,10 +62,12 @@ mod tests {
 
     #[test]
     fn the_table_is_replaced_and_nothing_else() {
-        let text = format!("# Title\n{BEGIN}\nold\n{END}\nend\n");
-        let once = replaced(&text, "new\n").unwrap();
-        assert_eq!(once, format!("# Title\n{BEGIN}\nnew\n{END}\nend\n"));
-        assert_eq!(replaced(&once, "new\n"), Some(once.clone()));
-        assert_eq!(replaced("# Title", "new"), None);
+        let begin = begin("store");
+        let other = format!("{}\nother\n{END}", super::begin("gc"));
+        let text = format!("# Title\n{other}\n{begin}\nold\n{END}\nend\n");
+        let once = replaced(&text, &begin, "new\n").unwrap();
+        assert_eq!(once, format!("# Title\n{other}\n{begin}\nnew\n{END}\nend\n"));
+        assert_eq!(replaced(&once, &begin, "new\n"), Some(once.clone()));
+        assert_eq!(replaced("# Title", &begin, "new"), None);
     }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measures, on this machine, in one run.
 
 mod document;
+mod gc;
 mod store;
 
 use clap::{Args, Subcommand};
@@ -8,7 +9,7 @@ use clap::{Args, Subcommand};
 use crate::context::Context;
 use crate::error::Result;
 
-/// Measure etcd, kine and sluice-shim against each other.
+/// Measure Sluice beside what it replaces.
 #[derive(Args, Debug)]
 pub(crate) struct Cmd {
     #[command(subcommand)]
@@ -18,6 +19,7 @@ pub(crate) struct Cmd {
 #[derive(Debug, Subcommand)]
 enum What {
     Store(store::Cmd),
+    Gc(gc::Cmd),
 }
 
 impl Cmd {
@@ -25,6 +27,7 @@ impl Cmd {
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
         match self.what {
             What::Store(cmd) => cmd.run(shell),
+            What::Gc(cmd) => cmd.run(shell),
         }
     }
 }

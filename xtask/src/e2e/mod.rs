@@ -17,10 +17,10 @@ mod migrate;
 mod mount;
 mod script;
 mod selective;
-mod shirts;
+pub(crate) mod shirts;
 mod storage;
 mod stores;
-mod wait;
+pub(crate) mod wait;
 mod walkthrough;
 
 use std::path::{Path, PathBuf};
