@@ -15,6 +15,8 @@ mod leftover;
 mod local;
 mod migrate;
 mod mount;
+mod pushdown;
+mod raw;
 mod script;
 mod selective;
 pub(crate) mod shirts;
@@ -22,6 +24,7 @@ mod storage;
 mod stores;
 pub(crate) mod wait;
 mod walkthrough;
+mod watches;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -156,6 +159,8 @@ fn cases() -> Vec<Case> {
     cases.extend(gc::cases());
     cases.extend(selective::cases());
     cases.extend(equal::cases());
+    cases.extend(pushdown::cases());
+    cases.extend(watches::cases());
     cases.extend(crash::cases());
     cases.extend(storage::cases());
     cases.extend(etcdctl::cases());
