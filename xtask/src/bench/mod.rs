@@ -2,6 +2,7 @@
 
 mod control_plane;
 mod document;
+mod gc;
 mod platform;
 mod store;
 
@@ -21,6 +22,7 @@ pub(crate) struct Cmd {
 enum What {
     Store(store::Cmd),
     Platform(platform::Cmd),
+    Gc(gc::Cmd),
 }
 
 impl Cmd {
@@ -29,6 +31,7 @@ impl Cmd {
         match self.what {
             What::Store(cmd) => cmd.run(shell),
             What::Platform(cmd) => cmd.run(shell),
+            What::Gc(cmd) => cmd.run(shell),
         }
     }
 }

@@ -19,10 +19,10 @@ mod pushdown;
 mod raw;
 mod script;
 mod selective;
-mod shirts;
+pub(crate) mod shirts;
 mod storage;
 mod stores;
-mod wait;
+pub(crate) mod wait;
 mod walkthrough;
 mod watches;
 
