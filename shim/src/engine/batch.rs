@@ -7,9 +7,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::catalog::{Catalog, declarations};
 use super::range::assemble;
 use super::store::{Before, Changes, Facets, Footprint, Lease, Row, RowChange, Superseded};
 use super::types::*;
+
+/// Says what the database is to index of a key's value.
+pub(super) type FacetsOf = fn(&Catalog, &[u8], &[u8]) -> Facets;
 
 /// The state of the touched keys, as the requests of a batch change it.
 pub(super) struct Batch<'a> {
@@ -25,7 +29,8 @@ pub(super) struct Batch<'a> {
     lease_changes: BTreeMap<LeaseId, Option<Lease>>,
     superseded: Vec<Superseded>,
     events: Vec<Arc<Event>>,
-    facets: fn(&[u8]) -> Facets,
+    catalog: Arc<Catalog>,
+    facets: FacetsOf,
     /// What the request under way replaced, to put back if it fails.
     undo: Vec<(Bytes, Option<Row>)>,
     /// The revision of the request under way, and the place of its next change.
@@ -33,8 +38,8 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// Starts a batch. `facets` says what the database is to index of a value.
-    pub(super) fn new(footprint: &'a Footprint, before: Before, facets: fn(&[u8]) -> Facets) -> Self {
+    /// Starts a batch.
+    pub(super) fn new(footprint: &'a Footprint, before: Before, facets: FacetsOf) -> Self {
         Self {
             footprint,
             revision: before.revision,
@@ -47,6 +52,7 @@ impl<'a> Batch<'a> {
             lease_changes: BTreeMap::new(),
             superseded: Vec::new(),
             events: Vec::new(),
+            catalog: before.catalog,
             facets,
             undo: Vec::new(),
             place: (before.revision, 0),
@@ -60,11 +66,11 @@ impl<'a> Batch<'a> {
 
     /// What the database has to do, and the events of it in order.
     pub(super) fn finish(mut self) -> (Changes, Vec<Arc<Event>>) {
-        let rows = std::mem::take(&mut self.before)
+        let rows: Vec<RowChange> = std::mem::take(&mut self.before)
             .into_iter()
             .filter_map(|(key, before)| {
                 let after = self.rows.remove(&key).map(|row| {
-                    let facets = (self.facets)(&row.kv.value);
+                    let facets = (self.facets)(&self.catalog, &key, &row.kv.value);
                     (row, facets)
                 });
                 (before.is_some() || after.is_some()).then_some(RowChange { key, before, after })
@@ -73,6 +79,7 @@ impl<'a> Batch<'a> {
         let changes = Changes {
             revision: self.revision,
             superseded: self.superseded,
+            declarations: declarations(&rows),
             rows,
             leases: self.lease_changes,
             compact_revision: self.compacted.then_some(self.compact_revision),
@@ -319,8 +326,8 @@ impl<'a> Batch<'a> {
     }
 
     fn replace(&mut self, key: Bytes, old: Option<Row>, new: Option<Row>, event: Event) {
-        let facets = self.facets;
-        self.before.entry(key.clone()).or_insert_with(|| old.as_ref().map(|row| facets(&row.kv.value)));
+        let (facets, catalog) = (self.facets, &self.catalog);
+        self.before.entry(key.clone()).or_insert_with(|| old.as_ref().map(|row| facets(catalog, &key, &row.kv.value)));
         self.undo.push((key.clone(), old.clone()));
         if let Some(row) = old {
             self.superseded.push(Superseded {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::catalog::{Catalog, declarations};
 use super::store::{Changes, Facets, Footprint, Lease, Row, RowChange, Store, Superseded, Writer};
 use super::types::{Error, KeyValue, Record, Result, Revision};
 use super::writer::facets;
@@ -104,7 +105,8 @@ impl Loader {
             let keys = records.iter().map(|record| record.kv.key.clone()).collect();
             let footprint = Footprint { keys, ..Footprint::default() };
             let keep_after = self.keep_after;
-            self.writer.commit(&footprint, &mut |before| changes(&records, before.rows, keep_after))?;
+            self.writer
+                .commit(&footprint, &mut |before| changes(&records, before.rows, &before.catalog, keep_after))?;
             self.writer.tidy(false)?;
         }
         Ok(self.loaded)
@@ -123,6 +125,9 @@ impl Loader {
             compact_revision: Some(compact_revision),
             ..Changes::default()
         })?;
+        while self.writer.index_step()? {
+            self.writer.tidy(false)?;
+        }
         // All of it in the database itself, so that the file alone can be moved.
         self.writer.defragment()?;
         Ok(self.loaded)
@@ -154,12 +159,12 @@ fn check(record: &Record) -> Result<()> {
 }
 
 /// What the records make of the rows that were there before. The revision of it is 0: the loading goes on.
-fn changes(records: &[Record], mut rows: BTreeMap<Bytes, Row>, keep_after: Revision) -> Changes {
+fn changes(records: &[Record], mut rows: BTreeMap<Bytes, Row>, catalog: &Catalog, keep_after: Revision) -> Changes {
     let mut before: BTreeMap<Bytes, Option<Facets>> = BTreeMap::new();
     let mut superseded = Vec::new();
     for Record { revision, sub, tombstone, kv } in records {
         let old = rows.remove(&kv.key);
-        before.entry(kv.key.clone()).or_insert_with(|| old.as_ref().map(|row| facets(&row.kv.value)));
+        before.entry(kv.key.clone()).or_insert_with(|| old.as_ref().map(|row| facets(catalog, &kv.key, &row.kv.value)));
         if let Some(row) = old.filter(|_| *revision > keep_after) {
             superseded.push(Superseded { row, end_revision: *revision, end_sub: *sub, deleted: *tombstone });
         }
@@ -169,11 +174,11 @@ fn changes(records: &[Record], mut rows: BTreeMap<Bytes, Row>, keep_after: Revis
     }
     let change = |(key, before): (Bytes, Option<Facets>)| {
         let after = rows.remove(&key).map(|row| {
-            let facets = facets(&row.kv.value);
+            let facets = facets(catalog, &key, &row.kv.value);
             (row, facets)
         });
         (before.is_some() || after.is_some()).then_some(RowChange { key, before, after })
     };
-    let rows = before.into_iter().filter_map(change).collect();
-    Changes { superseded, rows, ..Changes::default() }
+    let rows: Vec<RowChange> = before.into_iter().filter_map(change).collect();
+    Changes { superseded, declarations: declarations(&rows), rows, ..Changes::default() }
 }
