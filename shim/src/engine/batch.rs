@@ -7,11 +7,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::catalog::{Catalog, declarations};
 use super::collect::{Collecting, waits};
 use super::range::assemble;
 use super::store::{Before, Changes, Facets, Footprint, Lease, Row, RowChange, Superseded};
 use super::types::*;
 use crate::gc::Rules;
+
+/// Says what the database is to index of a key's value.
+pub(super) type FacetsOf = fn(&Catalog, &[u8], &[u8]) -> Facets;
 
 /// The state of the touched keys, as the requests of a batch change it.
 pub(super) struct Batch<'a> {
@@ -27,7 +31,8 @@ pub(super) struct Batch<'a> {
     lease_changes: BTreeMap<LeaseId, Option<Lease>>,
     superseded: Vec<Superseded>,
     events: Vec<Arc<Event>>,
-    facets: fn(&[u8]) -> Facets,
+    catalog: Arc<Catalog>,
+    facets: FacetsOf,
     /// The facets of what the batch made of the keys that it changed; `None` for keys that are gone.
     pub(super) after: BTreeMap<Bytes, Option<Facets>>,
     /// What the request under way replaced, to put back if it fails.
@@ -47,8 +52,8 @@ struct Undo {
 }
 
 impl<'a> Batch<'a> {
-    /// Starts a batch. `facets` says what the database is to index of a value.
-    pub(super) fn new(footprint: &'a Footprint, before: Before, facets: fn(&[u8]) -> Facets, rules: &'a Rules) -> Self {
+    /// Starts a batch.
+    pub(super) fn new(footprint: &'a Footprint, before: Before, facets: FacetsOf, rules: &'a Rules) -> Self {
         Self {
             gc: Collecting::new(rules, before.blocked, before.work),
             after: BTreeMap::new(),
@@ -63,6 +68,7 @@ impl<'a> Batch<'a> {
             lease_changes: BTreeMap::new(),
             superseded: Vec::new(),
             events: Vec::new(),
+            catalog: before.catalog,
             facets,
             undo: Vec::new(),
             place: (before.revision, 0),
@@ -76,12 +82,12 @@ impl<'a> Batch<'a> {
 
     /// What the database has to do, and the events of it in order.
     pub(super) fn finish(mut self) -> (Changes, Vec<Arc<Event>>) {
-        let rows = std::mem::take(&mut self.before)
+        let rows: Vec<RowChange> = std::mem::take(&mut self.before)
             .into_iter()
             .filter_map(|(key, before)| {
                 let known = self.after.remove(&key).flatten();
                 let after = self.rows.remove(&key).map(|row| {
-                    let facets = known.unwrap_or_else(|| (self.facets)(&row.kv.value));
+                    let facets = known.unwrap_or_else(|| (self.facets)(&self.catalog, &key, &row.kv.value));
                     (row, facets)
                 });
                 (before.is_some() || after.is_some()).then_some(RowChange { key, before, after })
@@ -90,6 +96,7 @@ impl<'a> Batch<'a> {
         let changes = Changes {
             revision: self.revision,
             superseded: self.superseded,
+            declarations: declarations(&rows),
             rows,
             leases: self.lease_changes,
             compact_revision: self.compacted.then_some(self.compact_revision),
@@ -343,10 +350,10 @@ impl<'a> Batch<'a> {
     }
 
     fn replace(&mut self, key: Bytes, old: Option<Row>, new: Option<Row>, event: Event) {
-        let facets = self.facets;
-        let before = self.before.entry(key.clone()).or_insert_with(|| old.as_ref().map(|row| facets(&row.kv.value)));
+        let facets = |row: &Row| (self.facets)(&self.catalog, &key, &row.kv.value);
+        let before = self.before.entry(key.clone()).or_insert_with(|| old.as_ref().map(facets));
         let replaced = self.after.remove(&key);
-        let after = new.as_ref().map(|row| facets(&row.kv.value));
+        let after = new.as_ref().map(facets);
         self.gc.changed((&key, self.place.0), replaced.as_ref().unwrap_or(before).as_ref(), after.as_ref());
         self.after.insert(key.clone(), after);
         self.undo.push(Undo { key: key.clone(), row: old.clone(), after: replaced });

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::catalog::{Catalog, declarations};
 use super::collect::seen;
 use super::store::{Changes, Facets, Footprint, Lease, Row, RowChange, Store, Superseded, Writer};
 use super::types::{Error, KeyValue, Record, Result, Revision};
@@ -112,7 +113,7 @@ impl Loader {
             let keep_after = self.keep_after;
             let mut broken = None;
             self.writer.commit(&footprint, &mut |before| {
-                changes(&records, before.rows, keep_after).unwrap_or_else(|error| {
+                changes(&records, before.rows, &before.catalog, keep_after).unwrap_or_else(|error| {
                     broken = Some(error);
                     Changes::default()
                 })
@@ -138,6 +139,9 @@ impl Loader {
             compact_revision: Some(compact_revision),
             ..Changes::default()
         })?;
+        while self.writer.index_step()? {
+            self.writer.tidy(false)?;
+        }
         // All of it in the database itself, so that the file alone can be moved.
         self.writer.defragment()?;
         Ok(self.loaded)
@@ -188,7 +192,12 @@ fn unsound(record: &Record) -> Error {
 }
 
 /// What the records make of the rows that were there before. The revision of it is 0: the loading goes on.
-fn changes(records: &[Record], mut rows: BTreeMap<Bytes, Row>, keep_after: Revision) -> Result<Changes> {
+fn changes(
+    records: &[Record],
+    mut rows: BTreeMap<Bytes, Row>,
+    catalog: &Catalog,
+    keep_after: Revision,
+) -> Result<Changes> {
     let mut before: BTreeMap<Bytes, Option<Facets>> = BTreeMap::new();
     let mut superseded = Vec::new();
     let (rules, mut heard) = (Rules::default(), Vec::new());
@@ -196,10 +205,11 @@ fn changes(records: &[Record], mut rows: BTreeMap<Bytes, Row>, keep_after: Revis
         let Record { revision, sub, tombstone, kv } = record;
         let old = rows.remove(&kv.key);
         check_after(record, old.as_ref(), keep_after)?;
-        before.entry(kv.key.clone()).or_insert_with(|| old.as_ref().map(|row| facets(&row.kv.value)));
+        let of = |row: &Row| facets(catalog, &kv.key, &row.kv.value);
+        before.entry(kv.key.clone()).or_insert_with(|| old.as_ref().map(of));
         if let Some(row) = old.as_ref().filter(|_| *tombstone) {
             // Its dependents may not have been collected yet.
-            signals(&rules, (&kv.key, *revision), seen(&facets(&row.kv.value)), None, &mut heard);
+            signals(&rules, (&kv.key, *revision), seen(&of(row)), None, &mut heard);
         }
         if let Some(row) = old.filter(|_| *revision > keep_after) {
             superseded.push(Superseded { row, end_revision: *revision, end_sub: *sub, deleted: *tombstone });
@@ -210,12 +220,12 @@ fn changes(records: &[Record], mut rows: BTreeMap<Bytes, Row>, keep_after: Revis
     }
     let change = |(key, before): (Bytes, Option<Facets>)| {
         let after = rows.remove(&key).map(|row| {
-            let facets = facets(&row.kv.value);
+            let facets = facets(catalog, &key, &row.kv.value);
             signals(&rules, (&key, row.kv.mod_revision), None, seen(&facets), &mut heard);
             (row, facets)
         });
         (before.is_some() || after.is_some()).then_some(RowChange { key, before, after })
     };
-    let rows = before.into_iter().filter_map(change).collect();
-    Ok(Changes { superseded, rows, signals: heard, ..Changes::default() })
+    let rows: Vec<RowChange> = before.into_iter().filter_map(change).collect();
+    Ok(Changes { superseded, declarations: declarations(&rows), rows, signals: heard, ..Changes::default() })
 }

@@ -1,11 +1,51 @@
 //! What the engine counts, for the metrics listener.
 
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::gc_metrics::GcMetrics;
+
+/// Where the candidates of a read with a selector come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum ReadSource {
+    /// All keys of the range.
+    Scan,
+    /// The index of a label.
+    Label,
+    /// The index of a field.
+    Field,
+    /// The index of objects without the skip label.
+    Visible,
+    /// Keys made of the name.
+    Names,
+    /// None can match.
+    Nothing,
+}
+
+/// What can be done with a field index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum IndexState {
+    /// It does not have all entries yet.
+    Building,
+    /// It answers queries.
+    Ready,
+    /// Its entries are being removed.
+    Dropping,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Read {
+    source: ReadSource,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfState {
+    state: IndexState,
+}
 
 /// The engine's metrics; the documentation of each is its help text in [`Metrics::register`].
 #[derive(Debug)]
@@ -17,6 +57,9 @@ pub struct Metrics {
     pub rows_read: Counter,
     pub rows_returned: Counter,
     pub index_reads: Counter,
+    pub field_index_objects: Gauge,
+    reads: Family<Read, Counter>,
+    field_indexes: Family<OfState, Gauge>,
     pub batch_requests: Histogram,
     pub commit_seconds: Histogram,
     pub commit_failures: Counter,
@@ -35,6 +78,9 @@ impl Default for Metrics {
             rows_read: Counter::default(),
             rows_returned: Counter::default(),
             index_reads: Counter::default(),
+            field_index_objects: Gauge::default(),
+            reads: Family::default(),
+            field_indexes: Family::default(),
             batch_requests: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
             commit_seconds: Histogram::new(exponential_buckets(0.000_125, 2.0, 16)),
             commit_failures: Counter::default(),
@@ -47,6 +93,16 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Counts reads with a selector whose candidates come from there.
+    pub fn reads(&self, source: ReadSource) -> Counter {
+        self.reads.get_or_create_owned(&Read { source })
+    }
+
+    /// The number of field indexes in a state.
+    pub fn field_indexes(&self, state: IndexState) -> Gauge {
+        self.field_indexes.get_or_create_owned(&OfState { state })
+    }
+
     /// Adds the metrics to a registry.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("revision", "Newest published revision", self.revision.clone());
@@ -58,6 +114,12 @@ impl Metrics {
         registry.register("rows_returned", "Keys that range requests returned", self.rows_returned.clone());
         let help = "Range requests that the selector index answered";
         registry.register("index_reads", help, self.index_reads.clone());
+        let help = "Reads of ranges with a selector, by what their candidates were found with";
+        registry.register("selector_reads", help, self.reads.clone());
+        let help = "Indexes of fields of custom resources";
+        registry.register("field_indexes", help, self.field_indexes.clone());
+        let help = "Objects that are done in the indexes of fields that are being built, for each index";
+        registry.register("field_index_objects", help, self.field_index_objects.clone());
         let help = "Requests in one commit";
         registry.register("commit_batch_requests", help, self.batch_requests.clone());
         let help = "Time of one commit, reading and deciding included";

@@ -5,6 +5,7 @@
 //! the hub's ring, or from the database when it starts in the past or fell behind.
 
 mod batch;
+pub mod catalog;
 mod collect;
 pub mod collector;
 mod examined;

@@ -4,9 +4,11 @@
 //! reader thread. Both block: a thread that waits for a database is simpler than a task that does, and there are few.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::catalog::{Catalog, Declaration, FieldEntry};
 use super::types::{Event, KeyRange, KeyValue, LeaseId, RangeQuery, Record, Result, Revision, StoreStatus};
 use crate::gc::{Node, Quota, Signal, Status, TaskChange, Uid, Work};
 
@@ -24,12 +26,16 @@ pub struct Row {
 pub struct Facets {
     /// Whether the bytes could not be read as an object: then a selector never excludes it.
     pub opaque: bool,
+    /// Whether its name or namespace is another one than its key says, so that the key can't be used to find it by them.
+    pub misplaced: bool,
     /// Whether it has the label that hides it from the controller manager.
     pub hidden: bool,
     /// Its labels, sorted by name.
     pub labels: Vec<(Box<str>, Box<str>)>,
     /// Its place in the graph of owners; `None` for what has no UID.
     pub node: Option<Node>,
+    /// Its entries in the field indexes of the catalog.
+    pub fields: Vec<FieldEntry>,
 }
 
 /// A lease.
@@ -79,6 +85,8 @@ pub struct Before {
     pub blocked: BTreeSet<Uid>,
     /// The collector's work that is due; the live keys that it names are among `rows`.
     pub work: Work,
+    /// The field indexes that objects have entries in.
+    pub catalog: Arc<Catalog>,
 }
 
 /// What a batch changes. All of it happens in one transaction, or none.
@@ -98,6 +106,8 @@ pub struct Changes {
     pub signals: Vec<Signal>,
     /// What became of the collector's tasks. The database writes it first of all: what else the batch does may wake them.
     pub tasks: Vec<TaskChange>,
+    /// What definitions that changed say of the fields to index.
+    pub declarations: Vec<Declaration>,
 }
 
 impl Changes {
@@ -148,6 +158,10 @@ pub trait Writer: Send {
     /// Removes some of the history that the last compaction freed, holding the database for a few milliseconds. Returns
     /// whether there may be more.
     fn compact_step(&mut self) -> Result<bool>;
+
+    /// Builds field indexes, or removes the entries of those that are gone, holding the database for a few milliseconds. Returns whether there is more to
+    /// do.
+    fn index_step(&mut self) -> Result<bool>;
 
     /// A chance to tidy up between batches (a checkpoint). `idle`: there were no requests for a while.
     fn tidy(&mut self, idle: bool) -> Result<()>;

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::oneshot;
 
 use super::batch::Batch;
+use super::catalog::{Catalog, FieldEntry};
 use super::collect::Collected;
 use super::collector::Hands;
 use super::hub::Hub;
@@ -19,7 +20,10 @@ use super::store::{Facets, Footprint, Lease, Writer};
 use super::types::*;
 use crate::contract::SKIP_METADATA_CACHING_LABEL;
 use crate::gc::{Node, Quota};
+use crate::object;
 
+/// The longest value of a field that the index holds, in bytes; an object with a longer one is looked at by every query.
+const INDEXED: usize = 1024;
 /// How many requests one commit carries at most, and how many bytes of values, so that nobody waits long for a large one.
 const BATCH_REQUESTS: usize = 1024;
 const BATCH_BYTES: usize = 4 << 20;
@@ -90,7 +94,8 @@ pub(super) fn start(
     metrics: Arc<Metrics>,
     hands: Hands,
 ) -> Result<thread::JoinHandle<()>> {
-    let state = WriterThread { writer, hub, metrics, hands, compacting: true, waiting: Vec::new(), retry_at: None };
+    let (compacting, indexing) = (true, true);
+    let state = WriterThread { writer, hub, metrics, hands, compacting, indexing, waiting: Vec::new(), retry_at: None };
     thread::Builder::new()
         .name("write".into())
         .spawn(move || state.run(inbox))
@@ -104,6 +109,8 @@ struct WriterThread {
     hands: Hands,
     /// Whether rows may be left that the last compaction freed. True at the start: the process may have been killed between.
     compacting: bool,
+    /// Whether field indexes may have to be built or removed.
+    indexing: bool,
     /// Those that wait for the compaction.
     waiting: Vec<oneshot::Sender<Answer>>,
     /// When to try background work again after it failed.
@@ -135,7 +142,7 @@ impl WriterThread {
     fn patience(&self) -> Duration {
         match self.retry_at {
             Some(at) => at.saturating_duration_since(Instant::now()),
-            None if self.compacting => Duration::ZERO,
+            None if self.compacting || self.indexing => Duration::ZERO,
             None => IDLE,
         }
     }
@@ -149,6 +156,9 @@ impl WriterThread {
         if result.is_ok() && self.compacting {
             result = self.writer.compact_step().map(|more| self.compacting = more);
             self.metrics.compaction_pending.set(i64::from(self.compacting));
+        }
+        if result.is_ok() && self.indexing {
+            result = self.writer.index_step().map(|more| self.indexing = more);
         }
         match result {
             Ok(()) => self.retry_at = None,
@@ -198,7 +208,7 @@ impl WriterThread {
         let footprint = footprint(&batch);
         let mut answers: Vec<Answer> = Vec::with_capacity(batch.len());
         let mut events = Vec::new();
-        let (mut revision, mut compacted) = (0, None);
+        let (mut revision, mut compacted, mut declared) = (0, None, false);
         let result = self.writer.commit(&footprint, &mut |before| {
             answers.clear();
             let now = now_millis();
@@ -214,12 +224,14 @@ impl WriterThread {
             let (changes, happened) = state.finish();
             events = happened;
             compacted = changes.compact_revision;
+            declared = !changes.declarations.is_empty();
             changes
         });
         self.metrics.batch_requests.observe(batch.len() as f64);
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         match result {
             Ok(()) => {
+                self.indexing |= declared;
                 self.metrics.events.inc_by(events.len() as u64);
                 // First the watchers, then the answers: whoever has an answer may start a watch behind it.
                 self.hub.publish(events, revision);
@@ -311,14 +323,42 @@ fn carry_out(state: &mut Batch<'_>, request: &Request, now: i64) -> Answer {
     }
 }
 
-/// What the index holds of a value.
-pub(crate) fn facets(value: &[u8]) -> Facets {
-    let Some(meta) = crate::object::decode(value) else { return Facets { opaque: true, ..Facets::default() } };
+/// What the index holds of a key's value.
+pub(crate) fn facets(catalog: &Catalog, key: &[u8], value: &[u8]) -> Facets {
+    let mut fields = Vec::new();
+    let mut decoded = None;
+    for resource in catalog.of_key(key) {
+        let found = object::decode_with_fields(value, &resource.fields);
+        let (meta, values) = found.map_or((None, Vec::new()), |(meta, values)| (Some(meta), values));
+        let values = values.into_iter().map(Some).chain(std::iter::repeat(None));
+        fields.extend(
+            resource.ids.iter().zip(values).map(|(index, value)| FieldEntry {
+                index: *index,
+                value: value
+                    .as_ref()
+                    .and_then(object::FieldValue::known)
+                    .filter(|value| value.len() <= INDEXED)
+                    .map(Box::from),
+            }),
+        );
+        decoded = meta;
+    }
+    let decoded = decoded.or_else(|| if fields.is_empty() { object::decode(value) } else { None });
+    let Some(meta) = decoded else { return Facets { opaque: true, fields, ..Facets::default() } };
     let labels: Vec<_> =
         meta.labels.iter().map(|(name, value)| (name.as_ref().into(), value.as_ref().into())).collect();
     let hidden = meta.labels.iter().any(|(name, _)| name == SKIP_METADATA_CACHING_LABEL);
     // Labels that are not stored are in no index.
-    Facets { opaque: meta.selectable_labels().is_none(), hidden, labels, node: Node::of(&meta) }
+    let opaque = meta.selectable_labels().is_none();
+    Facets { opaque, misplaced: is_misplaced(key, &meta), hidden, labels, fields, node: Node::of(&meta) }
+}
+
+/// Whether the name or the namespace does not stand in the key where Kubernetes puts it (apiserver: `NamespaceKeyFunc` in
+/// pkg/registry/generic/registry/store.go).
+fn is_misplaced(key: &[u8], meta: &object::ObjectMeta<'_>) -> bool {
+    let mut segments = key.rsplit(|byte| *byte == b'/');
+    let (name, namespace) = (segments.next(), segments.next());
+    name != Some(meta.name.as_bytes()) || (!meta.namespace.is_empty() && namespace != Some(meta.namespace.as_bytes()))
 }
 
 /// Milliseconds since 1970.

@@ -8,6 +8,7 @@
 //! Every reader runs once over the input, keeps no tree of it, and does not recurse with its depth.
 
 pub(crate) mod cbor;
+pub mod crd;
 mod defaults;
 mod fields;
 #[cfg(test)]

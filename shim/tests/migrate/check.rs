@@ -28,10 +28,10 @@ async fn derived_data_is_repaired() {
             "counts 3 keys",
         ),
         ("DELETE FROM directory".to_owned(), "counts 0 keys"),
-        ("UPDATE directory SET opaque = 0".to_owned(), "0 of them unreadable, instead of 2 and 1"),
+        ("UPDATE directory SET opaque = 0".to_owned(), "0 of them unreadable, 1 misplaced, instead of 2, 1 and 1"),
         (
-            "INSERT INTO directory VALUES (x'2f', 1, 0)".to_owned(),
-            "counts 1 keys, 0 of them unreadable, instead of 0 and 0",
+            "INSERT INTO directory VALUES (x'2f', 1, 0, 0)".to_owned(),
+            "counts 1 keys, 0 of them unreadable, 0 misplaced, instead of 0, 0 and 0",
         ),
         ("DELETE FROM attribute WHERE value = 'white'".to_owned(), "misses the label color=white"),
         (

@@ -3,7 +3,9 @@
 use rusqlite::{Connection, params};
 
 use super::gc_store;
+use crate::engine::catalog::Catalog;
 use crate::engine::facets;
+use crate::engine::store::Facets;
 use crate::gc::{Rules, Seen, signals};
 
 /// For a fresh file and for one of version 1 alike.
@@ -69,6 +71,11 @@ pub(super) fn add(connection: &Connection, now: i64) -> rusqlite::Result<()> {
     fill(connection, now)
 }
 
+/// What the collector needs of a value: the rest of the facets depends on the key and the fields that are indexed.
+pub(super) fn graph(value: &[u8]) -> Facets {
+    facets(&Catalog::default(), b"", value)
+}
+
 /// Fills the column `uid`, the table `owner` and, for deletions under way, the queue.
 pub(super) fn fill(connection: &Connection, now: i64) -> rusqlite::Result<()> {
     let mut last = i64::MIN;
@@ -76,9 +83,9 @@ pub(super) fn fill(connection: &Connection, now: i64) -> rusqlite::Result<()> {
     loop {
         let sql = "SELECT id, key, mod_revision, value FROM current WHERE id > ?1 ORDER BY id LIMIT ?2";
         let mut statement = connection.prepare_cached(sql)?;
-        let page: Vec<(i64, Vec<u8>, i64, crate::engine::store::Facets)> = statement
+        let page: Vec<(i64, Vec<u8>, i64, Facets)> = statement
             .query_map([last, PAGE], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, facets(row.get_ref(3)?.as_blob()?)))
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, graph(row.get_ref(3)?.as_blob()?)))
             })?
             .collect::<rusqlite::Result<_>>()?;
         let Some((end, ..)) = page.last() else { return Ok(()) };

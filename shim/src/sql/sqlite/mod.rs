@@ -3,16 +3,22 @@
 //! One connection writes; the others read snapshots beside it (WAL). A commit is synced before it is acknowledged (`synchronous=FULL`). A
 //! lock file keeps a second process out, so that `SQLITE_BUSY` can't happen.
 
+mod backfill;
 mod check;
 mod checkpoint;
+mod directories;
 mod error;
+mod field_index;
 mod gc_load;
 mod gc_schema;
 mod gc_store;
+mod merge;
+mod plan;
 mod read;
 mod row;
 mod schema;
 mod select;
+mod upgrade;
 mod write;
 
 use std::fs::File;
@@ -49,8 +55,8 @@ impl Sqlite {
     /// Opens the file, creating it or migrating it if need be.
     pub fn open(path: &Path, metrics: Arc<Metrics>) -> Result<Self> {
         let lock = lock(path)?;
-        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
-        schema::prepare(&connection, path)?;
+        let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        schema::prepare(&mut connection, path)?;
         configure(&connection, WRITER_CACHE).map_err(|error| at(path, error))?;
         Ok(Self { path: path.to_owned(), metrics, writer: Mutex::new(Some((connection, lock))) })
     }
@@ -60,7 +66,7 @@ impl Store for Sqlite {
     fn writer(&self) -> Result<Box<dyn Writer>> {
         let taken = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (connection, lock) = taken.ok_or_else(|| Error::Broken("the database has one writer only".into()))?;
-        Ok(Box::new(write::SqliteWriter::new(connection, lock, &self.path)?))
+        Ok(Box::new(write::SqliteWriter::new(connection, lock, &self.path, Arc::clone(&self.metrics))?))
     }
 
     fn reader(&self) -> Result<Box<dyn Reader>> {

@@ -1,19 +1,21 @@
-//! The tables, and how an older file gets them.
+//! The tables of a fresh file.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
+use std::time::Instant;
 
 use rusqlite::Connection;
 
 use super::error::at;
+use super::upgrade;
 use crate::engine::{Error, Result};
 
 /// Marks the file as ours: "SLCE".
 const APPLICATION_ID: i32 = 0x534c_4345;
-/// The version of the tables below, kept in the file's `user_version`.
-const VERSION: i32 = 2;
+/// The version of the tables, kept in the file's `user_version`.
+pub(super) const VERSION: i32 = 2;
 
-/// A fresh store is at revision 1, as etcd is, so that the first write is revision 2.
+/// The tables of version 1; [`upgrade`] makes those of later versions of them, in a fresh file as in an old one. A fresh store is at revision 1, as etcd is, so that the first write is revision 2.
 const TABLES: &str = "
 CREATE TABLE meta (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -66,7 +68,8 @@ CREATE TABLE directory (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX directory_opaque ON directory (path) WHERE opaque > 0;
 
--- The labels of the live objects, as an inverted index. The key is part of it, so that a page of a range comes in order.
+-- The labels of the live objects, as an inverted index. The key is part of it, so that a page of a range comes in order. Negative names are
+-- those of fields (field_index.rs).
 CREATE TABLE attribute_name (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE
@@ -88,7 +91,7 @@ CREATE INDEX lease_end ON lease (expires_at);
 ";
 
 /// Makes sure that the file has our tables in our version, in WAL mode.
-pub(super) fn prepare(connection: &Connection, path: &Path) -> Result<()> {
+pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
     let failed = |error| at(path, error);
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (application, version) = (pragma("application_id").map_err(failed)?, pragma("user_version").map_err(failed)?);
@@ -100,20 +103,47 @@ pub(super) fn prepare(connection: &Connection, path: &Path) -> Result<()> {
             path.display()
         )));
     }
-    if tables > 0 && version != VERSION {
-        return Err(Error::Broken(format!(
-            "the database {} has schema version {version}, this sluice-shim knows version {VERSION}; \
-             start the release that wrote it, or restore a backup that fits",
-            path.display()
-        )));
+    if tables > 0 && !(1..=VERSION).contains(&version) {
+        return Err(other_version(path, version));
     }
     if tables == 0 {
         create(connection).map_err(failed)?;
     }
     connection.pragma_update(None, "journal_mode", "wal").map_err(failed)?;
     connection.pragma_update(None, "synchronous", "full").map_err(failed)?;
+    if tables > 0 && version < VERSION {
+        tracing::info!(path = %path.display(), from = version, to = VERSION, "the database is upgraded");
+        let started = Instant::now();
+        upgrade::upgrade(connection, version).map_err(failed)?;
+        tracing::info!(path = %path.display(), seconds = started.elapsed().as_secs_f64(), "the database is upgraded: done");
+    }
     // Fails now, not at the first request, if the file can't be written.
     connection.execute_batch("BEGIN IMMEDIATE; UPDATE meta SET revision = revision; ROLLBACK;").map_err(failed)
+}
+
+/// A file that may only be read, of our version.
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<()> {
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    match (
+        pragma("application_id").map_err(|error| at(path, error))?,
+        pragma("user_version").map_err(|error| at(path, error))?,
+    ) {
+        (APPLICATION_ID, VERSION) => Ok(()),
+        (APPLICATION_ID, version) => Err(other_version(path, version)),
+        _ => Err(Error::Broken(format!("{} is not a database of sluice-shim", path.display()))),
+    }
+}
+
+fn other_version(path: &Path, version: i32) -> Error {
+    let advice = if version < VERSION && version > 0 {
+        "it is upgraded when this sluice-shim serves it"
+    } else {
+        "start the release that wrote it, or restore a backup that fits"
+    };
+    Error::Broken(format!(
+        "the database {} has schema version {version}, this sluice-shim knows version {VERSION}; {advice}",
+        path.display()
+    ))
 }
 
 fn create(connection: &Connection) -> rusqlite::Result<()> {
@@ -121,13 +151,12 @@ fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let created = connection
         .execute_batch(TABLES)
-        .and_then(|()| super::gc_schema::add(connection, crate::engine::now_millis()))
         .and_then(|()| {
             let sql = "INSERT INTO meta (id, revision, compact_revision, cluster_id) VALUES (1, 1, 0, ?1)";
             connection.execute(sql, [random_id()])
         })
         .and_then(|_| connection.pragma_update(None, "application_id", APPLICATION_ID))
-        .and_then(|()| connection.pragma_update(None, "user_version", VERSION));
+        .and_then(|()| upgrade::steps(connection, 1));
     match created {
         Ok(()) => connection.execute_batch("COMMIT"),
         Err(error) => {

@@ -1,32 +1,12 @@
-//! Plans a range with a selector onto the index.
-//!
-//! The index may only be used when it knows every object of the range: one whose value could not be read has no entry in it, and
-//! must be returned whatever the selector says. The directories count those.
+//! Reads a range with a selector, the way that it is planned.
 
-use rusqlite::{Connection, OptionalExtension, Rows, ToSql};
+use rusqlite::{CachedStatement, Connection, Rows, params};
 
+use super::merge::{Merge, Postings, is_in};
+use super::plan::{Plan, Source, plan};
 use super::row::Range;
-use crate::contract::SKIP_METADATA_CACHING_LABEL;
-use crate::engine::metrics::Metrics;
+use crate::engine::metrics::{Metrics, ReadSource};
 use crate::engine::{KeyRange, KeyValue, Projection, RangeQuery, Revision};
-use crate::selector::{Operator, Requirement, Selection};
-use crate::sql::directory;
-
-/// Up to how many entries of the index are counted to compare two requirements.
-const COUNTED: i64 = 1000;
-
-/// Where the candidates come from.
-#[derive(Debug, PartialEq, Eq)]
-enum Source<'a> {
-    /// All keys of the range.
-    Scan,
-    /// Objects without the skip label.
-    Visible,
-    /// Objects that have the label, with one of the values if there are any given.
-    Label { name: i64, values: &'a [String] },
-    /// No object can match.
-    Nothing,
-}
 
 /// The live keys of the query's range, last changed at or before `past` if given, in order, at most `wanted`.
 pub(super) fn current(
@@ -36,57 +16,98 @@ pub(super) fn current(
     wanted: usize,
     metrics: &Metrics,
 ) -> rusqlite::Result<Vec<KeyValue>> {
-    let source = match &query.selection {
-        Some(selection) => plan(connection, &query.range, selection)?,
-        None => Source::Scan,
+    let read = Read { connection, query, until: past.unwrap_or(Revision::MAX), wanted };
+    let Some(selection) = &query.selection else {
+        return read.scan(&query.range, false, metrics);
     };
-    if source != Source::Scan {
+    let plan = plan(connection, &query.range, selection, false)?;
+    let kind = if plan.nothing { ReadSource::Nothing } else { plan.kind() };
+    metrics.reads(kind).inc();
+    if kind != ReadSource::Scan {
         metrics.index_reads.inc();
     }
-    let bounds = Range::of(&query.range);
-    let until = past.unwrap_or(Revision::MAX);
-    let (name, values): (i64, &[String]) = match &source {
-        Source::Nothing => return Ok(Vec::new()),
-        Source::Label { name, values } => (*name, values),
-        Source::Scan | Source::Visible => (0, &[]),
-    };
-    let sql = statement(&source, &bounds, query);
-    let mut more: Vec<&dyn ToSql> = vec![&until];
-    if matches!(source, Source::Label { .. }) {
-        more.push(&name);
-        more.extend(values.iter().map(|value| value as &dyn ToSql));
-    }
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(bounds.params(&more).as_slice())?;
-    take(&mut rows, query, wanted, metrics)
+    planned(&plan, &read, metrics)
 }
 
-fn statement(source: &Source<'_>, bounds: &Range<'_>, query: &RangeQuery) -> String {
-    // A value that nobody looks at need not be read from its pages.
-    let value = if query.projection == Projection::Full || query.selection.is_some() { "c.value" } else { "x''" };
-    let columns = format!("c.key, c.create_revision, c.mod_revision, c.version, c.lease, {value}");
-    match source {
-        Source::Label { values, .. } => {
-            let marks: Vec<String> = (0..values.len()).map(|at| format!("?{}", at + 5)).collect();
-            let of_value =
-                if values.is_empty() { String::new() } else { format!("AND a.value IN ({})", marks.join(", ")) };
-            format!(
-                "SELECT {columns} FROM attribute a CROSS JOIN current c INDEXED BY current_key ON c.key = a.key
-                 WHERE a.name = ?4 {of_value} AND {} AND c.mod_revision <= ?3 ORDER BY a.key",
-                bounds.condition("a.key")
-            )
+/// What is read, and how much of it.
+pub(super) struct Read<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) query: &'a RangeQuery,
+    /// Keys that changed after this revision are left out.
+    pub(super) until: Revision,
+    /// How many keys to find at most.
+    pub(super) wanted: usize,
+}
+
+/// Reads as planned.
+pub(super) fn planned(plan: &Plan<'_>, read: &Read<'_>, metrics: &Metrics) -> rusqlite::Result<Vec<KeyValue>> {
+    if plan.nothing {
+        return Ok(Vec::new());
+    }
+    match plan.candidates.first().map_or(&Source::Scan, |candidate| &candidate.source) {
+        Source::Scan => read.scan(&plan.range, false, metrics),
+        Source::Visible => read.scan(&plan.range, true, metrics),
+        Source::Keys(keys) => {
+            let mut keys = keys.iter();
+            read.fetch(plan, &mut || Ok(keys.next().cloned()), metrics)
         }
-        source => {
-            let (index, visible) = match source {
-                Source::Visible => ("current_visible", "AND c.hidden = 0"),
-                _ => ("current_key", ""),
-            };
-            format!(
-                "SELECT {columns} FROM current c INDEXED BY {index}
-                 WHERE {} AND c.mod_revision <= ?3 {visible} ORDER BY c.key",
-                bounds.condition("c.key")
-            )
+        Source::Postings(postings) => {
+            let mut merge = Merge::new(read.connection, postings, &plan.range, read.wanted)?;
+            read.fetch(plan, &mut || merge.next(), metrics)
         }
+    }
+}
+
+impl Read<'_> {
+    fn columns(&self) -> String {
+        // A value that nobody looks at need not be read from its pages.
+        let full = self.query.projection == Projection::Full || self.query.selection.is_some();
+        let value = if full { "value" } else { "x''" };
+        format!("key, create_revision, mod_revision, version, lease, {value}")
+    }
+
+    /// Goes through the range, or through the objects in it that lack the skip label.
+    fn scan(&self, range: &KeyRange, visible: bool, metrics: &Metrics) -> rusqlite::Result<Vec<KeyValue>> {
+        let bounds = Range::of(range);
+        let (index, visible) = if visible { ("current_visible", "AND hidden = 0") } else { ("current_key", "") };
+        let sql = format!(
+            "SELECT {} FROM current INDEXED BY {index} WHERE {} AND mod_revision <= ?3 {visible} ORDER BY key",
+            self.columns(),
+            bounds.condition("key")
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(bounds.params(&[&self.until]).as_slice())?;
+        take(&mut rows, self.query, self.wanted, metrics)
+    }
+
+    /// Fetches keys, in order, that no other index excludes.
+    fn fetch(
+        &self,
+        plan: &Plan<'_>,
+        next: &mut dyn FnMut() -> rusqlite::Result<Option<Vec<u8>>>,
+        metrics: &Metrics,
+    ) -> rusqlite::Result<Vec<KeyValue>> {
+        let sql = format!(
+            "SELECT {} FROM current INDEXED BY current_key WHERE key = ?1 AND mod_revision <= ?2",
+            self.columns()
+        );
+        let mut one: CachedStatement<'_> = self.connection.prepare_cached(&sql)?;
+        let probes: Vec<&[Postings]> = plan.probes().collect();
+        let mut kvs = Vec::new();
+        'keys: while kvs.len() < self.wanted {
+            let Some(key) = next()? else { break };
+            if !plan.range.contains(&key) {
+                continue;
+            }
+            for postings in &probes {
+                if !is_in(self.connection, postings, &key)? {
+                    continue 'keys;
+                }
+            }
+            let mut rows = one.query(params![key, self.until])?;
+            kvs.append(&mut take(&mut rows, self.query, 1, metrics)?);
+        }
+        Ok(kvs)
     }
 }
 
@@ -116,89 +137,4 @@ pub(super) fn take(
     }
     metrics.rows_read.inc_by(read);
     Ok(kvs)
-}
-
-/// Picks the requirement that leaves the fewest candidates.
-fn plan<'a>(connection: &Connection, range: &KeyRange, selection: &'a Selection) -> rusqlite::Result<Source<'a>> {
-    let candidates: Vec<&Requirement> = selection.label_requirements().iter().filter(|one| is_indexed(one)).collect();
-    if candidates.is_empty() || has_opaque(connection, range)? {
-        return Ok(Source::Scan);
-    }
-    let mut best = (i64::MAX, Source::Scan);
-    for requirement in &candidates {
-        let source = source(connection, requirement)?;
-        let cost = match &source {
-            Source::Nothing => return Ok(source),
-            _ if candidates.len() == 1 => return Ok(source),
-            source => size(connection, range, source)?,
-        };
-        if cost < best.0 {
-            best = (cost, source);
-        }
-    }
-    Ok(best.1)
-}
-
-fn is_indexed(requirement: &Requirement) -> bool {
-    match &requirement.operator {
-        Operator::In(_) | Operator::Exists | Operator::GreaterThan(_) | Operator::LessThan(_) => true,
-        Operator::DoesNotExist => requirement.key == SKIP_METADATA_CACHING_LABEL,
-        Operator::NotIn(_) => false,
-    }
-}
-
-fn source<'a>(connection: &Connection, requirement: &'a Requirement) -> rusqlite::Result<Source<'a>> {
-    if requirement.operator == Operator::DoesNotExist {
-        return Ok(Source::Visible);
-    }
-    let sql = "SELECT id FROM attribute_name WHERE name = ?1";
-    let name = connection.prepare_cached(sql)?.query_row([&requirement.key], |row| row.get(0)).optional()?;
-    let values: &[String] = if let Operator::In(values) = &requirement.operator { values } else { &[] };
-    Ok(name.map_or(Source::Nothing, |name| Source::Label { name, values }))
-}
-
-/// How many candidates the source has in the range, counted up to [`COUNTED`].
-fn size(connection: &Connection, range: &KeyRange, source: &Source<'_>) -> rusqlite::Result<i64> {
-    let bounds = Range::of(range);
-    let (name, values): (i64, &[String]) = match source {
-        Source::Label { name, values } => (*name, values),
-        _ => (0, &[]),
-    };
-    let from = match source {
-        Source::Label { values, .. } => {
-            let marks: Vec<String> = (0..values.len()).map(|at| format!("?{}", at + 5)).collect();
-            let of_value =
-                if values.is_empty() { String::new() } else { format!("AND value IN ({})", marks.join(", ")) };
-            format!("attribute WHERE name = ?4 {of_value} AND {}", bounds.condition("key"))
-        }
-        _ => format!("current INDEXED BY current_visible WHERE hidden = 0 AND ?4 = 0 AND {}", bounds.condition("key")),
-    };
-    let sql = format!("SELECT count(*) FROM (SELECT 1 FROM {from} LIMIT ?3)");
-    let mut more: Vec<&dyn ToSql> = vec![&COUNTED, &name];
-    more.extend(values.iter().map(|value| value as &dyn ToSql));
-    connection.prepare_cached(&sql)?.query_row(bounds.params(&more).as_slice(), |row| row.get(0))
-}
-
-/// Whether a directory that the range touches holds an object that could not be read.
-fn has_opaque(connection: &Connection, range: &KeyRange) -> rusqlite::Result<bool> {
-    let bounds = Range::of(range);
-    let sql = format!(
-        "SELECT EXISTS (SELECT 1 FROM directory INDEXED BY directory_opaque WHERE opaque > 0 AND {})",
-        bounds.condition("path")
-    );
-    let within: bool = connection.prepare_cached(&sql)?.query_row(bounds.params(&[]).as_slice(), |row| row.get(0))?;
-    if within {
-        return Ok(true);
-    }
-    // A range that starts inside a directory has keys of that directory, and of those around it.
-    let mut around = directory(&range.start);
-    let mut one =
-        connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM directory WHERE path = ?1 AND opaque > 0)")?;
-    loop {
-        if one.query_row([around], |row| row.get(0))? {
-            return Ok(true);
-        }
-        let Some(inner) = around.len().checked_sub(1) else { return Ok(false) };
-        around = directory(&around[..inner]);
-    }
 }

@@ -12,10 +12,14 @@ use rusqlite::hooks::Wal;
 use rusqlite::types::Null;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
+use super::backfill::Backfill;
 use super::checkpoint::{Checkpoints, truncate};
 use super::error::failed;
+use super::field_index;
 use super::row::{ROW, Range, lease, range_at, row};
 use super::{gc_load, gc_store};
+use crate::engine::catalog::{Catalog, FieldEntry};
+use crate::engine::metrics::Metrics;
 use crate::engine::store::{Before, Changes, Decide, Facets, Footprint, Lease, Row, RowChange, Superseded, Writer};
 use crate::engine::{KeyRange, LeaseId, Result, Revision};
 use crate::sql::directory;
@@ -36,6 +40,10 @@ pub(super) struct SqliteWriter {
     checkpoints: Checkpoints,
     /// Row ids of the names in `attribute_name`.
     names: HashMap<Box<str>, i64>,
+    /// The field indexes; `None` after a transaction that may have changed them.
+    catalog: Option<Arc<Catalog>>,
+    backfill: Backfill,
+    metrics: Arc<Metrics>,
     /// How many rows a step of a compaction removes; follows the speed of the machine.
     step_rows: i64,
     /// Whether a commit gave the collector something to do.
@@ -57,7 +65,7 @@ impl Drop for SqliteWriter {
 }
 
 impl SqliteWriter {
-    pub(super) fn new(mut connection: Connection, lock: File, path: &Path) -> Result<Self> {
+    pub(super) fn new(mut connection: Connection, lock: File, path: &Path, metrics: Arc<Metrics>) -> Result<Self> {
         let mut wal = path.as_os_str().to_owned();
         wal.push("-wal");
         let wal_pages = Arc::new(AtomicI64::new(0));
@@ -69,13 +77,29 @@ impl SqliteWriter {
         connection.wal_hook(Some(hook)).map_err(failed)?;
         let checkpoints = Checkpoints::start(path)?;
         let (wal, names) = (wal.into(), HashMap::new());
-        let (step_rows, has_work, forgotten) = (256, false, 0);
-        Ok(Self { connection, wal, wal_pages, checkpoints, names, step_rows, has_work, forgotten, _lock: lock })
+        Ok(Self {
+            connection,
+            wal,
+            wal_pages,
+            checkpoints,
+            names,
+            catalog: None,
+            backfill: Backfill::new(),
+            metrics,
+            step_rows: 256,
+            has_work: false,
+            forgotten: 0,
+            _lock: lock,
+        })
     }
 
     fn transact(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let changes = decide(load(&transaction, footprint)?);
+        let catalog = self.catalog.take().map_or_else(|| field_index::catalog(&transaction), Ok)?;
+        let changes = decide(Before { catalog: Arc::clone(&catalog), ..load(&transaction, footprint)? });
+        if changes.declarations.is_empty() {
+            self.catalog = Some(catalog);
+        }
         if changes.is_empty() {
             return transaction.rollback();
         }
@@ -111,6 +135,10 @@ impl Writer for SqliteWriter {
             self.step_rows = (self.step_rows * 2).min(16384);
         }
         Ok(more)
+    }
+
+    fn index_step(&mut self) -> Result<bool> {
+        self.backfill.step(&mut self.connection, &self.metrics).map_err(failed)
     }
 
     fn tidy(&mut self, idle: bool) -> Result<()> {
@@ -244,21 +272,22 @@ fn store(transaction: &Transaction<'_>, changes: &Changes, names: &mut NewNames<
     for superseded in &changes.superseded {
         put_aside(transaction, superseded)?;
     }
-    let mut directories: BTreeMap<&[u8], (i64, i64)> = BTreeMap::new();
+    let mut directories: BTreeMap<&[u8], [i64; 3]> = BTreeMap::new();
     for change in &changes.rows {
         store_row(transaction, change)?;
         store_attributes(transaction, change, names)?;
         let after = change.after.as_ref().map(|(_, facets)| facets);
         has_work |= gc_store::store_owners(transaction, &change.key, change.before.as_ref(), after)?;
         let counts = directories.entry(directory(&change.key)).or_default();
-        let (live, opaque) = change.counts();
-        counts.0 += live;
-        counts.1 += opaque;
+        *counts = std::array::from_fn(|at| counts[at] + change.counts()[at]);
     }
-    for (path, (live, opaque)) in directories {
-        if (live, opaque) != (0, 0) {
-            count(transaction, path, live, opaque)?;
+    for (path, counts) in directories {
+        if counts != [0; 3] {
+            count(transaction, path, counts)?;
         }
+    }
+    for declared in &changes.declarations {
+        field_index::declare(transaction, declared)?;
     }
     for (id, lease) in &changes.leases {
         store_lease(transaction, *id, lease.as_ref())?;
@@ -275,12 +304,16 @@ fn store(transaction: &Transaction<'_>, changes: &Changes, names: &mut NewNames<
 }
 
 impl RowChange {
-    /// By how much the change alters the number of live keys, and of opaque ones.
-    fn counts(&self) -> (i64, i64) {
-        let count = |facets: Option<&Facets>| facets.map_or((0, 0), |facets| (1, i64::from(facets.opaque)));
-        let (before, after) = (count(self.before.as_ref()), count(self.after.as_ref().map(|(_, facets)| facets)));
-        (after.0 - before.0, after.1 - before.1)
+    /// By how much the change alters the counts of the key's directory.
+    fn counts(&self) -> [i64; 3] {
+        let (before, after) = (counts(self.before.as_ref()), counts(self.after.as_ref().map(|(_, facets)| facets)));
+        std::array::from_fn(|at| after[at] - before[at])
     }
+}
+
+/// What a key adds to the counts of its directory: live keys, opaque ones, misplaced ones.
+pub(super) fn counts(facets: Option<&Facets>) -> [i64; 3] {
+    facets.map_or([0; 3], |facets| [1, i64::from(facets.opaque), i64::from(facets.misplaced)])
 }
 
 fn put_aside(transaction: &Transaction<'_>, superseded: &Superseded) -> rusqlite::Result<()> {
@@ -346,6 +379,7 @@ fn store_attributes(
 ) -> rusqlite::Result<()> {
     let before = change.before.as_ref().map_or(&[][..], |facets| &facets.labels);
     let after = change.after.as_ref().map_or(&[][..], |(_, facets)| &facets.labels);
+    store_fields(transaction, change)?;
     if before == after {
         return Ok(());
     }
@@ -362,11 +396,30 @@ fn store_attributes(
     Ok(())
 }
 
-fn count(transaction: &Transaction<'_>, path: &[u8], live: i64, opaque: i64) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO directory (path, live, opaque) VALUES (?1, ?2, ?3)
-        ON CONFLICT (path) DO UPDATE SET live = live + excluded.live, opaque = opaque + excluded.opaque
+/// Entries in field indexes. One that is being built may lack those of before, and have those of after.
+fn store_fields(transaction: &Transaction<'_>, change: &RowChange) -> rusqlite::Result<()> {
+    let before = change.before.as_ref().map_or(&[][..], |facets| &facets.fields);
+    let after = change.after.as_ref().map_or(&[][..], |(_, facets)| &facets.fields);
+    let gone = |entry: &&FieldEntry| !after.contains(entry);
+    for (name, value) in before.iter().filter(gone).map(field_index::attribute) {
+        let sql = "DELETE FROM attribute WHERE name = ?1 AND value = ?2 AND key = ?3";
+        transaction.prepare_cached(sql)?.execute(params![name, value, &change.key[..]])?;
+    }
+    let new = |entry: &&FieldEntry| !before.contains(entry);
+    for (name, value) in after.iter().filter(new).map(field_index::attribute) {
+        let sql = "INSERT OR IGNORE INTO attribute (name, value, key) VALUES (?1, ?2, ?3)";
+        transaction.prepare_cached(sql)?.execute(params![name, value, &change.key[..]])?;
+    }
+    Ok(())
+}
+
+fn count(transaction: &Transaction<'_>, path: &[u8], [live, opaque, misplaced]: [i64; 3]) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO directory (path, live, opaque, misplaced) VALUES (?1, ?2, ?3, ?4)
+        ON CONFLICT (path) DO UPDATE
+        SET live = live + excluded.live, opaque = opaque + excluded.opaque, misplaced = misplaced + excluded.misplaced
         RETURNING live";
-    let left: i64 = transaction.prepare_cached(sql)?.query_row(params![path, live, opaque], |row| row.get(0))?;
+    let left: i64 =
+        transaction.prepare_cached(sql)?.query_row(params![path, live, opaque, misplaced], |row| row.get(0))?;
     if left == 0 {
         transaction.prepare_cached("DELETE FROM directory WHERE path = ?1")?.execute([path])?;
     }

@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::{Report, shown};
+use crate::engine::now_millis;
 use crate::engine::store::Facets;
-use crate::engine::{facets, now_millis};
 use crate::gc::Uid;
 use crate::sql::Damage;
 use crate::sql::sqlite::gc_schema;
@@ -28,7 +28,12 @@ struct Live {
 }
 
 fn live(row: &rusqlite::Row<'_>) -> rusqlite::Result<Live> {
-    Ok(Live { id: row.get(0)?, key: row.get(1)?, uid: row.get(2)?, facets: facets(row.get_ref(3)?.as_blob()?) })
+    Ok(Live {
+        id: row.get(0)?,
+        key: row.get(1)?,
+        uid: row.get(2)?,
+        facets: gc_schema::graph(row.get_ref(3)?.as_blob()?),
+    })
 }
 
 /// Compares both with the live values.
@@ -77,7 +82,7 @@ fn superfluous(connection: &Connection, report: &mut Report<'_>) -> rusqlite::Re
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (owner, labelled, key): (Vec<u8>, bool, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let facets = row.get_ref(3)?.as_blob_or_null()?.map(facets).unwrap_or_default();
+        let facets = row.get_ref(3)?.as_blob_or_null()?.map(gc_schema::graph).unwrap_or_default();
         let owners = facets.node.as_ref().map(|node| &node.owners);
         let expected = owners.is_some_and(|owners| owners.iter().any(|edge| *edge.owner.to_blob() == owner));
         if !expected || labelled != facets.hidden {

@@ -1,8 +1,9 @@
 //! Whether a database keeps the promises that its schema can't express.
 //!
-//! What is derived from the live values (directory counts, attributes, `hidden`, UIDs, owners) can be built anew; for all else there are only backups.
+//! What is derived from the live values (directory counts, labels and fields in the index, `hidden`, UIDs, owners) can be built anew; for all else there are only
+//! backups.
 
-mod derived;
+pub(super) mod derived;
 mod gc;
 mod spans;
 
@@ -29,7 +30,7 @@ struct Meta {
 pub(in crate::sql) fn check(path: &Path, repair: bool, report: &mut Report<'_>) -> Result<Checked> {
     let _lock = super::lock(path)?;
     let mut connection = super::connect(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    super::schema::prepare(&connection, path)?;
+    super::schema::prepare(&mut connection, path)?;
     // Sorting and counting may need more room than there is memory.
     connection.pragma_update(None, "temp_store", "file").map_err(|error| at(path, error))?;
     let mut checked = Checked::default();

@@ -1,0 +1,123 @@
+//! What a stored CustomResourceDefinition says of its selectable fields.
+//!
+//! kube-apiserver stores definitions as JSON, in v1beta1 (kubernetes: `CreateAPIExtensionsConfig` in
+//! pkg/controlplane/apiserver/apiextensions.go), where fields that all versions share stand beside the versions instead of in them
+//! (apiextensions: pkg/apis/apiextensions/v1/conversion.go, `Convert_v1_CustomResourceDefinitionSpec_To_apiextensions_…`). Both forms are read.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+/// The selectable fields of the objects of a definition, as they are stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selectable {
+    /// The version that objects are stored in, without the group: `v1`.
+    pub version: String,
+    /// The fields, as selectors name them: `spec.color`. Only those that are steps into objects.
+    pub fields: BTreeSet<String>,
+}
+
+/// Reads a definition; `None` if it is not readable or stores no version.
+pub fn selectable(value: &[u8]) -> Option<Selectable> {
+    let Definition { spec } = serde_json::from_slice(value).ok()?;
+    let mut fields = spec.selectable_fields.unwrap_or_default();
+    let versions = spec.versions.unwrap_or_default();
+    let version = if versions.is_empty() {
+        // Definitions of old have one version only.
+        spec.version.filter(|version| !version.is_empty())?
+    } else {
+        let stored = versions.into_iter().find(|version| version.storage)?;
+        fields.extend(stored.selectable_fields.unwrap_or_default());
+        stored.name
+    };
+    let fields = fields.iter().filter_map(|field| field.json_path.strip_prefix('.'));
+    Some(Selectable { version, fields: fields.filter(|field| is_path(field)).map(str::to_owned).collect() })
+}
+
+/// Whether a path is only names with dots between them, which are read the same by JSONPath and by us.
+fn is_path(path: &str) -> bool {
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+    };
+    path.split('.').all(is_name)
+}
+
+// Schemas may be deep; fields that are not named here are skipped without recursion.
+
+#[derive(Deserialize)]
+struct Definition {
+    spec: Spec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    version: Option<String>,
+    versions: Option<Vec<Version>>,
+    selectable_fields: Option<Vec<Field>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    name: String,
+    #[serde(default)]
+    storage: bool,
+    selectable_fields: Option<Vec<Field>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Field {
+    json_path: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(spec: &str) -> Option<(String, Vec<String>)> {
+        let selectable = selectable(format!(r#"{{"kind":"CustomResourceDefinition","spec":{spec}}}"#).as_bytes())?;
+        Some((selectable.version, selectable.fields.into_iter().collect()))
+    }
+
+    #[test]
+    fn the_fields_of_the_stored_version_are_read_in_both_forms() {
+        let table: [(&str, Option<(&str, &[&str])>); 9] = [
+            (
+                r#"{"versions":[{"name":"v1","storage":false,"selectableFields":[{"jsonPath":".spec.size"}]},
+                    {"name":"v2","storage":true,"selectableFields":[{"jsonPath":".spec.size"},{"jsonPath":".spec.color"}]}]}"#,
+                Some(("v2", &["spec.color", "spec.size"])),
+            ),
+            (
+                r#"{"version":"v1","versions":[{"name":"v1","served":true,"storage":true}],
+                    "selectableFields":[{"jsonPath":".status.phase"}],"validation":{"openAPIV3Schema":{"type":"object"}}}"#,
+                Some(("v1", &["status.phase"])),
+            ),
+            (r#"{"version":"v1","selectableFields":[{"jsonPath":".a"}]}"#, Some(("v1", &["a"]))),
+            (r#"{"versions":[{"name":"v1","storage":true}]}"#, Some(("v1", &[]))),
+            (
+                r#"{"versions":[{"name":"v1","storage":true,"selectableFields":[{"jsonPath":"spec"},{"jsonPath":".a[0]"},{"jsonPath":".a..b"}]}]}"#,
+                Some(("v1", &[])),
+            ),
+            (r#"{"versions":[{"name":"v1","storage":false}]}"#, None),
+            (r#"{"version":""}"#, None),
+            (r#"{"versions":[{"storage":true}]}"#, None),
+            ("[]", None),
+        ];
+        for (spec, expected) in table {
+            let expected = expected.map(|(version, fields)| {
+                (version.to_owned(), fields.iter().map(|field| (*field).to_owned()).collect::<Vec<_>>())
+            });
+            assert_eq!(read(spec), expected, "{spec}");
+        }
+        assert_eq!(selectable(b"k8s:enc:aescbc:v1:"), None);
+    }
+
+    #[test]
+    fn a_deep_schema_does_not_recurse() {
+        let schema = format!("{}{}", r#"{"a":"#.repeat(100_000), "1".to_owned() + &"}".repeat(100_000));
+        let spec = format!(r#"{{"versions":[{{"name":"v1","storage":true,"schema":{schema}}}]}}"#);
+        assert_eq!(read(&spec), Some(("v1".to_owned(), Vec::new())));
+    }
+}
