@@ -11,7 +11,7 @@ mod cbor;
 mod defaults;
 mod fields;
 #[cfg(test)]
-mod fields_tests;
+pub(crate) mod fields_tests;
 mod json;
 mod paths;
 mod protobuf;
