@@ -131,6 +131,10 @@ impl Metrics {
             "Pushed selectors that are not used to filter, by reason",
             metrics.refused_selectors.clone(),
         );
+        for reason in ["version", "too_long", "unparsable"] {
+            // So that there is a number to look at, and to watch grow, before the first refusal.
+            drop(metrics.refused_selectors.get_or_create(&RefusalLabel { reason }));
+        }
         registry.register(
             "sluice_selectors_used",
             "Requests that are filtered by a pushed selector, by what",

@@ -17,7 +17,7 @@ use crate::metrics::{Metrics, Refusal, Used};
 use crate::selector::{ErrorKind, Selection};
 
 /// The selectors in the metadata of a request, if they can be used.
-pub(super) fn from_metadata(metadata: &MetadataMap, metrics: &Metrics) -> Option<Arc<Selection>> {
+pub fn from_metadata(metadata: &MetadataMap, metrics: &Metrics) -> Option<Arc<Selection>> {
     let label = ascii(metadata, LABEL_SELECTOR_HEADER);
     let field = binary(metadata, FIELD_SELECTOR_HEADER);
     if label.is_none() && field.is_none() {
