@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const VERSION: &str = "stable.example.com/v1";
+pub(crate) const VERSION: &str = "stable.example.com/v1";
 
 /// A custom resource with these fields beside its metadata, in JSON.
 fn shirt(fields: &str) -> Vec<u8> {
@@ -283,8 +283,13 @@ fn cbor(value: &Value) -> Vec<u8> {
     }
 }
 
+/// The object in each encoding of custom resources.
+pub(crate) fn encodings(object: &Value) -> [Vec<u8>; 2] {
+    [object.to_string().into_bytes(), [cbor::MAGIC, &cbor(object)].concat()]
+}
+
 /// What upstream's `selectableFields` gives for the path; nothing for what it prints in a way of Go's own.
-fn printed_by_go(object: &Value, path: &str) -> Option<String> {
+pub(crate) fn printed_by_go(object: &Value, path: &str) -> Option<String> {
     let mut value = object;
     for step in path.split('.') {
         match value {
@@ -328,7 +333,7 @@ fn values() -> impl Strategy<Value = Value> {
     })
 }
 
-fn objects() -> impl Strategy<Value = Value> {
+pub(crate) fn objects() -> impl Strategy<Value = Value> {
     btree_map(select(vec!["a", "b", "c"]), values(), 0..4).prop_map(|fields: BTreeMap<_, _>| {
         let mut object = json!({"apiVersion": VERSION, "kind": "Shirt", "metadata": {"name": "x"}});
         fields.into_iter().for_each(|(name, value)| object[name] = value);
@@ -336,7 +341,7 @@ fn objects() -> impl Strategy<Value = Value> {
     })
 }
 
-fn paths() -> impl Strategy<Value = String> {
+pub(crate) fn paths() -> impl Strategy<Value = String> {
     vec(select(vec!["a", "b", "c"]), 1..4).prop_map(|steps| steps.join("."))
 }
 
@@ -346,8 +351,7 @@ proptest! {
     fn values_of_random_objects_are_gos(object in objects(), names in vec(paths(), 1..6)) {
         let names: Vec<String> = names.into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
         let set = FieldSet::new(Some(VERSION), &names);
-        let encoded = [object.to_string().into_bytes(), [cbor::MAGIC, &cbor(&object)].concat()];
-        for value in &encoded {
+        for value in &encodings(&object) {
             let (_, values) = decode_with_fields(value, &set).unwrap();
             for (name, value) in names.iter().zip(&values) {
                 let go = printed_by_go(&object, name);

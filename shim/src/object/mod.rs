@@ -12,7 +12,7 @@ pub mod crd;
 mod defaults;
 mod fields;
 #[cfg(test)]
-mod fields_tests;
+pub(crate) mod fields_tests;
 mod json;
 mod paths;
 pub(crate) mod protobuf;
