@@ -5,11 +5,13 @@
 
 mod controllers;
 mod crash;
+mod equal;
 mod etcdctl;
+mod gc;
 mod images;
 mod kubectl;
 mod lab;
-mod leftover;
+pub(crate) mod leftover;
 mod local;
 mod migrate;
 mod mount;
@@ -72,6 +74,8 @@ impl Column {
             (true, Store::Etcd) => "patched-etcd",
             (false, Store::Shim) => "stock-shim",
             (false, Store::Etcd) => "stock-etcd",
+            (true, Store::Kine) => "patched-kine",
+            (false, Store::Kine) => "stock-kine",
         }
     }
 }
@@ -154,7 +158,9 @@ fn cases() -> Vec<Case> {
     cases.extend(images::cases());
     cases.extend(walkthrough::cases());
     cases.extend(controllers::cases());
+    cases.extend(gc::cases());
     cases.extend(selective::cases());
+    cases.extend(equal::cases());
     cases.extend(pushdown::cases());
     cases.extend(watches::cases());
     cases.extend(crash::cases());
