@@ -13,6 +13,7 @@ mod leftover;
 mod local;
 mod migrate;
 mod mount;
+mod policies;
 mod script;
 mod selective;
 mod shirts;
@@ -151,6 +152,7 @@ fn cases() -> Vec<Case> {
     cases.extend(images::cases());
     cases.extend(walkthrough::cases());
     cases.extend(controllers::cases());
+    cases.extend(policies::cases());
     cases.extend(selective::cases());
     cases.extend(crash::cases());
     cases.extend(storage::cases());
