@@ -16,6 +16,7 @@ mod down;
 mod e2e;
 mod error;
 mod images;
+mod interrupt;
 mod output;
 mod patch;
 mod paths;

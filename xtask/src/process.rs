@@ -1,21 +1,61 @@
 //! The only place that starts programs.
 //!
-//! [`Run`] runs one to its end: in an explicit folder, with its output shown on failure and optionally kept in a log file.
+//! [`Run`] runs one to its end: in an explicit folder, within a time limit, with its output shown on failure and optionally kept in a log file.
 //! [`Run::spawn`] starts one that outlives us.
+
+mod supervise;
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
-use std::sync::Mutex;
-use std::thread;
+use std::time::Duration;
 
 use crate::error::{Attempt as _, Error, Explain, Result};
+use supervise::{End, Stream, supervise};
 
 /// Lines of output that a failure shows.
 const TAIL: usize = 40;
+
+/// Multiplies all time limits, for machines on which they are too short.
+const FACTOR: &str = "SLUICE_TIME_LIMIT_FACTOR";
+
+/// How long a program may take, on a slow and busy machine with nothing cached. The limit is there so that one that hangs is named, and
+/// does not use up the time that CI has for everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// Ten minutes: everything that has no limit of its own.
+    Usual,
+    /// Forty minutes: what compiles, downloads, or runs many tests.
+    Long,
+    /// What somebody asked to run for long, and what has a limit of its own.
+    Of(Duration),
+}
+
+impl Limit {
+    fn duration(self) -> Duration {
+        match self {
+            Self::Usual => Duration::from_mins(10),
+            Self::Long => Duration::from_mins(40),
+            Self::Of(duration) => duration,
+        }
+    }
+
+    /// With the factor of the environment; one that is no positive number counts as 1.
+    fn here(self) -> Duration {
+        let factor = std::env::var(FACTOR).ok().and_then(|text| text.parse::<f64>().ok());
+        self.times(factor.unwrap_or(1.0))
+    }
+
+    fn times(self, factor: f64) -> Duration {
+        let sound = factor.is_finite() && factor > 0.0;
+        let seconds = self.duration().as_secs_f64() * if sound { factor } else { 1.0 };
+        // More than a hundred years is no limit, and overflows clocks.
+        Duration::from_secs_f64(seconds.min(3e9))
+    }
+}
 
 /// The toolkit itself, as a program to run. Not its path: cargo may have put another build there meanwhile.
 pub(crate) const THIS: &str = "/proc/self/exe";
@@ -30,6 +70,7 @@ pub(crate) struct Run {
     unset: Vec<OsString>,
     stdin: Vec<u8>,
     log: Option<PathBuf>,
+    limit: Limit,
 }
 
 /// What a program that ran to its end left behind.
@@ -65,6 +106,31 @@ impl Explain for Failed {
     }
 }
 
+/// A program was still at work when its time was up, and was ended with all that it started.
+#[derive(Debug, thiserror::Error)]
+#[error("`{command}` in {} did not end within {} and was killed{}", dir.display(), in_words(*limit), shown(tail))]
+pub(crate) struct Overdue {
+    command: String,
+    dir: PathBuf,
+    limit: Duration,
+    tail: String,
+    log: Option<PathBuf>,
+}
+
+impl Explain for Overdue {
+    fn hint(&self) -> Option<String> {
+        let log = self.log.as_ref().map(|log| format!("the whole output is in {}\n", log.display()));
+        Some(format!("{}a machine that is only slow gets more time with {FACTOR}=3", log.unwrap_or_default()))
+    }
+}
+
+fn in_words(limit: Duration) -> String {
+    match limit.as_secs_f64() {
+        seconds if seconds < 120.0 => format!("{seconds} s"),
+        seconds => format!("{:.0} min", seconds / 60.0),
+    }
+}
+
 /// A program can't be started at all.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start `{command}` in {}", dir.display())]
@@ -97,6 +163,7 @@ impl Run {
             unset: Vec::new(),
             stdin: Vec::new(),
             log: None,
+            limit: Limit::Usual,
         }
     }
 
@@ -136,60 +203,80 @@ impl Run {
         self
     }
 
+    /// How long it may take; [`Limit::Usual`] by default. Not for [`Run::spawn`].
+    pub(crate) fn limit(mut self, limit: Limit) -> Self {
+        self.limit = limit;
+        self
+    }
+
     /// Runs to the end, showing nothing while it succeeds.
     ///
     /// # Errors
-    /// [`NotStarted`], [`Failed`] with the last lines of output; file errors of the log.
+    /// [`NotStarted`], [`Failed`] or [`Overdue`] with the last lines of output; file errors of the log.
     pub(crate) fn run(&self) -> Result<()> {
         self.watch(|_| ())
     }
 
     /// Like [`Run::run`]; `line` sees each line of output as it comes, for progress.
-    pub(crate) fn watch(&self, line: impl FnMut(&str) + Send) -> Result<()> {
-        let log = self.log.as_ref().map(|path| create(path)).transpose()?;
-        let mut child = self.start(Stdio::piped(), Stdio::piped())?;
-        let sink = Mutex::new(Sink { log, tail: VecDeque::new(), line });
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let status = thread::scope(|scope| {
-            scope.spawn(|| stdout.map(|pipe| drain(pipe, &sink)));
-            scope.spawn(|| stderr.map(|pipe| drain(pipe, &sink)));
-            self.feed(&mut child);
-            child.wait()
+    pub(crate) fn watch(&self, mut line: impl FnMut(&str)) -> Result<()> {
+        let mut log = self.log.as_ref().map(|path| create(path)).transpose()?;
+        let mut tail = VecDeque::new();
+        let end = self.supervised(|_, bytes| {
+            let text = String::from_utf8_lossy(bytes).trim_end().to_owned();
+            if let Some(log) = &mut log {
+                // The program must not fail because its log can't be written.
+                let _ = writeln!(log, "{text}");
+            }
+            line(&text);
+            if tail.len() == TAIL {
+                tail.pop_front();
+            }
+            tail.push_back(text);
         })?;
-        if status.success() {
-            return Ok(());
-        }
-        let tail = sink.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).tail;
-        Err(self.failed(status, Vec::from(tail).join("\n")).into())
+        self.judge(&end, || Vec::from(tail).join("\n"))
     }
 
     /// Runs to the end and returns stdout without the last line end.
     ///
     /// # Errors
-    /// [`NotStarted`], [`Failed`] with the last lines of stderr.
+    /// [`NotStarted`], [`Failed`] or [`Overdue`] with the last lines of stderr.
     pub(crate) fn read(&self) -> Result<String> {
-        let outcome = self.outcome()?;
-        if outcome.status.success() {
-            return Ok(outcome.stdout.trim_end_matches('\n').to_owned());
-        }
-        let lines: Vec<&str> = outcome.stderr.lines().collect();
-        Err(self.failed(outcome.status, lines[lines.len().saturating_sub(TAIL)..].join("\n")).into())
+        let (end, stdout, stderr) = self.collected()?;
+        self.judge(&end, || last_lines(&stderr))?;
+        Ok(stdout.trim_end_matches('\n').to_owned())
     }
 
     /// Runs to the end and returns everything, whether it succeeded or not.
     ///
     /// # Errors
-    /// [`NotStarted`].
+    /// [`NotStarted`], [`Overdue`].
     pub(crate) fn outcome(&self) -> Result<Outcome> {
-        let mut child = self.start(Stdio::piped(), Stdio::piped())?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let (status, stdout, stderr) = thread::scope(|scope| {
-            let stdout = scope.spawn(|| all(stdout));
-            let stderr = scope.spawn(|| all(stderr));
-            self.feed(&mut child);
-            (child.wait(), stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default())
-        });
-        Ok(Outcome { status: status?, stdout, stderr })
+        match self.collected()? {
+            (End::Itself(status), stdout, stderr) => Ok(Outcome { status, stdout, stderr }),
+            (End::Overdue, _, stderr) => Err(self.overdue(last_lines(&stderr)).into()),
+        }
+    }
+
+    fn collected(&self) -> Result<(End, String, String)> {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let end = self.supervised(|stream, bytes| match stream {
+            Stream::Stdout => stdout.extend_from_slice(bytes),
+            Stream::Stderr => stderr.extend_from_slice(bytes),
+        })?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((end, text(&stdout), text(&stderr)))
+    }
+
+    fn supervised(&self, line: impl FnMut(Stream, &[u8])) -> Result<End> {
+        supervise(|| self.start(), self.stdin.clone(), self.limit.here(), line)
+    }
+
+    fn judge(&self, end: &End, tail: impl FnOnce() -> String) -> Result<()> {
+        match end {
+            End::Itself(status) if status.success() => Ok(()),
+            End::Itself(status) => Err(self.failed(*status, tail()).into()),
+            End::Overdue => Err(self.overdue(tail()).into()),
+        }
     }
 
     /// Starts a daemon: its own process group (Ctrl-C does not reach it), no stdin, all output appended to `log`. It goes on
@@ -220,10 +307,10 @@ impl Run {
         words.map(|part| word(part)).collect::<Vec<_>>().join(" ")
     }
 
-    fn start(&self, stdout: Stdio, stderr: Stdio) -> Result<Child> {
+    fn start(&self) -> Result<Child> {
         let stdin = if self.stdin.is_empty() { Stdio::null() } else { Stdio::piped() };
-        let mut command = self.command(stdout, stderr)?;
-        command.stdin(stdin).spawn().map_err(|cause| self.not_started(cause))
+        let mut command = self.command(Stdio::piped(), Stdio::piped())?;
+        command.stdin(stdin).process_group(0).spawn().map_err(|cause| self.not_started(cause))
     }
 
     #[expect(clippy::disallowed_types, reason = "this is the wrapper")]
@@ -242,15 +329,13 @@ impl Run {
         Ok(command)
     }
 
-    /// A program that stops reading early decides by its exit code whether that is an error.
-    fn feed(&self, child: &mut Child) {
-        if let Some(mut pipe) = child.stdin.take() {
-            let _ = pipe.write_all(&self.stdin);
-        }
-    }
-
     fn failed(&self, status: ExitStatus, tail: String) -> Failed {
         Failed { command: self.display(), dir: self.dir.clone(), status, tail, log: self.log.clone() }
+    }
+
+    fn overdue(&self, tail: String) -> Overdue {
+        let limit = self.limit.here();
+        Overdue { command: self.display(), dir: self.dir.clone(), limit, tail, log: self.log.clone() }
     }
 
     fn not_started(&self, cause: std::io::Error) -> Error {
@@ -258,37 +343,9 @@ impl Run {
     }
 }
 
-struct Sink<F> {
-    log: Option<fs_err::File>,
-    tail: VecDeque<String>,
-    line: F,
-}
-
-fn drain<F: FnMut(&str)>(pipe: impl Read, sink: &Mutex<Sink<F>>) {
-    let mut pipe = BufReader::new(pipe);
-    let mut bytes = Vec::new();
-    while matches!(pipe.read_until(b'\n', &mut bytes), Ok(count) if count > 0) {
-        let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
-        let mut sink = sink.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(log) = &mut sink.log {
-            // The program must not fail because its log can't be written.
-            let _ = writeln!(log, "{text}");
-        }
-        (sink.line)(&text);
-        if sink.tail.len() == TAIL {
-            sink.tail.pop_front();
-        }
-        sink.tail.push_back(text);
-        bytes.clear();
-    }
-}
-
-fn all(pipe: Option<impl Read>) -> String {
-    let mut bytes = Vec::new();
-    if let Some(mut pipe) = pipe {
-        let _ = pipe.read_to_end(&mut bytes);
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL)..].join("\n")
 }
 
 fn create(path: &Path) -> Result<fs_err::File> {
@@ -299,43 +356,4 @@ fn create(path: &Path) -> Result<fs_err::File> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sh(script: &str) -> Run {
-        Run::new("sh", "/").args(["-c", script])
-    }
-
-    #[test]
-    fn a_failure_shows_command_folder_status_and_output() {
-        let error = sh("echo out; echo err >&2; exit 3").run().unwrap_err();
-        let failed = error.downcast_ref::<Failed>().unwrap();
-        assert_eq!(failed.status.code(), Some(3));
-        assert!(failed.tail.contains("out") && failed.tail.contains("err"));
-        assert!(error.to_string().starts_with("`sh -c 'echo out; echo err >&2; exit 3'` in / failed"), "{error}");
-    }
-
-    #[test]
-    fn output_input_environment_and_log() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = dir.path().join("new/run.log");
-        assert_eq!(sh("cat; echo $A-$HOME").stdin("in ").env("A", "1").env_remove("HOME").read().unwrap(), "in 1-");
-        sh("echo kept").log(&log).run().unwrap();
-        assert_eq!(fs_err::read_to_string(&log).unwrap(), "kept\n");
-    }
-
-    #[test]
-    fn a_missing_program_names_doctor() {
-        let error = Run::new("no-such-program", "/").run().unwrap_err();
-        assert!(format!("{error:?}").contains("cargo xtask doctor"), "{error:?}");
-    }
-
-    #[test]
-    fn a_daemon_is_its_own_group_and_logs() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = dir.path().join("daemon.log");
-        let mut child = sh("ps -o pgid= -p $$ || cut -d' ' -f5 /proc/$$/stat").spawn(&log).unwrap();
-        assert!(child.wait().unwrap().success());
-        assert_eq!(fs_err::read_to_string(&log).unwrap().trim(), child.id().to_string());
-    }
-}
+mod tests;

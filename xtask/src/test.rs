@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must hold, from the form of the code to real clusters.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
@@ -11,7 +11,7 @@ use crate::doctor::{self, Purpose};
 use crate::e2e::{self, Suite, Tally};
 use crate::error::{Error, Result};
 use crate::patch::{self, Effort};
-use crate::process::{Run, THIS};
+use crate::process::{Limit, Run, THIS};
 use crate::source::Target;
 
 /// Runs the tests: all of them, or one part. The last line is `N passed, N failed`; exit code 1 if one failed.
@@ -131,13 +131,21 @@ fn codegen(shell: &Context) -> Result<Tally> {
     step(shell, "codegen", clock, check.map(|()| Tally { passed: 1, failed: 0 }))
 }
 
+/// How long one run of cargo may take: as long as anything, and what the tests were told to take.
+fn limit() -> Limit {
+    let told = ["SLUICE_LINEARIZABILITY_SECONDS", "SLUICE_FUZZ_SECONDS"]
+        .map(|name| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(0));
+    let told = told.into_iter().fold(0, u64::saturating_add);
+    if told == 0 { Limit::Long } else { Limit::Of(Duration::from_secs(told.saturating_add(2400))) }
+}
+
 /// Runs cargo. The tests in its output are counted one by one; a command without any counts as one.
 fn cargo(shell: &Context, name: &str, args: &[&str]) -> Result<Tally> {
     let clock = Instant::now();
     let mut tally = Tally::default();
     let log = shell.paths.log(&format!("test-{name}"));
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let result = Run::new(program, shell.paths.root()).args(args).log(log).watch(|line| {
+    let result = Run::new(program, shell.paths.root()).args(args).log(log).limit(limit()).watch(|line| {
         if let Some(found) = result_line(line) {
             tally += found;
         }

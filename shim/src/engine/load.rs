@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::collect::seen;
 use super::store::{Changes, Facets, Footprint, Lease, Row, RowChange, Store, Superseded, Writer};
 use super::types::{Error, KeyValue, Record, Result, Revision};
 use super::writer::facets;
+use crate::gc::{Rules, What, signals};
 
 /// How many records one commit carries at most, and how many bytes of keys and values.
 const BATCH_RECORDS: usize = 8192;
@@ -86,6 +88,10 @@ impl Loader {
 
     /// Adds leases.
     pub fn leases(&mut self, leases: Vec<Lease>) -> Result<()> {
+        if let Some(lease) = leases.iter().find(|lease| lease.id == 0 || lease.ttl < 0) {
+            let Lease { id, ttl, .. } = lease;
+            return Err(Error::Broken(format!("the lease {id:x} with a time to live of {ttl} s is not sound")));
+        }
         for part in leases.chunks(BATCH_LEASES) {
             commit(self.writer.as_mut(), &mut |_| {
                 let leases = part.iter().map(|lease| (lease.id, Some(lease.clone()))).collect();
@@ -104,7 +110,16 @@ impl Loader {
             let keys = records.iter().map(|record| record.kv.key.clone()).collect();
             let footprint = Footprint { keys, ..Footprint::default() };
             let keep_after = self.keep_after;
-            self.writer.commit(&footprint, &mut |before| changes(&records, before.rows, keep_after))?;
+            let mut broken = None;
+            self.writer.commit(&footprint, &mut |before| {
+                changes(&records, before.rows, keep_after).unwrap_or_else(|error| {
+                    broken = Some(error);
+                    Changes::default()
+                })
+            })?;
+            if let Some(error) = broken {
+                return Err(error);
+            }
             self.writer.tidy(false)?;
         }
         Ok(self.loaded)
@@ -141,24 +156,45 @@ fn check(record: &Record) -> Result<()> {
         && (*tombstone
             || (kv.mod_revision == *revision
                 && (1..=kv.mod_revision).contains(&kv.create_revision)
-                && kv.version >= 1));
-    if sound {
-        return Ok(());
-    }
+                && kv.version >= 1
+                && (kv.version == 1) == (kv.create_revision == kv.mod_revision)));
+    if sound { Ok(()) } else { Err(unsound(record)) }
+}
+
+/// Checks that a change goes with the value that the key had before. Of what was compacted, parts may be missing.
+fn check_after(record: &Record, before: Option<&Row>, keep_after: Revision) -> Result<()> {
+    let Record { revision, sub, tombstone, kv } = record;
+    let follows = match before {
+        Some(Row { kv: before, sub: place }) => {
+            (*revision, *sub) > (before.mod_revision, *place)
+                && (*tombstone
+                    || *revision <= keep_after
+                    || (kv.create_revision, Some(kv.version))
+                        == (before.create_revision, before.version.checked_add(1)))
+        }
+        None => *tombstone || *revision <= keep_after || kv.version == 1,
+    };
+    if follows { Ok(()) } else { Err(unsound(record)) }
+}
+
+fn unsound(record: &Record) -> Error {
+    let Record { revision, sub, kv, .. } = record;
     let KeyValue { create_revision, mod_revision, version, .. } = kv;
-    Err(Error::Broken(format!(
+    Error::Broken(format!(
         "the change of {:?} at revision {revision}/{sub} is not sound: create revision {create_revision}, mod revision {mod_revision}, \
          version {version}",
         String::from_utf8_lossy(&kv.key)
-    )))
+    ))
 }
 
 /// What the records make of the rows that were there before. The revision of it is 0: the loading goes on.
-fn changes(records: &[Record], mut rows: BTreeMap<Bytes, Row>, keep_after: Revision) -> Changes {
+fn changes(records: &[Record], mut rows: BTreeMap<Bytes, Row>, keep_after: Revision) -> Result<Changes> {
     let mut before: BTreeMap<Bytes, Option<Facets>> = BTreeMap::new();
     let mut superseded = Vec::new();
-    for Record { revision, sub, tombstone, kv } in records {
+    for record in records {
+        let Record { revision, sub, tombstone, kv } = record;
         let old = rows.remove(&kv.key);
+        check_after(record, old.as_ref(), keep_after)?;
         before.entry(kv.key.clone()).or_insert_with(|| old.as_ref().map(|row| facets(&row.kv.value)));
         if let Some(row) = old.filter(|_| *revision > keep_after) {
             superseded.push(Superseded { row, end_revision: *revision, end_sub: *sub, deleted: *tombstone });
@@ -167,13 +203,17 @@ fn changes(records: &[Record], mut rows: BTreeMap<Bytes, Row>, keep_after: Revis
             rows.insert(kv.key.clone(), Row { kv: kv.clone(), sub: *sub });
         }
     }
+    let (rules, mut heard) = (Rules::default(), Vec::new());
     let change = |(key, before): (Bytes, Option<Facets>)| {
         let after = rows.remove(&key).map(|row| {
             let facets = facets(&row.kv.value);
+            signals(&rules, (&key, row.kv.mod_revision), None, seen(&facets), &mut heard);
             (row, facets)
         });
         (before.is_some() || after.is_some()).then_some(RowChange { key, before, after })
     };
     let rows = before.into_iter().filter_map(change).collect();
-    Changes { superseded, rows, ..Changes::default() }
+    // Deletions that are under way go on here. What was removed while the records came about was collected where they come from.
+    heard.retain(|signal| matches!(signal.what, What::Orphaning | What::Foreground));
+    Ok(Changes { superseded, rows, signals: heard, ..Changes::default() })
 }

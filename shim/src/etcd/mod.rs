@@ -15,7 +15,7 @@ pub mod kv;
 pub mod lease;
 pub mod listen;
 pub mod maintenance;
-mod selection;
+pub mod selection;
 pub mod server;
 pub mod tls;
 mod translate;

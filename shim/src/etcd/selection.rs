@@ -15,7 +15,7 @@ use crate::metrics::{Metrics, Refusal};
 use crate::selector::{ErrorKind, Selection};
 
 /// The selectors that came with a request, if they can be used.
-pub(super) fn from_metadata(metadata: &MetadataMap, metrics: &Metrics) -> Option<Arc<Selection>> {
+pub fn from_metadata(metadata: &MetadataMap, metrics: &Metrics) -> Option<Arc<Selection>> {
     let label = ascii(metadata, LABEL_SELECTOR_HEADER);
     let field = binary(metadata, FIELD_SELECTOR_HEADER);
     if label.is_none() && field.is_none() {

@@ -1,4 +1,4 @@
-//! Metadata of CBOR objects (`CBORServingAndStorage`).
+//! Metadata and fields of CBOR objects (`CBORServingAndStorage`).
 //!
 //! kube-apiserver writes strings and the names of fields as byte strings, and reads both byte strings and text strings
 //! (apimachinery: pkg/runtime/serializer/cbor/internal/modes). A field or a label that occurs twice, and a simple value
@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use super::paths::{Node, Scalar};
 use super::{Label, ObjectMeta, OwnerReference, sort_labels, time};
 
 /// The tag "self-described CBOR" that all stored values start with (RFC 8949, section 3.4.6).
@@ -17,18 +18,55 @@ const MAX_DEPTH: usize = 10_000;
 /// The byte that ends what has no length.
 pub(crate) const BREAK: u8 = 0xff;
 
-/// Reads the item that the magic tags.
-pub(super) fn decode(item: &[u8]) -> Option<ObjectMeta<'_>> {
+/// Reads the item that the magic tags, with what the tree wants of it.
+pub(super) fn decode<'a>(item: &'a [u8], wanted: &Node, found: &mut [Scalar<'a>]) -> Option<ObjectMeta<'a>> {
     let mut reader = Reader::new(item);
     let mut meta = ObjectMeta::default();
     let mut seen = Seen::default();
+    let mut met = 0;
     reader.entries(|reader, key| match key.as_ref() {
         "apiVersion" => seen.set(&mut meta.api_version, 0, reader.text()?),
         "kind" => seen.set(&mut meta.kind, 1, reader.text()?),
         "metadata" => seen.first(2).and_then(|()| read_object_meta(reader, &mut meta)),
-        _ => reader.skip(),
+        name => read_wanted(reader, wanted, name, &mut met, found),
     })?;
     reader.rest.is_empty().then_some(meta)
+}
+
+/// Reads the value of a name, if it is wanted; `met` has a bit for each child of the node.
+fn read_wanted<'a>(
+    reader: &mut Reader<'a>,
+    node: &Node,
+    name: &str,
+    met: &mut u64,
+    found: &mut [Scalar<'a>],
+) -> Option<()> {
+    let Some((at, child)) = node.child(name) else { return reader.skip() };
+    let bit = 1_u64 << at;
+    let first = *met & bit == 0;
+    *met |= bit;
+    if first { read_node(reader, child, found) } else { None }
+}
+
+/// Reads the value that a node of the tree stands for.
+fn read_node<'a>(reader: &mut Reader<'a>, node: &Node, found: &mut [Scalar<'a>]) -> Option<()> {
+    let mut ahead = Reader { rest: reader.rest, open: Vec::new() };
+    let scalar = match ahead.head()? {
+        Head::Map(_) => {
+            node.object(found);
+            let mut met = 0;
+            return reader.entries(|reader, name| read_wanted(reader, node, &name, &mut met, found));
+        }
+        Head::Null => Scalar::Null,
+        Head::Boolean(boolean) => Scalar::Boolean(boolean),
+        Head::Unsigned(number) => i64::try_from(number).map_or(Scalar::Other, Scalar::Integer),
+        Head::Negative(number) => i64::try_from(number).map_or(Scalar::Other, |number| Scalar::Integer(-1 - number)),
+        head @ Head::String { .. } => Scalar::Text(ahead.string(&head)?),
+        // Tags change what a value is, and floats are printed in a way of Go's own.
+        Head::Array(_) | Head::Tag | Head::Float | Head::Break => Scalar::Other,
+    };
+    node.scalar(found, scalar);
+    reader.skip()
 }
 
 fn read_object_meta<'a>(reader: &mut Reader<'a>, meta: &mut ObjectMeta<'a>) -> Option<()> {

@@ -1,9 +1,9 @@
-//! Metadata of JSON objects.
+//! Metadata and fields of JSON objects.
 //!
 //! Names of fields match exactly, upper and lower case included, as in apimachinery's own decoder
 //! (`UnmarshalCaseSensitivePreserveInts` of sigs.k8s.io/json, used by pkg/runtime/serializer/json and pkg/util/json).
 //! A field that occurs twice makes the value opaque: Go merges the two in typed objects and takes the last in custom
-//! resources. A label key that occurs twice has the last value in both. `null` is the same as nothing, and as an empty
+//! resources; of a field that is looked up, the value is then unclear. A label key that occurs twice has the last value in both. `null` is the same as nothing, and as an empty
 //! string where a string must be.
 
 use std::borrow::Cow;
@@ -12,19 +12,20 @@ use std::marker::PhantomData;
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::paths::{Node, Scalar};
 use super::{Label, ObjectMeta, OwnerReference, sort_labels, time};
 
-/// Reads a document, to its end.
-pub(super) fn decode(value: &[u8]) -> Option<ObjectMeta<'_>> {
+/// Reads a document, to its end, with what the tree wants of it.
+pub(super) fn decode<'a>(value: &'a [u8], wanted: &Node, found: &mut [Scalar<'a>]) -> Option<ObjectMeta<'a>> {
     let mut input = serde_json::Deserializer::from_slice(value);
-    let Object(document) = Object::<Document<'_>>::deserialize(&mut input).ok()?;
+    let document = DocumentSeed { wanted, found }.deserialize(&mut input).ok()?;
     input.end().ok()?;
-    let Object(metadata) = document.metadata;
+    let metadata = document.metadata.unwrap_or_default().0;
     Some(ObjectMeta {
-        api_version: document.api_version.0,
-        kind: document.kind.0,
+        api_version: document.api_version.unwrap_or_default().0,
+        kind: document.kind.unwrap_or_default().0,
         name: metadata.name.0,
         namespace: metadata.namespace.0,
         uid: metadata.uid.0,
@@ -44,15 +45,147 @@ pub(super) fn decode(value: &[u8]) -> Option<ObjectMeta<'_>> {
 
 // Unknown fields are skipped by serde_json's `ignore_value`, which neither recurses nor allocates per field.
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
+/// What is read of a document; `None` is what it does not have.
+#[derive(Default)]
 struct Document<'a> {
-    #[serde(borrow)]
-    api_version: Text<'a>,
-    #[serde(borrow)]
-    kind: Text<'a>,
-    #[serde(borrow)]
-    metadata: Object<Metadata<'a>>,
+    api_version: Option<Text<'a>>,
+    kind: Option<Text<'a>>,
+    metadata: Option<Object<Metadata<'a>>>,
+}
+
+/// Reads a [`Document`], and the fields that are wanted.
+struct DocumentSeed<'r, 'a> {
+    wanted: &'r Node,
+    found: &'r mut [Scalar<'a>],
+}
+
+impl<'de> DeserializeSeed<'de> for DocumentSeed<'_, 'de> {
+    type Value = Document<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Self::Value, D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for DocumentSeed<'_, 'de> {
+    type Value = Document<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+        let mut document = Document::default();
+        let mut met = 0;
+        while let Some(Text(name)) = fields.next_key()? {
+            match name.as_ref() {
+                "apiVersion" => once(&mut document.api_version, &mut fields)?,
+                "kind" => once(&mut document.kind, &mut fields)?,
+                "metadata" => once(&mut document.metadata, &mut fields)?,
+                name => read_wanted(self.wanted, name, &mut met, self.found, &mut fields)?,
+            }
+        }
+        Ok(document)
+    }
+}
+
+/// Reads a value that must not come twice.
+fn once<'de, T: Deserialize<'de>, A: MapAccess<'de>>(place: &mut Option<T>, fields: &mut A) -> Result<(), A::Error> {
+    if place.is_some() {
+        return Err(A::Error::custom("a field occurs twice"));
+    }
+    *place = Some(fields.next_value()?);
+    Ok(())
+}
+
+/// Reads the value of a name, if it is wanted; `met` has a bit for each child of the node.
+fn read_wanted<'de, A: MapAccess<'de>>(
+    node: &Node,
+    name: &str,
+    met: &mut u64,
+    found: &mut [Scalar<'de>],
+    fields: &mut A,
+) -> Result<(), A::Error> {
+    let Some((at, child)) = node.child(name) else { return fields.next_value().map(|IgnoredAny| ()) };
+    let bit = 1_u64 << at;
+    if *met & bit != 0 {
+        child.unclear(found);
+        return fields.next_value().map(|IgnoredAny| ());
+    }
+    *met |= bit;
+    fields.next_value_seed(NodeSeed { node: child, found })
+}
+
+/// Reads the value that a node of the tree stands for.
+struct NodeSeed<'r, 'a> {
+    node: &'r Node,
+    found: &'r mut [Scalar<'a>],
+}
+
+impl<'a> NodeSeed<'_, 'a> {
+    fn set<E>(self, value: Scalar<'a>) -> Result<(), E> {
+        self.node.scalar(self.found, value);
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for NodeSeed<'_, 'de> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<(), D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NodeSeed<'_, 'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        self.node.object(self.found);
+        let mut met = 0;
+        while let Some(Text(name)) = fields.next_key()? {
+            read_wanted(self.node, &name, &mut met, self.found, &mut fields)?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        self.set(Scalar::Other)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.set(Scalar::Null)
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<(), E> {
+        self.set(Scalar::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        self.set(Scalar::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_bool<E: Error>(self, boolean: bool) -> Result<(), E> {
+        self.set(Scalar::Boolean(boolean))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<(), E> {
+        self.set(Scalar::Integer(number))
+    }
+
+    /// Beyond 64 bits with a sign Go reads a float.
+    fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
+        self.set(i64::try_from(number).map_or(Scalar::Other, Scalar::Integer))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        self.set(Scalar::Other)
+    }
 }
 
 #[derive(Deserialize, Default)]

@@ -1,4 +1,4 @@
-//! Reads the metadata of stored Kubernetes objects straight from their bytes.
+//! Reads the metadata and fields of stored Kubernetes objects straight from their bytes.
 //!
 //! Three encodings are known: JSON, Kubernetes' protobuf envelope and CBOR. All else is *opaque*: encrypted values,
 //! values of other programs, values that are cut off, and values that Kubernetes' own decoders read differently for
@@ -8,13 +8,21 @@
 //! Every reader runs once over the input, keeps no tree of it, and does not recurse with its depth.
 
 pub(crate) mod cbor;
+mod defaults;
+mod fields;
+#[cfg(test)]
+mod fields_tests;
 mod json;
+mod paths;
 pub(crate) mod protobuf;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod time;
 
 use std::borrow::Cow;
+
+pub use fields::{FieldSet, FieldValue};
+use paths::Scalar;
 
 /// A label key with its value.
 pub type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
@@ -107,10 +115,23 @@ pub fn encoding(value: &[u8]) -> Option<Encoding> {
 /// Well-formedness is checked to the end of the value, so that one that is cut off is opaque. An object without
 /// `apiVersion` or `kind` is opaque, since kube-apiserver fails on it and must get to see it.
 pub fn decode(value: &[u8]) -> Option<ObjectMeta<'_>> {
+    read(value, &FieldSet::default(), &mut [])
+}
+
+/// Reads the metadata of a stored value, and in the same pass the values of fields, in the order of the set; `None` if
+/// the value is opaque.
+pub fn decode_with_fields<'a>(value: &'a [u8], fields: &FieldSet) -> Option<(ObjectMeta<'a>, Vec<FieldValue<'a>>)> {
+    let mut found = fields.slots();
+    let meta = read(value, fields, &mut found)?;
+    let values = fields.values(&meta, found);
+    Some((meta, values))
+}
+
+fn read<'a>(value: &'a [u8], wanted: &FieldSet, found: &mut [Scalar<'a>]) -> Option<ObjectMeta<'a>> {
     let meta = match encoding(value)? {
-        Encoding::Json => json::decode(value),
-        Encoding::Protobuf => protobuf::decode(&value[protobuf::MAGIC.len()..]),
-        Encoding::Cbor => cbor::decode(&value[cbor::MAGIC.len()..]),
+        Encoding::Json => json::decode(value, wanted.root(), found),
+        Encoding::Protobuf => protobuf::decode(&value[protobuf::MAGIC.len()..], wanted, found),
+        Encoding::Cbor => cbor::decode(&value[cbor::MAGIC.len()..], wanted.root(), found),
     }?;
     (!meta.api_version.is_empty() && !meta.kind.is_empty()).then_some(meta)
 }

@@ -43,6 +43,13 @@ impl FieldSelector {
     }
 }
 
+impl FieldRequirement {
+    /// Whether a field with this value fulfils it.
+    pub fn allows(&self, value: &str) -> bool {
+        (self.value == value) != self.negated
+    }
+}
+
 /// Splits at the commas that no backslash stands before.
 fn split_terms(text: &str) -> impl Iterator<Item = &str> {
     let mut escaped = false;

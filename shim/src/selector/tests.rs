@@ -15,7 +15,10 @@ fn parse(label: &str) -> Result<Option<Selection>, ParseError> {
 fn selections_that_narrow_nothing_are_none() {
     assert_eq!(Selection::parse(None, None, None), Ok(None));
     assert_eq!(Selection::parse(Some(" "), Some(","), Some("v1")), Ok(None));
-    assert_eq!(Selection::parse(None, Some("spec.color=red"), Some("example.com/v1")), Ok(None));
+    // Nothing is known of these fields.
+    assert_eq!(Selection::parse(None, Some("spec.color=red"), None), Ok(None));
+    assert_eq!(Selection::parse(None, Some("spec.nodename=a"), Some("v1")), Ok(None));
+    assert_eq!(Selection::parse(None, Some("metadata.uid=a"), Some("example.com/v1")), Ok(None));
 }
 
 #[test]
@@ -69,14 +72,50 @@ fn opaque_values_always_may_match() {
 }
 
 #[test]
-fn fields_are_carried_but_do_not_narrow() {
+fn fields_narrow_where_their_values_are_known() {
+    let shirt = |version: &str, spec: &str| {
+        format!(
+            r#"{{"apiVersion":"{version}","kind":"Shirt","metadata":{{"name":"s","labels":{{"a":""}}}},"spec":{spec}}}"#
+        )
+    };
+    let green = shirt("example.com/v1", r#"{"color":"green","size":3}"#);
+    let table = [
+        (None, "spec.color=green", &green, true),
+        (None, "spec.color=red", &green, false),
+        (None, "spec.color!=green", &green, false),
+        (None, "spec.color!=red", &green, true),
+        (None, "spec.color!=red,spec.color!=green", &green, false),
+        (None, "spec.color=green,spec.size=3", &green, true),
+        (None, "spec.color=green,spec.size=4", &green, false),
+        (None, "spec.fit=", &green, true),
+        (None, "spec.fit!=", &green, false),
+        (None, "metadata.name=s", &green, true),
+        (None, "metadata.name!=s", &green, false),
+        (Some("a"), "spec.color=green", &green, true),
+        (Some("a"), "spec.color=red", &green, false),
+        (Some("b"), "spec.color=green", &green, false),
+        (None, "spec.color=red", &shirt("example.com/v2", r#"{"color":"green"}"#), true),
+        (None, "spec.color=red,metadata.name=t", &shirt("example.com/v2", r#"{"color":"green"}"#), false),
+        (None, "spec.color=red", &shirt("example.com/v1", r#"{"color":1.5}"#), true),
+        (None, "spec.color=red,spec.size=3", &shirt("example.com/v1", r#"{"color":1.5,"size":4}"#), false),
+    ];
+    for (label, field, value, expected) in table {
+        let selection = Selection::parse(label, Some(field), Some("example.com/v1")).unwrap().unwrap();
+        assert_eq!(selection.may_match(value.as_bytes()), expected, "{label:?} {field} on {value}");
+    }
+    for opaque in [&b""[..], b"k8s:enc:kms:v2:key:xxxx", &green.as_bytes()[..60]] {
+        let selection = Selection::parse(None, Some("spec.color=red"), Some("example.com/v1")).unwrap().unwrap();
+        assert!(selection.may_match(opaque), "{}", opaque.escape_ascii());
+    }
+}
+
+#[test]
+fn field_requirements_are_carried() {
     let selection = Selection::parse(Some("a"), Some("spec.color!=re\\,d,spec.size=M"), Some("example.com/v1"));
     let selection = selection.unwrap().unwrap();
     let fields: Vec<String> = selection.field_requirements().iter().map(ToString::to_string).collect();
     assert_eq!(fields, ["spec.color!=re\\,d", "spec.size=M"]);
     assert_eq!(selection.group_version(), Some("example.com/v1"));
-    let large = r#"{"apiVersion":"example.com/v1","kind":"Shirt","metadata":{"labels":{"a":""}},"spec":{"size":"L"}}"#;
-    assert!(selection.may_match(large.as_bytes()));
 }
 
 /// A requirement as a person would write it, with what it means, said a second time.

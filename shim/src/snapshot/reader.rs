@@ -39,6 +39,8 @@ pub struct Entries<'a> {
     branches: Vec<std::vec::IntoIter<(Bytes, u64)>>,
     leaf: std::vec::IntoIter<Element>,
     last_key: Bytes,
+    /// How many pages the tree may still have: no more than the file, or pages are read again and again.
+    left: u64,
 }
 
 /// An element of a leaf.
@@ -99,7 +101,7 @@ impl SnapshotReader {
     /// The names of the buckets.
     pub fn buckets(&self) -> io::Result<Vec<Bytes>> {
         let mut names = Vec::new();
-        let mut elements = self.entries(self.node(self.root)?)?;
+        let mut elements = self.tree(self.root)?;
         while let Some(element) = elements.advance()? {
             if element.flags & BUCKET_ELEMENT != 0 {
                 names.push(element.key);
@@ -110,7 +112,7 @@ impl SnapshotReader {
 
     /// The elements of a bucket; `None` if there is no such bucket.
     pub fn bucket(&self, name: &[u8]) -> io::Result<Option<Entries<'_>>> {
-        let mut elements = self.entries(self.node(self.root)?)?;
+        let mut elements = self.tree(self.root)?;
         while let Some(element) = elements.advance()? {
             if element.key == name && element.flags & BUCKET_ELEMENT != 0 {
                 return self.open_bucket(&element.value).map(Some);
@@ -164,21 +166,27 @@ impl SnapshotReader {
             0 => {
                 let page = value.slice(BUCKET_HEADER..);
                 let header = Header::decode(&page).ok_or_else(|| self.corrupt("an inline bucket without a page"))?;
-                self.entries(self.parse(header, &page)?)
+                self.entries(self.parse(header, &page)?, 0)
             }
-            page => self.entries(self.node(page)?),
+            page => self.tree(page),
         }
     }
 
-    fn entries(&self, root: Node) -> io::Result<Entries<'_>> {
-        let mut entries =
-            Entries { reader: self, branches: Vec::new(), leaf: Vec::new().into_iter(), last_key: Bytes::new() };
+    fn tree(&self, root: u64) -> io::Result<Entries<'_>> {
+        let mut left = self.pages;
+        let root = self.node(root, &mut left)?;
+        self.entries(root, left)
+    }
+
+    fn entries(&self, root: Node, left: u64) -> io::Result<Entries<'_>> {
+        let leaf = Vec::new().into_iter();
+        let mut entries = Entries { reader: self, branches: Vec::new(), leaf, last_key: Bytes::new(), left };
         entries.descend(root)?;
         Ok(entries)
     }
 
-    /// Reads a page with its overflow.
-    fn node(&self, id: u64) -> io::Result<Node> {
+    /// Reads a page with its overflow. `left`: how many pages the tree may still have.
+    fn node(&self, id: u64, left: &mut u64) -> io::Result<Node> {
         let named = |error: io::Error| with_path("read", &self.path, &error);
         let offset = id.checked_mul(self.page_size as u64).filter(|_| id >= 2 && id < self.pages);
         let offset = offset.ok_or_else(|| self.corrupt(format!("there is no page {id}")))?;
@@ -189,6 +197,8 @@ impl SnapshotReader {
         if u64::from(header.overflow) >= self.pages - id {
             return Err(self.corrupt(format!("page {id} goes on after the end")));
         }
+        let rest = left.checked_sub(u64::from(header.overflow) + 1);
+        *left = rest.ok_or_else(|| self.corrupt(format!("page {id} is part of two others")))?;
         let size = self.page_size * (header.overflow as usize + 1);
         bytes.try_reserve_exact(size - bytes.len()).map_err(|error| named(io::Error::other(error)))?;
         bytes.resize(size, 0);
@@ -216,7 +226,15 @@ impl SnapshotReader {
         };
         match header.flags {
             BRANCH => Ok(Node::Branch(positions.map(child).collect::<Option<_>>().ok_or_else(bad)?)),
-            LEAF => Ok(Node::Leaf(positions.map(element).collect::<Option<_>>().ok_or_else(bad)?)),
+            LEAF => {
+                let elements: Vec<Element> = positions.map(element).collect::<Option<_>>().ok_or_else(bad)?;
+                let size: usize =
+                    elements.iter().map(|element| ELEMENT + element.key.len() + element.value.len()).sum();
+                if size > page.len() {
+                    return Err(self.corrupt(format!("elements of page {} lie upon each other", header.id)));
+                }
+                Ok(Node::Leaf(elements))
+            }
             flags => Err(self.corrupt(format!("page {} has the flags {flags:#x}", header.id))),
         }
     }
@@ -260,7 +278,7 @@ impl Entries<'_> {
             match branch.next() {
                 // A key below what it is filed under is lost to every search.
                 Some((least, page)) => {
-                    let node = self.reader.node(page)?;
+                    let node = self.reader.node(page, &mut self.left)?;
                     if node.first_key() < &least[..] {
                         return Err(self.reader.corrupt(format!("page {page} begins before {least:?}")));
                     }

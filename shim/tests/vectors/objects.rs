@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use sluice_shim::object::{ObjectMeta, decode};
 
+use super::base64;
+
 #[derive(Deserialize)]
 struct Vectors {
     objects: Vec<Case>,
@@ -86,7 +88,7 @@ fn cases() -> Vec<Case> {
 #[test]
 fn metadata_is_read_as_upstream_reads_it() {
     for case in cases() {
-        let value = base64(&case.value);
+        let value = base64::read(&case.value);
         let Some(meta) = decode(&value) else {
             assert!(!case.stored, "{}: opaque", case.name);
             continue;
@@ -105,27 +107,11 @@ fn metadata_is_read_as_upstream_reads_it() {
 #[test]
 fn a_value_that_is_cut_off_is_opaque() {
     for case in cases().into_iter().filter(|case| case.stored) {
-        let value = base64(&case.value);
+        let value = base64::read(&case.value);
         // What comes after a complete object: a line break in JSON, two empty fields of the envelope in protobuf.
         let complete = value.strip_suffix(b"\n").or_else(|| value.strip_suffix(b"\x1a\0\"\0")).unwrap_or(&value);
         for length in 0..complete.len() {
             assert_eq!(decode(&value[..length]), None, "{} cut at {length} of {}", case.name, value.len());
         }
     }
-}
-
-/// Reads Go's form of bytes in JSON.
-fn base64(text: &str) -> Vec<u8> {
-    let digit = |byte: u8| match byte {
-        b'A'..=b'Z' => byte - b'A',
-        b'a'..=b'z' => byte - b'a' + 26,
-        b'0'..=b'9' => byte - b'0' + 52,
-        b'+' => 62,
-        b'/' => 63,
-        _ => panic!("not base64: {text}"),
-    };
-    let digits: Vec<u8> = text.trim_end_matches('=').bytes().map(digit).collect();
-    let bits =
-        |chunk: &[u8]| chunk.iter().enumerate().map(|(at, &digit)| u32::from(digit) << (18 - 6 * at)).sum::<u32>();
-    digits.chunks(4).flat_map(|chunk| bits(chunk).to_be_bytes()[1..chunk.len()].to_vec()).collect()
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask bench store`: builds the servers and the load generator (`bench/`), and runs it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
@@ -8,7 +9,10 @@ use super::document;
 use crate::build::{self, Program};
 use crate::context::Context;
 use crate::error::{Attempt as _, Error, Result};
-use crate::process::Run;
+use crate::process::{Limit, Run};
+
+/// A full run takes half an hour; one with other rounds and seconds may take a day.
+const MEASURING: Limit = Limit::Of(Duration::from_hours(24));
 
 /// Measure the etcd API: etcd, kine on SQLite and sluice-shim on SQLite, in turns.
 ///
@@ -54,7 +58,8 @@ impl Cmd {
         if self.list {
             return run.arg("--list").watch(|line| shell.out.note(line));
         }
-        self.servers(shell, run)?.log(shell.paths.log("bench-store")).watch(|line| shell.out.note(line))?;
+        let run = self.servers(shell, run)?.log(shell.paths.log("bench-store")).limit(MEASURING);
+        run.watch(|line| shell.out.note(line))?;
         let table = fs_err::read_to_string(out.join("store.md"))?;
         if self.save {
             document::save(&shell.paths.root().join("docs"), &out, &table)?;
@@ -117,6 +122,7 @@ fn generator(shell: &Context) -> Result<PathBuf> {
         .args(["build", "--release", "--locked", "--package", "sluice-bench", "--target-dir"])
         .arg(&target)
         .log(shell.paths.log("build-sluice-bench"))
+        .limit(Limit::Long)
         .watch(|line| progress.now(line.trim()))
         .attempting(|| "cannot build the load generator")?;
     progress.done("");

@@ -6,7 +6,7 @@ use super::stamp::{digest, sha256_of};
 use super::{Program, golang};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::process::Run;
+use crate::process::{Limit, Run};
 
 /// Linker flags of all of them: kine has to be told its version (kine: pkg/version).
 fn ldflags(shell: &Context, program: Program) -> Result<String> {
@@ -51,6 +51,7 @@ pub(super) fn build(shell: &Context, program: Program, to: &Path) -> Result<()> 
         .arg(to)
         .arg(package)
         .log(shell.paths.log(&format!("build-{}", program.name())))
+        .limit(Limit::Long)
         .watch(|line| progress.now(line))?;
     progress.done("");
     Ok(())

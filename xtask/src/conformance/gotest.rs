@@ -7,13 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use super::suite::Suite;
 use super::tree::{self, Prepared};
 use super::verdict::{Outcome, Ran};
 use crate::context::Context;
 use crate::error::{Attempt as _, Error, Result};
-use crate::process::Run;
+use crate::process::{Limit, Overdue, Run};
+
+/// How much longer than its own limit a test's process may live.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One suite and what it runs against.
 pub(super) struct Runner<'a> {
@@ -155,7 +159,9 @@ impl Runner<'_> {
     fn one(&self, job: &Job<'_>, log: &Mutex<fs_err::File>) -> Result<Ran> {
         let scratch = tempfile::tempdir_in(tree::folder(self.shell))?;
         let asked = scratch.path().join("asked");
-        let outcome = Run::new(self.converter, &job.package.dir)
+        // Go's own limit comes first, and shows what every goroutine waits for.
+        let limit = Limit::Of(Duration::from_secs(self.suite.timeout) + PATIENCE);
+        let run = Run::new(self.converter, &job.package.dir)
             .args(["-p", &job.package.import])
             .arg(&job.package.binary)
             .args(["-test.v=test2json", &format!("-test.timeout={}s", self.suite.timeout)])
@@ -163,7 +169,20 @@ impl Runner<'_> {
             .env("TMPDIR", scratch.path())
             .env("SLUICE_CONFORMANCE_SERVER", self.server)
             .env("SLUICE_CONFORMANCE_ASKED", &asked)
-            .outcome()?;
+            .limit(limit);
+        let outcome = match run.outcome() {
+            Err(error) if error.downcast_ref::<Overdue>().is_some() => {
+                let outcomes = BTreeMap::from([(job.test.clone(), Outcome::Failed)]);
+                write(log, job, &format!("{error:?}\n"))?;
+                return Ok(Ran {
+                    package: job.package.import.clone(),
+                    outcomes,
+                    asked: asked.exists(),
+                    repeated: false,
+                });
+            }
+            other => other?,
+        };
         let (outcomes, output) = read(&outcome.stdout)?;
         if outcomes.is_empty() {
             return Err(Error::input(format!(
@@ -172,11 +191,15 @@ impl Runner<'_> {
             )));
         }
         if outcomes.values().any(|outcome| *outcome == Outcome::Failed) {
-            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-            writeln!(log, "##### {} {}\n{output}{}", job.package.import, job.test, outcome.stderr)?;
+            write(log, job, &format!("{output}{}", outcome.stderr))?;
         }
         Ok(Ran { package: job.package.import.clone(), outcomes, asked: asked.exists(), repeated: false })
     }
+}
+
+fn write(log: &Mutex<fs_err::File>, job: &Job<'_>, text: &str) -> Result<()> {
+    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(writeln!(log, "##### {} {}\n{text}", job.package.import, job.test)?)
 }
 
 fn take<'a, T>(items: &'a [T], next: &AtomicUsize) -> Option<(usize, &'a T)> {

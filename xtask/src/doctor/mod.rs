@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::{Explain, Result};
 use crate::output::table;
 use crate::pipeline::Minor;
-use crate::process::Run;
+use crate::process::{Limit, Run};
 use crate::source::Pins;
 use machine::Machine;
 pub(crate) use needs::Purpose;
@@ -182,7 +182,8 @@ fn install(shell: &Context, machine: &Machine, findings: &[Finding]) -> Result<(
     }
     let progress = shell.out.spinner(format!("install {}", packages.join(" ")));
     let apt = |log: &str| {
-        Run::new("apt-get", "/").env("DEBIAN_FRONTEND", "noninteractive").log(shell.paths.log(log)).arg("-q").arg("-y")
+        let run = Run::new("apt-get", "/").env("DEBIAN_FRONTEND", "noninteractive").args(["-q", "-y"]);
+        run.log(shell.paths.log(log)).limit(Limit::Long)
     };
     // A package list that can't be refreshed may still do: the installation itself decides.
     if let Err(error) = apt("apt-get-update").arg("update").watch(|line| progress.now(line)) {

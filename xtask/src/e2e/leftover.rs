@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::cluster::Cluster;
 use crate::cluster::pid::Process;
 use crate::error::Result;
+use crate::interrupt;
 
 static ACTIVE: Mutex<Vec<Leftover>> = Mutex::new(Vec::new());
 
@@ -62,14 +63,12 @@ fn active() -> MutexGuard<'static, Vec<Leftover>> {
 
 /// Ends everything that is registered when the person or the CI system interrupts us.
 pub(super) fn clean_up_on_ctrl_c() -> Result<()> {
-    let handler = || {
+    interrupt::before_the_end(|| {
         // Mounts come last: they are in use until their cluster has ended.
         for leftover in active().iter().rev() {
             leftover.end();
         }
-        std::process::exit(130);
-    };
-    Ok(ctrlc::set_handler(handler).map_err(anyhow::Error::from)?)
+    })
 }
 
 /// The folders in `scratch` that a run with this process number made (see [`super::lab::folder`]).

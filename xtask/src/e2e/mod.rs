@@ -5,7 +5,9 @@
 
 mod controllers;
 mod crash;
+mod equal;
 mod etcdctl;
+mod gc;
 mod images;
 mod kubectl;
 mod lab;
@@ -14,6 +16,8 @@ mod local;
 mod migrate;
 mod mount;
 mod policies;
+mod pushdown;
+mod raw;
 mod script;
 mod selective;
 mod shirts;
@@ -21,6 +25,7 @@ mod storage;
 mod stores;
 mod wait;
 mod walkthrough;
+mod watches;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -153,7 +158,11 @@ fn cases() -> Vec<Case> {
     cases.extend(walkthrough::cases());
     cases.extend(controllers::cases());
     cases.extend(policies::cases());
+    cases.extend(gc::cases());
     cases.extend(selective::cases());
+    cases.extend(equal::cases());
+    cases.extend(pushdown::cases());
+    cases.extend(watches::cases());
     cases.extend(crash::cases());
     cases.extend(storage::cases());
     cases.extend(etcdctl::cases());

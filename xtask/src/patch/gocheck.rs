@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::file::Patch;
 use super::series::hex;
 use crate::error::Result;
-use crate::process::Run;
+use crate::process::{Limit, Run};
 
 /// Where upstream keeps the modules that it publishes under k8s.io/.
 const STAGING: &str = "staging/src/";
@@ -38,7 +38,7 @@ impl Go {
     }
 
     /// `go build` for the packages that have code, then `go vet` for all, tests included.
-    pub(super) fn compile(&self, packages: &[Package], log: &Path, line: impl FnMut(&str) + Send + Copy) -> Result<()> {
+    pub(super) fn compile(&self, packages: &[Package], log: &Path, line: impl FnMut(&str) + Copy) -> Result<()> {
         let code: Vec<&str> =
             packages.iter().filter(|package| package.code).map(|package| package.pattern.as_str()).collect();
         if !code.is_empty() {
@@ -48,7 +48,7 @@ impl Go {
     }
 
     /// `go test` for package patterns as they stand in a patch's `Test:` line.
-    pub(super) fn test(&self, patterns: &BTreeSet<&str>, log: &Path, line: impl FnMut(&str) + Send) -> Result<()> {
+    pub(super) fn test(&self, patterns: &BTreeSet<&str>, log: &Path, line: impl FnMut(&str)) -> Result<()> {
         self.run("test", log).args(patterns.iter().map(|pattern| import(pattern))).watch(line)
     }
 
@@ -65,6 +65,7 @@ impl Go {
             .env("GOFLAGS", "-mod=mod -buildvcs=false -trimpath")
             .env("CGO_ENABLED", "0")
             .log(log)
+            .limit(Limit::Long)
     }
 }
 

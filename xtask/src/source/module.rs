@@ -12,7 +12,7 @@ use super::pins::{Kubernetes, Module, Pins, Sluice};
 use crate::context::Context;
 use crate::error::{Attempt as _, Error, Explain, Result};
 use crate::pipeline::Minor;
-use crate::process::Run;
+use crate::process::{Limit, Run};
 
 const MAIN: &str = "k8s.io/kubernetes";
 
@@ -201,7 +201,7 @@ fn download(shell: &Context, names: &[String], pinned: bool) -> Result<BTreeMap<
     let progress = shell.out.spinner(format!("download {} Go modules", names.len()));
     // Outside any module, so that no go.mod or go.work of the workspace plays a part.
     let outside = tempfile::tempdir()?;
-    let mut run = go(outside.path()).args(["mod", "download", "-json"]).args(names);
+    let mut run = go(outside.path()).args(["mod", "download", "-json"]).args(names).limit(Limit::Long);
     if pinned {
         run = run.env("GONOSUMDB", "k8s.io");
     }

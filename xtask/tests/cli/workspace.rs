@@ -81,8 +81,13 @@ impl Workspace {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    #[expect(clippy::disallowed_types, reason = "the wrapper is part of what is tested")]
     fn output(&self, args: &[&str]) -> std::process::Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// A command that is not started yet.
+    #[expect(clippy::disallowed_types, reason = "the wrapper is part of what is tested")]
+    pub(crate) fn command(&self, args: &[&str]) -> std::process::Command {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xtask"));
         for name in ["SLUICE_CACHE", "CARGO_MANIFEST_DIR", "SOURCE_DATE_EPOCH", "GOFLAGS"] {
             command.env_remove(name);
@@ -95,7 +100,7 @@ impl Workspace {
             .env("NO_COLOR", "1");
         command.env("GOPROXY", format!("file://{}", self.path("proxy").display())).env("GOSUMDB", "off");
         command.env("GOMODCACHE", self.path("modules")).env("GOCACHE", self.path("go-cache")).env("GOTELEMETRY", "off");
-        command.output().unwrap()
+        command
     }
 }
 
