@@ -11,7 +11,7 @@ use super::collect::seen;
 use super::store::{Changes, Facets, Footprint, Lease, Row, RowChange, Store, Superseded, Writer};
 use super::types::{Error, KeyValue, Record, Result, Revision};
 use super::writer::facets;
-use crate::gc::{Rules, What, signals};
+use crate::gc::{Rules, signals};
 
 /// How many records one commit carries at most, and how many bytes of keys and values.
 const BATCH_RECORDS: usize = 8192;
@@ -191,11 +191,16 @@ fn unsound(record: &Record) -> Error {
 fn changes(records: &[Record], mut rows: BTreeMap<Bytes, Row>, keep_after: Revision) -> Result<Changes> {
     let mut before: BTreeMap<Bytes, Option<Facets>> = BTreeMap::new();
     let mut superseded = Vec::new();
+    let (rules, mut heard) = (Rules::default(), Vec::new());
     for record in records {
         let Record { revision, sub, tombstone, kv } = record;
         let old = rows.remove(&kv.key);
         check_after(record, old.as_ref(), keep_after)?;
         before.entry(kv.key.clone()).or_insert_with(|| old.as_ref().map(|row| facets(&row.kv.value)));
+        if let Some(row) = old.as_ref().filter(|_| *tombstone) {
+            // Its dependents may not have been collected yet.
+            signals(&rules, (&kv.key, *revision), seen(&facets(&row.kv.value)), None, &mut heard);
+        }
         if let Some(row) = old.filter(|_| *revision > keep_after) {
             superseded.push(Superseded { row, end_revision: *revision, end_sub: *sub, deleted: *tombstone });
         }
@@ -203,7 +208,6 @@ fn changes(records: &[Record], mut rows: BTreeMap<Bytes, Row>, keep_after: Revis
             rows.insert(kv.key.clone(), Row { kv: kv.clone(), sub: *sub });
         }
     }
-    let (rules, mut heard) = (Rules::default(), Vec::new());
     let change = |(key, before): (Bytes, Option<Facets>)| {
         let after = rows.remove(&key).map(|row| {
             let facets = facets(&row.kv.value);
@@ -213,7 +217,5 @@ fn changes(records: &[Record], mut rows: BTreeMap<Bytes, Row>, keep_after: Revis
         (before.is_some() || after.is_some()).then_some(RowChange { key, before, after })
     };
     let rows = before.into_iter().filter_map(change).collect();
-    // Deletions that are under way go on here. What was removed while the records came about was collected where they come from.
-    heard.retain(|signal| matches!(signal.what, What::Orphaning | What::Foreground));
     Ok(Changes { superseded, rows, signals: heard, ..Changes::default() })
 }

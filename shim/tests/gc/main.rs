@@ -12,4 +12,5 @@ mod model;
 mod orphan;
 mod queue;
 mod references;
+mod restored;
 mod world;
