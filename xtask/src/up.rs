@@ -79,8 +79,8 @@ struct Report {
 impl Cmd {
     /// Starts the cluster.
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
-        if self.store == Store::Etcd && self.backend.is_some() {
-            return Err(Error::input("`--backend` is the shim's database; etcd keeps its own in the cluster's folder"));
+        if self.store != Store::Shim && self.backend.is_some() {
+            return Err(Error::input("`--backend` is the shim's database; others keep theirs in the cluster's folder"));
         }
         let folder = folder(shell, self.dir.as_deref());
         let programs = match &self.bin {

@@ -240,6 +240,29 @@ impl Cluster {
         &self.certs
     }
 
+    /// The certificate of the authority that the apiserver's is from.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.certs.authority().cert
+    }
+
+    /// Where [`Cluster::write_token`] puts the token of a cluster in that folder, for the apiserver's `--token-auth-file`.
+    pub(crate) fn token_file(folder: &Path) -> PathBuf {
+        folder.join("run/tokens.csv")
+    }
+
+    /// Makes a token for one more admin. For clients that make many requests: a token costs the apiserver less than a certificate.
+    ///
+    /// # Errors
+    /// File errors.
+    pub(crate) fn write_token(&self) -> Result<PathBuf> {
+        let mut bytes = [0; 16];
+        std::io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, &mut bytes)?;
+        let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = Self::token_file(&self.folder);
+        private::write(&path, format!("{token},load,load,\"system:masters\"\n").as_bytes())?;
+        Ok(path)
+    }
+
     /// The store's probes and metrics.
     pub(crate) fn store_client(&self) -> Client {
         Client::plain(self.ports.store_metrics)

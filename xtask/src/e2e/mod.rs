@@ -11,7 +11,7 @@ mod gc;
 mod images;
 mod kubectl;
 mod lab;
-mod leftover;
+pub(crate) mod leftover;
 mod local;
 mod migrate;
 mod mount;
@@ -75,6 +75,8 @@ impl Column {
             (true, Store::Etcd) => "patched-etcd",
             (false, Store::Shim) => "stock-shim",
             (false, Store::Etcd) => "stock-etcd",
+            (true, Store::Kine) => "patched-kine",
+            (false, Store::Kine) => "stock-kine",
         }
     }
 }
