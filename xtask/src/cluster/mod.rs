@@ -12,6 +12,7 @@ pub(crate) mod client;
 pub(crate) mod component;
 mod kubeconfig;
 pub(crate) mod pid;
+pub(crate) mod policies;
 pub(crate) mod port;
 mod private;
 pub(crate) mod problem;
@@ -38,7 +39,7 @@ const READY_LIMIT: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(10);
 
 /// What the toolkit puts into a cluster's folder, and so may remove.
-const CONTENTS: [&str; 7] = ["cluster.json", "kubeconfig", "run", "log", "pki", "data", "lock"];
+const CONTENTS: [&str; 8] = ["cluster.json", "kubeconfig", "kubectl", "run", "log", "pki", "data", "lock"];
 
 /// A cluster whose settings are known. Its processes may or may not run.
 pub(crate) struct Cluster {

@@ -15,6 +15,7 @@ pub(crate) mod leftover;
 mod local;
 mod migrate;
 mod mount;
+mod policies;
 mod pushdown;
 mod raw;
 mod script;
@@ -158,6 +159,7 @@ fn cases() -> Vec<Case> {
     cases.extend(images::cases());
     cases.extend(walkthrough::cases());
     cases.extend(controllers::cases());
+    cases.extend(policies::cases());
     cases.extend(gc::cases());
     cases.extend(selective::cases());
     cases.extend(equal::cases());
