@@ -15,7 +15,7 @@ fn both() -> Keys {
 }
 
 fn put(key: Bytes, value: &'static str) -> Call {
-    Call::Put { key, value: value.into() }
+    Call::Put { key, value: value.into(), lease: 0 }
 }
 
 fn read(keys: Keys) -> Call {
@@ -40,7 +40,15 @@ fn history(calls: &[Call]) -> History {
         history.events.extend(events);
         let outcome = Outcome::Answered(revision, answer);
         let began = i as u64 * 2;
-        history.operations.push(Operation { client: 0, began, ended: began + 1, call: call.clone(), outcome });
+        history.operations.push(Operation {
+            client: 0,
+            began,
+            ended: began + 1,
+            sent: began * 1000,
+            done: began * 1000 + 1,
+            call: call.clone(),
+            outcome,
+        });
     }
     let messages = history.events.iter().map(|event| Message::Events(states.newest(), vec![event.clone()])).collect();
     history.watches.push(WatchRecord { keys: both(), prev_kv: true, from: 1, messages, failed: None });
@@ -73,7 +81,7 @@ fn outcome(history: &mut History, operation: usize) -> (&mut i64, &mut Answer) {
 fn events(history: &mut History, message: usize) -> &mut Vec<Event> {
     match &mut history.watches[0].messages[message] {
         Message::Events(_, events) => events,
-        Message::Progress(_) => panic!("no events"),
+        Message::Progress(_) | Message::Gap(_) => panic!("no events"),
     }
 }
 
@@ -114,7 +122,7 @@ fn unknown_deletes_are_matched() {
         let late = history.operations.iter().position(|operation| operation.began == 6).unwrap();
         let early = history.operations.iter().position(|operation| operation.began == 2).unwrap();
         let mut one =
-            History { operations: history.operations.clone(), events: history.events.clone(), watches: vec![] };
+            History { operations: history.operations.clone(), events: history.events.clone(), ..History::default() };
         one.operations.remove(late);
         assert!(check(&one).unwrap_err().starts_with("nobody made revision 5"));
         history.operations.remove(early);
