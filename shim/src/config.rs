@@ -1,5 +1,7 @@
 //! Flags and environment variables: etcd's names where etcd has one.
 
+mod collector;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,6 +9,7 @@ use std::time::Duration;
 
 use clap::builder::styling::Styles;
 use clap::{ArgAction, Parser, ValueEnum};
+pub use collector::{GcConfig, Switch};
 
 /// The version with the commit.
 pub(crate) fn version() -> &'static str {
@@ -124,6 +127,10 @@ pub struct Config {
     /// Where snapshots are written before they are sent. The default is the folder of the database.
     #[arg(long, env = "SLUICE_SNAPSHOT_DIR", value_name = "DIR")]
     pub snapshot_dir: Option<PathBuf>,
+
+    /// How the garbage collector works.
+    #[command(flatten)]
+    pub gc: GcConfig,
 
     /// What is logged: error, warn, info, debug, trace; also by module, as in info,sluice_shim::sql=debug.
     #[arg(long, env = "SLUICE_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]

@@ -4,13 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folder, what its files must not name, and why.
-const RULES: [(&str, &[&str], &str); 5] = [
+const RULES: [(&str, &[&str], &str); 6] = [
     (
         "src/engine",
         &["rusqlite", "crate::sql", "prost", "tonic", "crate::pb", "crate::etcd"],
         "the engine knows no SQL and no protobuf",
     ),
     ("src/etcd", &["rusqlite", "crate::sql"], "the gRPC layer knows no SQL"),
+    ("src/gc", &["rusqlite", "crate::sql", "crate::engine", "crate::etcd", "tonic"], "the collector's rules are pure"),
     (
         "src/object",
         &["rusqlite", "crate::sql", "crate::engine", "crate::etcd", "tonic"],

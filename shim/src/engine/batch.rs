@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::collect::{Collecting, waits};
 use super::range::assemble;
 use super::store::{Before, Changes, Facets, Footprint, Lease, Row, RowChange, Superseded};
 use super::types::*;
+use crate::gc::Rules;
 
 /// The state of the touched keys, as the requests of a batch change it.
 pub(super) struct Batch<'a> {
@@ -17,7 +19,7 @@ pub(super) struct Batch<'a> {
     revision: Revision,
     compact_revision: Revision,
     compacted: bool,
-    rows: BTreeMap<Bytes, Row>,
+    pub(super) rows: BTreeMap<Bytes, Row>,
     /// The facets of what the database holds, of the keys that the batch changed; `None` for keys that were not there.
     before: BTreeMap<Bytes, Option<Facets>>,
     past: Vec<Result<Vec<KeyValue>>>,
@@ -26,16 +28,30 @@ pub(super) struct Batch<'a> {
     superseded: Vec<Superseded>,
     events: Vec<Arc<Event>>,
     facets: fn(&[u8]) -> Facets,
+    /// The facets of what the batch made of the keys that it changed; `None` for keys that are gone.
+    pub(super) after: BTreeMap<Bytes, Option<Facets>>,
     /// What the request under way replaced, to put back if it fails.
-    undo: Vec<(Bytes, Option<Row>)>,
+    undo: Vec<Undo>,
+    /// What is the collector's.
+    pub(super) gc: Collecting<'a>,
     /// The revision of the request under way, and the place of its next change.
     place: (Revision, i64),
 }
 
+/// A change that can be taken back.
+struct Undo {
+    key: Bytes,
+    row: Option<Row>,
+    /// What `Batch::after` held.
+    after: Option<Option<Facets>>,
+}
+
 impl<'a> Batch<'a> {
     /// Starts a batch. `facets` says what the database is to index of a value.
-    pub(super) fn new(footprint: &'a Footprint, before: Before, facets: fn(&[u8]) -> Facets) -> Self {
+    pub(super) fn new(footprint: &'a Footprint, before: Before, facets: fn(&[u8]) -> Facets, rules: &'a Rules) -> Self {
         Self {
+            gc: Collecting::new(rules, before.blocked, before.work),
+            after: BTreeMap::new(),
             footprint,
             revision: before.revision,
             compact_revision: before.compact_revision,
@@ -63,8 +79,9 @@ impl<'a> Batch<'a> {
         let rows = std::mem::take(&mut self.before)
             .into_iter()
             .filter_map(|(key, before)| {
+                let known = self.after.remove(&key).flatten();
                 let after = self.rows.remove(&key).map(|row| {
-                    let facets = (self.facets)(&row.kv.value);
+                    let facets = known.unwrap_or_else(|| (self.facets)(&row.kv.value));
                     (row, facets)
                 });
                 (before.is_some() || after.is_some()).then_some(RowChange { key, before, after })
@@ -76,6 +93,8 @@ impl<'a> Batch<'a> {
             rows,
             leases: self.lease_changes,
             compact_revision: self.compacted.then_some(self.compact_revision),
+            signals: self.gc.signals,
+            tasks: self.gc.tasks,
         };
         (changes, self.events)
     }
@@ -158,10 +177,10 @@ impl<'a> Batch<'a> {
         self.leases.insert(lease.id, lease);
     }
 
-    fn atomically<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<(Revision, T)> {
+    pub(super) fn atomically<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<(Revision, T)> {
         self.undo.clear();
         self.place = (self.revision + 1, 0);
-        let (superseded, events) = (self.superseded.len(), self.events.len());
+        let (superseded, events, signals) = (self.superseded.len(), self.events.len(), self.gc.signals.len());
         match work(self) {
             Ok(result) => {
                 if self.place.1 > 0 {
@@ -172,7 +191,12 @@ impl<'a> Batch<'a> {
             Err(error) => {
                 self.superseded.truncate(superseded);
                 self.events.truncate(events);
-                while let Some((key, row)) = self.undo.pop() {
+                self.gc.signals.truncate(signals);
+                while let Some(Undo { key, row, after }) = self.undo.pop() {
+                    match after {
+                        Some(after) => self.after.insert(key.clone(), after),
+                        None => self.after.remove(&key),
+                    };
                     match row {
                         Some(row) => self.rows.insert(key, row),
                         None => self.rows.remove(&key),
@@ -268,7 +292,7 @@ impl<'a> Batch<'a> {
         Ok(assemble(query, kvs, newest))
     }
 
-    fn put(&mut self, put: &Put) -> Result<Option<KeyValue>> {
+    pub(super) fn put(&mut self, put: &Put) -> Result<Option<KeyValue>> {
         let old = self.rows.get(&put.key).cloned();
         let (revision, sub) = self.next_place();
         let kept = |ignore: bool| if ignore { old.as_ref() } else { None };
@@ -302,7 +326,7 @@ impl<'a> Batch<'a> {
         OpResult::Delete { deleted, prev_kvs }
     }
 
-    fn remove(&mut self, key: &Bytes) -> Option<KeyValue> {
+    pub(super) fn remove(&mut self, key: &Bytes) -> Option<KeyValue> {
         let old = self.rows.get(key).cloned()?;
         let (revision, _) = self.next_place();
         let kv = KeyValue { key: old.kv.key.clone(), mod_revision: revision, ..KeyValue::default() };
@@ -320,8 +344,12 @@ impl<'a> Batch<'a> {
 
     fn replace(&mut self, key: Bytes, old: Option<Row>, new: Option<Row>, event: Event) {
         let facets = self.facets;
-        self.before.entry(key.clone()).or_insert_with(|| old.as_ref().map(|row| facets(&row.kv.value)));
-        self.undo.push((key.clone(), old.clone()));
+        let before = self.before.entry(key.clone()).or_insert_with(|| old.as_ref().map(|row| facets(&row.kv.value)));
+        let replaced = self.after.remove(&key);
+        let after = new.as_ref().map(|row| facets(&row.kv.value));
+        self.gc.changed((&key, self.place.0), replaced.as_ref().unwrap_or(before).as_ref(), after.as_ref());
+        self.after.insert(key.clone(), after);
+        self.undo.push(Undo { key: key.clone(), row: old.clone(), after: replaced });
         if let Some(row) = old {
             self.superseded.push(Superseded {
                 row,
@@ -387,6 +415,7 @@ impl Footprint {
             Op::Delete(delete) => self.add_range(&delete.range),
             Op::Put(put) => {
                 self.keys.insert(put.key.clone());
+                self.blocked.extend(waits(&put.value));
                 if put.lease != 0 {
                     self.leases.insert(put.lease);
                 }

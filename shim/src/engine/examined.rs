@@ -27,7 +27,8 @@ struct Reading {
 
 #[derive(Debug)]
 struct Object {
-    labels: Vec<Label<'static>>,
+    /// `None` if they are not known.
+    labels: Option<Vec<Label<'static>>>,
     fields: Vec<FieldValue<'static>>,
 }
 
@@ -36,7 +37,7 @@ impl Examined {
     pub(super) fn may_match(&self, event: &Event, selection: &Selection) -> bool {
         let reading = self.reading(event, selection.field_set());
         let matches = |object: &Option<Object>| {
-            object.as_ref().is_none_or(|object| selection.may_match_read(&object.labels, &object.fields))
+            object.as_ref().is_none_or(|object| selection.may_match_read(object.labels.as_deref(), &object.fields))
         };
         (event.kind == EventKind::Put && matches(&reading.current))
             || (event.prev_kv.is_some() && matches(&reading.previous))
@@ -67,9 +68,9 @@ impl Reading {
 impl Object {
     fn read(value: &[u8], fields: &FieldSet) -> Option<Self> {
         let (meta, values) = decode_with_fields(value, fields)?;
-        let owned = |(name, value): Label<'_>| (name.into_owned().into(), value.into_owned().into());
+        let owned = |(name, value): &Label<'_>| (name.to_string().into(), value.to_string().into());
         Some(Self {
-            labels: meta.labels.into_iter().map(owned).collect(),
+            labels: meta.selectable_labels().map(|labels| labels.iter().map(owned).collect()),
             fields: values.into_iter().map(FieldValue::into_owned).collect(),
         })
     }

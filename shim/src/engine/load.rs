@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::collect::seen;
 use super::store::{Changes, Facets, Footprint, Lease, Row, RowChange, Store, Superseded, Writer};
 use super::types::{Error, KeyValue, Record, Result, Revision};
 use super::writer::facets;
+use crate::gc::{Rules, What, signals};
 
 /// How many records one commit carries at most, and how many bytes of keys and values.
 const BATCH_RECORDS: usize = 8192;
@@ -201,13 +203,17 @@ fn changes(records: &[Record], mut rows: BTreeMap<Bytes, Row>, keep_after: Revis
             rows.insert(kv.key.clone(), Row { kv: kv.clone(), sub: *sub });
         }
     }
+    let (rules, mut heard) = (Rules::default(), Vec::new());
     let change = |(key, before): (Bytes, Option<Facets>)| {
         let after = rows.remove(&key).map(|row| {
             let facets = facets(&row.kv.value);
+            signals(&rules, (&key, row.kv.mod_revision), None, seen(&facets), &mut heard);
             (row, facets)
         });
         (before.is_some() || after.is_some()).then_some(RowChange { key, before, after })
     };
     let rows = before.into_iter().filter_map(change).collect();
-    Ok(Changes { superseded, rows, ..Changes::default() })
+    // Deletions that are under way go on here. What was removed while the records came about was collected where they come from.
+    heard.retain(|signal| matches!(signal.what, What::Orphaning | What::Foreground));
+    Ok(Changes { superseded, rows, signals: heard, ..Changes::default() })
 }

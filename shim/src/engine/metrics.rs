@@ -5,6 +5,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::gc_metrics::GcMetrics;
+
 /// The engine's metrics; the documentation of each is its help text in [`Metrics::register`].
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the help texts say it")]
@@ -21,6 +23,7 @@ pub struct Metrics {
     pub events: Counter,
     pub replays: Counter,
     pub leases_expired: Counter,
+    pub gc: GcMetrics,
 }
 
 impl Default for Metrics {
@@ -38,6 +41,7 @@ impl Default for Metrics {
             events: Counter::default(),
             replays: Counter::default(),
             leases_expired: Counter::default(),
+            gc: GcMetrics::default(),
         }
     }
 }
@@ -63,5 +67,6 @@ impl Metrics {
         let help = "Reads of the database for watchers that start in the past or fell behind";
         registry.register("watch_replays", help, self.replays.clone());
         registry.register("leases_expired", "Leases that ended by themselves", self.leases_expired.clone());
+        self.gc.register(registry);
     }
 }

@@ -5,7 +5,10 @@
 //! the hub's ring, or from the database when it starts in the past or fell behind.
 
 mod batch;
+mod collect;
+pub mod collector;
 mod examined;
+mod gc_metrics;
 mod hub;
 mod lease;
 pub mod load;
@@ -21,6 +24,7 @@ mod writer;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use collector::{Collector, Hands};
 use crossbeam_channel::Sender;
 use hub::{Hub, RingEvent};
 use metrics::Metrics;
@@ -29,9 +33,11 @@ use range::{assemble, strip_values};
 use reader::{Readers, Snapshot, Weight};
 pub use session::WatchSession;
 use store::Store;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 pub use types::*;
 use writer::{Envelope, Outcome, Request};
+
+use crate::gc;
 pub(crate) use writer::{facets, now_millis};
 
 /// More writes than this do not wait; the client is told to come back.
@@ -60,6 +66,7 @@ struct Inner {
     hub: Arc<Hub>,
     counts: Mutex<Counts>,
     leases: Arc<lease::Clock>,
+    collector: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
 
@@ -79,8 +86,18 @@ impl Default for ReaderThreads {
 }
 
 impl Engine {
-    /// Starts the engine on a database. Needs a tokio runtime, for the clock of the leases.
+    /// Starts the engine on a database, with a collector that has the usual rules. Needs a tokio runtime, for the clock of the leases.
     pub async fn start(store: Arc<dyn Store>, threads: ReaderThreads, metrics: Arc<Metrics>) -> Result<Self> {
+        Self::start_with(store, threads, metrics, Collector::default()).await
+    }
+
+    /// The same with a collector of one's own.
+    pub async fn start_with(
+        store: Arc<dyn Store>,
+        threads: ReaderThreads,
+        metrics: Arc<Metrics>,
+        collector: Collector,
+    ) -> Result<Self> {
         let writer = store.writer()?;
         let readers = Readers::start(&store, threads.small, threads.large)?;
         let state = readers.run(Weight::Small, |snapshot| Ok((snapshot.revision, snapshot.compact_revision))).await?;
@@ -91,16 +108,20 @@ impl Engine {
         metrics.revision.set(state.0);
         metrics.compact_revision.set(state.1);
         let (sender, inbox) = crossbeam_channel::unbounded();
-        let thread = writer::start(writer, inbox, Arc::clone(&hub), Arc::clone(&metrics))?;
+        let hands = Hands::new(&collector);
+        let wake = Arc::clone(&hands.wake);
+        let thread = writer::start(writer, inbox, Arc::clone(&hub), Arc::clone(&metrics), hands)?;
         let inner = Arc::new(Inner {
             writer: Mutex::new(Some((sender, thread))),
             readers,
             hub,
             counts: Mutex::default(),
             leases: Arc::default(),
+            collector: wake,
             metrics,
         });
         tokio::spawn(lease::run(Arc::downgrade(&inner)));
+        tokio::spawn(collector::run(Arc::downgrade(&inner), collector));
         Ok(Self { inner })
     }
 
@@ -186,6 +207,11 @@ impl Engine {
         let status = self.inner.readers.run(Weight::Small, |snapshot| snapshot.reader.status()).await?;
         self.inner.hub.reached(status.revision).await;
         Ok(status)
+    }
+
+    /// What the collector has to do.
+    pub async fn collector(&self) -> Result<gc::Status> {
+        self.inner.readers.run(Weight::Small, |snapshot| snapshot.reader.collector()).await
     }
 
     /// Everything a backup needs that was not compacted at the revision (0: the newest), in order of (revision, sub), in chunks. Fails when a

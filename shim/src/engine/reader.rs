@@ -206,6 +206,14 @@ mod tests {
         fn status(&mut self) -> Result<StoreStatus> {
             Err(stopped())
         }
+
+        fn collector(&mut self) -> Result<crate::gc::Status> {
+            Err(stopped())
+        }
+
+        fn encrypted_custom_resource(&mut self) -> Result<Option<bytes::Bytes>> {
+            Err(stopped())
+        }
     }
 
     /// Upstream's TestScaleUpdateWithoutResourceVersionWithConflicts found it: a get right after an update gave the value before it.

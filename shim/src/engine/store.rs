@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::types::{Event, KeyRange, KeyValue, LeaseId, RangeQuery, Record, Result, Revision, StoreStatus};
+use crate::gc::{Node, Quota, Signal, Status, TaskChange, Uid, Work};
 
 /// A live key with the place of its last put among the changes of that revision.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -27,6 +28,8 @@ pub struct Facets {
     pub hidden: bool,
     /// Its labels, sorted by name.
     pub labels: Vec<(Box<str>, Box<str>)>,
+    /// Its place in the graph of owners; `None` for what has no UID.
+    pub node: Option<Node>,
 }
 
 /// A lease.
@@ -53,6 +56,10 @@ pub struct Footprint {
     pub leases: BTreeSet<LeaseId>,
     /// Leases whose attached keys are needed too.
     pub lease_keys: BTreeSet<LeaseId>,
+    /// Objects of which it must be known whether labelled dependents block their deletion.
+    pub blocked: BTreeSet<Uid>,
+    /// How much of the collector's work.
+    pub work: Option<Quota>,
 }
 
 /// The part of the store that a [`Footprint`] names, inside the transaction that will change it.
@@ -68,6 +75,10 @@ pub struct Before {
     pub past: Vec<Result<Vec<KeyValue>>>,
     /// The leases of the footprint that exist.
     pub leases: BTreeMap<LeaseId, Lease>,
+    /// Those of `Footprint::blocked` that labelled dependents block.
+    pub blocked: BTreeSet<Uid>,
+    /// The collector's work that is due; the live keys that it names are among `rows`.
+    pub work: Work,
 }
 
 /// What a batch changes. All of it happens in one transaction, or none.
@@ -83,12 +94,20 @@ pub struct Changes {
     pub leases: BTreeMap<LeaseId, Option<Lease>>,
     /// The new revision of the last compaction, if there was one.
     pub compact_revision: Option<Revision>,
+    /// What the collector must hear of, in order. The database makes tasks of it, after all else.
+    pub signals: Vec<Signal>,
+    /// What became of the collector's tasks. The database writes it first of all: what else the batch does may wake them.
+    pub tasks: Vec<TaskChange>,
 }
 
 impl Changes {
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.superseded.is_empty() && self.leases.is_empty() && self.compact_revision.is_none()
+        self.rows.is_empty()
+            && self.superseded.is_empty()
+            && self.leases.is_empty()
+            && self.compact_revision.is_none()
+            && self.tasks.is_empty()
     }
 }
 
@@ -135,6 +154,13 @@ pub trait Writer: Send {
 
     /// Gives unused space back to the file system.
     fn defragment(&mut self) -> Result<()>;
+
+    /// Whether the collector got work, or some that waited can go on, since this was last asked.
+    fn has_work(&mut self) -> bool;
+
+    /// Forgets some of the objects that were deleted before a moment (milliseconds since 1970), unless a task needs to know of them. Returns whether there may
+    /// be more.
+    fn forget(&mut self, before: i64) -> Result<bool>;
 }
 
 /// Keys found by a reader.
@@ -179,6 +205,12 @@ pub trait Reader: Send {
 
     /// Sizes and revisions.
     fn status(&mut self) -> Result<StoreStatus>;
+
+    /// What the collector has to do.
+    fn collector(&mut self) -> Result<Status>;
+
+    /// The key of a custom resource that kube-apiserver encrypted, if there is one.
+    fn encrypted_custom_resource(&mut self) -> Result<Option<Bytes>>;
 }
 
 /// A database.

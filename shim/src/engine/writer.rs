@@ -11,11 +11,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::oneshot;
 
 use super::batch::Batch;
+use super::collect::Collected;
+use super::collector::Hands;
 use super::hub::Hub;
 use super::metrics::Metrics;
 use super::store::{Facets, Footprint, Lease, Writer};
 use super::types::*;
 use crate::contract::SKIP_METADATA_CACHING_LABEL;
+use crate::gc::{Node, Quota};
 
 /// How many requests one commit carries at most, and how many bytes of values, so that nobody waits long for a large one.
 const BATCH_REQUESTS: usize = 1024;
@@ -44,6 +47,10 @@ pub(super) enum Request {
     Defragment,
     /// Return when nothing of the last compaction is left to remove.
     AwaitCompaction,
+    /// Do some of the collector's work. Done after all that waits, in a transaction of its own.
+    Collect(Quota),
+    /// Forget objects that were deleted before a moment, in milliseconds since 1970.
+    Forget(i64),
 }
 
 /// The answer to a [`Request`]: the newest revision after it, and what it returns.
@@ -60,6 +67,10 @@ pub(super) enum Outcome {
     Ttl(i64),
     /// To an expiry: how many leases ended.
     Expired(u64),
+    /// To a portion of the collector's work, with the time it took.
+    Collected(Collected, Duration),
+    /// To forgetting: whether there may be more to forget.
+    Forgotten(bool),
     /// To all else.
     Done,
 }
@@ -77,8 +88,9 @@ pub(super) fn start(
     inbox: Receiver<Envelope>,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
+    hands: Hands,
 ) -> Result<thread::JoinHandle<()>> {
-    let state = WriterThread { writer, hub, metrics, compacting: true, waiting: Vec::new(), retry_at: None };
+    let state = WriterThread { writer, hub, metrics, hands, compacting: true, waiting: Vec::new(), retry_at: None };
     thread::Builder::new()
         .name("write".into())
         .spawn(move || state.run(inbox))
@@ -89,6 +101,7 @@ struct WriterThread {
     writer: Box<dyn Writer>,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
+    hands: Hands,
     /// Whether rows may be left that the last compaction freed. True at the start: the process may have been killed between.
     compacting: bool,
     /// Those that wait for the compaction.
@@ -154,6 +167,7 @@ impl WriterThread {
 
     fn serve(&mut self, batch: Vec<Envelope>) {
         let mut transactional = Vec::with_capacity(batch.len());
+        let mut collections = Vec::new();
         for envelope in batch {
             match envelope.request {
                 Request::Defragment => {
@@ -161,11 +175,21 @@ impl WriterThread {
                     let _ = envelope.reply.send(answer);
                 }
                 Request::AwaitCompaction => self.waiting.push(envelope.reply),
+                Request::Collect(_) | Request::Forget(_) => collections.push(envelope),
                 _ => transactional.push(envelope),
             }
         }
         if !transactional.is_empty() {
             self.commit(transactional);
+        }
+        // The collector comes last, and never makes a client's commit longer.
+        for envelope in collections {
+            if let Request::Forget(before) = envelope.request {
+                let answer = self.writer.forget(before).map(|more| (self.hub.revision(), Outcome::Forgotten(more)));
+                let _ = envelope.reply.send(answer);
+            } else {
+                self.commit(vec![envelope]);
+            }
         }
     }
 
@@ -178,8 +202,14 @@ impl WriterThread {
         let result = self.writer.commit(&footprint, &mut |before| {
             answers.clear();
             let now = now_millis();
-            let mut state = Batch::new(&footprint, before, facets);
-            answers.extend(batch.iter().map(|envelope| carry_out(&mut state, &envelope.request, now)));
+            let mut state = Batch::new(&footprint, before, facets, &self.hands.rules);
+            for envelope in &batch {
+                let signals = state.signals();
+                answers.push(carry_out(&mut state, &envelope.request, now));
+                if self.hands.enabled {
+                    state.hold(signals);
+                }
+            }
             revision = state.revision();
             let (changes, happened) = state.finish();
             events = happened;
@@ -197,7 +227,14 @@ impl WriterThread {
                     self.hub.compacted(compact_revision);
                     self.compacting = true;
                 }
-                for (envelope, answer) in batch.into_iter().zip(answers) {
+                if self.writer.has_work() {
+                    self.hands.wake.notify_one();
+                }
+                for (envelope, mut answer) in batch.into_iter().zip(answers) {
+                    if let Ok((_, Outcome::Collected(collected, took))) = &mut answer {
+                        *took = started.elapsed();
+                        self.hands.audit.write(&collected.entries, now_millis());
+                    }
                     let _ = envelope.reply.send(answer);
                 }
             }
@@ -240,7 +277,8 @@ fn footprint(batch: &[Envelope]) -> Footprint {
                 footprint.leases.extend(ids);
                 footprint.lease_keys.extend(ids);
             }
-            Request::Compact(_) | Request::Defragment | Request::AwaitCompaction => {}
+            Request::Collect(quota) => footprint.work = Some(*quota),
+            Request::Compact(_) | Request::Defragment | Request::AwaitCompaction | Request::Forget(_) => {}
         }
     }
     footprint
@@ -265,7 +303,11 @@ fn carry_out(state: &mut Batch<'_>, request: &Request, now: i64) -> Answer {
             }
             Ok((state.revision(), Outcome::Expired(expired.len() as u64)))
         }
-        Request::Defragment | Request::AwaitCompaction => Ok((state.revision(), Outcome::Done)),
+        Request::Collect(quota) => {
+            let collected = if quota.foreground_after.is_some() { state.release() } else { state.collect(quota.now) };
+            Ok((state.revision(), Outcome::Collected(collected, Duration::ZERO)))
+        }
+        Request::Defragment | Request::AwaitCompaction | Request::Forget(_) => Ok((state.revision(), Outcome::Done)),
     }
 }
 
@@ -275,7 +317,8 @@ pub(crate) fn facets(value: &[u8]) -> Facets {
     let labels: Vec<_> =
         meta.labels.iter().map(|(name, value)| (name.as_ref().into(), value.as_ref().into())).collect();
     let hidden = meta.labels.iter().any(|(name, _)| name == SKIP_METADATA_CACHING_LABEL);
-    Facets { opaque: false, hidden, labels }
+    // Labels that are not stored are in no index.
+    Facets { opaque: meta.selectable_labels().is_none(), hidden, labels, node: Node::of(&meta) }
 }
 
 /// Milliseconds since 1970.

@@ -10,17 +10,17 @@ use super::paths::{Node, Scalar};
 use super::{Label, ObjectMeta, OwnerReference, sort_labels, time};
 
 /// The tag "self-described CBOR" that all stored values start with (RFC 8949, section 3.4.6).
-pub(super) const MAGIC: &[u8] = &[0xd9, 0xd9, 0xf7];
+pub(crate) const MAGIC: &[u8] = &[0xd9, 0xd9, 0xf7];
 
 /// How deep a value may be nested (apimachinery: `MaxNestedLevels` in modes/decode.go).
 const MAX_DEPTH: usize = 10_000;
 
 /// The byte that ends what has no length.
-const BREAK: u8 = 0xff;
+pub(crate) const BREAK: u8 = 0xff;
 
 /// Reads the item that the magic tags, with what the tree wants of it.
 pub(super) fn decode<'a>(item: &'a [u8], wanted: &Node, found: &mut [Scalar<'a>]) -> Option<ObjectMeta<'a>> {
-    let mut reader = Reader { rest: item, open: Vec::new() };
+    let mut reader = Reader::new(item);
     let mut meta = ObjectMeta::default();
     let mut seen = Seen::default();
     let mut met = 0;
@@ -142,7 +142,7 @@ impl Seen {
 }
 
 /// The start of an item: what it is, with the number that the start carries. No number is one of open length.
-enum Head {
+pub(crate) enum Head {
     Unsigned(u64),
     Negative(u64),
     /// A byte string or a text string.
@@ -159,6 +159,20 @@ enum Head {
     Break,
 }
 
+/// Writes the start of an item in its shortest form.
+pub(crate) fn write_head(item: &mut Vec<u8>, major: u8, number: u64) {
+    let bytes = number.to_be_bytes();
+    let (info, length) = match number {
+        0..24 => (bytes[7], 0),
+        24..0x100 => (24, 1),
+        0x100..0x1_0000 => (25, 2),
+        0x1_0000..0x1_0000_0000 => (26, 4),
+        _ => (27, 8),
+    };
+    item.push(major << 5 | info);
+    item.extend_from_slice(&bytes[8 - length..]);
+}
+
 /// A container that is being skipped.
 enum Open {
     /// So many items are left.
@@ -169,13 +183,23 @@ enum Open {
     Map { value_is_next: bool },
 }
 
-struct Reader<'a> {
+/// Reads items.
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
     /// The containers around the item that is being skipped; kept for its memory.
     open: Vec<Open>,
 }
 
 impl<'a> Reader<'a> {
+    pub(crate) fn new(items: &'a [u8]) -> Self {
+        Self { rest: items, open: Vec::new() }
+    }
+
+    /// What was not read yet.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     fn byte(&mut self) -> Option<u8> {
         let (&byte, rest) = self.rest.split_first()?;
         self.rest = rest;
@@ -188,7 +212,8 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
-    fn head(&mut self) -> Option<Head> {
+    /// Reads the start of an item; its content is next.
+    pub(crate) fn head(&mut self) -> Option<Head> {
         let initial = self.byte()?;
         let (major, info) = (initial >> 5, initial & 0x1f);
         if major == 7 {
@@ -232,7 +257,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn string(&mut self, head: &Head) -> Option<Cow<'a, str>> {
+    /// Reads the content of a string.
+    pub(crate) fn string(&mut self, head: &Head) -> Option<Cow<'a, str>> {
         let Head::String { major, length } = *head else { return None };
         if let Some(length) = length {
             return std::str::from_utf8(self.take(length)?).ok().map(Cow::Borrowed);
@@ -311,7 +337,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Skips one item, whatever it is.
-    fn skip(&mut self) -> Option<()> {
+    pub(crate) fn skip(&mut self) -> Option<()> {
         self.open.clear();
         loop {
             let mut head = self.head()?;

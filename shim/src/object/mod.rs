@@ -7,16 +7,17 @@
 //!
 //! Every reader runs once over the input, keeps no tree of it, and does not recurse with its depth.
 
-mod cbor;
+pub(crate) mod cbor;
+mod defaults;
 mod fields;
 #[cfg(test)]
 mod fields_tests;
 mod json;
 mod paths;
-mod protobuf;
+pub(crate) mod protobuf;
 #[cfg(test)]
-mod tests;
-mod time;
+pub(crate) mod tests;
+pub(crate) mod time;
 
 use std::borrow::Cow;
 
@@ -86,12 +87,33 @@ pub fn label<'l>(labels: &'l [Label<'_>], key: &str) -> Option<&'l str> {
     Some(&labels[at].1)
 }
 
+/// How an object is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// JSON.
+    Json,
+    /// Kubernetes' protobuf envelope.
+    Protobuf,
+    /// CBOR with the tag of self-described items.
+    Cbor,
+}
+
+/// The encoding of a value, by the same marks as upstream's: a `{` after white space, `k8s\0`, CBOR's self-description
+/// tag (apimachinery: `RecognizesData` in pkg/runtime/serializer/{json,protobuf,cbor}). `None` for all else.
+pub fn encoding(value: &[u8]) -> Option<Encoding> {
+    if value.starts_with(protobuf::MAGIC) {
+        Some(Encoding::Protobuf)
+    } else if value.starts_with(cbor::MAGIC) {
+        Some(Encoding::Cbor)
+    } else {
+        (value.trim_ascii_start().first() == Some(&b'{')).then_some(Encoding::Json)
+    }
+}
+
 /// Reads the metadata of a stored value; `None` if the value is opaque.
 ///
-/// Well-formedness is checked to the end of the value, so that one that is cut off is opaque. The encoding is found by
-/// the same marks as upstream's: a `{` after white space, `k8s\0`, CBOR's self-description tag (apimachinery:
-/// `RecognizesData` in pkg/runtime/serializer/{json,protobuf,cbor}). An object without `apiVersion` or `kind` is opaque,
-/// since kube-apiserver fails on it and must get to see it.
+/// Well-formedness is checked to the end of the value, so that one that is cut off is opaque. An object without
+/// `apiVersion` or `kind` is opaque, since kube-apiserver fails on it and must get to see it.
 pub fn decode(value: &[u8]) -> Option<ObjectMeta<'_>> {
     read(value, &Node::default(), &mut [])
 }
@@ -106,15 +128,13 @@ pub fn decode_with_fields<'a>(value: &'a [u8], fields: &FieldSet) -> Option<(Obj
 }
 
 fn read<'a>(value: &'a [u8], wanted: &Node, found: &mut [Scalar<'a>]) -> Option<ObjectMeta<'a>> {
-    let meta = if let Some(envelope) = value.strip_prefix(protobuf::MAGIC) {
-        found.fill(Scalar::Other);
-        protobuf::decode(envelope)
-    } else if let Some(item) = value.strip_prefix(cbor::MAGIC) {
-        cbor::decode(item, wanted, found)
-    } else if value.trim_ascii_start().first() == Some(&b'{') {
-        json::decode(value, wanted, found)
-    } else {
-        None
+    let meta = match encoding(value)? {
+        Encoding::Json => json::decode(value, wanted, found),
+        Encoding::Protobuf => {
+            found.fill(Scalar::Other);
+            protobuf::decode(&value[protobuf::MAGIC.len()..])
+        }
+        Encoding::Cbor => cbor::decode(&value[cbor::MAGIC.len()..], wanted, found),
     }?;
     (!meta.api_version.is_empty() && !meta.kind.is_empty()).then_some(meta)
 }

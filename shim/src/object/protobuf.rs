@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use super::{Label, ObjectMeta, OwnerReference, sort_labels, time};
 
 /// What the envelope starts with (apimachinery: `protoEncodingPrefix` in pkg/runtime/serializer/protobuf/protobuf.go).
-pub(super) const MAGIC: &[u8] = b"k8s\0";
+pub(crate) const MAGIC: &[u8] = b"k8s\0";
 
 /// The content type of `raw` when it is given at all.
 const CONTENT_TYPE: &[u8] = b"application/vnd.kubernetes.protobuf";
@@ -112,9 +112,17 @@ fn read_owner_reference(message: &[u8]) -> Option<OwnerReference<'_>> {
     Some(owner)
 }
 
+/// A field of a message with the bytes that it is made of.
+pub(crate) struct Field<'a> {
+    pub(crate) number: i32,
+    pub(crate) value: Value<'a>,
+    /// From the tag to the end of the value.
+    pub(crate) whole: &'a [u8],
+}
+
 /// The value of a field.
 #[derive(Clone, Copy)]
-enum Value<'a> {
+pub(crate) enum Value<'a> {
     /// A variable-length integer.
     Varint(u64),
     /// Bytes with a length: a string, or a message.
@@ -137,18 +145,24 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The fields of a message, in order; `None` where it is malformed, which ends it.
+/// The numbers and values of a message's fields, in order; `None` where it is malformed, which ends it.
 fn fields(message: &[u8]) -> impl Iterator<Item = Option<(i32, Value<'_>)>> {
+    spans(message).map(|field| field.map(|field| (field.number, field.value)))
+}
+
+/// The fields of a message, in order; `None` where it is malformed, which ends it.
+pub(crate) fn spans(message: &[u8]) -> impl Iterator<Item = Option<Field<'_>>> {
     let mut reader = Reader { rest: message };
     std::iter::from_fn(move || {
-        if reader.rest.is_empty() {
+        let start = reader.rest;
+        if start.is_empty() {
             return None;
         }
-        let field = reader.field();
-        if field.is_none() {
+        let Some((number, value)) = reader.field() else {
             reader.rest = &[];
-        }
-        Some(field)
+            return Some(None);
+        };
+        Some(Some(Field { number, value, whole: &start[..start.len() - reader.rest.len()] }))
     })
 }
 

@@ -126,7 +126,7 @@ proptest! {
     }
 }
 
-fn sample() -> ObjectMeta<'static> {
+pub(crate) fn sample() -> ObjectMeta<'static> {
     ObjectMeta {
         api_version: "stable.example.com/v1".into(),
         kind: "Shirt".into(),
@@ -153,7 +153,7 @@ fn text() -> impl Strategy<Value = Cow<'static, str>> {
     prop_oneof!["[a-z0-9./-]{0,20}", any::<String>()].prop_map(Cow::from)
 }
 
-fn metas() -> impl Strategy<Value = ObjectMeta<'static>> {
+pub(crate) fn metas() -> impl Strategy<Value = ObjectMeta<'static>> {
     let names = (text(), text(), text(), any::<i64>());
     let deletion = option::of((-1_000_000_000..100_000_000_000_i64, any::<i64>()));
     let owner = (text(), text(), text(), text(), any::<bool>(), any::<bool>());
@@ -185,7 +185,7 @@ fn metas() -> impl Strategy<Value = ObjectMeta<'static>> {
 }
 
 /// RFC 3339, by counting days.
-fn rfc3339(seconds: i64) -> String {
+pub(crate) fn rfc3339(seconds: i64) -> String {
     let (mut days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let leap = |year: i64| (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
     let mut year = 1970;
@@ -209,7 +209,7 @@ fn rfc3339(seconds: i64) -> String {
 }
 
 /// The object as JSON, with more fields (each with a comma after it) before the metadata.
-fn json_document(meta: &ObjectMeta<'_>, fields: &str) -> Vec<u8> {
+pub(crate) fn json_document(meta: &ObjectMeta<'_>, fields: &str) -> Vec<u8> {
     let owner = |owner: &OwnerReference<'_>| {
         json!({
             "apiVersion": owner.api_version, "kind": owner.kind, "name": owner.name, "uid": owner.uid,

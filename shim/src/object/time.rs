@@ -21,6 +21,31 @@ pub(super) fn parse_rfc3339(text: &str) -> Option<i64> {
     Some(days_since_epoch(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second - offset)
 }
 
+/// The time as `2026-07-01T12:00:00Z`, the form in which Kubernetes stores it; `None` outside of the years 0 to 9999.
+pub(crate) fn format_rfc3339(seconds: i64) -> Option<String> {
+    let years_0_to_9999 = ZERO - 366 * 86_400..=253_402_300_799;
+    if !years_0_to_9999.contains(&seconds) {
+        return None;
+    }
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // 400 years have 146,097 days. By their average the year is right or, around New Year, one off.
+    let mut year = 1970 + (days * 400).div_euclid(146_097);
+    while days_since_epoch(year, 1, 1) > days {
+        year -= 1;
+    }
+    while days_since_epoch(year + 1, 1, 1) <= days {
+        year += 1;
+    }
+    let mut day = days - days_since_epoch(year, 1, 1);
+    let mut month = 1;
+    while day >= days_in_month(year, month) {
+        day -= days_in_month(year, month);
+        month += 1;
+    }
+    let (hour, minute, second, day) = (second / 3_600, second / 60 % 60, second % 60, day + 1);
+    Some(format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"))
+}
+
 /// What follows a fraction of a second, if there is one.
 fn skip_fraction(rest: &[u8]) -> Option<&[u8]> {
     let Some(digits) = rest.strip_prefix(b".") else { return Some(rest) };
@@ -102,6 +127,23 @@ mod tests {
         ];
         for (text, seconds) in cases {
             assert_eq!(parse_rfc3339(text), seconds, "{text:?}");
+            if let Some(seconds) = seconds
+                && text.len() == "2026-07-01T12:00:00Z".len()
+            {
+                assert_eq!(format_rfc3339(seconds).as_deref(), Some(text));
+            }
+        }
+    }
+
+    #[test]
+    fn every_day_is_written_as_it_is_read() {
+        let day = 86_400;
+        for seconds in (ZERO - 366 * day..=253_402_300_799).step_by(86_399) {
+            let text = format_rfc3339(seconds).expect("a year of four digits");
+            assert_eq!(parse_rfc3339(&text), Some(seconds), "{text}");
+        }
+        for outside in [ZERO - 366 * day - 1, 253_402_300_800, i64::MIN, i64::MAX] {
+            assert_eq!(format_rfc3339(outside), None);
         }
     }
 }

@@ -79,13 +79,13 @@ impl Selection {
     /// Whether the stored object may match. True for all that can't be decoded.
     pub fn may_match(&self, value: &[u8]) -> bool {
         object::decode_with_fields(value, &self.field_set)
-            .is_none_or(|(meta, values)| self.may_match_read(&meta.labels, &values))
+            .is_none_or(|(meta, values)| self.may_match_read(meta.selectable_labels(), &values))
     }
 
-    /// Whether an object may match that has these labels, sorted by key, and these values of the
+    /// Whether an object may match that has these labels, sorted by key (`None`: not known), and these values of the
     /// [fields](Self::field_set).
-    pub fn may_match_read(&self, labels: &[Label<'_>], values: &[FieldValue<'_>]) -> bool {
-        self.labels.matches(labels) && self.fields_may_match(values)
+    pub fn may_match_read(&self, labels: Option<&[Label<'_>]>, values: &[FieldValue<'_>]) -> bool {
+        labels.is_none_or(|labels| self.labels.matches(labels)) && self.fields_may_match(values)
     }
 
     fn fields_may_match(&self, values: &[FieldValue<'_>]) -> bool {

@@ -70,6 +70,41 @@ async fn derived_data_is_repaired() {
 }
 
 #[tokio::test]
+async fn what_the_collector_derives_is_repaired() {
+    let table = [
+        ("DELETE FROM owner", "misses 00000000-0000-4000-8000-000000000001"),
+        ("UPDATE owner SET block = 0", "misses 00000000-0000-4000-8000-000000000001"),
+        ("UPDATE owner SET labelled = 0", "has 00000000-0000-4000-8000-000000000001, which the object has not"),
+        ("INSERT INTO owner VALUES (x'61', 0, x'62', 0, 0)", "key \"b\": the table of owners has a"),
+        ("UPDATE current SET uid = NULL", "another UID than the object: none"),
+        ("UPDATE current SET uid = x'61' WHERE uid IS NULL", "another UID than the object: a"),
+    ];
+    let object = |metadata: &str| {
+        format!(r#"{{"apiVersion":"example.com/v1","kind":"Shirt","metadata":{{"name":"x",{metadata}}}}}"#)
+    };
+    let owner = object(r#""uid":"00000000-0000-4000-8000-000000000001""#);
+    let owned = object(
+        r#""uid":"00000000-0000-4000-8000-000000000002","labels":{"skip-controller-manager-metadata-caching":""},
+        "ownerReferences":[{"apiVersion":"example.com/v1","kind":"Shirt","name":"x","uid":"00000000-0000-4000-8000-000000000001","blockOwnerDeletion":true}]"#,
+    );
+    for (sql, expected) in table {
+        let folder = tempfile::tempdir().unwrap();
+        let database = endpoint(folder.path(), "state.db");
+        let engine = open(&database).await.unwrap();
+        for (key, value) in [("/a", &*owner), ("/b", &*owned), ("/c", "no object")] {
+            engine.write(put(key, value.to_owned(), 0)).await.unwrap();
+        }
+        engine.shutdown().await;
+        damage(folder.path(), "state.db", sql);
+        let (sound, said) = check(&database, false).await;
+        assert!(!sound && said.contains(expected), "{sql}: {said}");
+        let (sound, said) = check(&database, true).await;
+        assert!(sound && said.contains("repaired: "), "{sql}: {said}");
+        assert!(check(&database, false).await.0, "{sql}");
+    }
+}
+
+#[tokio::test]
 async fn other_damage_is_found_and_left() {
     let table = [
         ("UPDATE meta SET revision = 9", "revision 10, but the store is at 9"),

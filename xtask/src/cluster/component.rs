@@ -179,12 +179,9 @@ fn controller_manager(cluster: &Cluster) -> Vec<String> {
         // There is one; an election would make every restart wait for the old lease to end.
         "--leader-elect=false".into(),
     ];
-    match (cluster.settings.programs.patched, cluster.settings.store) {
+    if (cluster.settings.programs.patched, cluster.settings.store) == (true, Store::Etcd) {
         // etcd collects no garbage: labelled objects must stay with the controller manager's collector, or they leak.
-        (true, Store::Etcd) => args.push("--metadata-caching-skip-label=".into()),
-        // It finds what to rewrite through the informers that do not see labelled objects, and would say that all is done.
-        (true, Store::Shim) => args.push("--controllers=*,-storage-version-migrator-controller".into()),
-        (false, _) => {}
+        args.push("--metadata-caching-skip-label=".into());
     }
     args.extend(serve(cluster.ports.controller_manager, &certs.serving()));
     args

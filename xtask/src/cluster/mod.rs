@@ -234,6 +234,11 @@ impl Cluster {
         Client::tls(self.ports.apiserver, &self.certs.authority(), Some(&self.certs.admin()))
     }
 
+    /// The certificates of its processes and users.
+    pub(crate) fn certificates(&self) -> &Certificates {
+        &self.certs
+    }
+
     /// The store's probes and metrics.
     pub(crate) fn store_client(&self) -> Client {
         Client::plain(self.ports.store_metrics)

@@ -49,6 +49,14 @@ impl Kubectl {
         self.words(&[verb, "-f", "-"])?.stdin(object.to_string()).read()
     }
 
+    /// Sends YAML, as a person has it in a file, to `kubectl apply`; returns stdout.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub(super) fn apply(&self, yaml: &str) -> Result<String> {
+        self.words(&["apply", "-f", "-"])?.stdin(yaml).read()
+    }
+
     /// Runs it, expects it to fail, and returns stderr.
     ///
     /// # Errors

@@ -16,18 +16,25 @@ use crate::error::{Error, Result};
 pub(super) struct Wish {
     column: Column,
     apiserver_args: Vec<String>,
+    store_args: Vec<String>,
     backend: Option<String>,
 }
 
 impl Wish {
     /// A cluster of this column.
     pub(super) fn new(column: Column) -> Self {
-        Self { column, apiserver_args: Vec::new(), backend: None }
+        Self { column, apiserver_args: Vec::new(), store_args: Vec::new(), backend: None }
     }
 
     /// One more argument for the apiserver.
     pub(super) fn apiserver_arg(mut self, arg: impl Into<String>) -> Self {
         self.apiserver_args.push(arg.into());
+        self
+    }
+
+    /// One more argument for the store.
+    pub(super) fn store_arg(mut self, arg: impl Into<String>) -> Self {
+        self.store_args.push(arg.into());
         self
     }
 
@@ -64,7 +71,7 @@ impl Lab {
             programs,
             apiserver_args: wish.apiserver_args,
             controller_manager_args: Vec::new(),
-            store_args: Vec::new(),
+            store_args: wish.store_args,
         };
         let folder = folder(suite, wish.column.name());
         let guard = Guard::new(Leftover::Cluster(folder.clone()));

@@ -5,7 +5,9 @@
 
 mod controllers;
 mod crash;
+mod equal;
 mod etcdctl;
+mod gc;
 mod images;
 mod kubectl;
 mod lab;
@@ -13,6 +15,8 @@ mod leftover;
 mod local;
 mod migrate;
 mod mount;
+mod pushdown;
+mod raw;
 mod script;
 mod selective;
 mod shirts;
@@ -20,6 +24,7 @@ mod storage;
 mod stores;
 mod wait;
 mod walkthrough;
+mod watches;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -151,7 +156,11 @@ fn cases() -> Vec<Case> {
     cases.extend(images::cases());
     cases.extend(walkthrough::cases());
     cases.extend(controllers::cases());
+    cases.extend(gc::cases());
     cases.extend(selective::cases());
+    cases.extend(equal::cases());
+    cases.extend(pushdown::cases());
+    cases.extend(watches::cases());
     cases.extend(crash::cases());
     cases.extend(storage::cases());
     cases.extend(etcdctl::cases());

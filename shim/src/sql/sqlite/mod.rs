@@ -6,6 +6,9 @@
 mod check;
 mod checkpoint;
 mod error;
+mod gc_load;
+mod gc_schema;
+mod gc_store;
 mod read;
 mod row;
 mod schema;

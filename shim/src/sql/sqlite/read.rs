@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, ToSql};
 
 use super::error::failed;
+use super::gc_load;
 use super::row::{ROW, Range, key_value, lease, row};
 use super::select;
 use crate::engine::metrics::Metrics;
@@ -13,6 +14,7 @@ use crate::engine::store::{Lease, Page, Reader, Row};
 use crate::engine::{
     Event, EventKind, KeyRange, KeyValue, LeaseId, RangeEnd, RangeQuery, Record, Result, Revision, StoreStatus,
 };
+use crate::gc;
 use crate::sql::directory;
 
 /// How many revisions a read may lie back for its history to be found by revision instead of by key.
@@ -280,6 +282,14 @@ impl Reader for SqliteReader {
             })
         };
         read().map_err(failed)
+    }
+
+    fn collector(&mut self) -> Result<gc::Status> {
+        gc_load::status(&self.connection).map_err(failed)
+    }
+
+    fn encrypted_custom_resource(&mut self) -> Result<Option<Bytes>> {
+        gc_load::encrypted(&self.connection).map_err(failed)
     }
 }
 

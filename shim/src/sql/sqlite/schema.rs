@@ -11,7 +11,7 @@ use crate::engine::{Error, Result};
 /// Marks the file as ours: "SLCE".
 const APPLICATION_ID: i32 = 0x534c_4345;
 /// The version of the tables below, kept in the file's `user_version`.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 /// A fresh store is at revision 1, as etcd is, so that the first write is revision 2.
 const TABLES: &str = "
@@ -121,6 +121,7 @@ fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let created = connection
         .execute_batch(TABLES)
+        .and_then(|()| super::gc_schema::add(connection, crate::engine::now_millis()))
         .and_then(|()| {
             let sql = "INSERT INTO meta (id, revision, compact_revision, cluster_id) VALUES (1, 1, 0, ?1)";
             connection.execute(sql, [random_id()])

@@ -15,6 +15,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use super::checkpoint::{Checkpoints, truncate};
 use super::error::failed;
 use super::row::{ROW, Range, lease, range_at, row};
+use super::{gc_load, gc_store};
 use crate::engine::store::{Before, Changes, Decide, Facets, Footprint, Lease, Row, RowChange, Superseded, Writer};
 use crate::engine::{KeyRange, LeaseId, Result, Revision};
 use crate::sql::directory;
@@ -23,6 +24,8 @@ use crate::sql::directory;
 const WAL_FILE: u64 = 64 << 20;
 /// How long one step of a compaction may take: all writes wait meanwhile, so not much longer than a commit does.
 const STEP: Duration = Duration::from_millis(3);
+/// How many tombstones are forgotten at a time.
+const TOMBSTONES: i64 = 1000;
 
 /// The one writer.
 pub(super) struct SqliteWriter {
@@ -35,6 +38,10 @@ pub(super) struct SqliteWriter {
     names: HashMap<Box<str>, i64>,
     /// How many rows a step of a compaction removes; follows the speed of the machine.
     step_rows: i64,
+    /// Whether a commit gave the collector something to do.
+    has_work: bool,
+    /// The last tombstone that was looked at.
+    forgotten: i64,
     /// Keeps other processes out as long as the writer lives.
     _lock: File,
 }
@@ -62,7 +69,8 @@ impl SqliteWriter {
         connection.wal_hook(Some(hook)).map_err(failed)?;
         let checkpoints = Checkpoints::start(path)?;
         let (wal, names) = (wal.into(), HashMap::new());
-        Ok(Self { connection, wal, wal_pages, checkpoints, names, step_rows: 256, _lock: lock })
+        let (step_rows, has_work, forgotten) = (256, false, 0);
+        Ok(Self { connection, wal, wal_pages, checkpoints, names, step_rows, has_work, forgotten, _lock: lock })
     }
 
     fn transact(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> rusqlite::Result<()> {
@@ -72,7 +80,8 @@ impl SqliteWriter {
             return transaction.rollback();
         }
         let mut names = NewNames { known: &mut self.names, added: Vec::new() };
-        let stored = store(&transaction, &changes, &mut names).and_then(|()| transaction.commit());
+        let stored = store(&transaction, &changes, &mut names)
+            .and_then(|has_work| transaction.commit().map(|()| self.has_work |= has_work));
         if stored.is_err() {
             // Their rows went with the transaction.
             for name in names.added {
@@ -117,6 +126,19 @@ impl Writer for SqliteWriter {
         self.checkpoints.wait()?;
         truncate(&self.connection)
     }
+
+    fn has_work(&mut self) -> bool {
+        std::mem::take(&mut self.has_work)
+    }
+
+    fn forget(&mut self, before: i64) -> Result<bool> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let next = gc_store::forget(&transaction, before, self.forgotten, TOMBSTONES)
+            .and_then(|next| transaction.commit().map(|()| next))
+            .map_err(failed)?;
+        self.forgotten = next.unwrap_or(0);
+        Ok(next.is_some())
+    }
 }
 
 fn load(transaction: &Transaction<'_>, footprint: &Footprint) -> rusqlite::Result<Before> {
@@ -144,6 +166,14 @@ fn load(transaction: &Transaction<'_>, footprint: &Footprint) -> rusqlite::Resul
     }
     for id in &footprint.lease_keys {
         load_attached(transaction, *id, &mut before.rows)?;
+    }
+    for uid in &footprint.blocked {
+        if gc_load::blocked(transaction, uid)? {
+            before.blocked.insert(uid.clone());
+        }
+    }
+    if let Some(quota) = &footprint.work {
+        before.work = gc_load::load(transaction, quota, &mut before.rows)?;
     }
     Ok(before)
 }
@@ -207,7 +237,10 @@ impl NewNames<'_> {
     }
 }
 
-fn store(transaction: &Transaction<'_>, changes: &Changes, names: &mut NewNames<'_>) -> rusqlite::Result<()> {
+/// Writes the changes; returns whether the collector has something to do because of them.
+fn store(transaction: &Transaction<'_>, changes: &Changes, names: &mut NewNames<'_>) -> rusqlite::Result<bool> {
+    gc_store::store_tasks(transaction, &changes.tasks)?;
+    let mut has_work = false;
     for superseded in &changes.superseded {
         put_aside(transaction, superseded)?;
     }
@@ -215,6 +248,8 @@ fn store(transaction: &Transaction<'_>, changes: &Changes, names: &mut NewNames<
     for change in &changes.rows {
         store_row(transaction, change)?;
         store_attributes(transaction, change, names)?;
+        let after = change.after.as_ref().map(|(_, facets)| facets);
+        has_work |= gc_store::store_owners(transaction, &change.key, change.before.as_ref(), after)?;
         let counts = directories.entry(directory(&change.key)).or_default();
         let (live, opaque) = change.counts();
         counts.0 += live;
@@ -228,9 +263,15 @@ fn store(transaction: &Transaction<'_>, changes: &Changes, names: &mut NewNames<
     for (id, lease) in &changes.leases {
         store_lease(transaction, *id, lease.as_ref())?;
     }
+    if !changes.signals.is_empty() {
+        let now = crate::engine::now_millis();
+        for signal in &changes.signals {
+            has_work |= gc_store::hear(transaction, signal, now)?;
+        }
+    }
     let sql = "UPDATE meta SET revision = ?1, compact_revision = max(compact_revision, ?2)";
     transaction.prepare_cached(sql)?.execute([changes.revision, changes.compact_revision.unwrap_or(0)])?;
-    Ok(())
+    Ok(has_work)
 }
 
 impl RowChange {
@@ -268,12 +309,21 @@ fn store_row(transaction: &Transaction<'_>, change: &RowChange) -> rusqlite::Res
     };
     let hidden = if facets.opaque { None } else { Some(facets.hidden) };
     let hidden: &dyn rusqlite::ToSql = hidden.as_ref().map_or(&Null, |hidden| hidden);
-    let sql = if change.before.is_some() {
-        "UPDATE current SET create_revision = ?2, mod_revision = ?3, sub = ?4, version = ?5, lease = ?6, hidden = ?7, value = ?8
-         WHERE key = ?1"
-    } else {
-        "INSERT INTO current (key, create_revision, mod_revision, sub, version, lease, hidden, value)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+    let uid = facets.node.as_ref().map(|node| node.uid.to_blob());
+    // Nearly always an update changes no UID, and then it does not touch that index.
+    let sql = match &change.before {
+        None => {
+            "INSERT INTO current (key, create_revision, mod_revision, sub, version, lease, hidden, value, uid)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+        }
+        Some(before) if before.node.as_ref().map(|node| node.uid.to_blob()) == uid => {
+            "UPDATE current SET create_revision = ?2, mod_revision = ?3, sub = ?4, version = ?5, lease = ?6, hidden = ?7, value = ?8
+             WHERE key = ?1 AND (?9 IS NULL OR TRUE)"
+        }
+        Some(_) => {
+            "UPDATE current SET create_revision = ?2, mod_revision = ?3, sub = ?4, version = ?5, lease = ?6, hidden = ?7, value = ?8, uid = ?9
+             WHERE key = ?1"
+        }
     };
     transaction.prepare_cached(sql)?.execute(params![
         &kv.key[..],
@@ -284,6 +334,7 @@ fn store_row(transaction: &Transaction<'_>, change: &RowChange) -> rusqlite::Res
         kv.lease,
         hidden,
         &kv.value[..],
+        uid,
     ])?;
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! Whether a database keeps the promises that its schema can't express.
 //!
-//! What is derived from the live values (directory counts, attributes, `hidden`) can be built anew; for all else there are only backups.
+//! What is derived from the live values (directory counts, attributes, `hidden`, UIDs, owners) can be built anew; for all else there are only backups.
 
 mod derived;
+mod gc;
 mod spans;
 
 use std::path::Path;
@@ -42,11 +43,14 @@ pub(in crate::sql) fn check(path: &Path, repair: bool, report: &mut Report<'_>) 
     spans::check(&connection, meta, &mut count).map_err(failed)?;
     leases(&connection, &mut count).map_err(failed)?;
     let keys = derived::check(&connection, &mut count).map_err(failed)?;
+    gc::check(&connection, &mut count).map_err(failed)?;
     checked.keys = keys;
     if repair && checked.derived > 0 {
         derived::rebuild(&mut connection).map_err(failed)?;
+        gc::rebuild(&mut connection).map_err(failed)?;
         let mut left = 0;
         derived::check(&connection, &mut |_| left += 1).map_err(failed)?;
+        gc::check(&connection, &mut |_| left += 1).map_err(failed)?;
         checked.repaired = checked.derived - left;
     }
     Ok(checked)

@@ -1,0 +1,233 @@
+//! When the collector works: in small portions between the clients' commits, slowly enough that these hardly notice.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::collect::Collected;
+use super::reader::Weight;
+use super::types::Result;
+use super::writer::{Outcome, Request, now_millis};
+use super::{Engine, Inner, mismatch};
+use crate::gc::{Audit, Quota, Rules};
+
+/// How a collector works.
+#[derive(Debug, Clone)]
+pub struct Collector {
+    /// Whether it works at all. If not, what is to be done is noted, and done when it works again.
+    pub enabled: bool,
+    /// Its rules.
+    pub rules: Rules,
+    /// How many objects it changes in a second at most.
+    pub rate: u32,
+    /// How long deleted objects are remembered: dependents that are created later are not recognised as such.
+    pub tombstone_ttl: Duration,
+    /// Where it says what it did.
+    pub audit: Audit,
+}
+
+impl Default for Collector {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            rules: Rules::default(),
+            rate: 2000,
+            tombstone_ttl: Duration::from_secs(3600),
+            audit: Audit::default(),
+        }
+    }
+}
+
+/// What the writer thread has of the collector.
+#[derive(Debug)]
+pub(super) struct Hands {
+    pub(super) enabled: bool,
+    pub(super) rules: Rules,
+    pub(super) audit: Audit,
+    /// Told when there is work.
+    pub(super) wake: Arc<Notify>,
+}
+
+impl Hands {
+    pub(super) fn new(collector: &Collector) -> Self {
+        let Collector { enabled, rules, audit, .. } = collector.clone();
+        Self { enabled, rules, audit, wake: Arc::default() }
+    }
+}
+
+/// How many objects a portion has at first, at least and at most.
+const PORTION: (usize, usize, usize) = (64, 8, 500);
+/// How many bytes of values a portion has at most, and how many go to the watchers in a second.
+const PORTION_BYTES: usize = 4 << 20;
+const BYTES_PER_SECOND: f64 = (16 << 20) as f64;
+/// How long a portion may hold the database: all clients wait meanwhile.
+const HOLD: Duration = Duration::from_millis(8);
+/// The collector rests so many times as long as it worked.
+const REST: u32 = 3;
+/// How often to look after the queue when nothing happens, and how often to show its state at most.
+const LOOK: Duration = Duration::from_secs(15);
+const SHOW: Duration = Duration::from_secs(5);
+/// How often to forget old tombstones.
+const FORGET: Duration = Duration::from_secs(60);
+/// How long to wait after a failure.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Works as long as the engine lives.
+pub(super) async fn run(engine: Weak<Inner>, collector: Collector) {
+    let Some(wake) = engine.upgrade().map(|inner| Arc::clone(&inner.collector)) else { return };
+    let mut pace = Pace::new(collector.rate);
+    let mut released = collector.enabled;
+    let (mut forgotten, mut shown): (Option<Instant>, Option<Instant>) = (None, None);
+    loop {
+        let Some(inner) = engine.upgrade() else { return };
+        let engine = Engine { inner };
+        let turn = async {
+            if !released {
+                release(&engine).await?;
+                released = true;
+            }
+            if forgotten.is_none_or(|at| at.elapsed() >= FORGET) {
+                forget(&engine, collector.tombstone_ttl).await?;
+                forgotten = Some(Instant::now());
+            }
+            if collector.enabled { work(&engine, &mut pace).await } else { Ok(Pause::Until(LOOK)) }
+        };
+        let pause = match turn.await {
+            Ok(pause) => pause,
+            Err(error) => {
+                tracing::warn!(%error, "the collector could not work; trying again");
+                Pause::For(RETRY)
+            }
+        };
+        if shown.is_none_or(|at| at.elapsed() >= SHOW) {
+            show(&engine).await;
+            shown = Some(Instant::now());
+        }
+        // Asleep it does not keep the engine alive.
+        drop(engine);
+        match pause {
+            Pause::For(pause) => tokio::time::sleep(pause).await,
+            Pause::Until(pause) => {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = wake.notified() => {}
+                }
+            }
+        }
+    }
+}
+
+/// How long to rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pause {
+    /// So long, whatever happens.
+    For(Duration),
+    /// So long, or until there is work.
+    Until(Duration),
+}
+
+/// How much is done at once and how often.
+#[derive(Debug)]
+struct Pace {
+    objects: usize,
+    rate: f64,
+}
+
+impl Pace {
+    fn new(rate: u32) -> Self {
+        Self { objects: PORTION.0, rate: f64::from(rate.max(1)) }
+    }
+
+    /// The rest after a portion that took so long.
+    fn after(&mut self, changed: usize, bytes: usize, took: Duration) -> Duration {
+        if took > HOLD {
+            self.objects = (self.objects / 2).max(PORTION.1);
+        } else if took < HOLD / 2 {
+            self.objects = (self.objects * 2).min(PORTION.2);
+        }
+        let by_rate = Duration::from_secs_f64(changed as f64 / self.rate);
+        let by_bytes = Duration::from_secs_f64(bytes as f64 / BYTES_PER_SECOND);
+        (took * REST).max(by_rate).max(by_bytes)
+    }
+}
+
+async fn work(engine: &Engine, pace: &mut Pace) -> Result<Pause> {
+    let now = now_millis();
+    let quota = Quota { objects: pace.objects, bytes: PORTION_BYTES, now, foreground_after: None };
+    let (collected, took) = collect(engine, quota).await?;
+    for (task, key) in &collected.failures {
+        tracing::warn!(task, key = %key.escape_ascii(), "the collector can't change an object; its task is tried again later");
+    }
+    engine.inner.metrics.gc.collected(&collected);
+    if collected.tasks == 0 {
+        let due = collected.due.and_then(|due| u64::try_from(due - now).ok()).map(Duration::from_millis);
+        return Ok(Pause::Until(due.unwrap_or(LOOK).clamp(Duration::from_millis(1), LOOK)));
+    }
+    Ok(Pause::For(pace.after(collected.entries.len(), collected.bytes, took)))
+}
+
+async fn collect(engine: &Engine, quota: Quota) -> Result<(Collected, Duration)> {
+    match engine.request(Request::Collect(quota)).await? {
+        (_, Outcome::Collected(collected, took)) => Ok((collected, took)),
+        (_, other) => Err(mismatch(&other)),
+    }
+}
+
+/// Lets go of all objects that a collector held which worked here before.
+async fn release(engine: &Engine) -> Result<()> {
+    let mut after = 0;
+    loop {
+        let (objects, now) = (PORTION.0, now_millis());
+        let quota = Quota { objects, bytes: PORTION_BYTES, now, foreground_after: Some(after) };
+        let (collected, _) = collect(engine, quota).await?;
+        engine.inner.metrics.gc.collected(&collected);
+        match collected.last_task {
+            Some(last) => after = last,
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn forget(engine: &Engine, ttl: Duration) -> Result<()> {
+    let before = now_millis() - i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
+    loop {
+        match engine.request(Request::Forget(before)).await? {
+            (_, Outcome::Forgotten(true)) => tokio::time::sleep(HOLD * REST).await,
+            (_, Outcome::Forgotten(false)) => return Ok(()),
+            (_, other) => return Err(mismatch(&other)),
+        }
+    }
+}
+
+async fn show(engine: &Engine) {
+    match engine.inner.readers.run(Weight::Small, |snapshot| snapshot.reader.collector()).await {
+        Ok(status) => engine.inner.metrics.gc.show(&status, now_millis()),
+        Err(error) => tracing::debug!(%error, "the collector's queue can't be shown"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn portions_follow_the_machine_and_rests_the_limits() {
+        let mut pace = Pace::new(1000);
+        let ms = Duration::from_millis;
+        assert_eq!(pace.after(1, 0, ms(1)), ms(3));
+        assert_eq!(pace.objects, 128);
+        assert_eq!(pace.after(128, 0, ms(6)), ms(128));
+        assert_eq!(pace.objects, 128);
+        assert_eq!(pace.after(10, 4 << 20, ms(20)), ms(250));
+        assert_eq!(pace.objects, 64);
+        for _ in 0..10 {
+            pace.after(0, 0, ms(100));
+        }
+        assert_eq!(pace.objects, PORTION.1);
+        for _ in 0..10 {
+            pace.after(0, 0, ms(0));
+        }
+        assert_eq!(pace.objects, PORTION.2);
+    }
+}

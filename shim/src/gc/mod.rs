@@ -1,0 +1,25 @@
+//! Garbage collection of the objects that the controller manager does not see.
+//!
+//! Pure rules; the engine carries them out and a database keeps what they need. [`signals`] says what a change of an object means, [`Task`] is the work that
+//! follows, [`decide`] says what becomes of a dependent.
+
+mod audit;
+mod decide;
+#[cfg(test)]
+mod decide_tests;
+mod node;
+pub mod rewrite;
+mod rules;
+mod signal;
+mod task;
+mod uid;
+mod work;
+
+pub use audit::{Audit, Entry};
+pub use decide::{Action, Below, Coordinates, Known, Verdict, Why, decide, ends, held_by, verdict};
+pub use node::{Deletion, Edge, FOREGROUND, HOLD, Node, ORPHAN, group};
+pub use rules::{IGNORED, Rules, TYPED_GROUPS};
+pub use signal::{Seen, Signal, What, signals};
+pub use task::{Place, Progress, Status, Task, TaskKind, TaskState};
+pub use uid::Uid;
+pub use work::{Dependent, Quota, Step, TaskChange, Work};

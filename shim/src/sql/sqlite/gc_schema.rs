@@ -1,0 +1,99 @@
+//! The collector's tables, and how a file that has them not gets them.
+
+use rusqlite::{Connection, params};
+
+use super::gc_store;
+use crate::engine::facets;
+use crate::gc::{Rules, Seen, signals};
+
+/// For a fresh file and for one of version 1 alike.
+const TABLES: &str = "
+-- The UID of the object: 16 bytes of a UUID, or its text. NULL for what is no object.
+ALTER TABLE current ADD COLUMN uid BLOB;
+CREATE INDEX current_uid ON current (uid) WHERE uid IS NOT NULL;
+
+-- Who is whose dependent, by the UIDs in the owner references of the live objects. labelled: whether the dependent has the label; block: whether a
+-- foreground deletion of the owner waits for it; waits: whether it is itself being deleted and waits for its own dependents.
+CREATE TABLE owner (
+    owner_uid BLOB NOT NULL,
+    labelled INTEGER NOT NULL,
+    key BLOB NOT NULL,
+    block INTEGER NOT NULL,
+    waits INTEGER NOT NULL,
+    PRIMARY KEY (owner_uid, labelled, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX owner_waits ON owner (owner_uid) WHERE waits = 1;
+
+-- The collector's queue. kind: 1 cascade, 2 orphan, 3 foreground, 4 recheck. state: 0 ready, 1 waiting, 2 parked. uid: the owner; of a recheck, the
+-- object. Times are in milliseconds since 1970.
+CREATE TABLE gc_task (
+    id INTEGER PRIMARY KEY,
+    kind INTEGER NOT NULL,
+    uid BLOB NOT NULL,
+    key BLOB NOT NULL,
+    hidden INTEGER NOT NULL,
+    cause_revision INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    state INTEGER NOT NULL DEFAULT 0,
+    not_before INTEGER NOT NULL DEFAULT 0,
+    swept INTEGER NOT NULL DEFAULT 0,
+    -- The last dependent that was looked at: its place in the table owner.
+    cursor_labelled INTEGER,
+    cursor_key BLOB,
+    failures INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    reason TEXT NOT NULL DEFAULT '',
+    UNIQUE (uid, kind)
+) STRICT;
+CREATE INDEX gc_task_due ON gc_task (not_before) WHERE state <> 1;
+CREATE INDEX gc_task_age ON gc_task (created_at);
+
+-- Objects that were deleted not long ago.
+CREATE TABLE gc_tombstone (
+    id INTEGER PRIMARY KEY,
+    uid BLOB NOT NULL,
+    key BLOB NOT NULL,
+    namespaced INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX gc_tombstone_uid ON gc_tombstone (uid);
+";
+
+/// How many rows are read at a time while the tables are filled.
+const PAGE: i64 = 1000;
+
+/// Makes the tables and fills them from the live values, in the transaction that is under way. `now`: milliseconds since 1970.
+pub(super) fn add(connection: &Connection, now: i64) -> rusqlite::Result<()> {
+    connection.execute_batch(TABLES)?;
+    fill(connection, now)
+}
+
+/// Fills the column `uid`, the table `owner` and, for deletions under way, the queue.
+pub(super) fn fill(connection: &Connection, now: i64) -> rusqlite::Result<()> {
+    let mut last = i64::MIN;
+    let rules = Rules::default();
+    loop {
+        let sql = "SELECT id, key, mod_revision, value FROM current WHERE id > ?1 ORDER BY id LIMIT ?2";
+        let mut statement = connection.prepare_cached(sql)?;
+        let page: Vec<(i64, Vec<u8>, i64, crate::engine::store::Facets)> = statement
+            .query_map([last, PAGE], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, facets(row.get_ref(3)?.as_blob()?)))
+            })?
+            .collect::<rusqlite::Result<_>>()?;
+        let Some((end, ..)) = page.last() else { return Ok(()) };
+        last = *end;
+        for (id, key, revision, facets) in page {
+            let Some(node) = &facets.node else { continue };
+            let sql = "UPDATE current SET uid = ?2 WHERE id = ?1 AND uid IS NOT ?2";
+            connection.prepare_cached(sql)?.execute(params![id, node.uid.to_blob()])?;
+            gc_store::store_owners(connection, &key, None, Some(&facets))?;
+            let mut heard = Vec::new();
+            let seen = Seen { node, labelled: facets.hidden };
+            signals(&rules, (&key.into(), revision), None, Some(seen), &mut heard);
+            for signal in &heard {
+                gc_store::hear(connection, signal, now)?;
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The collector on a real database. The numbers are those of the cases in the specification of the collector.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod background;
+mod crash;
+mod encodings;
+mod foreground;
+mod graph;
+mod labels;
+mod model;
+mod orphan;
+mod queue;
+mod references;
+mod world;

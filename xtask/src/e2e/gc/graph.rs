@@ -1,0 +1,202 @@
+//! Random graphs of owners and dependents, and what is done to them. The same seed gives the same ones.
+
+/// A generator of numbers that look random (splitmix64, by Sebastiano Vigna).
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// One of so many.
+    pub(super) fn below(&mut self, many: usize) -> usize {
+        usize::try_from(self.roll() % many.max(1) as u64).unwrap_or_default()
+    }
+
+    /// True so many times out of a hundred.
+    pub(super) fn percent(&mut self, times: usize) -> bool {
+        self.below(100) < times
+    }
+}
+
+/// What an object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A custom resource that is hidden on ours.
+    Hidden,
+    /// A custom resource that is not.
+    Visible,
+    /// A built-in kind.
+    BuiltIn,
+}
+
+/// A reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Edge {
+    /// The owner's place in the graph.
+    pub(super) owner: usize,
+    pub(super) blocks: bool,
+}
+
+/// An object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Node {
+    pub(super) kind: Kind,
+    /// Which of the two namespaces it is in.
+    pub(super) elsewhere: bool,
+    /// Whether it has a finalizer that the collectors know nothing of.
+    pub(super) held: bool,
+    /// Its owners; all made before it, but for one that closes a cycle.
+    pub(super) owners: Vec<Edge>,
+    /// An owner that is made after it, and so is added later.
+    pub(super) cycle: Option<usize>,
+}
+
+/// What is done to one graph, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Deed {
+    Background(usize),
+    Foreground(usize),
+    Orphan(usize),
+    /// Lifts the finalizer.
+    Lift(usize),
+}
+
+/// A graph with what is done to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Graph {
+    pub(super) nodes: Vec<Node>,
+    pub(super) deeds: Vec<Deed>,
+}
+
+impl Graph {
+    /// A graph with a few objects, in which every round of deeds has one.
+    pub(super) fn random(dice: &mut Dice, deeds: usize) -> Self {
+        let size = 3 + dice.below(8);
+        // Whole graphs of hidden objects, since mixed ones take the controller manager's slow way more often.
+        let mixed = dice.percent(40);
+        let mut nodes: Vec<Node> = Vec::new();
+        for place in 0..size {
+            let node = node(dice, &nodes, place, mixed);
+            nodes.push(node);
+        }
+        if dice.percent(30) {
+            let (from, to) = (dice.below(size - 1), size - 1);
+            nodes[from].cycle = (nodes[from].elsewhere == nodes[to].elsewhere).then_some(to);
+        }
+        let deeds = (0..deeds).map(|_| deed(dice, size)).collect();
+        Self { nodes, deeds }
+    }
+
+    /// Whether an object may go earlier on ours while some finalizer holds up others: it is, or has below it, an object that the
+    /// controller manager deletes without knowing of its hidden dependents, and so does not make wait for them.
+    pub(super) fn may_hurry(&self, place: usize) -> bool {
+        let dependents = |owner: usize| {
+            let of_owner =
+                move |node: &Node| node.cycle == Some(owner) || node.owners.iter().any(|edge| edge.owner == owner);
+            (0..self.nodes.len()).filter(move |&place| of_owner(&self.nodes[place]))
+        };
+        let (mut reached, mut next) = (vec![place], 0);
+        while let Some(&place) = reached.get(next) {
+            next += 1;
+            let hidden = dependents(place).any(|place| self.nodes[place].kind == Kind::Hidden);
+            if hidden && self.nodes[place].kind != Kind::Hidden {
+                return true;
+            }
+            let new: Vec<usize> = dependents(place).filter(|place| !reached.contains(place)).collect();
+            reached.extend(new);
+        }
+        false
+    }
+}
+
+fn node(dice: &mut Dice, before: &[Node], place: usize, mixed: bool) -> Node {
+    let kind = match (mixed, dice.below(10)) {
+        (true, 0..3) => Kind::BuiltIn,
+        (true, 3..5) => Kind::Visible,
+        _ => Kind::Hidden,
+    };
+    let elsewhere = dice.percent(8);
+    let many = if place == 0 { 0 } else { dice.below(4).min(place) };
+    let mut owners: Vec<Edge> = Vec::new();
+    for _ in 0..many {
+        let owner = place - 1 - dice.below(place.min(4));
+        // A reference into another namespace points to nothing; a few of them are enough.
+        let across = before[owner].elsewhere != elsewhere && !dice.percent(25);
+        if !across && owners.iter().all(|edge| edge.owner != owner) {
+            owners.push(Edge { owner, blocks: dice.percent(50) });
+        }
+    }
+    Node { kind, elsewhere, held: dice.percent(12), owners, cycle: None }
+}
+
+fn deed(dice: &mut Dice, size: usize) -> Deed {
+    // Roots come first, and have the most to lose.
+    let node = if dice.percent(60) { dice.below(size.min(3)) } else { dice.below(size) };
+    match dice.below(10) {
+        0..4 => Deed::Background(node),
+        4..7 => Deed::Foreground(node),
+        7..9 => Deed::Orphan(node),
+        _ => Deed::Lift(node),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn graphs(seed: u64) -> Vec<Graph> {
+        let mut dice = Dice::new(seed);
+        (0..200).map(|_| Graph::random(&mut dice, 3)).collect()
+    }
+
+    #[test]
+    fn only_what_is_above_a_hidden_dependent_of_a_visible_one_may_hurry() {
+        let node = |kind: Kind, owners: &[usize]| {
+            let owners = owners.iter().map(|&owner| Edge { owner, blocks: true }).collect();
+            Node { kind, elsewhere: false, held: false, owners, cycle: None }
+        };
+        let (hidden, visible) = (Kind::Hidden, Kind::Visible);
+        let nodes =
+            vec![node(hidden, &[]), node(visible, &[0]), node(hidden, &[1]), node(visible, &[2]), node(visible, &[0])];
+        let mut graph = Graph { nodes, deeds: Vec::new() };
+        let may = |graph: &Graph| (0..5).map(|place| graph.may_hurry(place)).collect::<Vec<_>>();
+        assert_eq!(may(&graph), [true, true, false, false, false]);
+        graph.nodes[0].cycle = Some(4);
+        assert_eq!(may(&graph), [true, true, false, false, true]);
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_graphs() {
+        assert_eq!(graphs(7), graphs(7));
+        assert_ne!(graphs(7), graphs(8));
+    }
+
+    #[test]
+    fn every_form_comes_up_and_owners_come_first() {
+        let graphs = graphs(1);
+        let nodes = || graphs.iter().flat_map(|graph| graph.nodes.iter().enumerate().map(move |place| (graph, place)));
+        for (graph, (place, node)) in nodes() {
+            assert!(node.owners.iter().all(|edge| edge.owner < place));
+            assert!(node.cycle.is_none_or(|owner| owner > place && owner < graph.nodes.len()));
+        }
+        let has = |is: fn(&Graph, &Node) -> bool| nodes().any(|(graph, (_, node))| is(graph, node));
+        assert!(has(|_, node| node.owners.len() > 1), "diamonds");
+        assert!(has(|_, node| node.cycle.is_some()), "cycles");
+        assert!(has(|_, node| node.held), "finalizers");
+        let across = |graph: &Graph, node: &Node| {
+            node.owners.iter().any(|edge| graph.nodes[edge.owner].elsewhere != node.elsewhere)
+        };
+        assert!(has(across), "references into another namespace");
+        for kind in [Kind::Hidden, Kind::Visible, Kind::BuiltIn] {
+            assert!(nodes().any(|(_, (_, node))| node.kind == kind), "{kind:?}");
+        }
+    }
+}

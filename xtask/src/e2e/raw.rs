@@ -1,0 +1,74 @@
+//! A cluster's store, behind the apiserver's back.
+
+use std::path::PathBuf;
+
+use super::lab::Lab;
+use super::stores::tool;
+use super::{Column, Suite};
+use crate::build::Program;
+use crate::cluster::settings::Store;
+use crate::error::Result;
+use crate::process::Run;
+
+/// etcdctl with the apiserver's own certificate.
+pub(super) struct Raw {
+    etcdctl: PathBuf,
+    folder: PathBuf,
+    flags: Vec<String>,
+}
+
+impl Raw {
+    /// With etcdctl; none if there is none beside the programs under test.
+    ///
+    /// # Errors
+    /// When it can't be built.
+    pub(super) fn of(suite: &Suite, lab: &Lab) -> Result<Option<Self>> {
+        let etcd = suite.programs(Column { patched: false, store: Store::Etcd })?.store.clone();
+        let Some(etcdctl) = tool(suite, &etcd, Program::Etcdctl)? else { return Ok(None) };
+        let certificates = lab.cluster.certificates();
+        let client = certificates.store_client();
+        let flags = vec![
+            format!("--endpoints=https://127.0.0.1:{}", lab.cluster.ports.store),
+            format!("--cacert={}", certificates.store_authority().cert.display()),
+            format!("--cert={}", client.cert.display()),
+            format!("--key={}", client.key.display()),
+        ];
+        Ok(Some(Self { etcdctl, folder: lab.cluster.folder.clone(), flags }))
+    }
+
+    fn run(&self, words: &[&str]) -> Run {
+        Run::new(&self.etcdctl, &self.folder).args(&self.flags).args(words)
+    }
+
+    /// The value of a key; bytes that are no text are replaced.
+    ///
+    /// # Errors
+    /// When etcdctl fails.
+    pub(super) fn get(&self, key: &str) -> Result<String> {
+        self.run(&["get", "--print-value-only", key]).read()
+    }
+
+    /// Sets a key.
+    ///
+    /// # Errors
+    /// When etcdctl fails.
+    pub(super) fn put(&self, key: &str, value: impl Into<Vec<u8>>) -> Result<()> {
+        self.run(&["put", key]).stdin(value).read().map(drop)
+    }
+
+    /// Compacts the history up to a revision.
+    ///
+    /// # Errors
+    /// When etcdctl fails.
+    pub(super) fn compact(&self, revision: u64) -> Result<()> {
+        self.run(&["compact", &revision.to_string()]).read().map(drop)
+    }
+
+    /// Removes a key.
+    ///
+    /// # Errors
+    /// When etcdctl fails.
+    pub(super) fn delete(&self, key: &str) -> Result<()> {
+        self.run(&["del", key]).read().map(drop)
+    }
+}
