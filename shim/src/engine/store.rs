@@ -146,7 +146,8 @@ pub trait Writer: Send {
     fn commit(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<()>;
 
     /// Removes some of the history that the last compaction freed, holding the database for a few milliseconds. Returns
-    /// whether there may be more.
+    /// whether there may be more. Deletions at just that revision stay for those who watch from it on (etcd:
+    /// mvcc/key_index.go, `keepTombstone`).
     fn compact_step(&mut self) -> Result<bool>;
 
     /// A chance to tidy up between batches (a checkpoint). `idle`: there were no requests for a while.

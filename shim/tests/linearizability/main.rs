@@ -1,7 +1,7 @@
 //! Whether clients of a server that is killed again and again see one etcd.
 //!
 //! Clients send random calls to the real process while it is killed with SIGKILL and started again; watches run beside
-//! them. At the end all events are watched from revision 1 and everything is checked against them.
+//! them. All events are watched from revision 1 on, and everything is checked against them.
 //!
 //! # Why this is a check of linearizability
 //!
@@ -19,6 +19,11 @@
 //! - *Complete* (what fails is not what etcd promises): etcd says which revision is whose, so another order would contradict
 //!   the headers even where it explains the values. Among calls without an answer it may be open who made a
 //!   revision (values are unique, deletes look alike): a matching finds owners whenever there are any.
+//!
+//! Compactions and leases have no revision of their own. For them it is checked what real time says: what is compacted before a call began is not
+//! read by it, an error has a compaction that had begun ([`compactions`]); a lease is found between its grant and its end and not otherwise, its end
+//! deletes its keys in one revision that nobody else made, no earlier than its time is over ([`leases`]); and at the end none has outlived its time. The events to
+//! check against are heard by one watch during the whole round, of which no compaction gets ahead; what is left of them in the end is watched again.
 //!
 //! The ticks of one counter are the time: taken before sending and after the answer, so a call that is said to come before
 //! another did. An error counts as unknown only if the server was killed during the call; any other fails the test.
