@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use sluice_shim::object::{ObjectMeta, decode};
+use sluice_shim::object::{FieldSet, ObjectMeta, decode, decode_with_fields};
 use sluice_shim::selector::Selection;
 
 use super::bounds::Bounds;
@@ -87,7 +87,15 @@ fn run(selection: &Selection, input: &[u8]) -> u64 {
         return kind(("opaque", input.first()));
     };
     check(&meta);
-    assert_eq!(matches, meta.label("a") != Some("b") && meta.label("tier").is_none_or(|tier| tier == "front"));
+    let selected = meta.selectable_labels().is_none()
+        || (meta.label("a") != Some("b") && meta.label("tier").is_none_or(|tier| tier == "front"));
+    assert_eq!(matches, selected);
+    let fields = FieldSet::new(Some(&meta.api_version), ["metadata.name", "spec.color", "spec", "status.phase"]);
+    let read = BOUNDS.hold(input.len(), || decode_with_fields(input, &fields));
+    // An object may be opaque because of a field alone: one that comes twice, or is of another type.
+    if let Some((same, values)) = read {
+        assert_eq!((&same, values[0].known()), (&meta, Some(&*meta.name)));
+    }
     if let Ok(tree) = serde_json::from_slice(input) {
         check_json(&meta, &tree);
     }
