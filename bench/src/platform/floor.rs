@@ -37,9 +37,6 @@ impl Floor {
 /// The number of objects at which mixed loads are compared.
 const COMPARED: u64 = 100_000;
 
-/// Latencies within this of each other, in milliseconds, are the same: the clock of a busy machine is no better.
-const SAME_MS: f64 = 0.3;
-
 /// All promises.
 pub(super) fn floors(report: &Report<'_>) -> Vec<Floor> {
     let mut floors: Vec<Floor> =
@@ -55,7 +52,7 @@ fn selective(report: &Report<'_>, question: Question) -> Vec<Floor> {
     let name = question.title();
     let quick = million.map(|ms| (format!("{} ms", number(ms)), ms <= 5.0));
     let flat = million.zip(thousand).map(|(million, thousand)| {
-        let kept = million <= thousand * 1.5 || million <= thousand + SAME_MS;
+        let kept = million <= thousand * 1.5;
         (format!("{} ms, {} ms at 1,000: {:.2} ×", number(million), number(thousand), million / thousand), kept)
     });
     let faster = p50(System::Sluice, 100_000).zip(p50(System::StockEtcd, 100_000)).map(|(ours, stock)| {
@@ -133,7 +130,7 @@ mod tests {
                 mixed(System::StockEtcd, 5_000, &[300; 12], 40),
             ]
         };
-        assert_eq!(verdicts(&ours(4.0, 1.9e8)), [Some(true); 10]);
+        assert_eq!(verdicts(&ours(4.5, 1.9e8)), [Some(true); 10]);
         let mut missed = ours(5.5, 2.1e8);
         missed[4] = asked(System::StockEtcd, 100_000, 140.0, 1e9);
         missed[6] = mixed(System::StockEtcd, 5_000, &[400; 12], 20);

@@ -136,15 +136,14 @@ impl Cmd {
             memory: self.memory,
         };
         keep_others(&generator.parts, self.add, &programs, &loads)?;
-        let bench = Bench { cmd: &self, shell, generator, folder: out.join(format!("data-{}", std::process::id())) };
+        let bench = Bench { cmd: &self, shell, generator, folder: out.join("data") };
+        fs_err::create_dir_all(&bench.folder)?;
+        leftover::sweep(&bench.folder)?;
         if loads.contains(&Load::Shirts) {
             bench.shirts(&programs)?;
         }
         if loads.contains(&Load::Mixed) {
             bench.mixed(&programs)?;
-        }
-        if bench.folder.exists() {
-            fs_err::remove_dir_all(&bench.folder)?;
         }
         self.report(shell, &bench.generator, &programs, &out)
     }
@@ -169,6 +168,7 @@ impl Cmd {
         run.arg("--parts").arg(&generator.parts).arg("--out").arg(out).run()?;
         let table = fs_err::read_to_string(out.join("platform.md"))?;
         if self.save {
+            let table = format!("{table}\n{}", plots());
             document::save(&shell.paths.root().join("docs"), out, "platform", &table, &FILES)?;
         }
         if self.json {
@@ -177,6 +177,12 @@ impl Cmd {
         shell.out.data(&table)?;
         shell.out.data(FILES.map(|(name, _)| out.join(name).display().to_string()).join("\n"))
     }
+}
+
+/// The plots, for the document.
+fn plots() -> String {
+    let plots = FILES.iter().filter(|(_, to)| to.ends_with(".svg"));
+    plots.map(|(_, to)| format!("![{}]({to})\n", to.trim_end_matches(".svg").replace('-', " "))).collect()
 }
 
 /// Removes what will be measured anew; without `add` everything.
@@ -207,7 +213,9 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn start(&self, system: System, programs: &Programs) -> Result<ControlPlane> {
         self.shell.out.note(format!("{}: starting", system.name()));
-        ControlPlane::start(system, programs, &self.folder.join(system.name()))
+        // Named so that a later run finds what this one leaves if it is killed.
+        let name = format!("{}-{}-0", system.name(), std::process::id());
+        ControlPlane::start(system, programs, &self.folder.join(name))
     }
 
     fn shirts(&self, programs: &[(System, Programs)]) -> Result<()> {

@@ -79,7 +79,7 @@ pub(super) fn folders_of(scratch: &Path, run: u32) -> Result<Vec<PathBuf>> {
 
 /// Removes what earlier runs left in `scratch`: the folders of failed cases, and everything of a run that was killed. Runs that are
 /// still at work are left alone.
-pub(super) fn sweep(scratch: &Path) -> Result<()> {
+pub(crate) fn sweep(scratch: &Path) -> Result<()> {
     for (folder, run) in all_folders(scratch)? {
         let at_work = i32::try_from(run).ok().and_then(Process::of).is_some_and(|process| process.is_alive());
         if at_work {
