@@ -1,4 +1,5 @@
-//! Measures etcd servers against each other: etcd, kine and sluice-shim, on this machine, in one run.
+//! Measures etcd servers against each other: etcd, kine and sluice-shim, on this machine, in one run. And whole control planes on them:
+//! see [`platform`].
 //!
 //! All servers run from the start, each on a data folder of its own, and are measured in turns (A B C A B C), so that whatever else the
 //! machine does hits all of them alike. What counts is therefore the ratio of two servers in the same round. The load comes from
@@ -9,6 +10,7 @@ mod compaction;
 mod large;
 mod load;
 mod plan;
+mod platform;
 mod plot;
 mod report;
 mod server;
@@ -25,10 +27,19 @@ use server::Kind;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Measures etcd servers against each other.
+/// Measures etcd servers, and control planes on them, against each other.
 #[derive(Debug, Parser)]
 #[command(version)]
-struct Cli {
+enum Cli {
+    /// etcd servers, which it starts itself.
+    Store(StoreCmd),
+    /// A control plane that runs.
+    #[command(subcommand)]
+    Platform(platform::Cmd),
+}
+
+#[derive(Debug, clap::Args)]
+struct StoreCmd {
     /// The etcd program.
     #[arg(long, value_name = "FILE")]
     etcd: Option<PathBuf>,
@@ -56,7 +67,11 @@ struct Cli {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Cli::parse()).await {
+    let result = match Cli::parse() {
+        Cli::Store(cmd) => store(cmd).await,
+        Cli::Platform(cmd) => cmd.run().await,
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("error: {error:#}"));
@@ -65,7 +80,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(cli: Cli) -> Result<()> {
+async fn store(cli: StoreCmd) -> Result<()> {
     let plan = plan::Plan::of(&cli.plan)?;
     if cli.list {
         for name in plan.names() {

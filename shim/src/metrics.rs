@@ -53,6 +53,26 @@ pub enum Refusal {
     TooLong,
     /// It is no selector.
     Unparsable,
+    /// A field whose value the storage can't know; the rest of the selector is used.
+    UnknownField,
+    /// No object can be left out because of it.
+    Nothing,
+}
+
+/// What a selector filters by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Used {
+    /// Labels alone.
+    Labels,
+    /// Fields alone.
+    Fields,
+    /// Labels and fields.
+    Both,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UsedLabel {
+    by: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -72,7 +92,7 @@ pub struct Metrics {
     seconds: Family<Method, Histogram, fn() -> Histogram>,
     slow: Counter,
     refused_selectors: Family<RefusalLabel, Counter>,
-    used_selectors: Counter,
+    used_selectors: Family<UsedLabel, Counter>,
     tls_reloads: Family<ResultLabel, Counter>,
     /// Watch streams that are open.
     pub watch_streams: Gauge,
@@ -95,7 +115,7 @@ impl Metrics {
             seconds: Family::new_with_constructor(latency),
             slow: Counter::default(),
             refused_selectors: Family::default(),
-            used_selectors: Counter::default(),
+            used_selectors: Family::default(),
             tls_reloads: Family::default(),
             watch_streams: Gauge::default(),
             watchers: Gauge::default(),
@@ -111,9 +131,13 @@ impl Metrics {
             "Pushed selectors that are not used to filter, by reason",
             metrics.refused_selectors.clone(),
         );
+        for reason in ["version", "too_long", "unparsable"] {
+            // So that there is a number to look at, and to watch grow, before the first refusal.
+            drop(metrics.refused_selectors.get_or_create(&RefusalLabel { reason }));
+        }
         registry.register(
             "sluice_selectors_used",
-            "Requests that are filtered by a pushed selector",
+            "Requests that are filtered by a pushed selector, by what",
             metrics.used_selectors.clone(),
         );
         registry.register("sluice_tls_reloads", "Reloads of changed certificate files", metrics.tls_reloads.clone());
@@ -127,16 +151,24 @@ impl Metrics {
         metrics
     }
 
-    /// Counts a request that carries a selector: used, or why not.
-    pub fn selector(&self, refusal: Option<Refusal>) {
+    /// Counts a request that is filtered by its selector.
+    pub fn selector_used(&self, used: Used) {
+        let by = match used {
+            Used::Labels => "labels",
+            Used::Fields => "fields",
+            Used::Both => "both",
+        };
+        self.used_selectors.get_or_create(&UsedLabel { by }).inc();
+    }
+
+    /// Counts a selector that is not used, or not all of it.
+    pub fn selector_refused(&self, refusal: Refusal) {
         let reason = match refusal {
-            None => {
-                self.used_selectors.inc();
-                return;
-            }
-            Some(Refusal::Version) => "version",
-            Some(Refusal::TooLong) => "too_long",
-            Some(Refusal::Unparsable) => "unparsable",
+            Refusal::Version => "version",
+            Refusal::TooLong => "too_long",
+            Refusal::Unparsable => "unparsable",
+            Refusal::UnknownField => "unknown_field",
+            Refusal::Nothing => "nothing",
         };
         self.refused_selectors.get_or_create(&RefusalLabel { reason }).inc();
     }
@@ -147,10 +179,10 @@ impl Metrics {
         self.refused_selectors.get_or_create(&RefusalLabel { reason }).get()
     }
 
-    /// The number of requests whose selector is used.
+    /// The number of requests that are filtered by that.
     #[cfg(test)]
-    pub fn used(&self) -> u64 {
-        self.used_selectors.get()
+    pub fn used(&self, by: &'static str) -> u64 {
+        self.used_selectors.get_or_create(&UsedLabel { by }).get()
     }
 
     /// Counts a reload of certificates.

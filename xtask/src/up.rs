@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::cluster::Cluster;
 use crate::cluster::component::Component;
+use crate::cluster::policies;
 use crate::cluster::programs;
 use crate::cluster::settings::{Settings, Store};
 use crate::context::Context;
@@ -47,6 +48,17 @@ pub(crate) struct Cmd {
     /// One more argument for the store; repeatable
     #[arg(long = "shim-arg", value_name = "ARG", allow_hyphen_values = true)]
     shim_args: Vec<String>,
+    /// Install the admission policies of images/manifests/policies: new objects of these API groups get the label that hides them from the
+    /// controller manager, and keep it
+    #[arg(
+        long,
+        value_name = "GROUP,...",
+        num_args = 0..=1,
+        require_equals = true,
+        value_delimiter = ',',
+        default_missing_value = "stable.example.com"
+    )]
+    with_policies: Option<Vec<String>>,
     /// Print a report instead
     #[arg(long)]
     json: bool,
@@ -67,8 +79,8 @@ struct Report {
 impl Cmd {
     /// Starts the cluster.
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
-        if self.store == Store::Etcd && self.backend.is_some() {
-            return Err(Error::input("`--backend` is the shim's database; etcd keeps its own in the cluster's folder"));
+        if self.store != Store::Shim && self.backend.is_some() {
+            return Err(Error::input("`--backend` is the shim's database; others keep theirs in the cluster's folder"));
         }
         let folder = folder(shell, self.dir.as_deref());
         let programs = match &self.bin {
@@ -88,6 +100,10 @@ impl Cmd {
         let progress = shell.out.spinner("cluster");
         let clock = std::time::Instant::now();
         let started = cluster.start(|step| progress.now(step))?;
+        if let Some(groups) = &self.with_policies {
+            progress.now("installing the policies");
+            policies::install(&cluster, shell.paths.root(), groups)?;
+        }
         progress.done(if started.is_empty() { "already running" } else { "ready" });
         let kubectl = cluster.settings.programs.kubectl.clone();
         if self.json {

@@ -121,11 +121,11 @@ mod tests {
 
     #[test]
     fn what_can_not_be_read_is_wanted() {
-        let opaque = Some(KeyValue { value: "k8s:enc:x".into(), ..KeyValue::default() });
+        let opaque = KeyValue { value: "k8s:enc:x".into(), ..KeyValue::default() };
         let table = [
-            Event { prev_kv: opaque.clone(), ..event(EventKind::Put, Some("blue"), None) },
-            Event { prev_kv: opaque.clone(), ..event(EventKind::Delete, None, None) },
-            Event { kv: opaque.unwrap(), ..event(EventKind::Put, None, Some("blue")) },
+            Event { prev_kv: Some(opaque.clone()), ..event(EventKind::Put, Some("blue"), None) },
+            Event { prev_kv: Some(opaque.clone()), ..event(EventKind::Delete, None, None) },
+            Event { kv: opaque, ..event(EventKind::Put, None, Some("blue")) },
         ];
         for event in table {
             for selection in selections("red") {

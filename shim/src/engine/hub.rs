@@ -91,7 +91,9 @@ impl RingEvent {
     }
 
     fn selected_by(&self, selection: Option<&Selection>) -> bool {
-        selection.is_none_or(|selection| self.examined.may_match(&self.event, selection))
+        // A change at the revision of the compaction itself has lost its previous value, which may have matched.
+        let unknown = self.event.kind == EventKind::Put && self.event.kv.version > 1 && self.event.prev_kv.is_none();
+        unknown || selection.is_none_or(|selection| self.examined.may_match(&self.event, selection))
     }
 }
 

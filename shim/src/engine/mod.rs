@@ -271,7 +271,7 @@ impl Engine {
     async fn replay(&self, spec: Arc<WatchSpec>, from: Revision, limit: usize) -> Result<(Vec<Arc<Event>>, Revision)> {
         self.inner.metrics.replays.inc();
         let read = move |snapshot: Snapshot<'_>| {
-            if from <= snapshot.compact_revision {
+            if from < snapshot.compact_revision {
                 return Err(Error::Compacted { compact_revision: snapshot.compact_revision });
             }
             let (events, until) = snapshot.reader.events(&spec.range, from, limit.min(REPLAY_CHANGES))?;

@@ -160,7 +160,7 @@ impl WatchSession {
         let inner = &self.engine.inner;
         let starts = spec.start_revision > 0 && from == spec.start_revision;
         let compact_revision = inner.hub.compact_revision();
-        if starts && from <= compact_revision {
+        if starts && from < compact_revision {
             return Err(Error::Compacted { compact_revision });
         }
         match inner.hub.recent(spec, from, MESSAGE_EVENTS) {

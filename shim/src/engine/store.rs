@@ -156,7 +156,8 @@ pub trait Writer: Send {
     fn commit(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<()>;
 
     /// Removes some of the history that the last compaction freed, holding the database for a few milliseconds. Returns
-    /// whether there may be more.
+    /// whether there may be more. Deletions at just that revision stay for those who watch from it on (etcd:
+    /// mvcc/key_index.go, `keepTombstone`).
     fn compact_step(&mut self) -> Result<bool>;
 
     /// Builds field indexes, or removes the entries of those that are gone, holding the database for a few milliseconds. Returns whether there is more to

@@ -128,9 +128,26 @@ impl Context {
         full
     }
 
-    /// The selectors that came with a request, if they can be used.
+    /// The selectors in the metadata of a request, if they can be used.
     pub fn selection(&self, metadata: &MetadataMap) -> Option<Arc<Selection>> {
         selection::from_metadata(metadata, &self.metrics)
+    }
+
+    /// The selectors of a range: those in its metadata, else those in itself.
+    pub fn range_selection(&self, metadata: &MetadataMap, range: &pb::RangeRequest) -> Option<Arc<Selection>> {
+        self.selection(metadata)
+            .or_else(|| selection::from_message(&range.label_selector, &range.field_selector, &self.metrics))
+    }
+
+    /// The selectors of a watcher: those in the metadata of its stream, else those in its request.
+    pub fn watch_selection(
+        &self,
+        of_stream: Option<&Arc<Selection>>,
+        watcher: &pb::WatchCreateRequest,
+    ) -> Option<Arc<Selection>> {
+        of_stream
+            .cloned()
+            .or_else(|| selection::from_message(&watcher.label_selector, &watcher.field_selector, &self.metrics))
     }
 }
 

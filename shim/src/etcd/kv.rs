@@ -22,7 +22,7 @@ pub struct KvService(pub Shared);
 #[tonic::async_trait]
 impl Kv for KvService {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
-        let selection = self.0.selection(request.metadata());
+        let selection = self.0.range_selection(request.metadata(), request.get_ref());
         let request = request.into_inner();
         let asked = asked_range(&request, selection.is_some());
         let work = async {
@@ -39,7 +39,7 @@ impl Kv for KvService {
         &self,
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
-        let selection = self.0.selection(request.metadata());
+        let selection = self.0.range_selection(request.metadata(), request.get_ref());
         let request = request.into_inner();
         let asked = asked_range(&request, selection.is_some());
         let mut observation = self.0.metrics.begin(Method::stream(SERVICE, "RangeStream"), asked);

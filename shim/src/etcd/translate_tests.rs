@@ -30,6 +30,7 @@ fn every_field_of_a_range() {
             max_mod_revision: 2,
             min_create_revision: 3,
             max_create_revision: 4,
+            ..Default::default()
         },
         None,
     );

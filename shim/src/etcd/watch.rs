@@ -129,6 +129,7 @@ impl Watchers {
     }
 
     fn create(&mut self, request: pb::WatchCreateRequest) {
+        let selection = self.context.watch_selection(self.selection.as_ref(), &request);
         let range = watched_range(request.key, request.range_end);
         let id = match checked_id(&range, request.start_revision, request.watch_id, &self.watchers) {
             Ok(AUTO_ID) => free_id(&mut self.next_id, &self.watchers),
@@ -142,7 +143,7 @@ impl Watchers {
             start_revision: request.start_revision,
             no_put: has(pb::watch_create_request::FilterType::Noput),
             no_delete: has(pb::watch_create_request::FilterType::Nodelete),
-            selection: self.selection.clone(),
+            selection,
         });
         let progress = request.progress_notify.then_some(true);
         let (prev_kv, fragment, start_revision) = (request.prev_kv, request.fragment, request.start_revision);

@@ -40,20 +40,20 @@ mod tests {
 
     #[test]
     fn labels_that_come_from_defaults_are_not_relied_on() {
-        let named = [("kubernetes.io/metadata.name", "a")];
-        let table: [(&str, &str, &[(&'static str, &'static str)], bool); 9] = [
-            ("v1", "Namespace", &named, true),
-            ("v1", "Namespace", &[("kubernetes.io/metadata.name", "b")], false),
-            ("v1", "Namespace", &[("x", "y")], false),
-            ("v1", "Pod", &[], true),
-            ("v1", "ReplicationController", &[], false),
-            ("batch/v1", "Job", &[], false),
-            ("batch/v1", "Job", &[("x", "y")], true),
-            ("batch/v1", "CronJob", &[], true),
-            ("example.com/v1", "Job", &[], true),
+        let table = [
+            ("v1", "Namespace", "kubernetes.io/metadata.name=a", true),
+            ("v1", "Namespace", "kubernetes.io/metadata.name=b", false),
+            ("v1", "Namespace", "x=y", false),
+            ("v1", "Pod", "", true),
+            ("v1", "ReplicationController", "", false),
+            ("batch/v1", "Job", "", false),
+            ("batch/v1", "Job", "x=y", true),
+            ("batch/v1", "CronJob", "", true),
+            ("example.com/v1", "Job", "", true),
         ];
-        for (api_version, kind, labels, stored) in table {
-            let labels: Vec<_> = labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        for (api_version, kind, label, stored) in table {
+            let labels: Vec<Label<'_>> =
+                label.split_once('=').map(|(key, value)| (key.into(), value.into())).into_iter().collect();
             let (api_version, kind, name) = (api_version.into(), kind.into(), "a".into());
             let meta = ObjectMeta { api_version, kind, name, labels, ..ObjectMeta::default() };
             assert_eq!(meta.selectable_labels(), stored.then_some(&meta.labels[..]), "{meta:?}");

@@ -12,7 +12,7 @@ pub mod crd;
 mod defaults;
 mod fields;
 #[cfg(test)]
-mod fields_tests;
+pub(crate) mod fields_tests;
 mod json;
 mod paths;
 pub(crate) mod protobuf;
@@ -23,7 +23,7 @@ pub(crate) mod time;
 use std::borrow::Cow;
 
 pub use fields::{FieldSet, FieldValue};
-use paths::{Node, Scalar};
+use paths::Scalar;
 
 /// A label key with its value.
 pub type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
@@ -116,26 +116,23 @@ pub fn encoding(value: &[u8]) -> Option<Encoding> {
 /// Well-formedness is checked to the end of the value, so that one that is cut off is opaque. An object without
 /// `apiVersion` or `kind` is opaque, since kube-apiserver fails on it and must get to see it.
 pub fn decode(value: &[u8]) -> Option<ObjectMeta<'_>> {
-    read(value, &Node::default(), &mut [])
+    read(value, &FieldSet::default(), &mut [])
 }
 
 /// Reads the metadata of a stored value, and in the same pass the values of fields, in the order of the set; `None` if
 /// the value is opaque.
 pub fn decode_with_fields<'a>(value: &'a [u8], fields: &FieldSet) -> Option<(ObjectMeta<'a>, Vec<FieldValue<'a>>)> {
     let mut found = fields.slots();
-    let meta = read(value, fields.root(), &mut found)?;
+    let meta = read(value, fields, &mut found)?;
     let values = fields.values(&meta, found);
     Some((meta, values))
 }
 
-fn read<'a>(value: &'a [u8], wanted: &Node, found: &mut [Scalar<'a>]) -> Option<ObjectMeta<'a>> {
+fn read<'a>(value: &'a [u8], wanted: &FieldSet, found: &mut [Scalar<'a>]) -> Option<ObjectMeta<'a>> {
     let meta = match encoding(value)? {
-        Encoding::Json => json::decode(value, wanted, found),
-        Encoding::Protobuf => {
-            found.fill(Scalar::Other);
-            protobuf::decode(&value[protobuf::MAGIC.len()..])
-        }
-        Encoding::Cbor => cbor::decode(&value[cbor::MAGIC.len()..], wanted, found),
+        Encoding::Json => json::decode(value, wanted.root(), found),
+        Encoding::Protobuf => protobuf::decode(&value[protobuf::MAGIC.len()..], wanted, found),
+        Encoding::Cbor => cbor::decode(&value[cbor::MAGIC.len()..], wanted.root(), found),
     }?;
     (!meta.api_version.is_empty() && !meta.kind.is_empty()).then_some(meta)
 }

@@ -76,6 +76,11 @@ impl Selection {
         (0..self.field_set.names().len()).any(|at| self.field_set.is_readable(at))
     }
 
+    /// Whether there is a requirement on a field whose value is never known; it leaves nothing out.
+    pub fn has_unreadable_fields(&self) -> bool {
+        (0..self.field_set.names().len()).any(|at| !self.field_set.is_readable(at))
+    }
+
     /// Whether the stored object may match. True for all that can't be decoded.
     pub fn may_match(&self, value: &[u8]) -> bool {
         object::decode_with_fields(value, &self.field_set)

@@ -1,11 +1,13 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use proptest::bool::weighted;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
+use crate::object::fields_tests::{VERSION, encodings, objects, paths, printed_by_go};
 
 fn parse(label: &str) -> Result<Option<Selection>, ParseError> {
     Selection::parse(Some(label), None, None)
@@ -17,7 +19,7 @@ fn selections_that_narrow_nothing_are_none() {
     assert_eq!(Selection::parse(Some(" "), Some(","), Some("v1")), Ok(None));
     // Nothing is known of these fields.
     assert_eq!(Selection::parse(None, Some("spec.color=red"), None), Ok(None));
-    assert_eq!(Selection::parse(None, Some("spec.nodeName=a"), Some("v1")), Ok(None));
+    assert_eq!(Selection::parse(None, Some("spec.nodename=a"), Some("v1")), Ok(None));
     assert_eq!(Selection::parse(None, Some("metadata.uid=a"), Some("example.com/v1")), Ok(None));
 }
 
@@ -178,6 +180,36 @@ proptest! {
         let sorted: Vec<_> = labels.iter().map(|(&key, &value)| (Cow::from(key), Cow::from(value))).collect();
         prop_assert_eq!(selector.matches(&sorted), expected, "{:?} on {:?}", text, labels);
         prop_assert_eq!(LabelSelector::parse(&selector.to_string()), Ok(selector));
+    }
+
+    /// What Go would select is never left out, in either encoding; what is known not to match always is.
+    #[test]
+    fn fields_leave_out_what_go_would_and_nothing_else(
+        object in objects(),
+        requirements in vec((paths(), any::<bool>(), select(vec!["", "x", "true", "1", "0", "ä,\\="])), 1..4),
+        of_version in weighted(0.9),
+    ) {
+        let unescaped = |(field, negated, value): (String, bool, &str)| {
+            FieldRequirement { field, negated, value: value.to_owned() }
+        };
+        let requirements: Vec<_> = requirements.into_iter().map(unescaped).collect();
+        let text = requirements.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let version = if of_version { VERSION } else { "stable.example.com/v2" };
+        let selection = Selection::parse(None, Some(&text), Some(version)).unwrap().unwrap();
+        let go = |requirement: &FieldRequirement| printed_by_go(&object, &requirement.field);
+        let may = |requirement: &FieldRequirement| {
+            go(requirement).is_none_or(|value| (value == requirement.value) != requirement.negated)
+        };
+        for value in encodings(&object) {
+            let ours = selection.may_match(&value);
+            prop_assert!(ours || (of_version && !requirements.iter().all(may)), "{text} on {object}");
+            let (_, values) = object::decode_with_fields(&value, selection.field_set()).unwrap();
+            let known: BTreeMap<_, _> = selection.field_set().names().zip(&values).collect();
+            let left_out = |requirement: &FieldRequirement| {
+                known[&*requirement.field].known().is_some_and(|value| (value == requirement.value) == requirement.negated)
+            };
+            prop_assert_eq!(ours, !requirements.iter().any(left_out), "{} on {}", text, object);
+        }
     }
 
     #[test]

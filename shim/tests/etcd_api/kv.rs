@@ -176,8 +176,42 @@ async fn selectors() {
     let chunk = stream.message().await.unwrap().unwrap().range_response.unwrap();
     assert_eq!(&names(&chunk.kvs)[..], "bd");
 
+    let with_fields = |group_version: &'static str, fields: &str| {
+        let mut request = with_labels(all.clone(), "");
+        let fields = tonic::metadata::BinaryMetadataValue::from_bytes(fields.as_bytes());
+        request.metadata_mut().insert_bin(sluice_shim::contract::FIELD_SELECTOR_HEADER, fields);
+        request.metadata_mut().insert(sluice_shim::contract::GROUP_VERSION_HEADER, group_version.parse().unwrap());
+        request
+    };
+    // Field selector, names in the version that is stored, and in another.
+    for (fields, stored, other) in [
+        ("spec.color=green", "bd", "abcd"),
+        ("spec.color!=green", "ac", "abcd"),
+        ("spec.size=", "abcd", "abcd"),
+        ("spec.size=M", "", "abcd"),
+        ("spec.color=green,metadata.name!=b", "d", "acd"),
+    ] {
+        for (version, expected) in [("stable.example.com/v1", stored), ("stable.example.com/v2", other)] {
+            let found = client.kv.range(with_fields(version, fields)).await.unwrap().into_inner();
+            assert_eq!((&names(&found.kvs)[..], found.more), (expected, false), "{fields} in {version}");
+        }
+    }
+    server.wait_for_metric("sluice_selectors_used_total{by=\"fields\"} 10").await;
+
+    let in_message = |label: &'static str, field: &'static str| pb::RangeRequest {
+        label_selector: label.into(),
+        field_selector: field.into(),
+        ..all.clone()
+    };
+    for (label, field, expected) in
+        [("color=green", "", "bd"), ("color=green", "spec.color=red", "bd"), ("", "metadata.name=a", "a")]
+    {
+        let found = client.range(in_message(label, field)).await.unwrap();
+        assert_eq!(&names(&found.kvs)[..], expected, "{label} {field}");
+    }
+
     let unparsable = client.kv.range(with_labels(all, "color in (")).await.unwrap().into_inner();
     assert_eq!(unparsable.kvs.len(), 4);
     server.wait_for_metric("sluice_selectors_refused_total{reason=\"unparsable\"} 1").await;
-    server.wait_for_metric("sluice_selectors_used_total 3").await;
+    server.wait_for_metric("sluice_selectors_used_total{by=\"labels\"} 5").await;
 }

@@ -136,6 +136,6 @@ pub(crate) fn with_labels<T>(request: T, selector: &str) -> Request<T> {
 /// An object with a colour.
 pub(crate) fn shirt(name: &str, color: &str) -> String {
     format!(
-        r#"{{"apiVersion":"stable.example.com/v1","kind":"Shirt","metadata":{{"name":"{name}","labels":{{"color":"{color}"}}}}}}"#
+        r#"{{"apiVersion":"stable.example.com/v1","kind":"Shirt","metadata":{{"name":"{name}","labels":{{"color":"{color}"}}}},"spec":{{"color":"{color}"}}}}"#
     )
 }

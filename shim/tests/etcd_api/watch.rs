@@ -223,6 +223,29 @@ async fn selected_events_show_who_leaves() {
     assert_eq!(revisions, [3, 4, 7]);
 }
 
+/// Selectors in the requests themselves, one for each watcher of a stream.
+#[tokio::test]
+async fn selectors_of_watchers() {
+    let server = TestServer::start(&[]).await;
+    let mut client = server.connect().await;
+    let mut watch = Watch::open(&mut client).await;
+    for (watch_id, label_selector, field_selector) in [(1, "color=green", ""), (2, "", "metadata.name=a")] {
+        let (label_selector, field_selector) = (label_selector.into(), field_selector.into());
+        let created = watch.create(pb::WatchCreateRequest { watch_id, label_selector, field_selector, ..all() }).await;
+        assert!(created.created && created.watch_id == watch_id);
+    }
+    for (name, color) in [("a", "blue"), ("b", "green"), ("c", "red"), ("a", "green")] {
+        client.put(&format!("/registry/stable.example.com/shirts/default/{name}"), shirt(name, color)).await;
+    }
+    let mut seen = vec![];
+    while seen.len() < 4 {
+        let response = watch.next().await;
+        seen.extend(response.events.iter().map(|event| (response.watch_id, event.kv.as_ref().unwrap().mod_revision)));
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [(1, 3), (1, 5), (2, 2), (2, 5)]);
+}
+
 /// A client that does not read holds up nobody, and what it had is gone when it is.
 #[tokio::test]
 async fn slow_clients() {

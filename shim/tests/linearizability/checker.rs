@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use sluice_shim::pb::mvccpb::Event;
 
 use super::history::{Answer, Call, History, Message, Operation, Outcome, WatchRecord, Write};
-use super::model::{States, apply};
+use super::model::{State, States, apply};
+use super::{compactions, leases};
 
 /// Says what is wrong with the history, or returns its newest revision.
 pub(crate) fn check(history: &History) -> Result<i64, String> {
@@ -19,9 +20,12 @@ pub(crate) fn check(history: &History) -> Result<i64, String> {
         states.push(events);
         groups.push(events);
     }
-    let checker = Checker { states, groups, floors: floors(&history.operations), operations: &history.operations };
-    checker.owners()?;
-    checker.answers()?;
+    let floors = floors(&history.operations);
+    let checker = Checker { states, groups, floors, operations: &history.operations, heard: &history.heard };
+    let owners = checker.owners()?;
+    checker.answers(&owners)?;
+    leases::check(&history.operations, &history.events)?;
+    compactions::check(history)?;
     history.watches.iter().try_for_each(|watch| check_watch(watch, &history.events))?;
     Ok(checker.states.newest())
 }
@@ -32,11 +36,12 @@ struct Checker<'a> {
     groups: Vec<&'a [Event]>,
     operations: &'a [Operation],
     floors: Vec<i64>,
+    heard: &'a HashMap<i64, u64>,
 }
 
 impl Checker<'_> {
     /// Every revision is of one write, and every answered write has its revision.
-    fn owners(&self) -> Result<(), String> {
+    fn owners(&self) -> Result<HashMap<i64, &Operation>, String> {
         let mut owners: HashMap<i64, &Operation> = HashMap::new();
         for (operation, floor) in self.operations.iter().zip(&self.floors) {
             let Outcome::Answered(revision, answer) = &operation.outcome else { continue };
@@ -56,11 +61,22 @@ impl Checker<'_> {
                 return Err(format!("it is not what made revision {revision}: {operation:?}\n{events:?}"));
             }
         }
+        // The answer to a revocation does not say whether keys were attached. If they were, nobody else made the revision.
+        for operation in self.operations {
+            let revoked = matches!(operation.outcome, Outcome::Answered(_, Answer::Revoked));
+            if let Outcome::Answered(revision, _) = operation.outcome
+                && revoked
+                && self.is_cause(&operation.call, revision)
+            {
+                owners.entry(revision).or_insert(operation);
+            }
+        }
         let orphans: Vec<_> = (2..=self.states.newest()).filter(|revision| !owners.contains_key(revision)).collect();
-        self.adopt(&orphans)
+        self.adopt(&orphans)?;
+        Ok(owners)
     }
 
-    /// Finds a different write of unknown outcome for each revision that no answered write made.
+    /// Finds a different write of unknown outcome, or the end of a lease, for each revision that no answered write made.
     fn adopt(&self, orphans: &[i64]) -> Result<(), String> {
         let unknown: Vec<_> =
             (0..self.operations.len()).filter(|&i| matches!(self.operations[i].outcome, Outcome::Unknown)).collect();
@@ -69,7 +85,10 @@ impl Checker<'_> {
             let candidates = |revision: i64| {
                 let fits =
                     move |&&i: &&usize| self.floors[i] < revision && self.is_cause(&self.operations[i].call, revision);
-                unknown.iter().filter(fits).copied().collect::<Vec<_>>()
+                let ended = (0..self.operations.len()).filter(|&i| self.is_expiry(&self.operations[i], revision));
+                // The end of the lease that the operation granted is numbered after all operations.
+                let ended = ended.map(|i| self.operations.len() + i);
+                unknown.iter().filter(fits).copied().chain(ended).collect::<Vec<_>>()
             };
             if !assign(revision, &candidates, &mut children, &mut vec![]) {
                 return Err(format!("nobody made revision {revision}: {:?}", self.group(revision)));
@@ -79,11 +98,11 @@ impl Checker<'_> {
     }
 
     /// Every answer is that of the state at its revision, and no older than what had been seen before.
-    fn answers(&self) -> Result<(), String> {
+    fn answers(&self, owners: &HashMap<i64, &Operation>) -> Result<(), String> {
         for (operation, floor) in self.operations.iter().zip(&self.floors) {
             let (revision, answer) = match &operation.outcome {
                 Outcome::Answered(revision, answer) => (*revision, answer),
-                Outcome::Unknown => continue,
+                Outcome::Unknown | Outcome::Refused(_) => continue,
                 Outcome::Failed(why) => return Err(format!("failed: {why}: {operation:?}")),
             };
             if revision < *floor {
@@ -92,17 +111,41 @@ impl Checker<'_> {
             if revision > self.states.newest() {
                 return Err(format!("lost: the history ends at {}: {operation:?}", self.states.newest()));
             }
+            let owner = owners.get(&revision).is_some_and(|owner| std::ptr::eq(*owner, operation));
             let before = match operation.call {
                 Call::Range { revision: old, .. } if old != 0 => old,
+                Call::Revoke { .. } if owner => revision - 1,
                 _ if wrote(&operation.call, answer) => revision - 1,
                 _ => revision,
             };
-            let expected = self.states.at(before).map(|state| apply(&operation.call, state, revision).0);
+            let expected = self.states.at(before).map(|state| self.expected(&operation.call, state, revision));
             if expected.as_ref() != Some(answer) {
                 return Err(format!("wrong answer: {operation:?}\nexpected: {expected:?}"));
             }
+            if matches!(operation.call, Call::Revoke { .. }) && !owner && self.would_write(&operation.call, revision) {
+                return Err(format!("keys are attached to the lease still: {operation:?}"));
+            }
         }
         Ok(())
+    }
+
+    fn expected(&self, call: &Call, state: &State, revision: i64) -> Answer {
+        let Call::Replay { revision: old } = call else { return apply(call, state, revision).0 };
+        let events = self.group(*old).unwrap_or_default().iter();
+        Answer::Replayed(events.map(|event| Event { prev_kv: None, ..event.clone() }).collect())
+    }
+
+    fn would_write(&self, call: &Call, revision: i64) -> bool {
+        self.states.at(revision).is_some_and(|state| !apply(call, state, revision + 1).1.is_empty())
+    }
+
+    /// Whether the revision may be the end of the lease that the operation granted: its keys are gone, and its time is over.
+    fn is_expiry(&self, grant: &Operation, revision: i64) -> bool {
+        let Call::Grant { lease, ttl } = grant.call else { return false };
+        let heard = self.heard.get(&revision).copied().unwrap_or(u64::MAX);
+        !matches!(grant.outcome, Outcome::Refused(_) | Outcome::Failed(_))
+            && leases::may_be_over(grant, ttl, heard)
+            && self.is_cause(&Call::Revoke { lease }, revision)
     }
 
     fn group(&self, revision: i64) -> Option<&[Event]> {
@@ -201,6 +244,7 @@ fn check_watch(watch: &WatchRecord, history: &[Event]) -> Result<(), String> {
                     }
                 }
             }
+            Message::Gap(revision) => while expected.next_if(|event| revision_of(event) <= *revision).is_some() {},
             Message::Progress(revision) => {
                 if let Some(missed) = expected.next_if(|event| revision_of(event) <= *revision) {
                     return Err(format!("{name}: progress to {revision} was said before {missed:?}"));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sluice_shim::pb::mvccpb::{Event, KeyValue};
 
 use super::checker::check;
-use super::history::{Answer, Call, History, Keys, Message, Operation, Outcome, WatchRecord, Write};
+use super::history::{Answer, Call, History, Keys, Message, Operation, Outcome, Refusal, WatchRecord, Write};
 use super::model::{States, apply};
 
 const A: Bytes = Bytes::from_static(b"a");
@@ -15,7 +15,7 @@ fn both() -> Keys {
 }
 
 fn put(key: Bytes, value: &'static str) -> Call {
-    Call::Put { key, value: value.into() }
+    Call::Put { key, value: value.into(), lease: 0 }
 }
 
 fn read(keys: Keys) -> Call {
@@ -40,7 +40,15 @@ fn history(calls: &[Call]) -> History {
         history.events.extend(events);
         let outcome = Outcome::Answered(revision, answer);
         let began = i as u64 * 2;
-        history.operations.push(Operation { client: 0, began, ended: began + 1, call: call.clone(), outcome });
+        history.operations.push(Operation {
+            client: 0,
+            began,
+            ended: began + 1,
+            sent: began * 1000,
+            done: began * 1000 + 1,
+            call: call.clone(),
+            outcome,
+        });
     }
     let messages = history.events.iter().map(|event| Message::Events(states.newest(), vec![event.clone()])).collect();
     history.watches.push(WatchRecord { keys: both(), prev_kv: true, from: 1, messages, failed: None });
@@ -73,7 +81,7 @@ fn outcome(history: &mut History, operation: usize) -> (&mut i64, &mut Answer) {
 fn events(history: &mut History, message: usize) -> &mut Vec<Event> {
     match &mut history.watches[0].messages[message] {
         Message::Events(_, events) => events,
-        Message::Progress(_) => panic!("no events"),
+        Message::Progress(_) | Message::Gap(_) => panic!("no events"),
     }
 }
 
@@ -114,7 +122,7 @@ fn unknown_deletes_are_matched() {
         let late = history.operations.iter().position(|operation| operation.began == 6).unwrap();
         let early = history.operations.iter().position(|operation| operation.began == 2).unwrap();
         let mut one =
-            History { operations: history.operations.clone(), events: history.events.clone(), watches: vec![] };
+            History { operations: history.operations.clone(), events: history.events.clone(), ..History::default() };
         one.operations.remove(late);
         assert!(check(&one).unwrap_err().starts_with("nobody made revision 5"));
         history.operations.remove(early);
@@ -260,4 +268,131 @@ fn wrong_watches_are_found() {
     let mut progress = good();
     progress.watches[0].messages.insert(1, Message::Progress(2));
     assert_eq!(check(&progress), Ok(5));
+}
+
+/// Revisions 2 to 5: a put under lease 7, b put, the lease revoked, b put under lease 8. Compacted at 3, and replays of 2 and 3 after that.
+fn leased() -> History {
+    let under = |key, lease| Call::Put { key, value: "x".into(), lease };
+    let mut history = history(&[
+        Call::Grant { lease: 7, ttl: 2 },
+        under(A, 7),
+        put(B, "1"),
+        Call::Revoke { lease: 7 },
+        Call::Compact { revision: 3 },
+        Call::Replay { revision: 2 },
+        Call::Replay { revision: 3 },
+        Call::Grant { lease: 8, ttl: 2 },
+        under(B, 8),
+        under(A, 7),
+    ]);
+    history.operations[5].outcome = Outcome::Refused(Refusal::Compacted);
+    let event = Event { prev_kv: None, ..history.events[1].clone() };
+    *outcome(&mut history, 6).1 = Answer::Replayed(vec![event]);
+    // What the model does not refuse.
+    history.operations[9].outcome = Outcome::Refused(Refusal::NoLease);
+    history.events.truncate(4);
+    history.watches.clear();
+    history
+}
+
+/// The same with the end of lease 8 at revision 6, heard of at that time.
+fn expired(heard: u64) -> History {
+    let mut history = leased();
+    let previous = history.events[3].kv.clone();
+    let kv = KeyValue { key: B, mod_revision: 6, ..KeyValue::default() };
+    history.events.push(Event { r#type: 1, kv: Some(kv), prev_kv: previous });
+    history.heard.insert(6, heard);
+    history
+}
+
+#[test]
+fn leases_and_compactions_that_can_be_pass() {
+    assert_eq!(check(&leased()), Ok(5));
+    // Lease 8 was granted at 14,000 ms for 2 s.
+    assert_eq!(check(&expired(16_000)), Ok(6));
+    for unknown in [0, 1, 3, 4, 7] {
+        let mut history = leased();
+        history.operations[unknown].outcome = Outcome::Unknown;
+        assert_eq!(check(&history), Ok(5), "{unknown}");
+    }
+    let mut gap = good();
+    gap.operations.push(Operation { call: Call::Compact { revision: 3 }, ..gap.operations[1].clone() });
+    gap.operations[9].outcome = Outcome::Answered(5, Answer::Compacted);
+    (gap.operations[9].began, gap.operations[9].ended) = (20, 21);
+    gap.watches[0].messages.splice(0..2, [Message::Gap(3)]);
+    assert_eq!(check(&gap), Ok(5));
+}
+
+#[test]
+fn wrong_leases_and_compactions_are_found() {
+    type Damage = fn(&mut History);
+    let table: &[(&str, Damage, &str)] = &[
+        (
+            "a replay of what is compacted",
+            |history| history.operations[5].outcome = Outcome::Answered(4, Answer::Replayed(vec![])),
+            "wrong answer",
+        ),
+        (
+            "a read of what is compacted",
+            |history| {
+                history.operations[5].call = Call::Range { keys: Keys::one(B), revision: 2 };
+                history.operations[5].outcome = Outcome::Answered(4, Answer::Range { kvs: vec![], count: 0 });
+            },
+            "compacted at 3 before it began",
+        ),
+        ("an error without a compaction", |history| drop(history.operations.remove(4)), "nobody compacted that"),
+        (
+            "a refusal at the revision of the compaction",
+            |history| history.operations[6].outcome = Outcome::Refused(Refusal::Compacted),
+            "nobody compacted that",
+        ),
+        (
+            "a compaction that goes back",
+            |history| {
+                history.operations[9].call = Call::Compact { revision: 2 };
+                history.operations[9].outcome = Outcome::Answered(5, Answer::Compacted);
+            },
+            "compacted at 3 before it began",
+        ),
+        ("a replay that misses an event", |history| *outcome(history, 6).1 = Answer::Replayed(vec![]), "wrong answer"),
+        (
+            "a write under a lease that is revoked",
+            |history| {
+                history.operations[9].outcome = Outcome::Answered(6, Answer::Put(None));
+                let kv =
+                    KeyValue { key: A, value: "x".into(), create_revision: 6, mod_revision: 6, version: 1, lease: 7 };
+                history.events.push(Event { r#type: 0, kv: Some(kv), prev_kv: None });
+            },
+            "the lease was revoked before",
+        ),
+        (
+            "a lease that is lost",
+            |history| {
+                history.operations[7].call = Call::Grant { lease: 8, ttl: 100 };
+                history.operations[8].outcome = Outcome::Refused(Refusal::NoLease);
+                history.events.truncate(3);
+            },
+            "the lease is not there",
+        ),
+        (
+            "keys that outlive their lease",
+            |history| {
+                history.events.truncate(2);
+                *outcome(history, 3).0 = 3;
+                history.operations.truncate(5);
+            },
+            "keys are attached to the lease still",
+        ),
+        ("a revocation that is lost", |history| drop(history.operations.remove(3)), "nobody made revision 4"),
+    ];
+    for (name, damage, expected) in table {
+        let mut history = leased();
+        damage(&mut history);
+        let found = check(&history).expect_err(name);
+        assert!(found.contains(expected), "{name}: {found}");
+    }
+    assert!(check(&expired(15_900)).unwrap_err().starts_with("nobody made revision 6"), "a lease ended early");
+    let mut gap = good();
+    gap.watches[0].messages.splice(0..2, [Message::Gap(3)]);
+    assert!(check(&gap).unwrap_err().contains("nobody did that"));
 }

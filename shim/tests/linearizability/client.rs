@@ -1,23 +1,25 @@
 //! A client that does random things and writes down what came of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::ready;
 use futures::{StreamExt, stream};
 use pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use pb::kv_client::KvClient;
+use pb::lease_client::LeaseClient;
 use pb::request_op::Request;
 use pb::response_op::Response;
 use pb::watch_client::WatchClient;
 use sluice_shim::pb::etcdserverpb as pb;
 use sluice_shim::pb::mvccpb::KeyValue;
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
-use super::history::{Answer, Call, Keys, Operation, Outcome, Write};
+use super::checker::revision_of;
+use super::history::{Answer, Call, Keys, Operation, Outcome, Refusal, Write};
 use super::process::{DEADLINE, Life, Lives};
 use super::random::Random;
 use super::watcher;
@@ -41,23 +43,55 @@ pub(crate) fn some_keys(random: &mut Random) -> Keys {
     Keys { from: key(from), end: key(random.within(from + 1..KEYS + 1)) }
 }
 
+/// What all clients of a round have.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    /// Ticks at every beginning and end of an operation.
+    pub(crate) clock: Arc<AtomicU64>,
+    pub(crate) beginning: Instant,
+    /// The newest revision that the watch of the whole history has heard of. What is newer must not be compacted.
+    pub(crate) archived: Arc<AtomicI64>,
+}
+
+impl Shared {
+    /// For a new round.
+    pub(crate) fn new() -> Self {
+        Self { clock: Arc::default(), beginning: Instant::now(), archived: Arc::new(AtomicI64::new(1)) }
+    }
+
+    fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Milliseconds since the round began.
+    pub(crate) fn now(&self) -> u64 {
+        self.beginning.elapsed().as_millis() as u64
+    }
+}
+
+/// The time of a lease that is to end by itself, in seconds; etcd grants no shorter one.
+const SHORT: u64 = 2;
+/// The time of a lease that outlives the round.
+const LONG: u64 = 1000;
+
 pub(crate) struct Client {
     number: usize,
     random: Random,
     lives: Lives,
-    /// Ticks at every beginning and end of an operation.
-    clock: Arc<AtomicU64>,
+    shared: Shared,
     connection: Option<(Life, Channel)>,
     /// The mod revision of each key as last seen.
     seen: Vec<i64>,
     newest: i64,
+    /// The leases that were granted last, ended ones too.
+    leases: Vec<i64>,
     pub(crate) operations: Vec<Operation>,
 }
 
 impl Client {
-    pub(crate) fn new(number: usize, random: Random, lives: Lives, clock: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(number: usize, random: Random, lives: Lives, shared: Shared) -> Self {
         let seen = vec![0; KEYS as usize];
-        Self { number, random, lives, clock, connection: None, seen, newest: 1, operations: vec![] }
+        Self { number, random, lives, shared, connection: None, seen, newest: 1, leases: vec![], operations: vec![] }
     }
 
     /// Does random things until then.
@@ -72,18 +106,30 @@ impl Client {
     fn choose(&mut self) -> Call {
         let number = self.random.within(0..KEYS);
         let key = key(number);
-        match self.random.within(0..20) {
+        match self.random.within(0..26) {
             0..3 => Call::Range { keys: Keys::one(key), revision: 0 },
             3..5 => Call::Range { keys: some_keys(&mut self.random), revision: 0 },
             5 => {
-                let oldest = (self.newest - 50).max(1) as u64;
-                let revision = self.random.within(oldest..self.newest as u64 + 1) as i64;
-                Call::Range { keys: all_keys(), revision }
+                let newest = self.newest;
+                Call::Range { keys: all_keys(), revision: self.recent(newest, 100) }
             }
             6 => Call::Watch { keys: Keys::one(key) },
-            7..11 => Call::Put { key, value: self.value(0) },
+            7..11 => {
+                let lease = if self.random.once_in(2) { self.some_lease() } else { 0 };
+                Call::Put { key, value: self.value(0), lease }
+            }
             11..13 => Call::Delete { keys: Keys::one(key) },
             13 => Call::Delete { keys: some_keys(&mut self.random) },
+            20..22 => {
+                let newest = self.newest;
+                Call::Replay { revision: self.recent(newest, 100).max(2) }
+            }
+            22 => {
+                let archived = self.shared.archived.load(Ordering::SeqCst);
+                Call::Compact { revision: self.recent(archived, 60) }
+            }
+            23 if !self.leases.is_empty() => Call::Revoke { lease: self.some_lease() },
+            24..26 => Call::Grant { lease: self.new_lease(), ttl: if self.random.once_in(2) { SHORT } else { LONG } },
             _ => {
                 let expected = self.seen[number as usize];
                 let delete = expected != 0 && self.random.once_in(4);
@@ -98,6 +144,25 @@ impl Client {
         }
     }
 
+    /// A revision that has been.
+    fn recent(&mut self, newest: i64, span: i64) -> i64 {
+        self.random.within((newest - span).max(1) as u64..newest as u64 + 1) as i64
+    }
+
+    /// A number that no other lease has.
+    fn new_lease(&mut self) -> i64 {
+        let lease = (self.number as i64 + 1) << 32 | self.operations.len() as i64;
+        self.leases.truncate(3);
+        self.leases.insert(0, lease);
+        lease
+    }
+
+    /// A lease of the client's own; 0 if it has none.
+    fn some_lease(&mut self) -> i64 {
+        let count = self.leases.len() as u64;
+        if count == 0 { 0 } else { self.leases[self.random.within(0..count) as usize] }
+    }
+
     /// A value that nobody writes twice.
     fn value(&self, part: usize) -> Bytes {
         format!("{}-{}-{part}", self.number, self.operations.len()).into()
@@ -106,7 +171,7 @@ impl Client {
     /// Sends a call and writes down what came of it; returns the revision, if there was an answer.
     pub(crate) async fn perform(&mut self, call: Call) -> Option<i64> {
         let (life, channel) = self.connect().await;
-        let began = self.clock.fetch_add(1, Ordering::SeqCst);
+        let (began, sent) = (self.shared.tick(), self.shared.now());
         let answer = tokio::time::timeout(DEADLINE, send(channel, &call)).await;
         let outcome = match answer {
             Ok(Ok((revision, answer))) => Outcome::Answered(revision, answer),
@@ -114,10 +179,16 @@ impl Client {
                 self.connection = None;
                 Outcome::Unknown
             }
+            Ok(Err(status)) if status.code() == Code::OutOfRange && status.message() == COMPACTED => {
+                Outcome::Refused(Refusal::Compacted)
+            }
+            Ok(Err(status)) if status.code() == Code::NotFound && status.message() == NO_LEASE => {
+                Outcome::Refused(Refusal::NoLease)
+            }
             Ok(Err(status)) => Outcome::Failed(status.to_string()),
             Err(_) => Outcome::Failed("no answer".to_owned()),
         };
-        let ended = self.clock.fetch_add(1, Ordering::SeqCst);
+        let (ended, done) = (self.shared.tick(), self.shared.now());
         let revision = match &outcome {
             Outcome::Answered(revision, answer) => {
                 self.newest = self.newest.max(*revision);
@@ -126,8 +197,28 @@ impl Client {
             }
             _ => None,
         };
-        self.operations.push(Operation { client: self.number, began, ended, call, outcome });
+        self.operations.push(Operation { client: self.number, began, ended, sent, done, call, outcome });
         revision
+    }
+
+    /// Waits until all leases have ended that are to end by themselves.
+    pub(crate) async fn outlive_leases(&mut self) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let (_, channel) = self.connect().await;
+            let mut client = LeaseClient::new(channel);
+            let mut short = Vec::new();
+            for lease in client.lease_leases(pb::LeaseLeasesRequest {}).await.unwrap().into_inner().leases {
+                let request = pb::LeaseTimeToLiveRequest { id: lease.id, keys: false };
+                let answer = client.lease_time_to_live(request).await.unwrap().into_inner();
+                short.extend((answer.granted_ttl == SHORT as i64).then_some(lease.id));
+            }
+            if short.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "leases of {SHORT} s do not end: {short:x?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// A connection to the current life: one of a former life may break later.
@@ -167,6 +258,33 @@ impl Client {
     }
 }
 
+/// etcd's texts (api/v3rpc/rpctypes/error.go).
+const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
+const NO_LEASE: &str = "etcdserver: requested lease not found";
+
+/// The events of one revision from a watch of all keys, with the revision of the answer to the watch's beginning.
+async fn replay(channel: Channel, revision: i64) -> Result<(i64, Answer), Status> {
+    let request = watcher::create(&all_keys(), revision, false);
+    let requests = stream::once(ready(request)).chain(stream::pending());
+    let mut answers = WatchClient::new(channel).watch(requests).await?.into_inner();
+    let (mut header, mut events) = (0, Vec::new());
+    loop {
+        let Some(answer) = answers.message().await? else { return Err(Status::data_loss("the watch ended")) };
+        if answer.compact_revision > revision && answer.canceled {
+            return Err(Status::out_of_range(COMPACTED));
+        }
+        if answer.canceled {
+            return Err(Status::data_loss(format!("not the error of a compaction: {answer:?}")));
+        }
+        header = if answer.created { revision_in(answer.header)? } else { header };
+        let newest = answer.events.last().map_or(0, revision_of);
+        events.extend(answer.events.into_iter().filter(|event| revision_of(event) == revision));
+        if newest > revision || (newest == revision && !answer.fragment) {
+            return Ok((header, Answer::Replayed(events)));
+        }
+    }
+}
+
 async fn send(channel: Channel, call: &Call) -> Result<(i64, Answer), Status> {
     let mut client = KvClient::new(channel.clone());
     match call {
@@ -187,9 +305,28 @@ async fn send(channel: Channel, call: &Call) -> Result<(i64, Answer), Status> {
                 other => Err(Status::data_loss(format!("not a new watch: {other:?}"))),
             }
         }
-        Call::Put { key, value } => {
-            let answer = client.put(put(key, value)).await?.into_inner();
+        Call::Put { key, value, lease } => {
+            let answer = client.put(pb::PutRequest { lease: *lease, ..put(key, value) }).await?.into_inner();
             Ok((revision_in(answer.header)?, Answer::Put(answer.prev_kv)))
+        }
+        Call::Replay { revision } => replay(channel, *revision).await,
+        Call::Grant { lease, ttl } => {
+            let request = pb::LeaseGrantRequest { id: *lease, ttl: *ttl as i64 };
+            let answer = LeaseClient::new(channel).lease_grant(request).await?.into_inner();
+            if (answer.id, answer.ttl) != (*lease, *ttl as i64) {
+                return Err(Status::data_loss(format!("another lease: {answer:?}")));
+            }
+            Ok((revision_in(answer.header)?, Answer::Granted))
+        }
+        Call::Revoke { lease } => {
+            let request = pb::LeaseRevokeRequest { id: *lease };
+            let answer = LeaseClient::new(channel).lease_revoke(request).await?.into_inner();
+            Ok((revision_in(answer.header)?, Answer::Revoked))
+        }
+        Call::Compact { revision } => {
+            let request = pb::CompactionRequest { revision: *revision, physical: false };
+            let answer = client.compact(request).await?.into_inner();
+            Ok((revision_in(answer.header)?, Answer::Compacted))
         }
         Call::Delete { keys } => {
             let answer = client.delete_range(delete(keys)).await?.into_inner();

@@ -1,5 +1,7 @@
 //! What the clients saw.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use sluice_shim::pb::mvccpb::{Event, KeyValue};
 
@@ -7,8 +9,10 @@ use sluice_shim::pb::mvccpb::{Event, KeyValue};
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pub(crate) operations: Vec<Operation>,
-    /// Every event of the store with its previous value, watched from revision 1 when all was over.
+    /// Every event of the store with its previous value, watched from revision 1 on. Nothing is compacted that this watch has not heard of.
     pub(crate) events: Vec<Event>,
+    /// When each revision was heard of, in milliseconds of [`Operation::sent`]'s clock.
+    pub(crate) heard: HashMap<i64, u64>,
     pub(crate) watches: Vec<WatchRecord>,
 }
 
@@ -21,6 +25,9 @@ pub(crate) struct Operation {
     pub(crate) began: u64,
     /// After the outcome was known.
     pub(crate) ended: u64,
+    /// The same two in milliseconds since the round began.
+    pub(crate) sent: u64,
+    pub(crate) done: u64,
     pub(crate) call: Call,
     pub(crate) outcome: Outcome,
 }
@@ -50,9 +57,11 @@ pub(crate) enum Call {
         revision: i64,
     },
     /// Every value is written once only. The previous one is asked for.
+    /// Attached to the lease, if that is not 0.
     Put {
         key: Bytes,
         value: Bytes,
+        lease: i64,
     },
     Delete {
         keys: Keys,
@@ -66,6 +75,22 @@ pub(crate) enum Call {
     /// Begins a watch from now on; the header says after which revision.
     Watch {
         keys: Keys,
+    },
+    /// Begins a watch of all keys at a revision that has been, for the events of that revision.
+    Replay {
+        revision: i64,
+    },
+    /// Each lease is granted once. The time is in seconds.
+    Grant {
+        lease: i64,
+        ttl: u64,
+    },
+    /// Deletes the keys that are attached to it.
+    Revoke {
+        lease: i64,
+    },
+    Compact {
+        revision: i64,
     },
 }
 
@@ -83,14 +108,25 @@ impl Write {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Outcome {
     /// With the header's revision.
     Answered(i64, Answer),
     /// The connection broke because the server was killed: it happened or it did not.
     Unknown,
+    /// An error that the call may get.
+    Refused(Refusal),
     /// An error that no kill explains.
     Failed(String),
+}
+
+/// What etcd refuses.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Refusal {
+    /// The revision is compacted.
+    Compacted,
+    /// There is no such lease.
+    NoLease,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -107,6 +143,11 @@ pub(crate) enum Answer {
     /// The comparison was false; the key as it was.
     NotEqual(Option<KeyValue>),
     Watching,
+    /// The events of the revision, without previous values.
+    Replayed(Vec<Event>),
+    Granted,
+    Revoked,
+    Compacted,
 }
 
 /// A watch with all that it got, across the server's deaths.
@@ -129,4 +170,6 @@ pub(crate) enum Message {
     Events(i64, Vec<Event>),
     /// All events up to this revision have been sent.
     Progress(i64),
+    /// All up to this revision is compacted; the watch went on after it.
+    Gap(i64),
 }

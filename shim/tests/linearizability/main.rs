@@ -1,7 +1,7 @@
 //! Whether clients of a server that is killed again and again see one etcd.
 //!
 //! Clients send random calls to the real process while it is killed with SIGKILL and started again; watches run beside
-//! them. At the end all events are watched from revision 1 and everything is checked against them.
+//! them. All events are watched from revision 1 on, and everything is checked against them.
 //!
 //! # Why this is a check of linearizability
 //!
@@ -20,6 +20,11 @@
 //!   the headers even where it explains the values. Among calls without an answer it may be open who made a
 //!   revision (values are unique, deletes look alike): a matching finds owners whenever there are any.
 //!
+//! Compactions and leases have no revision of their own. For them it is checked what real time says: what is compacted before a call began is not
+//! read by it, an error has a compaction that had begun ([`compactions`]); a lease is found between its grant and its end and not otherwise, its end
+//! deletes its keys in one revision that nobody else made, no earlier than its time is over ([`leases`]); and at the end none has outlived its time. The events to
+//! check against are heard by one watch during the whole round, of which no compaction gets ahead; what is left of them in the end is watched again.
+//!
 //! The ticks of one counter are the time: taken before sending and after the answer, so a call that is said to come before
 //! another did. An error counts as unknown only if the server was killed during the call; any other fails the test.
 //!
@@ -34,22 +39,25 @@
 mod checker;
 mod checker_tests;
 mod client;
+mod compactions;
 mod history;
+mod leases;
 mod model;
 mod process;
 mod random;
 mod watcher;
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use client::{Client, KEYS, all_keys, key, some_keys};
-use history::{Call, History, Keys, Message, Outcome};
-use process::Keeper;
+use client::{Client, KEYS, Shared, all_keys, key, some_keys};
+use history::{Call, History, Keys, Message, Operation, Outcome, Refusal};
+use process::{Keeper, Lives};
 use random::Random;
 use tokio::sync::watch;
 use watcher::Watcher;
@@ -90,11 +98,14 @@ fn variable<T: FromStr<Err: Debug>>(name: &str) -> Option<T> {
 /// One database with clients and watches; returns also how often the server died.
 async fn round(seed: u64, time: Duration, folder: &Path) -> (History, u64) {
     let mut keeper = Keeper::start(folder).await;
-    let clock = Arc::new(AtomicU64::new(0));
+    let shared = Shared::new();
+    let (ending, end) = watch::channel(None);
+    let heard = Arc::new(Mutex::new(HashMap::new()));
+    let archive = tokio::spawn(archive(&shared, &heard, keeper.lives(), end).run());
     let until = Instant::now() + time;
     let spawn = |number: usize| {
         let random = Random::new(seed, number as u64);
-        tokio::spawn(Client::new(number, random, keeper.lives(), Arc::clone(&clock)).run(until))
+        tokio::spawn(Client::new(number, random, keeper.lives(), shared.clone()).run(until))
     };
     let clients: Vec<_> = (0..CLIENTS).map(spawn).collect();
     let mut random = Random::new(seed, 1000);
@@ -122,16 +133,22 @@ async fn round(seed: u64, time: Duration, folder: &Path) -> (History, u64) {
         history.operations.extend(client.await.unwrap());
     }
     // A last write to each key tells each watch where it may end.
-    let mut closing = Client::new(CLIENTS, Random::new(seed, 3000), keeper.lives(), clock);
+    let mut closing = Client::new(CLIENTS, Random::new(seed, 3000), keeper.lives(), shared);
+    closing.outlive_leases().await;
     let mut last = Vec::new();
     for number in 0..KEYS {
-        let call = Call::Put { key: key(number), value: format!("last-{number}").into() };
+        let call = Call::Put { key: key(number), value: format!("last-{number}").into(), lease: 0 };
         last.push((key(number), closing.perform(call).await.unwrap()));
     }
     closing.perform(Call::Range { keys: all_keys(), revision: 0 }).await.unwrap();
     history.operations.append(&mut closing.operations);
-    let (_sender, end) = watch::channel(last.last().map(|(_, revision)| *revision));
-    let whole = Watcher::of_history(all_keys(), keeper.lives(), end).run().await;
+    let newest = last.last().map(|(_, revision)| *revision);
+    ending.send_replace(newest);
+    let whole = archive.await.unwrap();
+    // What a later life has is what was heard in the earlier ones.
+    let (_sender, end) = watch::channel(newest);
+    let kept = (all_keys(), compacted(&history) + 1);
+    history.watches.push(Watcher::of_history(kept, keeper.lives(), end, |_| ()).run().await);
     for (keys, sender, watcher) in watches {
         let newest = last.iter().filter(|(key, _)| keys.contains(key)).map(|(_, revision)| *revision).max();
         sender.send_replace(newest);
@@ -139,15 +156,57 @@ async fn round(seed: u64, time: Duration, folder: &Path) -> (History, u64) {
     }
     let events = |message: &Message| match message {
         Message::Events(_, events) => events.clone(),
-        Message::Progress(_) => vec![],
+        Message::Progress(_) | Message::Gap(_) => vec![],
     };
     history.events = whole.messages.iter().flat_map(events).collect();
     history.watches.push(whole);
+    history.heard = std::mem::take(&mut *heard.lock().unwrap());
     (history, deaths)
+}
+
+/// The watch of the whole history: when it heard of each revision, and how far others may compact.
+fn archive(
+    shared: &Shared,
+    heard: &Arc<Mutex<HashMap<i64, u64>>>,
+    lives: Lives,
+    end: watch::Receiver<Option<i64>>,
+) -> Watcher {
+    let (shared, heard) = (shared.clone(), Arc::clone(heard));
+    Watcher::of_history((all_keys(), 1), lives, end, move |revision| {
+        let before = shared.archived.swap(revision, Ordering::SeqCst);
+        let now = shared.now();
+        heard.lock().unwrap().extend((before + 1..=revision).map(|revision| (revision, now)));
+    })
+}
+
+/// The revision up to which all may be compacted.
+fn compacted(history: &History) -> i64 {
+    let revision = |operation: &Operation| match operation.call {
+        Call::Compact { revision } if !matches!(operation.outcome, Outcome::Refused(_)) => Some(revision),
+        _ => None,
+    };
+    history.operations.iter().filter_map(revision).max().unwrap_or(0)
 }
 
 fn summary(history: &History) -> String {
     let unknown = history.operations.iter().filter(|operation| matches!(operation.outcome, Outcome::Unknown));
     let messages: usize = history.watches.iter().map(|watch| watch.messages.len()).sum();
-    format!("{} calls ({} unknown), {messages} watch messages", history.operations.len(), unknown.count())
+    let gaps =
+        history.watches.iter().flat_map(|watch| &watch.messages).filter(|message| matches!(message, Message::Gap(_)));
+    let count = |of: fn(&Operation) -> bool| history.operations.iter().filter(|operation| of(operation)).count();
+    let refused = [Refusal::Compacted, Refusal::NoLease].map(|refusal| {
+        history.operations.iter().filter(|operation| operation.outcome == Outcome::Refused(refusal)).count()
+    });
+    format!(
+        "{} calls ({} unknown, {} refused because of a compaction, {} for want of a lease, {} compactions), {messages} watch messages, {} gaps",
+        history.operations.len(),
+        unknown.count(),
+        refused[0],
+        refused[1],
+        count(|operation| matches!(
+            (&operation.call, &operation.outcome),
+            (Call::Compact { .. }, Outcome::Answered(..))
+        )),
+        gaps.count()
+    )
 }

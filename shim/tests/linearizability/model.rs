@@ -52,8 +52,17 @@ pub(crate) fn apply(call: &Call, state: &State, revision: i64) -> (Answer, Vec<E
             (Answer::Range { count: kvs.len() as i64, kvs }, vec![])
         }
         Call::Watch { .. } => (Answer::Watching, vec![]),
-        Call::Put { key, value } => {
-            (Answer::Put(state.get(key).cloned()), vec![put(state, key.clone(), value.clone(), revision)])
+        Call::Put { key, value, lease } => {
+            let event = put(state, key.clone(), value.clone(), *lease, revision);
+            (Answer::Put(state.get(key).cloned()), vec![event])
+        }
+        Call::Grant { .. } => (Answer::Granted, vec![]),
+        Call::Compact { .. } => (Answer::Compacted, vec![]),
+        // What it answers is in the history itself.
+        Call::Replay { .. } => (Answer::Replayed(vec![]), vec![]),
+        Call::Revoke { lease } => {
+            let attached = state.values().filter(|kv| kv.lease == *lease);
+            (Answer::Revoked, attached.map(|kv| deleted(kv, revision)).collect())
         }
         Call::Delete { keys } => {
             let gone = within(state, keys);
@@ -67,7 +76,7 @@ pub(crate) fn apply(call: &Call, state: &State, revision: i64) -> (Answer, Vec<E
             }
             let previous = writes.iter().map(|write| state.get(write.key()).cloned()).collect();
             let event = |write: &Write| match write {
-                Write::Put(key, value) => Some(put(state, key.clone(), value.clone(), revision)),
+                Write::Put(key, value) => Some(put(state, key.clone(), value.clone(), 0, revision)),
                 Write::Delete(key) => state.get(key).map(|previous| deleted(previous, revision)),
             };
             (Answer::Succeeded(previous), writes.iter().filter_map(event).collect())
@@ -79,11 +88,11 @@ fn within(state: &State, keys: &Keys) -> Vec<KeyValue> {
     state.values().filter(|kv| keys.contains(&kv.key)).cloned().collect()
 }
 
-fn put(state: &State, key: Bytes, value: Bytes, revision: i64) -> Event {
+fn put(state: &State, key: Bytes, value: Bytes, lease: i64, revision: i64) -> Event {
     let previous = state.get(&key).cloned();
     let (create_revision, version) =
         previous.as_ref().map_or((revision, 1), |previous| (previous.create_revision, previous.version + 1));
-    let kv = KeyValue { key, value, create_revision, mod_revision: revision, version, lease: 0 };
+    let kv = KeyValue { key, value, create_revision, mod_revision: revision, version, lease };
     Event { r#type: PUT, kv: Some(kv), prev_kv: previous }
 }
 

@@ -1,5 +1,7 @@
 //! A watch that goes on where it was when the server comes back.
 
+use std::time::Duration;
+
 use pb::watch_client::WatchClient;
 use pb::watch_request::RequestUnion;
 use sluice_shim::pb::etcdserverpb as pb;
@@ -18,6 +20,10 @@ pub(crate) struct Watcher {
     next: i64,
     random: Random,
     lives: Lives,
+    /// Whether it takes its time before it goes on in another life.
+    lazy: bool,
+    /// Called with each revision that it hears of.
+    hear: Option<Box<dyn FnMut(i64) + Send>>,
     /// The last revision of the watched keys, when no more will be written.
     last: watch::Receiver<Option<i64>>,
 }
@@ -38,14 +44,22 @@ impl Watcher {
         last: watch::Receiver<Option<i64>>,
     ) -> Self {
         let prev_kv = !random.once_in(4);
+        let lazy = random.once_in(2);
         let record = WatchRecord { keys, prev_kv, from, messages: vec![], failed: None };
-        Self { record, next: from, random, lives, last }
+        Self { record, next: from, random, lives, lazy, hear: None, last }
     }
 
-    /// All events and their previous values from revision 1 on.
-    pub(crate) fn of_history(keys: Keys, lives: Lives, last: watch::Receiver<Option<i64>>) -> Self {
-        let mut watcher = Self::new(keys, 1, Random::new(0, 0), lives, last);
+    /// All events and their previous values from a revision on. It loses no time, and `hear` is called with each revision that it has heard of.
+    pub(crate) fn of_history(
+        (keys, from): (Keys, i64),
+        lives: Lives,
+        last: watch::Receiver<Option<i64>>,
+        hear: impl FnMut(i64) + Send + 'static,
+    ) -> Self {
+        let mut watcher = Self::new(keys, from, Random::new(0, 0), lives, last);
         watcher.record.prev_kv = true;
+        watcher.lazy = false;
+        watcher.hear = Some(Box::new(hear));
         watcher
     }
 
@@ -57,10 +71,16 @@ impl Watcher {
                 assert!(self.lives.is_over(life), "a living server refused a connection");
                 continue;
             };
+            let next = self.next;
             if let Err(status) = self.follow(WatchClient::new(channel)).await
                 && !self.lives.is_over(life)
+                && !(matches!(self.record.messages.last(), Some(Message::Gap(_))) && self.next > next)
             {
                 self.record.failed = Some(status.to_string());
+            }
+            if self.lazy {
+                // Others compact meanwhile.
+                tokio::time::sleep(Duration::from_millis(self.random.within(0..600))).await;
             }
         }
         self.record
@@ -104,6 +124,11 @@ impl Watcher {
 
     fn take(&mut self, response: pb::WatchResponse) -> Result<(), Status> {
         let revision = response.header.as_ref().map_or(0, |header| header.revision);
+        if response.canceled && response.compact_revision > self.next && self.next > 0 {
+            self.next = response.compact_revision + 1;
+            self.record.messages.push(Message::Gap(response.compact_revision));
+            return Err(Status::aborted("compacted"));
+        }
         if response.canceled {
             return Err(Status::aborted(format!("canceled: {}", response.cancel_reason)));
         }
@@ -119,6 +144,9 @@ impl Watcher {
             let newest = response.events.iter().map(revision_of).max().unwrap_or_default();
             self.next = self.next.max(newest + 1);
             self.record.messages.push(Message::Events(revision, response.events));
+            if let Some(hear) = &mut self.hear {
+                hear(newest);
+            }
         }
         Ok(())
     }

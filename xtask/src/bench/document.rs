@@ -4,14 +4,14 @@ use std::path::Path;
 
 use crate::error::{Explain, Result};
 
-const BEGIN: &str = "<!-- begin: cargo xtask bench store --save -->";
 const END: &str = "<!-- end -->";
 
 /// The document has no place for the table.
 #[derive(Debug, thiserror::Error)]
-#[error("{path} has no line `{BEGIN}` with a line `{END}` behind it")]
+#[error("{path} has no line `{begin}` with a line `{END}` behind it")]
 struct NoPlace {
     path: String,
+    begin: String,
 }
 
 impl Explain for NoPlace {
@@ -20,25 +20,32 @@ impl Explain for NoPlace {
     }
 }
 
-/// Replaces the table in `docs`, and the plot and the report beside it, by those in `out`.
+/// Replaces the table of a measurement in `docs`, and the files beside it (from, to) by those in `out`.
 ///
 /// # Errors
 /// When the document has no marks; file errors.
-pub(super) fn save(docs: &Path, out: &Path, table: &str) -> Result<()> {
-    let path = docs.join("benchmarks.md");
+pub(super) fn save(docs: &Path, out: &Path, measurement: &str, table: &str, files: &[(&str, &str)]) -> Result<()> {
+    let (path, begin) = (docs.join("benchmarks.md"), begin(measurement));
     let text = fs_err::read_to_string(&path)?;
-    let Some(text) = replaced(&text, table) else { return Err(NoPlace { path: path.display().to_string() }.into()) };
+    let Some(text) = replaced(&text, &begin, table) else {
+        return Err(NoPlace { path: path.display().to_string(), begin }.into());
+    };
     fs_err::write(&path, text)?;
-    for (from, to) in [("store.svg", "benchmarks.svg"), ("store.json", "benchmarks.json")] {
+    for (from, to) in files {
         fs_err::copy(out.join(from), docs.join(to))?;
     }
     Ok(())
 }
 
-fn replaced(text: &str, table: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
+/// The line before the table of a measurement.
+fn begin(measurement: &str) -> String {
+    format!("<!-- begin: cargo xtask bench {measurement} --save -->")
+}
+
+fn replaced(text: &str, begin: &str, table: &str) -> Option<String> {
+    let (before, rest) = text.split_once(begin)?;
     let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n{}\n{END}{after}", table.trim_end()))
+    Some(format!("{before}{begin}\n{}\n{END}{after}", table.trim_end()))
 }
 
 #[cfg(test)]
@@ -47,10 +54,11 @@ mod tests {
 
     #[test]
     fn the_table_is_replaced_and_nothing_else() {
-        let text = format!("# Title\n{BEGIN}\nold\n{END}\nend\n");
-        let once = replaced(&text, "new\n").unwrap();
-        assert_eq!(once, format!("# Title\n{BEGIN}\nnew\n{END}\nend\n"));
-        assert_eq!(replaced(&once, "new\n"), Some(once.clone()));
-        assert_eq!(replaced("# Title", "new"), None);
+        let (begin, other) = (begin("store"), begin("platform"));
+        let text = format!("# Title\n{other}\nkept\n{END}\n{begin}\nold\n{END}\nend\n");
+        let once = replaced(&text, &begin, "new\n").unwrap();
+        assert_eq!(once, format!("# Title\n{other}\nkept\n{END}\n{begin}\nnew\n{END}\nend\n"));
+        assert_eq!(replaced(&once, &begin, "new\n"), Some(once.clone()));
+        assert_eq!(replaced("# Title", &begin, "new"), None);
     }
 }

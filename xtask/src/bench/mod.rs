@@ -1,6 +1,9 @@
 //! `cargo xtask bench`: measures, on this machine, in one run.
 
+mod control_plane;
 mod document;
+mod gc;
+mod platform;
 mod store;
 
 use clap::{Args, Subcommand};
@@ -8,7 +11,7 @@ use clap::{Args, Subcommand};
 use crate::context::Context;
 use crate::error::Result;
 
-/// Measure etcd, kine and sluice-shim against each other.
+/// Measure etcd, kine and sluice-shim against each other, alone and below a control plane.
 #[derive(Args, Debug)]
 pub(crate) struct Cmd {
     #[command(subcommand)]
@@ -18,6 +21,8 @@ pub(crate) struct Cmd {
 #[derive(Debug, Subcommand)]
 enum What {
     Store(store::Cmd),
+    Platform(platform::Cmd),
+    Gc(gc::Cmd),
 }
 
 impl Cmd {
@@ -25,6 +30,8 @@ impl Cmd {
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
         match self.what {
             What::Store(cmd) => cmd.run(shell),
+            What::Platform(cmd) => cmd.run(shell),
+            What::Gc(cmd) => cmd.run(shell),
         }
     }
 }

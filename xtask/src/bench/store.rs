@@ -53,7 +53,7 @@ impl Cmd {
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
         let generator = generator(shell)?;
         let out = shell.paths.cache().join("bench");
-        let run = self.flags(Run::new(&generator, shell.paths.root()).arg("--out").arg(&out));
+        let run = self.flags(Run::new(&generator, shell.paths.root()).arg("store").arg("--out").arg(&out));
         let run = run.arg("--data").arg(out.join("data"));
         if self.list {
             return run.arg("--list").watch(|line| shell.out.note(line));
@@ -62,7 +62,8 @@ impl Cmd {
         run.watch(|line| shell.out.note(line))?;
         let table = fs_err::read_to_string(out.join("store.md"))?;
         if self.save {
-            document::save(&shell.paths.root().join("docs"), &out, &table)?;
+            let files = [("store.svg", "benchmarks.svg"), ("store.json", "benchmarks.json")];
+            document::save(&shell.paths.root().join("docs"), &out, "store", &table, &files)?;
         }
         if self.json {
             return shell.out.data(fs_err::read_to_string(out.join("store.json"))?);
@@ -106,14 +107,14 @@ impl Cmd {
     }
 }
 
-fn built(shell: &Context, program: Program) -> Result<PathBuf> {
+pub(super) fn built(shell: &Context, program: Program) -> Result<PathBuf> {
     let binaries = build::build_tools(shell, &[program])?;
     let binary = binaries.into_iter().next();
     binary.map(|binary| binary.path).ok_or_else(|| Error::input(format!("{} was not built", program.name())))
 }
 
 /// Builds the load generator, which must not be slower than what it measures.
-fn generator(shell: &Context) -> Result<PathBuf> {
+pub(super) fn generator(shell: &Context) -> Result<PathBuf> {
     let root = shell.paths.root();
     let progress = shell.out.spinner("build sluice-bench");
     let target = root.join("target");

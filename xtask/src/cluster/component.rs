@@ -18,7 +18,7 @@ const SERVICE_RANGE: &str = "10.96.0.0/16";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Component {
-    /// sluice-shim or etcd.
+    /// sluice-shim, etcd or kine.
     Store,
     /// kube-apiserver.
     Apiserver,
@@ -70,6 +70,8 @@ impl Component {
     /// The answer, if it is no.
     pub(super) fn probe(self, cluster: &Cluster) -> Result<()> {
         match self {
+            // It has no probe; its metrics are served when the database is there.
+            Self::Store if cluster.settings.store == Store::Kine => cluster.store_client().probe("/metrics")?,
             Self::Store => cluster.store_client().probe("/readyz")?,
             Self::Apiserver => cluster.client()?.probe("/readyz")?,
             Self::ControllerManager => {
@@ -86,6 +88,7 @@ impl Component {
         let (program, ours, theirs) = match (self, settings.store) {
             (Self::Store, Store::Shim) => (&settings.programs.store, shim(cluster), &settings.store_args),
             (Self::Store, Store::Etcd) => (&settings.programs.store, etcd(cluster), &settings.store_args),
+            (Self::Store, Store::Kine) => (&settings.programs.store, kine(cluster), &settings.store_args),
             (Self::Apiserver, _) => (&settings.programs.apiserver, apiserver(cluster), &settings.apiserver_args),
             (Self::ControllerManager, _) => {
                 (&settings.programs.controller_manager, controller_manager(cluster), &settings.controller_manager_args)
@@ -128,6 +131,24 @@ fn etcd(cluster: &Cluster) -> Vec<String> {
         "--log-level=warn".into(),
     ]);
     args
+}
+
+/// kine's own options for SQLite (kine: pkg/drivers/sqlite/sqlite.go, `DefaultParams`), but `FULL` instead of `NORMAL`, which does not sync a
+/// commit before it is acknowledged.
+const KINE_SQLITE: &str =
+    "_journal_mode=WAL&_busy_timeout=30000&_synchronous=FULL&_txlock=immediate&_stmt_cache_size=20&cache=shared";
+
+fn kine(cluster: &Cluster) -> Vec<String> {
+    let (authority, serving) = (cluster.certs.store_authority(), cluster.certs.store_serving());
+    vec![
+        format!("--endpoint=sqlite://{}?{KINE_SQLITE}", cluster.folder.join("data/kine.db").display()),
+        format!("--listen-address=tcp://127.0.0.1:{}", cluster.ports.store),
+        format!("--metrics-bind-address=127.0.0.1:{}", cluster.ports.store_metrics),
+        "--metrics-ignore-tls-config=true".into(),
+        flag("server-cert-file", &serving.cert),
+        flag("server-key-file", &serving.key),
+        flag("trusted-ca-file", &authority.cert),
+    ]
 }
 
 fn store_tls(cluster: &Cluster) -> Vec<String> {
@@ -179,8 +200,8 @@ fn controller_manager(cluster: &Cluster) -> Vec<String> {
         // There is one; an election would make every restart wait for the old lease to end.
         "--leader-elect=false".into(),
     ];
-    if (cluster.settings.programs.patched, cluster.settings.store) == (true, Store::Etcd) {
-        // etcd collects no garbage: labelled objects must stay with the controller manager's collector, or they leak.
+    if cluster.settings.programs.patched && cluster.settings.store != Store::Shim {
+        // They collect no garbage: labelled objects must stay with the controller manager's collector, or they leak.
         args.push("--metadata-caching-skip-label=".into());
     }
     args.extend(serve(cluster.ports.controller_manager, &certs.serving()));

@@ -12,6 +12,7 @@ pub(crate) mod client;
 pub(crate) mod component;
 mod kubeconfig;
 pub(crate) mod pid;
+pub(crate) mod policies;
 pub(crate) mod port;
 mod private;
 pub(crate) mod problem;
@@ -38,7 +39,7 @@ const READY_LIMIT: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(10);
 
 /// What the toolkit puts into a cluster's folder, and so may remove.
-const CONTENTS: [&str; 7] = ["cluster.json", "kubeconfig", "run", "log", "pki", "data", "lock"];
+const CONTENTS: [&str; 8] = ["cluster.json", "kubeconfig", "kubectl", "run", "log", "pki", "data", "lock"];
 
 /// A cluster whose settings are known. Its processes may or may not run.
 pub(crate) struct Cluster {
@@ -237,6 +238,29 @@ impl Cluster {
     /// The certificates of its processes and users.
     pub(crate) fn certificates(&self) -> &Certificates {
         &self.certs
+    }
+
+    /// The certificate of the authority that the apiserver's is from.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.certs.authority().cert
+    }
+
+    /// Where [`Cluster::write_token`] puts the token of a cluster in that folder, for the apiserver's `--token-auth-file`.
+    pub(crate) fn token_file(folder: &Path) -> PathBuf {
+        folder.join("run/tokens.csv")
+    }
+
+    /// Makes a token for one more admin. For clients that make many requests: a token costs the apiserver less than a certificate.
+    ///
+    /// # Errors
+    /// File errors.
+    pub(crate) fn write_token(&self) -> Result<PathBuf> {
+        let mut bytes = [0; 16];
+        std::io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, &mut bytes)?;
+        let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = Self::token_file(&self.folder);
+        private::write(&path, format!("{token},load,load,\"system:masters\"\n").as_bytes())?;
+        Ok(path)
     }
 
     /// The store's probes and metrics.

@@ -16,7 +16,9 @@ struct Missing(PathBuf);
 
 impl Explain for Missing {
     fn hint(&self) -> Option<String> {
-        Some("`--bin` wants a folder with kube-apiserver, kube-controller-manager, and sluice-shim or etcd".into())
+        Some(
+            "`--bin` wants a folder with kube-apiserver, kube-controller-manager, and sluice-shim, etcd or kine".into(),
+        )
     }
 }
 
@@ -25,6 +27,7 @@ pub(crate) fn of_store(store: Store) -> Program {
     match store {
         Store::Shim => Program::SluiceShim,
         Store::Etcd => Program::Etcd,
+        Store::Kine => Program::Kine,
     }
 }
 

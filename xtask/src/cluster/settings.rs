@@ -21,6 +21,8 @@ pub(crate) enum Store {
     Shim,
     /// Stock etcd, to compare with.
     Etcd,
+    /// kine on SQLite, to compare with.
+    Kine,
 }
 
 impl fmt::Display for Store {
@@ -28,6 +30,7 @@ impl fmt::Display for Store {
         f.write_str(match self {
             Self::Shim => "sluice-shim",
             Self::Etcd => "etcd",
+            Self::Kine => "kine",
         })
     }
 }
@@ -39,7 +42,7 @@ pub(crate) struct Programs {
     pub(crate) apiserver: PathBuf,
     /// kube-controller-manager.
     pub(crate) controller_manager: PathBuf,
-    /// sluice-shim or etcd.
+    /// sluice-shim, etcd or kine.
     pub(crate) store: PathBuf,
     /// kubectl of the same minor.
     pub(crate) kubectl: Option<PathBuf>,

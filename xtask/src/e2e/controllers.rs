@@ -21,16 +21,16 @@ pub(super) fn cases() -> Vec<Case> {
 fn run(suite: &Suite, column: Column) -> Result<Verdict> {
     let lab = Lab::start(suite, Wish::new(column))?;
     shirts::prepare(&lab)?;
-    garbage(&lab.api, column)?;
+    garbage(&lab.api)?;
     quota(&lab.api)?;
     lab.finish()?;
     Ok(Verdict::PASSED)
 }
 
-/// The dependents of a deleted owner go, those of a living one stay. Where the controller manager collects labelled objects too, one of
-/// each pair carries the label that would hide it from a patched one.
-fn garbage(api: &Client, column: Column) -> Result<()> {
-    let labels = if column == Column::OURS { json!({}) } else { json!({SKIP_LABEL: "true"}) };
+/// The dependents of a deleted owner go, those of a living one stay. One of each pair carries the label that hides custom resources, and
+/// means nothing on a ConfigMap.
+fn garbage(api: &Client) -> Result<()> {
+    let labels = json!({SKIP_LABEL: "true"});
     let owners = [api.create(PATH, &shirt("doomed", "red", "S"))?, api.create(PATH, &shirt("living", "red", "S"))?];
     for owner in &owners {
         for kind in ["button", "label"] {

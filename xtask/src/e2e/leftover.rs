@@ -12,7 +12,7 @@ static ACTIVE: Mutex<Vec<Leftover>> = Mutex::new(Vec::new());
 
 /// Something that must not outlive the test run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Leftover {
+pub(crate) enum Leftover {
     /// A cluster's folder.
     Cluster(PathBuf),
     /// A process of its own, such as a kubectl that watches.
@@ -41,10 +41,10 @@ impl Leftover {
 }
 
 /// Registers something for as long as the guard lives; dropping the guard ends it.
-pub(super) struct Guard(Leftover);
+pub(crate) struct Guard(Leftover);
 
 impl Guard {
-    pub(super) fn new(leftover: Leftover) -> Self {
+    pub(crate) fn new(leftover: Leftover) -> Self {
         active().push(leftover.clone());
         Self(leftover)
     }
@@ -62,7 +62,7 @@ fn active() -> MutexGuard<'static, Vec<Leftover>> {
 }
 
 /// Ends everything that is registered when the person or the CI system interrupts us.
-pub(super) fn clean_up_on_ctrl_c() -> Result<()> {
+pub(crate) fn clean_up_on_ctrl_c() -> Result<()> {
     interrupt::before_the_end(|| {
         // Mounts come last: they are in use until their cluster has ended.
         for leftover in active().iter().rev() {

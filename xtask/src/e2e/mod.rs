@@ -11,18 +11,19 @@ mod gc;
 mod images;
 mod kubectl;
 mod lab;
-mod leftover;
+pub(crate) mod leftover;
 mod local;
 mod migrate;
 mod mount;
+mod policies;
 mod pushdown;
 mod raw;
 mod script;
 mod selective;
-mod shirts;
+pub(crate) mod shirts;
 mod storage;
 mod stores;
-mod wait;
+pub(crate) mod wait;
 mod walkthrough;
 mod watches;
 
@@ -74,6 +75,8 @@ impl Column {
             (true, Store::Etcd) => "patched-etcd",
             (false, Store::Shim) => "stock-shim",
             (false, Store::Etcd) => "stock-etcd",
+            (true, Store::Kine) => "patched-kine",
+            (false, Store::Kine) => "stock-kine",
         }
     }
 }
@@ -156,6 +159,7 @@ fn cases() -> Vec<Case> {
     cases.extend(images::cases());
     cases.extend(walkthrough::cases());
     cases.extend(controllers::cases());
+    cases.extend(policies::cases());
     cases.extend(gc::cases());
     cases.extend(selective::cases());
     cases.extend(equal::cases());

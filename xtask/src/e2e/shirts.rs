@@ -14,25 +14,25 @@ use crate::cluster::client::HttpError;
 use crate::error::{Error, Result};
 
 /// The namespace that shirts live in.
-pub(super) const NAMESPACE: &str = "wardrobe";
+pub(crate) const NAMESPACE: &str = "wardrobe";
 
 /// The API path of the shirts in [`NAMESPACE`].
-pub(super) const PATH: &str = "/apis/stable.example.com/v1/namespaces/wardrobe/shirts";
+pub(crate) const PATH: &str = "/apis/stable.example.com/v1/namespaces/wardrobe/shirts";
 
 /// Takes the shirts out of the watch cache.
 pub(super) const NO_WATCH_CACHE: &str = "--watch-cache-sizes=shirts.stable.example.com#0";
 
 /// Hides an object from the controller manager's metadata informers; `labels.skip_metadata_caching` of `patches/contract.toml`.
-pub(super) const SKIP_LABEL: &str = "skip-controller-manager-metadata-caching";
+pub(crate) const SKIP_LABEL: &str = "skip-controller-manager-metadata-caching";
 
 /// Threads that load objects. The apiserver is what limits beyond that.
 const LOADERS: usize = 16;
 
 /// Takes all custom resources of the group out of it; only a patched apiserver understands that.
-pub(super) const NO_WATCH_CACHE_FOR_GROUP: &str = "--watch-cache-sizes=*.stable.example.com#0";
+pub(crate) const NO_WATCH_CACHE_FOR_GROUP: &str = "--watch-cache-sizes=*.stable.example.com#0";
 
 /// The CustomResourceDefinition.
-pub(super) fn definition() -> Value {
+pub(crate) fn definition() -> Value {
     let text = json!({"type": "string"});
     let column = |name: &str, path: &str| json!({"name": name, "type": "string", "jsonPath": path});
     json!({
@@ -59,7 +59,7 @@ pub(super) fn definition() -> Value {
 }
 
 /// A shirt.
-pub(super) fn shirt(name: &str, color: &str, size: &str) -> Value {
+pub(crate) fn shirt(name: &str, color: &str, size: &str) -> Value {
     json!({
         "apiVersion": "stable.example.com/v1",
         "kind": "Shirt",
@@ -82,7 +82,7 @@ pub(super) fn prepare(lab: &Lab) -> Result<()> {
 ///
 /// # Errors
 /// When that takes too long.
-pub(super) fn wait_served(api: &Client) -> Result<()> {
+pub(crate) fn wait_served(api: &Client) -> Result<()> {
     until("serving shirts", LIMIT, || match api.get(&format!("{PATH}?limit=1")) {
         Ok(_) => Ok(Some(())),
         Err(error) if matches!(error.status(), Some(404 | 429 | 503)) => Ok(None),
@@ -94,7 +94,7 @@ pub(super) fn wait_served(api: &Client) -> Result<()> {
 ///
 /// # Errors
 /// The first one; the other threads stop then.
-pub(super) fn each(
+pub(crate) fn each(
     numbers: std::ops::Range<usize>,
     work: impl Fn(usize) -> Result<(), HttpError> + Sync,
 ) -> Result<()> {

@@ -6,13 +6,13 @@ use crate::cluster::pid::POLL;
 use crate::error::{Error, Result};
 
 /// How long most things may take.
-pub(super) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// Looks again and again until `look` finds something. `what` completes "… did not happen within …".
 ///
 /// # Errors
 /// After `limit`, or as soon as `look` fails.
-pub(super) fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub(crate) fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let deadline = Instant::now() + limit;
     loop {
         if let Some(found) = look()? {

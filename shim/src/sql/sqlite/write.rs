@@ -125,7 +125,8 @@ impl Writer for SqliteWriter {
         let started = Instant::now();
         let sql = "DELETE FROM history WHERE id IN (
             SELECT id FROM history INDEXED BY history_end
-            WHERE end_revision <= (SELECT compact_revision FROM meta) ORDER BY end_revision LIMIT ?1)";
+            WHERE end_revision <= (SELECT compact_revision FROM meta)
+              AND NOT (deleted AND end_revision = (SELECT compact_revision FROM meta)) ORDER BY end_revision LIMIT ?1)";
         let removed = self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute([self.step_rows]));
         let more = removed.map_err(failed)? as i64 == self.step_rows;
         let elapsed = started.elapsed();

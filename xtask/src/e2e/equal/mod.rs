@@ -134,7 +134,9 @@ fn round(systems: &mut [System; 2], random: &mut Random, number: usize, tally: &
     let in_order = watches.iter().filter(|watch| early(watch)).chain(watches.iter().filter(|watch| !early(watch)));
     for (watch, running) in in_order.zip(running.into_iter().chain(replays)) {
         let [stock, ours] = running.map(watch::Running::end);
-        watch.compare(both_sides, [&stock?, &ours?])?;
+        let stock = stock.map_err(|error| error.attempting("stock"))?;
+        let ours = ours.map_err(|error| error.attempting("ours"))?;
+        watch.compare(both_sides, [&stock, &ours])?;
     }
     let lists: Vec<List> = (0..if first { 0 } else { LISTS }).map(|_| List::random(random, tally.changes)).collect();
     ask(&lists, systems, |list, system| list.finish(system, list.begin(system)?))?

@@ -4,6 +4,7 @@
 //! checks run on stock Kubernetes and etcd. On ours they also fix how many objects the store handed out, so that a guard that is too
 //! careful is noticed as well as one that is missing.
 
+mod builtin;
 mod bytes;
 mod conversion;
 mod documented;
@@ -26,7 +27,7 @@ use super::{Case, Column, Suite, Verdict};
 use crate::cluster::settings::Store;
 use crate::error::{Error, Result};
 
-/// Resources of the checks; none has a watch cache.
+/// Custom resources of the checks; none has a watch cache.
 const RESOURCES: [&str; 11] = [
     "plains",
     "defaulteds",
@@ -45,7 +46,7 @@ const RESOURCES: [&str; 11] = [
 type Check = fn(&mut Probe<'_>, Option<&Raw>) -> Result<()>;
 
 /// Those that don't mind others beside them.
-const CHECKS: [Check; 9] = [
+const CHECKS: [Check; 10] = [
     schema::plain,
     schema::defaulted,
     schema::defaulted_ancestor,
@@ -55,6 +56,7 @@ const CHECKS: [Check; 9] = [
     encryption::encrypted,
     bytes::odd,
     bytes::undecodable,
+    builtin::builtin,
 ];
 
 pub(super) fn cases() -> Vec<Case> {
@@ -70,9 +72,10 @@ pub(super) fn cases() -> Vec<Case> {
 /// All checks in one cluster, each on resources of its own.
 fn run(suite: &Suite, column: Column, cbor: bool) -> Result<Verdict> {
     let keys = encryption::Keys::write(&suite.scratch)?;
-    let uncached = RESOURCES.map(|plural| format!("{plural}.{}#0", resource::GROUP)).join(",");
+    let custom = RESOURCES.map(|plural| format!("{plural}.{}#0", resource::GROUP)).join(",");
+    let builtin = builtin::RESOURCES.map(|resource| format!("{resource}#0")).join(",");
     let mut wish = Wish::new(column)
-        .apiserver_arg(format!("--watch-cache-sizes={uncached}"))
+        .apiserver_arg(format!("--watch-cache-sizes={custom},{builtin}"))
         .apiserver_arg(format!("--encryption-provider-config={}", keys.path().display()));
     if cbor {
         wish = wish.apiserver_arg("--feature-gates=CBORServingAndStorage=true");

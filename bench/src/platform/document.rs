@@ -1,0 +1,79 @@
+//! The files of the report.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use super::floor::{Floor, floors};
+use super::part::{Part, Question};
+use super::plot::Plot;
+use super::report::{Report, total};
+use super::table;
+use crate::report::Machine;
+
+/// The version of the JSON report.
+const SCHEMA: u32 = 1;
+
+#[derive(Serialize)]
+struct Json<'a> {
+    schema: u32,
+    machine: &'a Machine,
+    versions: &'a [String],
+    floors: &'a [Floor],
+    parts: &'a [Part],
+}
+
+/// Writes platform.json, platform.md and the plots.
+///
+/// # Errors
+/// File errors.
+pub(super) fn write(parts: &[Part], versions: Vec<String>, out: &Path) -> Result<()> {
+    std::fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;
+    let (report, machine) = (Report::new(parts), Machine::read(&[])?);
+    let floors = floors(&report);
+    let json = Json { schema: SCHEMA, machine: &machine, versions: &versions, floors: &floors, parts };
+    let files = [
+        ("platform.json", serde_json::to_string(&json)?),
+        ("platform.md", table::markdown(&report, &machine, &versions, &floors)),
+        ("platform-lists.svg", lists(&report).svg()),
+        ("platform-memory.svg", memory(&report).svg()),
+        ("platform-mixed.svg", mixed(&report).svg()),
+    ];
+    for (name, text) in files {
+        let path = out.join(name);
+        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn lists(report: &Report<'_>) -> Plot<'static> {
+    let curve = |system| {
+        let point = |objects: u64| Some((objects as f64, report.answer(system, objects, Question::Label)?.p50_ms));
+        (system, report.scales().into_iter().filter_map(point).collect())
+    };
+    let curves = report.systems().into_iter().map(curve).collect();
+    Plot { title: "A list of 20 by label: p50 in ms", across: "shirts", logarithmic: true, curves }
+}
+
+fn memory(report: &Report<'_>) -> Plot<'static> {
+    let curve = |system| {
+        let point = |objects: u64| Some((objects as f64, total(report.memory(system, objects)?) / 1e6));
+        (system, report.scales().into_iter().filter_map(point).collect())
+    };
+    let curves = report.systems().into_iter().map(curve).collect();
+    let title = "Resident memory of apiserver, controller manager and store, in MB";
+    Plot { title, across: "shirts", logarithmic: true, curves }
+}
+
+fn mixed(report: &Report<'_>) -> Plot<'static> {
+    let curve = |system| {
+        let points = report
+            .slices(system)
+            .iter()
+            .map(|slice| (slice.objects as f64, slice.requests as f64 / slice.seconds.max(1e-9)));
+        (system, points.collect())
+    };
+    let curves = report.systems().into_iter().map(curve).collect();
+    Plot { title: "The mixed load: requests a second", across: "objects", logarithmic: false, curves }
+}
