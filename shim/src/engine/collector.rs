@@ -82,6 +82,9 @@ pub(super) async fn run(engine: Weak<Inner>, collector: Collector) {
     loop {
         let Some(inner) = engine.upgrade() else { return };
         let engine = Engine { inner };
+        if engine.is_stopping() {
+            return;
+        }
         let turn = async {
             if !released {
                 release(&engine).await?;

@@ -262,6 +262,11 @@ impl Engine {
         }
     }
 
+    /// Whether no more requests are taken.
+    fn is_stopping(&self) -> bool {
+        self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// Reads the changes that a watcher missed, from the database.
     async fn replay(&self, spec: Arc<WatchSpec>, from: Revision, limit: usize) -> Result<(Vec<Arc<Event>>, Revision)> {
         self.inner.metrics.replays.inc();

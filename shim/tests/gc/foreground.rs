@@ -127,6 +127,18 @@ async fn t06_nothing_is_held_for_dependents_that_do_not_block_or_are_visible() {
 }
 
 #[tokio::test]
+async fn t06_an_owner_of_very_many_is_held_and_let_go_again_if_none_blocks() {
+    let world = World::new().await;
+    let owner = configmap(0);
+    let owned: Vec<_> = (1..1200).map(|number| shirt(number).owned_by(&owner)).collect();
+    world.create_all([&owner].into_iter().chain(&owned)).await;
+    world.delete_with(&owner, FOREGROUND).await;
+    world.settle().await;
+    assert_eq!(world.finalizers(&owner).await, [FOREGROUND]);
+    assert_eq!(world.keys().await, [owner.key()]);
+}
+
+#[tokio::test]
 async fn t06_without_strictness_nothing_is_held() {
     let rules = Rules { strict_foreground: false, ..Rules::default() };
     let world = World::with(Collector { rules, ..eager() }).await;

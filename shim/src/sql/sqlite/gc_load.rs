@@ -16,6 +16,8 @@ use crate::object;
 
 /// How many tasks a portion has at most.
 const TASKS: i64 = 64;
+/// How many dependents are looked at to see whether any blocks.
+const LOOKED_AT: i64 = 1000;
 
 const TASK: &str = "id, kind, uid, key, hidden, cause_revision, created_at, state, not_before, swept, cursor_labelled, cursor_key, failures,
     attempts, reason";
@@ -39,12 +41,16 @@ pub(super) fn load(connection: &Connection, quota: &Quota, rows: &mut BTreeMap<B
         } else if quota.foreground_after.is_none() {
             dependents(connection, &mut step, objects)?;
         }
+        let awaiting = is_awaiting(&step.task);
         let mut read = 0;
         for dependent in &step.dependents {
             if bytes == 0 {
                 break;
             }
             read += 1;
+            if awaiting && !dependent.block {
+                continue;
+            }
             let Some(found) = one(connection, &dependent.place.key)? else { continue };
             bytes = bytes.saturating_sub(found.kv.value.len());
             relatives(connection, &found, &mut work)?;
@@ -130,12 +136,11 @@ fn dependents(connection: &Connection, step: &mut Step, limit: usize) -> rusqlit
         Some(place) => (place.labelled, &place.key[..]),
         None => (!task.hidden, &b""[..]),
     };
-    let blocking = task.kind == TaskKind::Foreground && task.progress.swept;
     let sql = "SELECT labelled, key, block FROM owner
-        WHERE owner_uid = ?1 AND (labelled, key) > (?2, ?3) AND (block = 1 OR NOT ?4) ORDER BY labelled, key LIMIT ?5";
+        WHERE owner_uid = ?1 AND (labelled, key) > (?2, ?3) ORDER BY labelled, key LIMIT ?4";
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(sql)?;
-    let found = statement.query_map(params![task.uid.to_blob(), labelled, key, blocking, limit], |row| {
+    let found = statement.query_map(params![task.uid.to_blob(), labelled, key, limit], |row| {
         let place = Place { labelled: row.get(0)?, key: Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?) };
         Ok(Dependent { place, block: row.get(2)? })
     })?;
@@ -143,6 +148,11 @@ fn dependents(connection: &Connection, step: &mut Step, limit: usize) -> rusqlit
     step.last = (found.len() as i64) < limit;
     step.dependents = found;
     Ok(())
+}
+
+/// Whether a task is left with waiting for the dependents that block.
+fn is_awaiting(task: &Task) -> bool {
+    task.kind == TaskKind::Foreground && task.progress.swept
 }
 
 /// Adds what is known of a dependent's owners, and of its own dependents if these may matter.
@@ -191,10 +201,12 @@ pub(super) fn below(connection: &Connection, uid: &Uid) -> rusqlite::Result<Belo
     Ok(Below { any, waits, blocks: blocked(connection, uid)? })
 }
 
-/// Whether labelled dependents block an object's deletion.
+/// Whether labelled dependents may block an object's deletion. Among very many it is taken for granted: to hold an object for a moment without need is harmless, to
+/// look at all of them in the middle of a commit is not.
 pub(super) fn blocked(connection: &Connection, uid: &Uid) -> rusqlite::Result<bool> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM owner WHERE owner_uid = ?1 AND labelled = 1 AND block = 1)";
-    connection.prepare_cached(sql)?.query_row([uid.to_blob()], |row| row.get(0))
+    let sql = "SELECT coalesce(max(block), 0) = 1 OR count(*) = ?2
+        FROM (SELECT block FROM owner WHERE owner_uid = ?1 AND labelled = 1 LIMIT ?2)";
+    connection.prepare_cached(sql)?.query_row(params![uid.to_blob(), LOOKED_AT], |row| row.get(0))
 }
 
 /// The state of the queue.
