@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -92,6 +92,8 @@ pub struct Context {
     pub stop: watch::Receiver<bool>,
     /// Whether the data exceeds the quota.
     pub full: AtomicBool,
+    /// Bytes of data as last measured against the quota; 0 without a quota.
+    pub in_use: AtomicI64,
 }
 
 /// A reference to the [`Context`].
@@ -108,9 +110,12 @@ impl Context {
         self.identity.header(revision)
     }
 
-    /// Refuses what makes the database bigger once it exceeds the quota (etcd: server/etcdserver/api/v3rpc/quota.go).
-    pub fn check_quota(&self) -> Result<(), Fault> {
-        if self.full.load(Ordering::Relaxed) { Err(Fault::NoSpace) } else { Ok(()) }
+    /// Refuses what makes the database bigger once it exceeds the quota, or would with a request that stores so many bytes (etcd:
+    /// server/etcdserver/api/v3rpc/quota.go, server/storage/quota.go).
+    pub fn check_quota(&self, bytes: usize) -> Result<(), Fault> {
+        let quota = self.limits.quota_bytes;
+        let after = self.in_use.load(Ordering::Relaxed).saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
+        if self.full.load(Ordering::Relaxed) || (quota > 0 && after > quota) { Err(Fault::NoSpace) } else { Ok(()) }
     }
 
     /// Measures the database against the quota; returns whether it exceeds it.
@@ -119,7 +124,10 @@ impl Context {
             return false;
         }
         let full = match self.engine.status().await {
-            Ok(status) => status.db_size_in_use > self.limits.quota_bytes,
+            Ok(status) => {
+                self.in_use.store(status.db_size_in_use, Ordering::Relaxed);
+                status.db_size_in_use > self.limits.quota_bytes
+            }
             Err(_) => return self.full.load(Ordering::Relaxed),
         };
         if self.full.swap(full, Ordering::Relaxed) != full {

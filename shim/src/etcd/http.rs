@@ -67,7 +67,7 @@ async fn ready(State(served): State<Served>) -> Response {
 }
 
 async fn unhealthy(context: &Shared) -> Option<String> {
-    if context.check_quota().is_err() {
+    if context.check_quota(0).is_err() {
         return Some("ALARM NOSPACE".to_owned());
     }
     not_ready(context).await

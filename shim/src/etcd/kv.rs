@@ -73,7 +73,7 @@ impl Kv for KvService {
         let request = request.into_inner();
         let asked = Asked { key: request.key.clone(), ..Asked::default() };
         let work = async {
-            self.0.check_quota()?;
+            self.0.check_quota(cost(&request))?;
             validate::put(&request)?;
             validate::size(&request, self.0.limits.max_request_bytes)?;
             match self.0.engine.write(Op::Put(translate::put(request))).await? {
@@ -109,8 +109,8 @@ impl Kv for KvService {
         let asked = asked_txn(&request);
         let work = async {
             let writes = writes(&request);
-            if writes.grows {
-                self.0.check_quota()?;
+            if writes.cost > 0 {
+                self.0.check_quota(writes.cost)?;
             }
             validate::txn(&request, self.0.limits.max_txn_ops)?;
             if writes.any {
@@ -170,25 +170,32 @@ fn first_key(op: &pb::RequestOp) -> Bytes {
 struct Writes {
     /// It is more than reads (etcd: `IsTxnReadonly`, for which a nested transaction is a write).
     any: bool,
-    /// It has puts, so a full database refuses it.
-    grows: bool,
+    /// The bytes that count against the quota, of the costlier branch; 0 if nothing is put.
+    cost: usize,
 }
 
 fn writes(request: &pb::TxnRequest) -> Writes {
-    use pb::request_op::Request;
-    let mut all = Writes::default();
-    for op in request.success.iter().chain(&request.failure) {
-        match &op.request {
-            Some(Request::RequestRange(_)) => {}
-            Some(Request::RequestPut(_)) => return Writes { any: true, grows: true },
-            Some(Request::RequestTxn(nested)) => {
-                all.any = true;
-                all.grows |= writes(nested).grows;
-            }
-            Some(Request::RequestDeleteRange(_)) | None => all.any = true,
-        }
+    let branch = |ops: &[pb::RequestOp]| ops.iter().fold(Writes::default(), |all, op| all.and(op));
+    let (success, failure) = (branch(&request.success), branch(&request.failure));
+    Writes { any: success.any || failure.any, cost: success.cost.max(failure.cost) }
+}
+
+impl Writes {
+    fn and(self, op: &pb::RequestOp) -> Self {
+        use pb::request_op::Request;
+        let (any, cost) = match &op.request {
+            Some(Request::RequestRange(_)) => return self,
+            Some(Request::RequestPut(put)) => (true, cost(put)),
+            Some(Request::RequestTxn(nested)) => (true, writes(nested).cost),
+            Some(Request::RequestDeleteRange(_)) | None => (true, 0),
+        };
+        Self { any: self.any || any, cost: self.cost + cost }
     }
-    all
+}
+
+/// The bytes that a put counts against the quota (etcd: server/storage/quota.go, `costPut`).
+fn cost(put: &pb::PutRequest) -> usize {
+    256 + put.key.len() + put.value.len()
 }
 
 /// An answer of another kind than the question: a bug in the engine, told rather than hidden.
@@ -212,16 +219,16 @@ mod tests {
             op(Request::RequestTxn(pb::TxnRequest { success: vec![inner.clone()], ..Default::default() }))
         };
         let table = [
-            (vec![], false, false),
-            (vec![read.clone()], false, false),
-            (vec![read.clone(), delete.clone()], true, false),
-            (vec![delete, put.clone()], true, true),
-            (vec![nested(&read)], true, false),
-            (vec![nested(&put)], true, true),
+            (vec![], false, 0),
+            (vec![read.clone()], false, 0),
+            (vec![read.clone(), delete.clone()], true, 0),
+            (vec![delete, put.clone()], true, 256),
+            (vec![nested(&read)], true, 0),
+            (vec![nested(&put), put.clone()], true, 512),
         ];
-        for (success, any, grows) in table {
+        for (success, any, cost) in table {
             let request = pb::TxnRequest { success, ..Default::default() };
-            assert_eq!(writes(&request), Writes { any, grows }, "{request:?}");
+            assert_eq!(writes(&request), Writes { any, cost }, "{request:?}");
         }
     }
 }

@@ -32,7 +32,8 @@ impl Lease for LeaseService {
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
         let request = request.into_inner();
         let work = async {
-            self.0.check_quota()?;
+            // etcd: server/storage/quota.go, `leaseOverhead`.
+            self.0.check_quota(64)?;
             if request.ttl > MAX_TTL {
                 return Err(Fault::LeaseTtlTooLarge.into());
             }

@@ -15,6 +15,7 @@ pub mod kv;
 pub mod lease;
 pub mod listen;
 pub mod maintenance;
+mod oversized;
 pub mod selection;
 pub mod server;
 pub mod tls;

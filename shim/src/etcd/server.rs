@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -24,6 +24,7 @@ use super::kv::KvService;
 use super::lease::LeaseService;
 use super::listen::Listener;
 use super::maintenance::MaintenanceService;
+use super::oversized;
 use super::tls::{Tls, TlsFiles};
 use super::watch::WatchService;
 use crate::config::{Config, ListenUrl};
@@ -165,6 +166,7 @@ async fn context(
         metrics,
         stop,
         full: AtomicBool::new(false),
+        in_use: AtomicI64::new(0),
     }))
 }
 
@@ -185,7 +187,8 @@ fn routes(context: &Shared, registry: &Arc<Registry>, health: &HealthReporter) -
         .add_service(cluster.accept_compressed(gzip))
         .add_service(AuthServer::new(AuthService(context.clone())))
         .add_service(health);
-    http::add_to(routes.into_axum_router(), context.clone(), registry.clone()).into()
+    let routes = routes.into_axum_router().layer(axum::middleware::map_response(oversized::rename));
+    http::add_to(routes, context.clone(), registry.clone()).into()
 }
 
 async fn serve(listeners: Vec<Listener>, routes: Routes, config: Config, stop: watch::Receiver<bool>) {

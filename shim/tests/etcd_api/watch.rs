@@ -161,6 +161,29 @@ async fn a_compacted_start_is_canceled_with_the_revision() {
     server.wait_for_metric("etcd_debugging_mvcc_watcher_total 0").await;
 }
 
+/// etcd: mvcc/watcher_group.go, `chooseAll` (only what begins before it is compacted) and key_index.go, `keepTombstone`.
+#[tokio::test]
+async fn a_start_at_the_compaction_misses_nothing() {
+    let server = TestServer::start(&[]).await;
+    let mut client = server.connect().await;
+    client.put("a", "1").await;
+    client.put("b", "1").await;
+    client.kv.delete_range(pb::DeleteRangeRequest { key: "a".into(), ..Default::default() }).await.unwrap();
+    client.put("b", "2").await;
+    for (revision, expected) in [(4, vec![4, 5]), (5, vec![5])] {
+        client.kv.compact(pb::CompactionRequest { revision, physical: true }).await.unwrap();
+        let mut watch = Watch::open(&mut client).await;
+        assert!(watch.create(pb::WatchCreateRequest { start_revision: revision, ..all() }).await.created);
+        let mut seen = Vec::new();
+        while seen.len() < expected.len() {
+            let response = watch.next().await;
+            assert!(!response.canceled, "{response:?}");
+            seen.extend(response.events.iter().map(|event| event.kv.as_ref().unwrap().mod_revision));
+        }
+        assert_eq!(seen, expected);
+    }
+}
+
 #[tokio::test]
 async fn progress() {
     let server = TestServer::start(&["--watch-progress-notify-interval", "50ms"]).await;
