@@ -8,6 +8,7 @@ pub mod config;
 pub mod contract;
 pub mod engine;
 pub mod etcd;
+pub mod inspect;
 pub mod metrics;
 pub mod migrate;
 pub mod object;

@@ -6,15 +6,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::examined::Examined;
 use super::metrics::Metrics;
 use super::session::Inbox;
 use super::types::{Event, EventKind, KeyRange, RangeEnd, Revision, WatchSpec};
-use crate::object::Label;
 use crate::selector::Selection;
 
 /// How many bytes of keys and values the ring holds.
@@ -54,25 +54,16 @@ struct Interest {
     selection: Option<Arc<Selection>>,
 }
 
-/// An event with what selectors need to know of it, read at most once.
+/// An event with what selectors know of it.
 #[derive(Debug)]
 pub(super) struct RingEvent {
     pub(super) event: Arc<Event>,
-    labels: OnceLock<Labels>,
+    examined: Examined,
 }
-
-/// The labels of the current and of the previous value; `None` for one that is opaque.
-#[derive(Debug)]
-struct Labels {
-    current: Option<OwnedLabels>,
-    previous: Option<OwnedLabels>,
-}
-
-type OwnedLabels = Vec<Label<'static>>;
 
 impl RingEvent {
     pub(super) fn new(event: Arc<Event>) -> Self {
-        Self { event, labels: OnceLock::new() }
+        Self { event, examined: Examined::default() }
     }
 
     /// The revision of the event.
@@ -100,24 +91,8 @@ impl RingEvent {
     }
 
     fn selected_by(&self, selection: Option<&Selection>) -> bool {
-        let Some(selection) = selection else { return true };
-        let labels = self.labels.get_or_init(|| Labels::read(&self.event));
-        let matches =
-            |labels: &Option<OwnedLabels>| labels.as_ref().is_none_or(|labels| selection.may_match_read(labels, &[]));
-        (self.event.kind == EventKind::Put && matches(&labels.current))
-            || (self.event.prev_kv.is_some() && matches(&labels.previous))
+        selection.is_none_or(|selection| self.examined.may_match(&self.event, selection))
     }
-}
-
-impl Labels {
-    fn read(event: &Event) -> Self {
-        let read = |value: &[u8]| crate::object::decode(value).map(|meta| owned(&meta.labels));
-        Self { current: read(&event.kv.value), previous: event.prev_kv.as_ref().and_then(|kv| read(&kv.value)) }
-    }
-}
-
-fn owned(labels: &[Label<'_>]) -> OwnedLabels {
-    labels.iter().map(|(name, value)| (name.clone().into_owned().into(), value.clone().into_owned().into())).collect()
 }
 
 impl Hub {

@@ -6,6 +6,7 @@
 
 mod batch;
 pub mod catalog;
+mod examined;
 mod hub;
 mod lease;
 pub mod load;

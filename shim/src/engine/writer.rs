@@ -306,7 +306,9 @@ pub(crate) fn facets(catalog: &Catalog, key: &[u8], value: &[u8]) -> Facets {
     let labels: Vec<_> =
         meta.labels.iter().map(|(name, value)| (name.as_ref().into(), value.as_ref().into())).collect();
     let hidden = meta.labels.iter().any(|(name, _)| name == SKIP_METADATA_CACHING_LABEL);
-    Facets { opaque: false, misplaced: is_misplaced(key, &meta), hidden, labels, fields }
+    // Labels that are not stored are in no index.
+    let opaque = meta.selectable_labels().is_none();
+    Facets { opaque, misplaced: is_misplaced(key, &meta), hidden, labels, fields }
 }
 
 /// Whether the name or the namespace does not stand in the key where Kubernetes puts it (apiserver: `NamespaceKeyFunc` in

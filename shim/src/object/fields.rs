@@ -8,12 +8,15 @@
 //! pkg/registry/customresource/strategy.go): strings as they are, integers in decimal, booleans as `true` and `false`;
 //! what is missing is the empty string, and so is a null, at the end of the path or before it (client-go: `evalField` in
 //! util/jsonpath/jsonpath.go). Floats, objects and arrays print in ways of Go's own and stay unknown here.
+//!
+//! Of built-in kinds those fields are known that the contract lists ([`BUILTIN_FIELDS`]).
 
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 
 use super::ObjectMeta;
 use super::paths::{Node, Scalar};
+use crate::contract::{BUILTIN_FIELDS, BuiltinField, BuiltinValue};
 
 /// The value of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,14 +52,16 @@ pub struct FieldSet {
 }
 
 /// Where the value of a field comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Source {
     /// The object's name.
     Name,
     /// The object's namespace.
     Namespace,
-    /// A path in objects of the set's version.
+    /// A path in custom resources of the set's version.
     Path,
+    /// The field of that name of built-in kinds of the set's version; one for each kind.
+    Builtin(Vec<&'static BuiltinField>),
     /// Nowhere: the value is never known.
     Nowhere,
 }
@@ -68,23 +73,27 @@ impl FieldSet {
         let mut set = Self { api_version: api_version.map(Box::from), ..Self::default() };
         for (slot, name) in names.into_iter().enumerate() {
             let name = name.as_ref();
-            let source = match name {
-                "metadata.name" => Source::Name,
-                "metadata.namespace" => Source::Namespace,
-                _ if set.add_path(name, slot) => Source::Path,
-                _ => Source::Nowhere,
-            };
+            let source = set.source(name, slot);
             set.names.push(name.into());
             set.sources.push(source);
         }
         set
     }
 
-    fn add_path(&mut self, name: &str, slot: usize) -> bool {
+    fn source(&mut self, name: &str, slot: usize) -> Source {
+        let Some(version) = self.api_version.as_deref() else { return metadata(name) };
+        let mut builtin = BUILTIN_FIELDS.iter().filter(|field| field.api_version == version).peekable();
+        if builtin.peek().is_some() {
+            let fields: Vec<_> = builtin.filter(|field| field.name == name).collect();
+            return match fields.first() {
+                Some(first) if self.root.add(first.path, slot) => Source::Builtin(fields),
+                _ => metadata(name),
+            };
+        }
         let first = name.split('.').next();
         // These are read as metadata, or are not fields that a resource may select by.
         let reserved = matches!(first, Some("metadata" | "apiVersion" | "kind"));
-        self.api_version.as_deref().is_some_and(is_custom) && !reserved && self.root.add(name, slot)
+        if is_custom(version) && !reserved && self.root.add(name, slot) { Source::Path } else { metadata(name) }
     }
 
     /// The group and version that an object must be stored in for its values to be known.
@@ -111,6 +120,16 @@ impl FieldSet {
         &self.root
     }
 
+    /// The fields of an object's kind, each with its slot, if it is a built-in one of the set's version.
+    pub(super) fn builtin(&self, meta: &ObjectMeta<'_>) -> impl Iterator<Item = (usize, &'static BuiltinField)> {
+        let of_version = self.api_version.as_deref() == Some(&*meta.api_version);
+        let sources = if of_version { &self.sources[..] } else { &[] };
+        sources.iter().enumerate().filter_map(|(slot, source)| {
+            let Source::Builtin(fields) = source else { return None };
+            fields.iter().find(|field| field.kind == meta.kind).map(|field| (slot, *field))
+        })
+    }
+
     /// Room for what is found in an object.
     pub(super) fn slots<'a>(&self) -> Vec<Scalar<'a>> {
         if self.root.is_empty() { Vec::new() } else { vec![Scalar::Absent; self.names.len()] }
@@ -123,7 +142,11 @@ impl FieldSet {
             Source::Name => FieldValue::Known(meta.name.clone()),
             Source::Namespace => FieldValue::Known(meta.namespace.clone()),
             Source::Path if of_version => printed(std::mem::take(&mut found[slot])),
-            Source::Path | Source::Nowhere => FieldValue::Unknown,
+            Source::Builtin(fields) if of_version => {
+                let field = fields.iter().find(|field| field.kind == meta.kind);
+                field.map_or(FieldValue::Unknown, |field| printed_as(field.value, std::mem::take(&mut found[slot])))
+            }
+            Source::Path | Source::Builtin(_) | Source::Nowhere => FieldValue::Unknown,
         };
         self.sources.iter().enumerate().map(value).collect()
     }
@@ -153,6 +176,30 @@ fn printed(found: Scalar<'_>) -> FieldValue<'_> {
         Scalar::Integer(number) => FieldValue::Known(Cow::Owned(number.to_string())),
         Scalar::Boolean(boolean) => FieldValue::Known(Cow::Borrowed(if boolean { "true" } else { "false" })),
         Scalar::Other => FieldValue::Unknown,
+    }
+}
+
+/// As the predicate of a built-in kind prints it. Another type than the field's is for kube-apiserver to fail on.
+fn printed_as(value: BuiltinValue, found: Scalar<'_>) -> FieldValue<'_> {
+    match (value, found) {
+        (BuiltinValue::String, found @ (Scalar::Absent | Scalar::Null | Scalar::Text(_))) => printed(found),
+        (BuiltinValue::DefaultedString, Scalar::Text(text)) if !text.is_empty() => FieldValue::Known(text),
+        (BuiltinValue::Boolean, Scalar::Absent | Scalar::Null) => printed(Scalar::Boolean(false)),
+        (BuiltinValue::Boolean, found @ Scalar::Boolean(_)) => printed(found),
+        (BuiltinValue::Integer, Scalar::Absent | Scalar::Null) => printed(Scalar::Integer(0)),
+        (BuiltinValue::Integer, Scalar::Integer(number)) if i32::try_from(number).is_ok() => {
+            printed(Scalar::Integer(number))
+        }
+        _ => FieldValue::Unknown,
+    }
+}
+
+/// Where a field comes from that every kind has.
+fn metadata(name: &str) -> Source {
+    match name {
+        "metadata.name" => Source::Name,
+        "metadata.namespace" => Source::Namespace,
+        _ => Source::Nowhere,
     }
 }
 

@@ -159,6 +159,108 @@ fn cbor_of_other_forms() {
     assert_eq!(decode_with_fields(&twice, &FieldSet::new(Some(VERSION), ["spec.color"])), None);
 }
 
+#[test]
+fn fields_of_builtin_kinds_in_json() {
+    let table = [
+        ("v1", "Pod", r#""spec":{"nodeName":"n"}"#, "spec.nodeName", Some("n")),
+        ("v1", "Pod", r#""spec":{}"#, "spec.nodeName", Some("")),
+        ("v1", "Pod", r#""spec":{"nodeName":1}"#, "spec.nodeName", None),
+        ("v1", "Pod", r#""spec":{"restartPolicy":"Never"}"#, "spec.restartPolicy", Some("Never")),
+        ("v1", "Pod", r#""spec":{"restartPolicy":""}"#, "spec.restartPolicy", None),
+        ("v1", "Pod", r#""spec":null"#, "spec.restartPolicy", None),
+        ("v1", "Pod", r#""spec":{"hostNetwork":true}"#, "spec.hostNetwork", Some("true")),
+        ("v1", "Pod", r#""spec":{"hostNetwork":"true"}"#, "spec.hostNetwork", None),
+        ("v1", "Pod", "", "spec.hostNetwork", Some("false")),
+        // The predicate reads another field.
+        ("v1", "Pod", r#""status":{"podIP":"10.0.0.1"}"#, "status.podIP", None),
+        ("v1", "Event", r#""source":{"component":"kubelet"}"#, "source", Some("kubelet")),
+        ("v1", "Event", r#""reportingComponent":"x""#, "source", None),
+        ("v1", "Event", r#""type":"Normal""#, "type", Some("Normal")),
+        ("v1", "Event", "", "type", Some("")),
+        ("v1", "Secret", "", "type", None),
+        ("v1", "Secret", r#""type":"Opaque""#, "type", Some("Opaque")),
+        // A field of another kind of the version, and of none.
+        ("v1", "ConfigMap", r#""type":"Opaque""#, "type", None),
+        ("v1", "ConfigMap", r#""data":{"a":"b"}"#, "data.a", None),
+        ("v1", "ConfigMap", "", "metadata.name", Some("a")),
+        ("batch/v1", "Job", r#""status":{"succeeded":3,"successful":4}"#, "status.successful", Some("3")),
+        ("batch/v1", "Job", "", "status.successful", Some("0")),
+        ("batch/v1", "Job", r#""status":{"succeeded":2147483648}"#, "status.successful", None),
+        ("resource.k8s.io/v1", "ResourceSlice", r#""spec":{"pool":{"name":"p"}}"#, "spec.pool.name", Some("p")),
+        ("resource.k8s.io/v1", "ResourceSlice", r#""spec":{"pool":{"name":"p"}}"#, "spec.pool", None),
+        ("autoscaling/v2", "HorizontalPodAutoscaler", r#""spec":{"x":"y"}"#, "spec.x", None),
+    ];
+    for (version, kind, fields, name, expected) in table {
+        let separator = if fields.is_empty() { "" } else { "," };
+        let value =
+            format!(r#"{{"apiVersion":"{version}","kind":"{kind}","metadata":{{"name":"a"}}{separator}{fields}}}"#);
+        let (_, values) = decode_with_fields(value.as_bytes(), &FieldSet::new(Some(version), [name])).unwrap();
+        assert_eq!(values[0].known(), expected, "{name} of {value}");
+    }
+}
+
+#[test]
+fn fields_of_builtin_kinds_in_protobuf() {
+    let pod = |raw: &[u8]| envelope("v1", "Pod", raw);
+    let table: [(Vec<u8>, &str, Option<&str>); 12] = [
+        (pod(b"\x12\x03\x52\x01n"), "spec.nodeName", Some("n")),
+        // Messages merge, scalars take the last value.
+        (pod(b"\x12\x03\x52\x01n\x12\x03\x52\x01m"), "spec.nodeName", Some("m")),
+        (pod(b"\x12\x03\x52\x01n\x12\0"), "spec.nodeName", Some("n")),
+        (pod(b"\x12\0"), "spec.nodeName", Some("")),
+        (pod(b""), "spec.nodeName", Some("")),
+        (pod(b"\x12\x02\x1a\0"), "spec.restartPolicy", None),
+        (pod(b"\x12\x02\x58\x01"), "spec.hostNetwork", Some("true")),
+        (pod(b"\x12\x02\x58\0"), "spec.hostNetwork", Some("false")),
+        (pod(b"\x12\x03\x52\x01n"), "status.podIP", None),
+        (envelope("v1", "ConfigMap", b"\x12\x03\x52\x01n"), "spec.nodeName", None),
+        (envelope("v1", "ReplicationController", b"\x1a\x02\x08\x07"), "status.replicas", Some("7")),
+        (
+            envelope("v1", "ReplicationController", b"\x1a\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
+            "status.replicas",
+            Some("-1"),
+        ),
+    ];
+    for (value, name, expected) in &table {
+        let (_, values) = decode_with_fields(value, &FieldSet::new(Some("v1"), [name])).unwrap();
+        assert_eq!(values[0].known(), *expected, "{name} of {}", value.escape_ascii());
+    }
+    // Another version than was asked for, and no built-in kind at all.
+    for version in ["v2", "example.com/v1"] {
+        let value = envelope(version, "Pod", b"\x12\x03\x52\x01n");
+        let (_, values) = decode_with_fields(&value, &FieldSet::new(Some("v1"), ["spec.nodeName"])).unwrap();
+        assert_eq!(values, [FieldValue::Unknown]);
+        let (_, values) = decode_with_fields(&value, &FieldSet::new(Some(version), ["spec.nodeName"])).unwrap();
+        assert_eq!(values, [FieldValue::Unknown]);
+    }
+    // Go fails on a field of another wire type, and on one that is cut off.
+    for raw in [&b"\x12\x02\x50\x01"[..], b"\x12\x03\x52\x02n", b"\x10\x01"] {
+        assert_eq!(decode_with_fields(&pod(raw), &FieldSet::new(Some("v1"), ["spec.nodeName"])), None);
+    }
+}
+
+#[test]
+fn the_table_of_builtin_fields_is_consistent() {
+    use crate::contract::BUILTIN_FIELDS;
+    for field in BUILTIN_FIELDS {
+        assert!(!field.protobuf.is_empty() && field.protobuf[0] > 1, "{field:?}: 1 is the metadata");
+        for other in BUILTIN_FIELDS {
+            let same = (field.api_version, field.name) == (other.api_version, other.name);
+            assert!(!same || field.path == other.path, "one version has one path for a name: {field:?} {other:?}");
+            assert!(!same || field.kind != other.kind || field == other, "twice: {field:?}");
+        }
+    }
+}
+
+/// A stored object in protobuf, without metadata.
+fn envelope(version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
+    let bytes = |field: u8, content: &[u8]| {
+        [vec![field << 3 | 2, u8::try_from(content.len()).unwrap()], content.to_vec()].concat()
+    };
+    let type_meta = [bytes(1, version.as_bytes()), bytes(2, kind.as_bytes())].concat();
+    [b"k8s\0".to_vec(), bytes(1, &type_meta), bytes(2, raw)].concat()
+}
+
 /// JSON as Kubernetes writes it to CBOR: all strings as byte strings.
 fn cbor(value: &Value) -> Vec<u8> {
     let head = |major: u8, number: u64| [vec![major << 5 | 27], number.to_be_bytes().to_vec()].concat();

@@ -9,6 +9,7 @@
 
 mod cbor;
 pub mod crd;
+mod defaults;
 mod fields;
 #[cfg(test)]
 mod fields_tests;
@@ -22,7 +23,7 @@ mod time;
 use std::borrow::Cow;
 
 pub use fields::{FieldSet, FieldValue};
-use paths::{Node, Scalar};
+use paths::Scalar;
 
 /// A label key with its value.
 pub type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
@@ -94,26 +95,25 @@ pub fn label<'l>(labels: &'l [Label<'_>], key: &str) -> Option<&'l str> {
 /// `RecognizesData` in pkg/runtime/serializer/{json,protobuf,cbor}). An object without `apiVersion` or `kind` is opaque,
 /// since kube-apiserver fails on it and must get to see it.
 pub fn decode(value: &[u8]) -> Option<ObjectMeta<'_>> {
-    read(value, &Node::default(), &mut [])
+    read(value, &FieldSet::default(), &mut [])
 }
 
 /// Reads the metadata of a stored value, and in the same pass the values of fields, in the order of the set; `None` if
 /// the value is opaque.
 pub fn decode_with_fields<'a>(value: &'a [u8], fields: &FieldSet) -> Option<(ObjectMeta<'a>, Vec<FieldValue<'a>>)> {
     let mut found = fields.slots();
-    let meta = read(value, fields.root(), &mut found)?;
+    let meta = read(value, fields, &mut found)?;
     let values = fields.values(&meta, found);
     Some((meta, values))
 }
 
-fn read<'a>(value: &'a [u8], wanted: &Node, found: &mut [Scalar<'a>]) -> Option<ObjectMeta<'a>> {
+fn read<'a>(value: &'a [u8], wanted: &FieldSet, found: &mut [Scalar<'a>]) -> Option<ObjectMeta<'a>> {
     let meta = if let Some(envelope) = value.strip_prefix(protobuf::MAGIC) {
-        found.fill(Scalar::Other);
-        protobuf::decode(envelope)
+        protobuf::decode(envelope, wanted, found)
     } else if let Some(item) = value.strip_prefix(cbor::MAGIC) {
-        cbor::decode(item, wanted, found)
+        cbor::decode(item, wanted.root(), found)
     } else if value.trim_ascii_start().first() == Some(&b'{') {
-        json::decode(value, wanted, found)
+        json::decode(value, wanted.root(), found)
     } else {
         None
     }?;

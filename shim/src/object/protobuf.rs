@@ -1,4 +1,4 @@
-//! Metadata of objects in Kubernetes' protobuf envelope.
+//! Metadata and fields of objects in Kubernetes' protobuf envelope.
 //!
 //! `k8s\0`, then a message `Unknown` (apimachinery: pkg/runtime/generated.proto) whose field `raw` holds the object. The
 //! first field of every stored kind is its `ObjectMeta` (apimachinery: pkg/apis/meta/v1/generated.proto). The rules for
@@ -7,7 +7,10 @@
 
 use std::borrow::Cow;
 
+use super::fields::FieldSet;
+use super::paths::Scalar;
 use super::{Label, ObjectMeta, OwnerReference, sort_labels, time};
+use crate::contract::BuiltinValue;
 
 /// What the envelope starts with (apimachinery: `protoEncodingPrefix` in pkg/runtime/serializer/protobuf/protobuf.go).
 pub(super) const MAGIC: &[u8] = b"k8s\0";
@@ -15,8 +18,8 @@ pub(super) const MAGIC: &[u8] = b"k8s\0";
 /// The content type of `raw` when it is given at all.
 const CONTENT_TYPE: &[u8] = b"application/vnd.kubernetes.protobuf";
 
-/// Reads an envelope without its magic.
-pub(super) fn decode(envelope: &[u8]) -> Option<ObjectMeta<'_>> {
+/// Reads an envelope without its magic, with the fields that are wanted of the object's kind.
+pub(super) fn decode<'a>(envelope: &'a [u8], wanted: &FieldSet, found: &mut [Scalar<'a>]) -> Option<ObjectMeta<'a>> {
     let mut meta = ObjectMeta::default();
     let mut raw = None;
     for field in fields(envelope) {
@@ -30,13 +33,45 @@ pub(super) fn decode(envelope: &[u8]) -> Option<ObjectMeta<'_>> {
         }
     }
     // Upstream reads an envelope without an object as an empty object; to us it is one that was cut off.
-    for field in fields(raw?) {
+    let raw = raw?;
+    for field in fields(raw) {
         if let (1, value) = field? {
             read_object_meta(value.bytes()?, &mut meta)?;
         }
     }
     sort_labels(&mut meta.labels);
+    // Of other kinds nobody knows what the numbers mean.
+    found.fill(Scalar::Other);
+    for (slot, field) in wanted.builtin(&meta) {
+        found[slot] = match last(raw, field.protobuf)? {
+            Some(value) => scalar(value, field.value)?,
+            None => Scalar::Absent,
+        };
+    }
     Some(meta)
+}
+
+/// The last value that the way leads to; the inner `None` if there is none.
+fn last<'a>(message: &'a [u8], way: &[i32]) -> Option<Option<Value<'a>>> {
+    let Some((first, rest)) = way.split_first() else { return Some(None) };
+    let mut found = None;
+    for field in fields(message) {
+        match field? {
+            (number, value) if number == *first && rest.is_empty() => found = Some(value),
+            (number, value) if number == *first => found = last(value.bytes()?, rest)?.or(found),
+            _ => {}
+        }
+    }
+    Some(found)
+}
+
+fn scalar(value: Value<'_>, kind: BuiltinValue) -> Option<Scalar<'_>> {
+    Some(match kind {
+        BuiltinValue::String | BuiltinValue::DefaultedString => Scalar::Text(value.text()?),
+        BuiltinValue::Boolean => Scalar::Boolean(value.integer()? != 0),
+        #[expect(clippy::cast_possible_truncation, reason = "upstream keeps 32 bits, too")]
+        BuiltinValue::Integer => Scalar::Integer(i64::from(value.integer()? as i32)),
+    })
 }
 
 fn read_type_meta<'a>(message: &'a [u8], meta: &mut ObjectMeta<'a>) -> Option<()> {

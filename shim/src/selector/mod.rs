@@ -16,6 +16,8 @@ pub use error::{ErrorKind, ParseError};
 pub use field::{FieldRequirement, FieldSelector};
 pub use label::{LabelSelector, Operator, Requirement};
 
+use std::sync::Arc;
+
 use crate::contract::SELECTOR_BYTES_LIMIT;
 use crate::object::{self, FieldSet, FieldValue, Label};
 
@@ -25,7 +27,7 @@ use crate::object::{self, FieldSet, FieldValue, Label};
 pub struct Selection {
     labels: LabelSelector,
     fields: FieldSelector,
-    field_set: FieldSet,
+    field_set: Arc<FieldSet>,
 }
 
 impl Selection {
@@ -43,7 +45,7 @@ impl Selection {
         let fields = FieldSelector::parse(within_limit(field)?)?;
         let mut names: Vec<&str> = fields.requirements().iter().map(|requirement| &*requirement.field).collect();
         names.dedup();
-        let field_set = FieldSet::new(group_version, names);
+        let field_set = Arc::new(FieldSet::new(group_version, names));
         let selection = Self { labels, fields, field_set };
         let narrows = !selection.label_requirements().is_empty() || selection.narrows_by_fields();
         Ok(narrows.then_some(selection))
@@ -65,7 +67,7 @@ impl Selection {
     }
 
     /// The fields that the requirements are about, each once, in the order of the requirements.
-    pub fn field_set(&self) -> &FieldSet {
+    pub fn field_set(&self) -> &Arc<FieldSet> {
         &self.field_set
     }
 
@@ -77,13 +79,13 @@ impl Selection {
     /// Whether the stored object may match. True for all that can't be decoded.
     pub fn may_match(&self, value: &[u8]) -> bool {
         object::decode_with_fields(value, &self.field_set)
-            .is_none_or(|(meta, values)| self.may_match_read(&meta.labels, &values))
+            .is_none_or(|(meta, values)| self.may_match_read(meta.selectable_labels(), &values))
     }
 
-    /// Whether an object may match that has these labels, sorted by key, and these values of the
+    /// Whether an object may match that has these labels, sorted by key (`None`: not known), and these values of the
     /// [fields](Self::field_set).
-    pub fn may_match_read(&self, labels: &[Label<'_>], values: &[FieldValue<'_>]) -> bool {
-        self.labels.matches(labels) && self.fields_may_match(values)
+    pub fn may_match_read(&self, labels: Option<&[Label<'_>]>, values: &[FieldValue<'_>]) -> bool {
+        labels.is_none_or(|labels| self.labels.matches(labels)) && self.fields_may_match(values)
     }
 
     fn fields_may_match(&self, values: &[FieldValue<'_>]) -> bool {

@@ -17,7 +17,7 @@ fn selections_that_narrow_nothing_are_none() {
     assert_eq!(Selection::parse(Some(" "), Some(","), Some("v1")), Ok(None));
     // Nothing is known of these fields.
     assert_eq!(Selection::parse(None, Some("spec.color=red"), None), Ok(None));
-    assert_eq!(Selection::parse(None, Some("spec.nodeName=a"), Some("v1")), Ok(None));
+    assert_eq!(Selection::parse(None, Some("spec.nodename=a"), Some("v1")), Ok(None));
     assert_eq!(Selection::parse(None, Some("metadata.uid=a"), Some("example.com/v1")), Ok(None));
 }
 

@@ -16,6 +16,68 @@ pub(super) struct Contract {
     labels: BTreeMap<String, Label>,
     /// Numbers.
     limits: BTreeMap<String, Limit>,
+    /// Built-in kinds with fields to select by.
+    #[serde(default)]
+    builtin: Vec<Builtin>,
+}
+
+/// A built-in kind.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Builtin {
+    /// Group and version that it is stored in.
+    pub(super) api_version: String,
+    /// Its kind.
+    pub(super) kind: String,
+    /// Its name in URLs and keys.
+    pub(super) resource: String,
+    /// What it may be selected by, beside names.
+    pub(super) fields: Vec<BuiltinField>,
+}
+
+/// A field of a built-in kind.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BuiltinField {
+    /// Name in selectors.
+    pub(super) name: String,
+    /// Way through JSON, if it is not the name.
+    path: Option<String>,
+    /// Way through protobuf, by numbers.
+    pub(super) protobuf: Vec<u16>,
+    /// How its value is printed.
+    pub(super) value: BuiltinValue,
+}
+
+/// How a value is printed.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum BuiltinValue {
+    /// As it is.
+    String,
+    /// As it is, unless it is empty.
+    DefaultedString,
+    /// `true` or `false`.
+    Boolean,
+    /// In decimal.
+    Integer,
+}
+
+impl Builtin {
+    /// The resource with its group, as `schema.GroupResource` prints it: `pods`, `jobs.batch`.
+    pub(super) fn group_resource(&self) -> String {
+        match self.api_version.split_once('/') {
+            Some((group, _)) => format!("{}.{group}", self.resource),
+            None => self.resource.clone(),
+        }
+    }
+}
+
+impl BuiltinField {
+    /// The way through JSON.
+    pub(super) fn path(&self) -> &str {
+        self.path.as_deref().unwrap_or(&self.name)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,6 +125,11 @@ pub(super) enum Value {
 }
 
 impl Contract {
+    /// Built-in kinds with fields to select by.
+    pub(super) fn builtin(&self) -> &[Builtin] {
+        &self.builtin
+    }
+
     /// All constants, ordered by kind and name.
     pub(super) fn constants(&self) -> Vec<Constant> {
         let words = |prefix: &str, key: &str, suffix: &str| {

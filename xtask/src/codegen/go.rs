@@ -48,5 +48,30 @@ pub(super) fn file(contract: &Contract) -> String {
         };
         let _ = writeln!(text, "const {name} = {value}");
     }
+    text + &builtin_fields(contract)
+}
+
+/// The fields of built-in kinds that may be pushed.
+fn builtin_fields(contract: &Contract) -> String {
+    let mut text = String::from(
+        "\n// BuiltinResource says what the storage can tell of the stored objects of a built-in resource.\n\
+         type BuiltinResource struct {\n\
+         \t// GroupVersion is the version that they are stored in. It is sent with the field selector.\n\
+         \tGroupVersion string\n\
+         \t// Fields are the fields, beside metadata.name and metadata.namespace, whose values are the same in\n\
+         \t// the stored bytes and in the predicate. The names are those of the predicate.\n\
+         \tFields []string\n}\n\n\
+         // BuiltinResources has the resources with such fields, by what schema.GroupResource prints.\n\
+         var BuiltinResources = map[string]BuiltinResource{\n",
+    );
+    for kind in contract.builtin() {
+        let _ = writeln!(text, "\t{:?}: {{\n\t\tGroupVersion: {:?},", kind.group_resource(), kind.api_version);
+        text.push_str("\t\tFields: []string{\n");
+        for field in &kind.fields {
+            let _ = writeln!(text, "\t\t\t{:?},", field.name);
+        }
+        text.push_str("\t\t},\n\t},\n");
+    }
+    text.push_str("}\n");
     text
 }

@@ -81,6 +81,14 @@ doc = "Objects with this label are skipped."
 [limits.selector_bytes]
 value = 4096
 doc = "Longer selectors are not sent. Bytes."
+[[builtin]]
+api_version = "batch/v1"
+kind = "Job"
+resource = "jobs"
+fields = [
+    { name = "status.successful", path = "status.succeeded", protobuf = [3, 5], value = "integer" },
+    { name = "spec.x", protobuf = [2, 16], value = "defaulted_string" },
+]
 "#;
 
     #[test]
