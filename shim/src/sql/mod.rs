@@ -1,12 +1,14 @@
 //! The databases behind the engine's [`Store`] trait. Only this module knows a dialect.
 
+pub mod explain;
 pub mod sqlite;
 
 use std::sync::Arc;
 
 use crate::engine::metrics::Metrics;
 use crate::engine::store::Store;
-use crate::engine::{Error, Result};
+use crate::engine::{Error, RangeQuery, Result};
+use explain::Explanation;
 
 /// Opens the database that a connection string names, and creates or migrates its tables.
 ///
@@ -53,6 +55,14 @@ pub fn check(endpoint: &str, repair: bool, report: &mut dyn FnMut(Damage)) -> Re
     match endpoint.split_once("://") {
         Some(("sqlite", path)) => sqlite::check(path.as_ref(), repair, report),
         _ => Err(Error::Broken("only sqlite:// databases can be checked".into())),
+    }
+}
+
+/// Says how a query with a selection is read, which also reads it. A server may have the database open meanwhile.
+pub fn explain(endpoint: &str, query: &RangeQuery) -> Result<Explanation> {
+    match endpoint.split_once("://") {
+        Some(("sqlite", path)) => sqlite::explain(path.as_ref(), query),
+        _ => Err(Error::Broken("only sqlite:// databases can be explained".into())),
     }
 }
 

@@ -8,6 +8,7 @@ mod check;
 mod checkpoint;
 mod directories;
 mod error;
+mod explain;
 mod field_index;
 mod gc_load;
 mod gc_schema;
@@ -27,6 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub(super) use check::check;
+pub(super) use explain::explain;
 use rusqlite::{Connection, OpenFlags};
 
 use self::error::{at, open_error};
