@@ -9,6 +9,7 @@ mod error;
 mod gc_load;
 mod gc_schema;
 mod gc_store;
+mod gc_view;
 mod read;
 mod row;
 mod schema;
@@ -21,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub(super) use check::check;
+pub(super) use gc_view::{overview, view};
 use rusqlite::{Connection, OpenFlags};
 
 use self::error::{at, open_error};

@@ -116,6 +116,20 @@ pub(super) fn prepare(connection: &Connection, path: &Path) -> Result<()> {
     connection.execute_batch("BEGIN IMMEDIATE; UPDATE meta SET revision = revision; ROLLBACK;").map_err(failed)
 }
 
+/// Makes sure that a file that is only read has our tables in our version.
+pub(super) fn fits(connection: &Connection, path: &Path) -> Result<()> {
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let found = pragma("application_id").and_then(|application| Ok((application, pragma("user_version")?)));
+    match found.map_err(|error| at(path, error))? {
+        (APPLICATION_ID, VERSION) => Ok(()),
+        (APPLICATION_ID, version) => Err(Error::Broken(format!(
+            "the database {} has schema version {version}, this sluice-shim knows version {VERSION}; use the release that serves it",
+            path.display()
+        ))),
+        _ => Err(Error::Broken(format!("{} is no database of sluice-shim; name another file", path.display()))),
+    }
+}
+
 fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "auto_vacuum", "incremental")?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
