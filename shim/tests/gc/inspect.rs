@@ -86,5 +86,5 @@ fn a_file_that_is_none_is_an_error_and_stays_so() {
     assert!(run("missing.db").contains("there is no database"));
     assert!(!folder.path().join("missing.db").exists());
     rusqlite::Connection::open(folder.path().join("other.db")).unwrap().execute("CREATE TABLE t (x)", []).unwrap();
-    assert!(run("other.db").contains("is no database of sluice-shim"));
+    assert!(run("other.db").contains("is not a database of sluice-shim"));
 }
