@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Config, version};
 use crate::inspect::explain::Explain;
+use crate::inspect::gc::Gc;
 use crate::migrate::export::Export;
 use crate::migrate::fsck::Fsck;
 use crate::migrate::import::Import;
@@ -27,7 +28,7 @@ pub struct Cli {
     pub server: Config,
 }
 
-/// What can be done with a database without serving it.
+/// What can be done with a database instead of serving it. `explain` and `gc` can be done while a server has it open.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Build a database from an etcd snapshot file.
@@ -40,6 +41,9 @@ pub enum Command {
     Fsck(Fsck),
     /// Show how a list with a selector is read.
     Explain(Explain),
+    /// Look at the garbage collector's work, also while a server has the database open.
+    #[command(subcommand)]
+    Gc(Gc),
 }
 
 impl Command {
@@ -54,6 +58,7 @@ impl Command {
             Self::Export(export) => writeln!(out, "exported {}", export.run()?)?,
             Self::Fsck(fsck) => return fsck.run(out),
             Self::Explain(explain) => explain.run(out)?,
+            Self::Gc(gc) => gc.run(out)?,
         }
         Ok(true)
     }

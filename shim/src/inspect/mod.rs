@@ -1,3 +1,4 @@
-//! Commands that look into a database, beside a server that serves it.
+//! Commands that look into a database, also while a server has it open.
 
 pub mod explain;
+pub mod gc;

@@ -13,6 +13,7 @@ mod field_index;
 mod gc_load;
 mod gc_schema;
 mod gc_store;
+mod gc_view;
 mod merge;
 mod plan;
 mod read;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 pub(super) use check::check;
 pub(super) use explain::explain;
+pub(super) use gc_view::{overview, view};
 use rusqlite::{Connection, OpenFlags};
 
 use self::error::{at, open_error};
