@@ -7,6 +7,8 @@ use clap::builder::styling::Styles;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, version};
+use crate::inspect::explain::Explain;
+use crate::inspect::gc::Gc;
 use crate::migrate::export::Export;
 use crate::migrate::fsck::Fsck;
 use crate::migrate::import::Import;
@@ -26,7 +28,7 @@ pub struct Cli {
     pub server: Config,
 }
 
-/// What can be done with a database that is not being served.
+/// What can be done with a database instead of serving it. `explain` and `gc` can be done while a server has it open.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Build a database from an etcd snapshot file.
@@ -37,6 +39,11 @@ pub enum Command {
     Export(Export),
     /// Check a database for damage.
     Fsck(Fsck),
+    /// Show how a list with a selector is read.
+    Explain(Explain),
+    /// Look at the garbage collector's work, also while a server has the database open.
+    #[command(subcommand)]
+    Gc(Gc),
 }
 
 impl Command {
@@ -50,6 +57,8 @@ impl Command {
             Self::Import(import) => writeln!(out, "imported {}", import.run()?)?,
             Self::Export(export) => writeln!(out, "exported {}", export.run()?)?,
             Self::Fsck(fsck) => return fsck.run(out),
+            Self::Explain(explain) => explain.run(out)?,
+            Self::Gc(gc) => gc.run(out)?,
         }
         Ok(true)
     }

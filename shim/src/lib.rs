@@ -9,6 +9,7 @@ pub mod contract;
 pub mod engine;
 pub mod etcd;
 pub mod gc;
+pub mod inspect;
 pub mod metrics;
 pub mod migrate;
 pub mod object;

@@ -86,7 +86,7 @@ pub struct Declaration {
 }
 
 /// What the definitions among the changed rows declare.
-pub(super) fn declarations(rows: &[RowChange]) -> Vec<Declaration> {
+pub(crate) fn declarations(rows: &[RowChange]) -> Vec<Declaration> {
     let declared = |row: &RowChange| declaration(&row.key, row.after.as_ref().map(|(row, _)| &row.kv.value[..]));
     rows.iter().filter_map(declared).collect()
 }

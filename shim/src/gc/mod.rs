@@ -13,6 +13,7 @@ mod rules;
 mod signal;
 mod task;
 mod uid;
+mod view;
 mod work;
 
 pub use audit::{Audit, Entry};
@@ -22,4 +23,5 @@ pub use rules::{IGNORED, Rules, TYPED_GROUPS};
 pub use signal::{Seen, Signal, What, signals};
 pub use task::{Place, Progress, Status, Task, TaskKind, TaskState};
 pub use uid::Uid;
+pub use view::{Overview, View};
 pub use work::{Dependent, Quota, Step, TaskChange, Work};

@@ -57,7 +57,7 @@ fn open_existing(endpoint: &Endpoint) -> Result<Arc<dyn Store>> {
 }
 
 /// Fails if there is no such database.
-fn exists(endpoint: &Endpoint) -> Result<(), ConfigError> {
+pub(crate) fn exists(endpoint: &Endpoint) -> Result<(), ConfigError> {
     let Endpoint::Sqlite(path) = endpoint;
     if path.is_file() {
         return Ok(());

@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn the_fields_of_the_stored_version_are_read_in_both_forms() {
-        let table: [(&str, Option<(&str, &[&str])>); 9] = [
+        type Expected = Option<(&'static str, &'static [&'static str])>;
+        let table: [(&str, Expected); 9] = [
             (
                 r#"{"versions":[{"name":"v1","storage":false,"selectableFields":[{"jsonPath":".spec.size"}]},
                     {"name":"v2","storage":true,"selectableFields":[{"jsonPath":".spec.size"},{"jsonPath":".spec.color"}]}]}"#,

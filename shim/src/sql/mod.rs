@@ -1,12 +1,16 @@
 //! The databases behind the engine's [`Store`] trait. Only this module knows a dialect.
 
+pub mod explain;
 pub mod sqlite;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::engine::metrics::Metrics;
 use crate::engine::store::Store;
-use crate::engine::{Error, Result};
+use crate::engine::{Error, RangeQuery, Result};
+use crate::gc::{Overview, View};
+use explain::Explanation;
 
 /// Opens the database that a connection string names, and creates or migrates its tables.
 ///
@@ -53,6 +57,28 @@ pub fn check(endpoint: &str, repair: bool, report: &mut dyn FnMut(Damage)) -> Re
     match endpoint.split_once("://") {
         Some(("sqlite", path)) => sqlite::check(path.as_ref(), repair, report),
         _ => Err(Error::Broken("only sqlite:// databases can be checked".into())),
+    }
+}
+
+/// Says how a query with a selection is read, which also reads it. A server may have the database open meanwhile.
+pub fn explain(endpoint: &str, query: &RangeQuery) -> Result<Explanation> {
+    sqlite::explain(file(endpoint)?, query)
+}
+
+/// What the collector has to do in a database that a server may have open.
+pub fn gc_overview(endpoint: &str) -> Result<Overview> {
+    sqlite::overview(file(endpoint)?)
+}
+
+/// What the collector knows around a key of a database that a server may have open.
+pub fn gc_view(endpoint: &str, key: &[u8]) -> Result<View> {
+    sqlite::view(file(endpoint)?, key)
+}
+
+fn file(endpoint: &str) -> Result<&Path> {
+    match endpoint.split_once("://") {
+        Some(("sqlite", path)) => Ok(path.as_ref()),
+        _ => Err(Error::Broken("only sqlite:// databases can be looked at".into())),
     }
 }
 

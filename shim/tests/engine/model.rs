@@ -2,7 +2,6 @@
 //! compactions and restarts.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::support::open;
 use bytes::Bytes;

@@ -7,6 +7,7 @@ mod crash;
 mod encodings;
 mod foreground;
 mod graph;
+mod inspect;
 mod labels;
 mod model;
 mod orphan;

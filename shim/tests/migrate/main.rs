@@ -7,3 +7,4 @@ mod import;
 mod pages;
 mod restore;
 mod support;
+mod upgrade;

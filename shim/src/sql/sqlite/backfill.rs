@@ -43,8 +43,8 @@ impl Backfill {
         } else {
             false
         };
-        field_index::measure(&transaction, metrics)?;
         transaction.commit()?;
+        field_index::measure(connection, metrics)?;
         if more {
             let elapsed = started.elapsed();
             if elapsed > STEP {
@@ -112,4 +112,144 @@ fn remove(transaction: &Transaction<'_>, index: &FieldIndex, limit: i64) -> rusq
         transaction.prepare_cached("DELETE FROM field_index WHERE id = ?1")?.execute([index.id])?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::super::{check, schema, write::SqliteWriter};
+    use super::*;
+    use crate::engine::KeyValue;
+    use crate::engine::catalog::declarations;
+    use crate::engine::store::{Changes, Footprint, Row, RowChange, Writer};
+
+    struct Database {
+        folder: tempfile::TempDir,
+        writer: SqliteWriter,
+    }
+
+    impl Database {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let writer = Self::open(&folder);
+            Self { folder, writer }
+        }
+
+        fn open(folder: &tempfile::TempDir) -> SqliteWriter {
+            let path = folder.path().join("state.db");
+            let mut connection = Connection::open(&path).unwrap();
+            schema::prepare(&mut connection, &path).unwrap();
+            let lock = File::create(folder.path().join("lock")).unwrap();
+            SqliteWriter::new(connection, lock, &path, Arc::default()).unwrap()
+        }
+
+        fn put(&mut self, key: &str, value: Option<String>) {
+            let key: Bytes = key.to_owned().into();
+            let footprint = Footprint { keys: [key.clone()].into(), ..Footprint::default() };
+            let decide = &mut |before: crate::engine::store::Before| {
+                let revision = before.revision + 1;
+                let of = |value: &[u8]| facets(&before.catalog, &key, value);
+                let after = value.clone().map(|value| {
+                    let kv = KeyValue {
+                        key: key.clone(),
+                        value: value.into(),
+                        create_revision: revision,
+                        mod_revision: revision,
+                        version: 1,
+                        lease: 0,
+                    };
+                    let facets = of(&kv.value);
+                    (Row { kv, sub: 0 }, facets)
+                });
+                let rows = vec![RowChange {
+                    key: key.clone(),
+                    before: before.rows.get(&key).map(|row| of(&row.kv.value)),
+                    after,
+                }];
+                Changes { revision, declarations: declarations(&rows), rows, ..Changes::default() }
+            };
+            self.writer.commit(&footprint, decide).unwrap();
+        }
+
+        /// A step over three objects or entries; says whether there is more to do.
+        fn step(&mut self) -> bool {
+            let path = self.folder.path().join("state.db");
+            Backfill { rows: 3 }.step(&mut Connection::open(path).unwrap(), &Metrics::default()).unwrap()
+        }
+
+        fn is_sound(&self) {
+            let connection = Connection::open(self.folder.path().join("state.db")).unwrap();
+            check::derived::check(&connection, &mut |damage| panic!("{}", damage.what)).unwrap();
+        }
+
+        fn states(&self) -> Vec<i64> {
+            let connection = Connection::open(self.folder.path().join("state.db")).unwrap();
+            field_index::all(&connection).unwrap().iter().map(|stored| stored.state).collect()
+        }
+    }
+
+    const DEFINITION: &str = "/r/apiextensions.k8s.io/customresourcedefinitions/shirts.example.com";
+
+    fn definition(fields: &[&str]) -> Option<String> {
+        let fields: Vec<_> = fields.iter().map(|field| format!(r#"{{"jsonPath":".spec.{field}"}}"#)).collect();
+        Some(format!(
+            r#"{{"spec":{{"versions":[{{"name":"v1","storage":true,"selectableFields":[{}]}}]}}}}"#,
+            fields.join(",")
+        ))
+    }
+
+    fn shirt(number: usize, color: &str) -> (String, Option<String>) {
+        let value = format!(
+            r#"{{"apiVersion":"example.com/v1","kind":"Shirt","metadata":{{"name":"{number:02}"}},"spec":{{"color":"{color}","size":{number}}}}}"#
+        );
+        (format!("/r/example.com/shirts/{number:02}"), Some(value))
+    }
+
+    /// Whatever is written between two steps, on either side of the cursor, and wherever the process is killed.
+    #[test]
+    fn an_index_is_built_and_removed_beside_writes() {
+        let mut database = Database::new();
+        for number in 0..20 {
+            let (key, value) = shirt(number, "red");
+            database.put(&key, value);
+        }
+        database.put(DEFINITION, definition(&["color", "size"]));
+        assert_eq!(database.states(), [BUILDING, BUILDING]);
+        database.is_sound();
+        let mut steps = 0;
+        while database.states().contains(&BUILDING) {
+            assert!(database.step());
+            database.is_sound();
+            for number in [steps, 10 + steps, 19 - steps] {
+                let (key, value) = shirt(number, "green");
+                database.put(&key, value.filter(|_| steps % 3 != 2));
+            }
+            if steps % 2 == 0 {
+                database.writer = Database::open(&database.folder);
+            }
+            database.is_sound();
+            steps += 1;
+        }
+        assert!((5..9).contains(&steps), "{steps} steps");
+        // One field goes, one stays, one is new.
+        database.put(DEFINITION, definition(&["size", "weight"]));
+        assert_eq!(database.states(), [DROPPING, READY, BUILDING]);
+        while database.step() {
+            let (key, value) = shirt(4, "blue");
+            database.put(&key, value);
+            database.is_sound();
+        }
+        assert_eq!(database.states(), [READY, READY]);
+        database.put(DEFINITION, None);
+        while database.step() {
+            database.is_sound();
+        }
+        let connection = Connection::open(database.folder.path().join("state.db")).unwrap();
+        let left: i64 = connection.query_row("SELECT count(*) FROM attribute", [], |row| row.get(0)).unwrap();
+        assert_eq!((left, database.states()), (0, vec![]));
+    }
 }

@@ -110,6 +110,12 @@ pub(super) fn find(
     connection.prepare_cached(sql)?.query_row(params![prefix, api_version, field], found).optional()
 }
 
+/// How many objects are foreign to an index.
+pub(super) fn foreign(connection: &Connection, index: i64) -> rusqlite::Result<i64> {
+    let sql = "SELECT count(*) FROM attribute WHERE name = ?1";
+    connection.prepare_cached(sql)?.query_row([foreign_of(index)], |row| row.get(0))
+}
+
 /// Makes the indexes of a prefix those that are declared. The rows of the same transaction must have been stored before.
 pub(super) fn declare(connection: &Connection, declared: &Declaration) -> rusqlite::Result<()> {
     let Declaration { prefix, api_version, fields } = declared;

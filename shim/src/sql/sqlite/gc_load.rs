@@ -19,7 +19,7 @@ const TASKS: i64 = 64;
 /// How many dependents are looked at to see whether any blocks.
 const LOOKED_AT: i64 = 1000;
 
-const TASK: &str = "id, kind, uid, key, hidden, cause_revision, created_at, state, not_before, swept, cursor_labelled, cursor_key, failures,
+pub(super) const TASK: &str = "id, kind, uid, key, hidden, cause_revision, created_at, state, not_before, swept, cursor_labelled, cursor_key, failures,
     attempts, reason";
 
 /// Reads the work; the rows that it names are added to `rows`.
@@ -76,7 +76,8 @@ fn tasks(connection: &Connection, condition: &str, parameter: i64) -> rusqlite::
     connection.prepare_cached(&sql)?.query_map([parameter, TASKS], task)?.collect()
 }
 
-fn task(row: &rusqlite::Row<'_>) -> rusqlite::Result<Task> {
+/// Reads a row of the columns [`TASK`].
+pub(super) fn task(row: &rusqlite::Row<'_>) -> rusqlite::Result<Task> {
     let unreadable = |column: usize| {
         rusqlite::Error::InvalidColumnType(column, "gc_task".to_owned(), rusqlite::types::Type::Integer)
     };

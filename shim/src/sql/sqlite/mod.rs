@@ -8,10 +8,12 @@ mod check;
 mod checkpoint;
 mod directories;
 mod error;
+mod explain;
 mod field_index;
 mod gc_load;
 mod gc_schema;
 mod gc_store;
+mod gc_view;
 mod merge;
 mod plan;
 mod read;
@@ -27,6 +29,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub(super) use check::check;
+pub(super) use explain::explain;
+pub(super) use gc_view::{overview, view};
 use rusqlite::{Connection, OpenFlags};
 
 use self::error::{at, open_error};

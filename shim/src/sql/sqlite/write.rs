@@ -111,6 +111,11 @@ impl SqliteWriter {
             for name in names.added {
                 self.names.remove(&name);
             }
+        } else if !changes.declarations.is_empty()
+            && let Err(error) = field_index::measure(&self.connection, &self.metrics)
+        {
+            // What was committed stays so.
+            tracing::warn!(%error, "the indexes of fields could not be counted");
         }
         stored
     }

@@ -178,10 +178,7 @@ impl<'a> Batch<'a> {
 
     fn difference(&self) -> Result<String> {
         let [ours, stock] = &self.sides;
-        let hurry = self.graphs.iter().enumerate().flat_map(|(number, graph)| {
-            (0..graph.nodes.len()).filter(|&place| graph.may_hurry(place)).map(move |place| name(number, place))
-        });
-        Ok(differences(&state(ours)?, &state(stock)?, &hurry.collect()))
+        Ok(differences(&state(ours)?, &state(stock)?))
     }
 
     fn lift_all(&self, sides: &[Side<'a>; 2]) -> Result<()> {
@@ -273,14 +270,11 @@ fn state(sides: &[Side<'_>; 2]) -> Result<State> {
     Ok(state)
 }
 
-/// What is not the same, a line for each object. One of `hurry` may be gone on ours while it waits on stock Kubernetes.
-fn differences(ours: &State, stock: &State, hurry: &BTreeSet<String>) -> String {
+/// What is not the same, a line for each object.
+fn differences(ours: &State, stock: &State) -> String {
     let names: BTreeSet<&String> = ours.keys().chain(stock.keys()).collect();
     let shown = |state: &State, name: &str| state.get(name).cloned().unwrap_or_else(|| "gone".to_owned());
-    let differ = names.into_iter().filter(|name| match (ours.get(*name), stock.get(*name)) {
-        (None, Some(stock)) => stock != DELETING || !hurry.contains(*name),
-        (ours, stock) => ours != stock,
-    });
+    let differ = names.into_iter().filter(|name| ours.get(*name) != stock.get(*name));
     differ.map(|name| format!("{name}: ours {}, stock {}\n", shown(ours, name), shown(stock, name))).collect()
 }
 
@@ -294,22 +288,9 @@ mod tests {
             pairs.iter().map(|(name, what)| (name.to_string(), what.to_string())).collect::<State>()
         };
         let ours = state(&[("a", "of []"), ("b", "of [a]")]);
-        let none = BTreeSet::new();
-        assert_eq!(differences(&ours, &ours, &none), "");
+        assert_eq!(differences(&ours, &ours), "");
         let stock = state(&[("b", "being deleted"), ("c", "of []")]);
         let lines = ["a: ours of [], stock gone", "b: ours of [a], stock being deleted", "c: ours gone, stock of []"];
-        assert_eq!(differences(&ours, &stock, &none), lines.map(|line| format!("{line}\n")).concat());
-    }
-
-    #[test]
-    fn what_may_hurry_is_excused_while_it_waits_alone() {
-        let state = |what: &str| State::from([("a".to_owned(), what.to_owned())]);
-        let hurry = BTreeSet::from(["a".to_owned()]);
-        assert_eq!(differences(&State::new(), &state(DELETING), &hurry), "");
-        for (ours, stock) in
-            [(State::new(), state("of []")), (state(DELETING), State::new()), (state(DELETING), state("of []"))]
-        {
-            assert_ne!(differences(&ours, &stock, &hurry), "");
-        }
+        assert_eq!(differences(&ours, &stock), lines.map(|line| format!("{line}\n")).concat());
     }
 }

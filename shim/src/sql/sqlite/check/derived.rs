@@ -47,7 +47,7 @@ fn derived(what: String) -> Damage {
 }
 
 /// Compares all of it with the live values; returns how many there are.
-pub(super) fn check(connection: &Connection, report: &mut Report<'_>) -> rusqlite::Result<u64> {
+pub(in super::super) fn check(connection: &Connection, report: &mut Report<'_>) -> rusqlite::Result<u64> {
     let mut directories = Directories::new(connection)?;
     let indexes = Indexes::load(connection)?;
     indexes.check(connection, report)?;

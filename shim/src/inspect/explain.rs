@@ -1,0 +1,77 @@
+//! `sluice-shim explain`: how a list with a selector is read.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+
+use crate::config::{ConfigError, Endpoint};
+use crate::engine::{KeyRange, RangeQuery};
+use crate::selector::Selection;
+use crate::sql;
+
+/// Show how a list with a selector is read: which index is used, what the others would cost, and how many rows it takes. Reads only; a server may have the
+/// database open.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Explain {
+    /// The database.
+    #[arg(long, env = "SLUICE_ENDPOINT", hide_env_values = true, value_name = "URL")]
+    pub endpoint: String,
+
+    /// What the keys of the list begin with: /registry/stable.example.com/shirts/.
+    #[arg(long, value_name = "PREFIX")]
+    pub prefix: String,
+
+    /// The label selector, as in `kubectl get -l`.
+    #[arg(long, short = 'l', value_name = "SELECTOR")]
+    pub selector: Option<String>,
+
+    /// The field selector, as in `kubectl get --field-selector`.
+    #[arg(long, value_name = "SELECTOR")]
+    pub field_selector: Option<String>,
+
+    /// The group and version that the list is asked for in: stable.example.com/v1. Fields of other versions can't be compared.
+    #[arg(long, value_name = "GROUP/VERSION")]
+    pub group_version: Option<String>,
+
+    /// The size of a page; 0 for the whole list.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub limit: usize,
+}
+
+impl Explain {
+    /// Reads, and prints how.
+    ///
+    /// # Errors
+    /// When a selector is none, or the database can't be read.
+    pub fn run(&self, out: &mut dyn Write) -> Result<()> {
+        let endpoint: Endpoint = self.endpoint.parse()?;
+        crate::migrate::exists(&endpoint)?;
+        let (label, field) = (self.selector.as_deref(), self.field_selector.as_deref());
+        let selection = Selection::parse(label, field, self.group_version.as_deref()).context("read the selector")?;
+        let selection = selection.map(Arc::new).ok_or_else(|| ConfigError {
+            what: "the selectors leave nothing out".to_owned(),
+            hint: "use --selector, or --field-selector with --group-version".to_owned(),
+        })?;
+        let range = prefix(&self.prefix)?;
+        let query = RangeQuery { range, selection: Some(selection), limit: self.limit, ..RangeQuery::default() };
+        write!(out, "{}", sql::explain(&endpoint.to_string(), &query)?)?;
+        Ok(())
+    }
+}
+
+/// The keys with a prefix.
+fn prefix(prefix: &str) -> Result<KeyRange, ConfigError> {
+    let mut end = prefix.as_bytes().to_vec();
+    match end.last_mut() {
+        Some(last) if *last == b'/' => *last += 1,
+        _ => {
+            let what = format!("the prefix {prefix:?} does not end in a slash");
+            return Err(ConfigError {
+                what,
+                hint: "write it as --prefix /registry/stable.example.com/shirts/".to_owned(),
+            });
+        }
+    }
+    Ok(KeyRange::from_wire(prefix.as_bytes().to_vec().into(), end.into()))
+}

@@ -1,0 +1,138 @@
+//! Looking at the garbage collector's work.
+
+mod explain;
+mod status;
+
+use std::collections::BTreeSet;
+use std::io::Write;
+
+use anyhow::Result;
+
+use crate::config::Endpoint;
+use crate::engine::now_millis;
+use crate::gc::{Rules, Task, TaskState};
+use crate::object::time;
+use crate::{migrate, sql};
+
+/// Looks at the garbage collector's work.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Gc {
+    /// Say what is to be collected, and what can't be.
+    Status(Status),
+    /// Say what the collector thinks of an object: who sees it, what becomes of each owner reference, what would happen now.
+    Explain(Explain),
+}
+
+/// The flags of `gc status`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Status {
+    /// The database.
+    #[arg(long, env = "SLUICE_ENDPOINT", hide_env_values = true, value_name = "URL")]
+    pub endpoint: String,
+}
+
+/// The flags of `gc explain`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Explain {
+    /// The object's key, such as /registry/stable.example.com/shirts/shop/blue.
+    pub key: String,
+
+    /// The database.
+    #[arg(long, env = "SLUICE_ENDPOINT", hide_env_values = true, value_name = "URL")]
+    pub endpoint: String,
+
+    /// As the server was given it: groups whose objects the controller manager sees in spite of the label.
+    #[arg(long, env = "SLUICE_GC_TYPED_GROUPS", value_delimiter = ',', value_name = "GROUPS")]
+    pub gc_typed_groups: Option<Vec<String>>,
+
+    /// As the server was given it: kinds that own nothing and are owned by nothing, as group/Kind.
+    #[arg(long, env = "SLUICE_GC_IGNORED", value_delimiter = ',', value_name = "KINDS")]
+    pub gc_ignored: Option<Vec<String>>,
+}
+
+impl Gc {
+    /// Looks, and prints what there is.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub fn run(&self, out: &mut dyn Write) -> Result<()> {
+        match self {
+            Self::Status(Status { endpoint }) => {
+                let overview = sql::gc_overview(&existing(endpoint)?)?;
+                status::print(out, &overview, now_millis())?;
+            }
+            Self::Explain(flags) => {
+                let view = sql::gc_view(&existing(&flags.endpoint)?, flags.key.as_bytes())?;
+                explain::print(out, &flags.key, &view, &flags.rules())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Explain {
+    fn rules(&self) -> Rules {
+        let set = |given: &Option<Vec<String>>, usual: BTreeSet<String>| {
+            given.as_ref().map_or(usual, |given| given.iter().cloned().collect())
+        };
+        let usual = Rules::default();
+        Rules {
+            typed_groups: set(&self.gc_typed_groups, usual.typed_groups),
+            ignored: set(&self.gc_ignored, usual.ignored),
+            ..usual
+        }
+    }
+}
+
+fn existing(endpoint: &str) -> Result<String> {
+    let endpoint: Endpoint = endpoint.parse()?;
+    migrate::exists(&endpoint)?;
+    Ok(endpoint.to_string())
+}
+
+/// A task in one line.
+fn line(task: &Task) -> String {
+    let since = time::format_rfc3339(task.created_at.div_euclid(1000)).unwrap_or_default();
+    let progress = &task.progress;
+    let detail = match progress.state {
+        TaskState::Ready if progress.cursor.is_some() => ", under way".to_owned(),
+        TaskState::Ready => String::new(),
+        TaskState::Waiting => " for a dependent that blocks".to_owned(),
+        TaskState::Parked => format!(", tried {} times: {}", progress.attempts, progress.reason),
+    };
+    let (kind, state, key) = (task.kind.name(), progress.state.name(), task.key.escape_ascii());
+    format!("{kind} of {key}, revision {}, since {since}: {state}{detail}", task.cause_revision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gc::{Place, Progress, TaskKind, Uid};
+
+    #[test]
+    fn a_task_tells_why_it_does_not_go_on() {
+        let key = bytes::Bytes::from_static(b"/registry/example.com/shirts/a/b");
+        let task = |progress| Task {
+            id: 1,
+            kind: TaskKind::Foreground,
+            uid: Uid::parse("u").expect("a UID"),
+            key: key.clone(),
+            hidden: true,
+            cause_revision: 7,
+            created_at: 1_782_907_200_500,
+            progress,
+        };
+        let start = "foreground of /registry/example.com/shirts/a/b, revision 7, since 2026-07-01T12:00:00Z: ";
+        let at =
+            |state| Progress { state, attempts: 3, reason: "x can't be changed".to_owned(), ..Progress::default() };
+        let cursor = Some(Place { labelled: true, key: key.clone() });
+        for (progress, end) in [
+            (at(TaskState::Ready), "ready"),
+            (Progress { cursor, ..at(TaskState::Ready) }, "ready, under way"),
+            (at(TaskState::Waiting), "waiting for a dependent that blocks"),
+            (at(TaskState::Parked), "parked, tried 3 times: x can't be changed"),
+        ] {
+            assert_eq!(line(&task(progress)), format!("{start}{end}"));
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Shows how a range with a selector is read. Beside a server as well: it takes no lock and writes nothing.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::directories::{self, Odd, is_within};
+use super::error::{at, failed};
+use super::field_index::{self, BUILDING, READY};
+use super::plan::{Candidate, Estimate, Plan, Source, Unanswered, plan};
+use super::select::{Read, planned};
+use super::{READER_CACHE, configure, connect, schema};
+use crate::engine::metrics::{Metrics, ReadSource};
+use crate::engine::{RangeQuery, Result, Revision};
+use crate::sql::explain::{self, Explanation};
+
+/// Plans the read, does it, and says how.
+pub(in crate::sql) fn explain(path: &Path, query: &RangeQuery) -> Result<Explanation> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    configure(&connection, READER_CACHE).map_err(|error| at(path, error))?;
+    schema::check(&connection, path)?;
+    connection.execute_batch("BEGIN").map_err(failed)?;
+    explained(&connection, query).map_err(failed)
+}
+
+fn explained(connection: &Connection, query: &RangeQuery) -> rusqlite::Result<Explanation> {
+    let Some(selection) = &query.selection else { return Ok(Explanation::default()) };
+    let plan = plan(connection, &query.range, selection, true)?;
+    let metrics = Metrics::default();
+    let wanted = if query.limit == 0 { usize::MAX } else { query.limit };
+    let found = planned(&plan, &Read { connection, query, until: Revision::MAX, wanted }, &metrics)?;
+    let candidates = plan.candidates.iter().enumerate().map(|(at, candidate)| explain::Candidate {
+        source: source(candidate, &plan),
+        keys: keys(candidate.estimate),
+        probe: plan.probes.contains(&at),
+    });
+    Ok(Explanation {
+        candidates: candidates.collect(),
+        unanswered: plan.unanswered.iter().map(|(wanted, why)| (wanted.to_string(), reason(*why))).collect(),
+        indexes: indexes(connection, query)?,
+        odd: (
+            directories::count(connection, &query.range, Odd::Opaque)?,
+            directories::count(connection, &query.range, Odd::Misplaced)?,
+        ),
+        nothing: plan.nothing,
+        rows: (metrics.rows_read.get(), found.len()),
+    })
+}
+
+fn source(candidate: &Candidate<'_>, plan: &Plan<'_>) -> String {
+    let wanted = candidate.wanted.map(|wanted| wanted.to_string()).unwrap_or_default();
+    let lists = match &candidate.source {
+        Source::Postings(postings) if postings.len() != 1 => format!(", {} lists", postings.len()),
+        _ => String::new(),
+    };
+    match candidate.kind {
+        ReadSource::Scan | ReadSource::Nothing => {
+            format!("all keys from {}", plan.range.start.escape_ascii())
+        }
+        ReadSource::Visible => format!("objects without the skip label ({wanted})"),
+        ReadSource::Label => format!("index of labels ({wanted}{lists})"),
+        ReadSource::Field => format!("index of fields ({wanted}{lists})"),
+        ReadSource::Names => format!("keys of that name ({wanted})"),
+    }
+}
+
+fn keys(estimate: Estimate) -> String {
+    match estimate {
+        Estimate::Unknown => "not counted".to_owned(),
+        Estimate::Exactly(keys) => keys.to_string(),
+        Estimate::AtLeast(keys) => format!("{keys} or more"),
+    }
+}
+
+fn reason(why: Unanswered) -> String {
+    match why {
+        Unanswered::Opaque(objects) => {
+            format!("{objects} objects of the range can't be read, so the index can't be used")
+        }
+        Unanswered::Misplaced(objects) => {
+            format!("{objects} objects of the range have another name than their key, so the key can't be used")
+        }
+        Unanswered::Negative => "no index lists what lacks something".to_owned(),
+        Unanswered::Values => "too many values to put their keys in order".to_owned(),
+        Unanswered::NoIndex => "the field has no index in that version".to_owned(),
+        Unanswered::Building(done, of) => format!("the index is being built, {done} of {of} objects are done"),
+    }
+}
+
+/// The field indexes whose prefix holds the range, or part of it.
+fn indexes(connection: &Connection, query: &RangeQuery) -> rusqlite::Result<Vec<(String, String)>> {
+    let touches = |prefix: &[u8]| is_within(&query.range, prefix) || query.range.contains(prefix);
+    let mut indexes = Vec::new();
+    for stored in field_index::all(connection)?.iter().filter(|stored| touches(&stored.index.prefix)) {
+        let state = match stored.state {
+            READY => {
+                let foreign = field_index::foreign(connection, stored.index.id)?;
+                format!("ready, {foreign} foreign objects")
+            }
+            BUILDING => {
+                let of = directories::live(connection, &stored.index.prefix)?;
+                format!("being built, {} of {of} objects", stored.objects)
+            }
+            _ => "being removed".to_owned(),
+        };
+        indexes.push((format!("{} in {}", stored.index.field, stored.index.api_version), state));
+    }
+    Ok(indexes)
+}

@@ -1,0 +1,90 @@
+//! `gc status` and `gc explain`, beside a running server.
+
+use std::fmt::Write as _;
+
+use clap::Parser as _;
+use sluice_shim::cli::Cli;
+
+use crate::world::*;
+
+/// What a command prints, without moments.
+fn run(world: &World, args: &[&str]) -> String {
+    let endpoint = format!("sqlite://{}", world.folder.path().join("state.db").display());
+    let cli = Cli::try_parse_from([&["sluice-shim", "gc"], args, &["--endpoint", &endpoint]].concat()).unwrap();
+    let mut out = Vec::new();
+    assert!(cli.command.unwrap().run(&mut out).unwrap());
+    let mut text = String::from_utf8(out).unwrap();
+    for (before, after) in [("since ", ":"), ("the oldest is ", " s old")] {
+        let mut from = 0;
+        while let Some(at) = text[from..].find(before) {
+            let start = from + at + before.len();
+            // A moment has colons itself; the last character of one is a Z.
+            let skip = if before == "since " { "2026-01-01T00:00:00".len() } else { 0 };
+            let end = start + skip + text[start + skip..].find(after).unwrap();
+            text.replace_range(start..end, "…");
+            from = start;
+        }
+    }
+    text
+}
+
+#[tokio::test]
+async fn the_collectors_work_can_be_looked_at_while_it_goes_on() {
+    // It does nothing, so that there is something to see.
+    let world = World::with(idle()).await;
+    let wardrobe = configmap(1);
+    let closet = shirt(2).finalizer("example.com/wash").blocking(&wardrobe);
+    let gone = shirt(3);
+    let left = shirt(4).owned_by(&gone);
+    let washed = shirt(5).owned_by(&gone).finalizer("example.com/wash");
+    let kept = shirt(6).owned_by(&gone).owned_by(&wardrobe);
+    let strange = shirt(7).owned_by(&shirt(99));
+    let elsewhere = shirt(8).within("b").owned_by(&closet);
+    let shared = shirt(9).visible().owned_by(&gone);
+    let marked = configmap(10);
+    let all = [&wardrobe, &closet, &gone, &left, &washed, &kept, &strange, &elsewhere, &shared, &marked];
+    for object in all {
+        world.create(object).await;
+    }
+    world.put("/registry/example.com/shirts/a/secret", &"k8s:enc:".into()).await;
+    let mut labelled = marked.json();
+    labelled["metadata"]["labels"] = serde_json::json!({LABEL: "true"});
+    world.put(&marked.key(), &labelled).await;
+    world.delete(&gone).await;
+    world.delete_with(&wardrobe, FOREGROUND).await;
+
+    insta::assert_snapshot!("status", run(&world, &["status"]));
+    let mut text = String::new();
+    for object in all {
+        writeln!(text, "{}", run(&world, &["explain", &object.key()])).unwrap();
+    }
+    for key in ["/registry/example.com/shirts/a/secret", "/registry/nothing"] {
+        writeln!(text, "{}", run(&world, &["explain", key])).unwrap();
+    }
+    insta::assert_snapshot!("explain", text);
+}
+
+#[tokio::test]
+async fn flags_of_the_server_are_minded() {
+    let world = World::with(idle()).await;
+    world.create(&shirt(1)).await;
+    let key = shirt(1).key();
+    let typed = run(&world, &["explain", &key, "--gc-typed-groups", ",example.com"]);
+    assert!(typed.contains("visible: it has the label, but"), "{typed}");
+    let ignored = run(&world, &["explain", &key, "--gc-ignored", "example.com/Shirt"]);
+    assert!(ignored.contains("left out:"), "{ignored}");
+}
+
+#[test]
+fn a_file_that_is_none_is_an_error_and_stays_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str| {
+        let endpoint = format!("sqlite://{}", folder.path().join(name).display());
+        let cli = Cli::try_parse_from(["sluice-shim", "gc", "status", "--endpoint", &endpoint]).unwrap();
+        cli.command.unwrap().run(&mut Vec::new()).unwrap_err().to_string()
+    };
+    assert!(run("missing.db").contains("there is no database"));
+    assert!(!folder.path().join("missing.db").exists());
+    rusqlite::Connection::open(folder.path().join("other.db")).unwrap().execute("CREATE TABLE t (x)", []).unwrap();
+    assert!(run("other.db").contains("is not a database of sluice-shim"));
+}
