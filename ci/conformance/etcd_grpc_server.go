@@ -4,7 +4,8 @@
 // etcd's test framework makes its members as always, with their listeners, TLS and restarts; but the gRPC server of a member
 // forwards every call, byte for byte, to the sluice-shim that $SLUICE_CONFORMANCE_SERVER names. Only the Cluster service is the members'
 // own, since the framework waits until it knows of all members. The members of a cluster share one shim, which runs while one of them
-// does, is killed with -9 when the last one stops, and finds its file again when one restarts.
+// does, is killed with -9 when the last one stops, and finds its file again when one restarts. A quota that one of them is given with a
+// restart holds for all of them. Metrics that the shim has under etcd's names have the shim's values.
 package v3rpc
 
 import (
@@ -15,15 +16,19 @@ import (
 	"io"
 	"math"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -38,6 +43,9 @@ import (
 
 // startTimeout is how long a shim may take until it listens.
 const startTimeout = 30 * time.Second
+
+// emptyBytes are those of a database without keys, in which each table and index has a page. Tests reckon with etcd's, which has fewer.
+const emptyBytes = 40 * 4096
 
 // Server returns the gRPC server of a member. It calls interceptor for each call, to let it count them.
 func Server(s *etcdserver.EtcdServer, tls *tls.Config, interceptor grpc.UnaryServerInterceptor, gopts ...grpc.ServerOption) *grpc.Server {
@@ -161,6 +169,8 @@ type shim struct {
 	address string
 	// members that run.
 	members int
+	// quota that a test asked for.
+	quota   int64
 	command *exec.Cmd
 	ended   chan struct{}
 }
@@ -185,7 +195,12 @@ func acquire(s *etcdserver.EtcdServer) *shim {
 		found = &shim{cluster: cluster, dir: dir}
 		shims[cluster] = found
 	}
-	if found.members == 0 {
+	switch quota := s.Cfg.QuotaBackendBytes; {
+	case found.members == 0:
+		found.address = freeAddress()
+		found.start(s)
+	case quota > 0 && quota != found.quota:
+		found.kill()
 		found.start(s)
 	}
 	found.members++
@@ -198,14 +213,19 @@ func (shim *shim) release() {
 	defer shimsMu.Unlock()
 	shim.members--
 	if shim.members == 0 {
-		_ = shim.command.Process.Signal(syscall.SIGKILL)
-		<-shim.ended
+		shim.kill()
 	}
+}
+
+// kill ends the process.
+func (shim *shim) kill() {
+	_ = shim.command.Process.Signal(syscall.SIGKILL)
+	<-shim.ended
 }
 
 // start starts the process and waits until it listens. It dies with the test program.
 func (shim *shim) start(s *etcdserver.EtcdServer) {
-	shim.address = freeAddress()
+	shim.quota = s.Cfg.QuotaBackendBytes
 	log := &strings.Builder{}
 	shim.command = exec.Command(os.Getenv("SLUICE_CONFORMANCE_SERVER"), flags(s, shim)...)
 	shim.command.Stdout, shim.command.Stderr = log, log
@@ -254,8 +274,8 @@ func flags(s *etcdserver.EtcdServer, shim *shim) []string {
 		"--max-txn-ops", fmt.Sprint(s.Cfg.MaxTxnOps),
 		"--max-request-bytes", fmt.Sprint(s.Cfg.MaxRequestBytes),
 	}
-	if bytes := s.Cfg.QuotaBackendBytes; bytes > 0 {
-		flags = append(flags, "--quota-backend-bytes", fmt.Sprint(bytes))
+	if shim.quota > 0 {
+		flags = append(flags, "--quota-backend-bytes", fmt.Sprint(emptyBytes+shim.quota))
 	}
 	interval := s.Cfg.WatchProgressNotifyInterval
 	if interval == 0 {
@@ -263,6 +283,57 @@ func flags(s *etcdserver.EtcdServer, shim *shim) []string {
 		interval = GetProgressReportInterval()
 	}
 	return append(flags, "--watch-progress-notify-interval", fmt.Sprintf("%dms", interval.Milliseconds()))
+}
+
+// gatherer has the metrics of this process, but those without labels that a shim has as well with the sum of the shims.
+type gatherer struct{ own prometheus.Gatherer }
+
+func init() {
+	prometheus.DefaultGatherer = gatherer{prometheus.DefaultGatherer}
+}
+
+func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
+	families, err := g.own.Gather()
+	if err != nil {
+		return nil, err
+	}
+	values, err := shimValues()
+	for _, family := range families {
+		value, known := values[family.GetName()]
+		if !known || len(family.Metric) != 1 || family.Metric[0].Gauge == nil {
+			continue
+		}
+		family.Metric[0].Gauge.Value = &value
+	}
+	return families, err
+}
+
+// shimValues are the metrics of the shims that run, added up by name.
+func shimValues() (map[string]float64, error) {
+	shimsMu.Lock()
+	defer shimsMu.Unlock()
+	values := map[string]float64{}
+	for _, shim := range shims {
+		if shim.members == 0 {
+			continue
+		}
+		answer, err := http.Get("http://" + shim.address + "/metrics")
+		if err != nil {
+			return nil, err
+		}
+		text, err := io.ReadAll(answer.Body)
+		_ = answer.Body.Close()
+		if err != nil {
+			return nil, err
+		}
+		for _, line := range strings.Split(string(text), "\n") {
+			name, number, _ := strings.Cut(line, " ")
+			if value, err := strconv.ParseFloat(number, 64); err == nil {
+				values[name] += value
+			}
+		}
+	}
+	return values, nil
 }
 
 // freeAddress is an address on loopback that nobody listens on.

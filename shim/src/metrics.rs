@@ -98,6 +98,10 @@ pub struct Metrics {
     pub watch_streams: Gauge,
     /// Watchers on them.
     pub watchers: Gauge,
+    /// Bytes of the database, as last read for whoever asked for the metrics.
+    pub db_size: Gauge,
+    /// The same without what is free.
+    pub db_size_in_use: Gauge,
     /// Events sent to watchers.
     pub watch_events: Counter,
 }
@@ -119,6 +123,8 @@ impl Metrics {
             tls_reloads: Family::default(),
             watch_streams: Gauge::default(),
             watchers: Gauge::default(),
+            db_size: Gauge::default(),
+            db_size_in_use: Gauge::default(),
             watch_events: Counter::default(),
         };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION")), ("commit", crate::COMMIT)]);
@@ -147,6 +153,10 @@ impl Metrics {
             metrics.watch_streams.clone(),
         );
         registry.register("etcd_debugging_mvcc_watcher_total", "Watchers that are open", metrics.watchers.clone());
+        let help = "Bytes of the database, free pages included, as the metrics are read";
+        registry.register("etcd_mvcc_db_total_size_in_bytes", help, metrics.db_size.clone());
+        let help = "Bytes of the database without free pages, as the metrics are read";
+        registry.register("etcd_mvcc_db_total_size_in_use_in_bytes", help, metrics.db_size_in_use.clone());
         registry.register("etcd_debugging_mvcc_events", "Events sent to watchers", metrics.watch_events.clone());
         metrics
     }

@@ -28,6 +28,15 @@ impl Auth for AuthService {
         ))
     }
 
+    /// It is off: etcd says so by doing nothing, without an error.
+    async fn auth_disable(
+        &self,
+        _: Request<pb::AuthDisableRequest>,
+    ) -> Result<Response<pb::AuthDisableResponse>, Status> {
+        let work = async { Ok(pb::AuthDisableResponse { header: Some(self.0.header()) }) };
+        self.0.metrics.observe(Method::unary(SERVICE, "AuthDisable"), Asked::default(), work).await
+    }
+
     async fn auth_status(&self, _: Request<pb::AuthStatusRequest>) -> Result<Response<pb::AuthStatusResponse>, Status> {
         let work = async {
             let header = Some(self.0.header());

@@ -90,9 +90,11 @@ pub struct Context {
     pub metrics: Metrics,
     /// Turns true when the server ends.
     pub stop: watch::Receiver<bool>,
-    /// Whether the data exceeds the quota.
+    /// Whether the data exceeds the quota, or would with what was refused.
     pub full: AtomicBool,
-    /// Bytes of data as last measured against the quota; 0 without a quota.
+    /// Bytes of the largest request that the quota refused, until there is room for it; else 0.
+    pub refused: AtomicI64,
+    /// Bytes of data as last measured against the quota, and of the requests admitted since; 0 without a quota.
     pub in_use: AtomicI64,
 }
 
@@ -110,30 +112,55 @@ impl Context {
         self.identity.header(revision)
     }
 
-    /// Refuses what makes the database bigger once it exceeds the quota, or would with a request that stores so many bytes (etcd:
-    /// server/etcdserver/api/v3rpc/quota.go, server/storage/quota.go).
-    pub fn check_quota(&self, bytes: usize) -> Result<(), Fault> {
-        let quota = self.limits.quota_bytes;
-        let after = self.in_use.load(Ordering::Relaxed).saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
-        if self.full.load(Ordering::Relaxed) || (quota > 0 && after > quota) { Err(Fault::NoSpace) } else { Ok(()) }
+    /// Refuses a request that stores so many bytes if the database exceeds the quota with it (etcd: server/etcdserver/api/v3rpc/quota.go,
+    /// server/storage/quota.go). Smaller ones are still taken, other than by etcd.
+    ///
+    /// Between two measurements what was admitted is added up. That is an estimate, so before it refuses anything it is measured again.
+    pub async fn check_quota(&self, bytes: usize) -> Result<(), Fault> {
+        if self.limits.quota_bytes == 0 {
+            return Ok(());
+        }
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        if !self.has_room(bytes) {
+            self.measure_quota().await;
+            if !self.has_room(bytes) {
+                self.refused.fetch_max(bytes, Ordering::Relaxed);
+                self.set_full(true);
+                return Err(Fault::NoSpace);
+            }
+        }
+        self.in_use.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// Measures the database against the quota; returns whether it exceeds it.
+    /// Measures the database against the quota; returns whether it exceeds it, or would with the largest request that was refused.
     pub async fn measure_quota(&self) -> bool {
         if self.limits.quota_bytes == 0 {
             return false;
         }
-        let full = match self.engine.status().await {
-            Ok(status) => {
-                self.in_use.store(status.db_size_in_use, Ordering::Relaxed);
-                status.db_size_in_use > self.limits.quota_bytes
-            }
-            Err(_) => return self.full.load(Ordering::Relaxed),
-        };
+        let Ok(status) = self.engine.status().await else { return self.is_full() };
+        self.in_use.store(status.db_size_in_use, Ordering::Relaxed);
+        let full = !self.has_room(self.refused.load(Ordering::Relaxed));
+        if !full {
+            self.refused.store(0, Ordering::Relaxed);
+        }
+        self.set_full(full);
+        full
+    }
+
+    /// What [`Context::measure_quota`] said last.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    fn has_room(&self, bytes: i64) -> bool {
+        self.in_use.load(Ordering::Relaxed).saturating_add(bytes) <= self.limits.quota_bytes
+    }
+
+    fn set_full(&self, full: bool) {
         if self.full.swap(full, Ordering::Relaxed) != full {
             tracing::warn!(full, quota_bytes = self.limits.quota_bytes, "the quota was crossed");
         }
-        full
     }
 
     /// The selectors in the metadata of a request, if they can be used.

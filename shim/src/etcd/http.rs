@@ -67,7 +67,7 @@ async fn ready(State(served): State<Served>) -> Response {
 }
 
 async fn unhealthy(context: &Shared) -> Option<String> {
-    if context.check_quota(0).is_err() {
+    if context.is_full() {
         return Some("ALARM NOSPACE".to_owned());
     }
     not_ready(context).await
@@ -88,6 +88,11 @@ async fn not_ready(context: &Shared) -> Option<String> {
 }
 
 async fn metrics(State(served): State<Served>) -> Response {
+    // A database that does not answer is what the other metrics tell of.
+    if let Ok(Ok(store)) = tokio::time::timeout(READY_WITHIN, served.context.engine.status()).await {
+        served.context.metrics.db_size.set(store.db_size);
+        served.context.metrics.db_size_in_use.set(store.db_size_in_use);
+    }
     let mut text = String::new();
     match prometheus_client::encoding::text::encode(&mut text, &served.registry) {
         Ok(()) => {

@@ -73,7 +73,7 @@ impl Kv for KvService {
         let request = request.into_inner();
         let asked = Asked { key: request.key.clone(), ..Asked::default() };
         let work = async {
-            self.0.check_quota(cost(&request))?;
+            self.0.check_quota(cost(&request)).await?;
             validate::put(&request)?;
             validate::size(&request, self.0.limits.max_request_bytes)?;
             match self.0.engine.write(Op::Put(translate::put(request))).await? {
@@ -110,7 +110,7 @@ impl Kv for KvService {
         let work = async {
             let writes = writes(&request);
             if writes.cost > 0 {
-                self.0.check_quota(writes.cost)?;
+                self.0.check_quota(writes.cost).await?;
             }
             validate::txn(&request, self.0.limits.max_txn_ops)?;
             if writes.any {

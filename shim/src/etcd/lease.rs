@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::context::{Shared, stopped};
 use super::errors::Fault;
+use super::oversized;
 use crate::engine::{self, LeaseStatus};
 use crate::metrics::{Asked, Method};
 use crate::pb::etcdserverpb as pb;
@@ -33,7 +34,7 @@ impl Lease for LeaseService {
         let request = request.into_inner();
         let work = async {
             // etcd: server/storage/quota.go, `leaseOverhead`.
-            self.0.check_quota(64)?;
+            self.0.check_quota(64).await?;
             if request.ttl > MAX_TTL {
                 return Err(Fault::LeaseTtlTooLarge.into());
             }
@@ -127,7 +128,13 @@ impl KeepAlive {
         }
         let mut stop = self.context.stop.clone();
         let request = tokio::select! {
-            request = self.requests.message() => request.ok()??,
+            request = self.requests.message() => match request {
+                Ok(request) => request?,
+                Err(error) => {
+                    self.ended = true;
+                    return Some((Err(oversized::renamed(error)), self));
+                }
+            },
             () = stopped(&mut stop) => {
                 self.ended = true;
                 return Some((Err(Fault::Stopped.into()), self));

@@ -126,7 +126,7 @@ impl MaintenanceService {
                 Ok(if shown { vec![no_space] } else { vec![] })
             }
             Ok(AlarmAction::Deactivate) => {
-                let was_full = self.0.check_quota(0).is_err();
+                let was_full = self.0.is_full();
                 let is_full = self.0.measure_quota().await;
                 Ok(if asks_for(request.alarm) && was_full && !is_full { vec![no_space] } else { vec![] })
             }

@@ -166,6 +166,7 @@ async fn context(
         metrics,
         stop,
         full: AtomicBool::new(false),
+        refused: AtomicI64::new(0),
         in_use: AtomicI64::new(0),
     }))
 }
@@ -178,14 +179,15 @@ fn routes(context: &Shared, registry: &Arc<Registry>, health: &HealthReporter) -
     let lease = LeaseServer::new(LeaseService(context.clone()));
     let maintenance = MaintenanceServer::new(MaintenanceService(context.clone()));
     let cluster = ClusterServer::new(ClusterService(context.clone()));
+    let auth = AuthServer::new(AuthService(context.clone()));
     let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
     let health = tonic_health::pb::health_server::HealthServer::new(health);
     let routes = Routes::new(kv.max_decoding_message_size(limit).accept_compressed(gzip))
         .add_service(watch.max_decoding_message_size(limit).accept_compressed(gzip))
-        .add_service(lease.accept_compressed(gzip))
-        .add_service(maintenance.accept_compressed(gzip))
-        .add_service(cluster.accept_compressed(gzip))
-        .add_service(AuthServer::new(AuthService(context.clone())))
+        .add_service(lease.max_decoding_message_size(limit).accept_compressed(gzip))
+        .add_service(maintenance.max_decoding_message_size(limit).accept_compressed(gzip))
+        .add_service(cluster.max_decoding_message_size(limit).accept_compressed(gzip))
+        .add_service(auth.max_decoding_message_size(limit).accept_compressed(gzip))
         .add_service(health);
     let routes = routes.into_axum_router().layer(axum::middleware::map_response(oversized::rename));
     http::add_to(routes, context.clone(), registry.clone()).into()

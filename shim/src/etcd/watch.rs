@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::context::{Shared, stopped};
 use super::errors::{self, Fault};
-use super::{fragment, translate};
+use super::{fragment, oversized, translate};
 use crate::engine::{Event, KeyRange, RangeEnd, Revision, WatchMessage, WatchSession, WatchSpec};
 use crate::pb::etcdserverpb as pb;
 use crate::selector::Selection;
@@ -70,8 +70,14 @@ impl Client {
                     watchers.ended = true;
                     return Some((Err(Fault::Stopped.into()), self));
                 }
-                // An end or an error: the client is done, or gone.
-                request = self.requests.message() => watchers.handle(request.ok()??),
+                // No request: the client is done. An error: it is gone, or sent what can't be read.
+                request = self.requests.message() => match request {
+                    Ok(request) => watchers.handle(request?),
+                    Err(error) => {
+                        watchers.ended = true;
+                        return Some((Err(oversized::renamed(error)), self));
+                    }
+                },
                 message = watchers.session.next() => watchers.deliver(message),
                 () = tick(&mut watchers.ticker) => watchers.notify_progress(),
             }

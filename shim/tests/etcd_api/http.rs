@@ -13,7 +13,10 @@ async fn paths_on_the_client_port() {
     for path in ["/healthz", "/livez", "/readyz"] {
         assert!(server.get(path).await.ends_with("ok\n"), "{path}");
     }
-    assert!(server.get("/metrics").await.contains("sluice_build_info{"));
+    let metrics = server.get("/metrics").await;
+    assert!(metrics.contains("sluice_build_info{"));
+    let size = metrics.lines().find_map(|line| line.strip_prefix("etcd_mvcc_db_total_size_in_bytes "));
+    assert!(size.is_some_and(|size| size.parse::<i64>().unwrap() > 0), "{metrics}");
     assert_eq!(server.server.metrics_addresses().len(), 1);
 
     let channel = tonic::transport::Channel::from_shared(format!("http://{}", server.address())).unwrap();

@@ -115,18 +115,6 @@ async fn transactions() {
     assert_eq!((second.succeeded, second.header.unwrap().revision, second.responses.len()), (false, 2, 1));
 }
 
-/// As etcd says it: the limit of a message is that of a request, and half a MiB.
-#[tokio::test]
-async fn a_message_that_is_too_large() {
-    let server = TestServer::start(&["--max-request-bytes", "1000"]).await;
-    let mut client = server.connect().await;
-    let refused = client.kv.put(put("a", "v".repeat(600_000))).await.unwrap_err();
-    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-    assert_eq!(refused.message(), "grpc: received message larger than max (600007 vs. 525288)");
-    let refused = client.kv.put(put("a", "v".repeat(2000))).await.unwrap_err();
-    assert_eq!((refused.code(), refused.message()), (tonic::Code::InvalidArgument, "etcdserver: request is too large"));
-}
-
 async fn stream(client: &mut Client, request: pb::RangeRequest) -> Vec<pb::RangeResponse> {
     let mut stream = client.kv.range_stream(request).await.unwrap().into_inner();
     let mut chunks = vec![];

@@ -5,6 +5,7 @@ mod http;
 mod kv;
 mod lease;
 mod maintenance;
+mod oversized;
 mod process;
 mod server;
 mod tls;

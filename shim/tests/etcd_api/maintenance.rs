@@ -32,6 +32,7 @@ async fn authentication_is_off() {
     assert_eq!((status.enabled, status.auth_revision), (false, 1));
     let refused = auth.authenticate(pb::AuthenticateRequest::default()).await.unwrap_err();
     assert_eq!((refused.code() as i32, refused.message()), (9, "etcdserver: authentication is not enabled"));
+    assert!(auth.auth_disable(pb::AuthDisableRequest {}).await.unwrap().into_inner().header.is_some());
     assert_eq!(auth.auth_enable(pb::AuthEnableRequest {}).await.unwrap_err().code(), Code::Unimplemented);
 }
 
@@ -103,7 +104,26 @@ async fn quota() {
     assert_eq!((full.code() as i32, full.message()), (8, "etcdserver: mvcc: database space exceeded"));
     assert!(client.kv.delete_range(pb::DeleteRangeRequest { key: "a".into(), ..Default::default() }).await.is_ok());
     assert!(client.range(range_of("a")).await.is_ok());
-    let alarms = client.maintenance.alarm(pb::AlarmRequest::default()).await.unwrap().into_inner().alarms;
-    assert_eq!(alarms.iter().map(|alarm| alarm.alarm).collect::<Vec<_>>(), [pb::AlarmType::Nospace as i32]);
+    assert_eq!(alarms(&mut client).await, [pb::AlarmType::Nospace as i32]);
     assert!(server.get("/health").await.contains("ALARM NOSPACE"));
+}
+
+async fn alarms(client: &mut Client) -> Vec<i32> {
+    let alarms = client.maintenance.alarm(pb::AlarmRequest::default()).await.unwrap().into_inner().alarms;
+    alarms.iter().map(|alarm| alarm.alarm).collect()
+}
+
+/// It does not wait for the next measurement; the alarm stays until there is room for what was refused.
+#[tokio::test]
+async fn the_quota_counts_what_was_just_written() {
+    let server = TestServer::start(&["--quota-backend-bytes", "600000"]).await;
+    let mut client = server.connect().await;
+    client.put("a", "v".repeat(300_000)).await;
+    let full = client.kv.put(put("a", "v".repeat(300_000))).await.unwrap_err();
+    assert_eq!((full.code() as i32, full.message()), (8, "etcdserver: mvcc: database space exceeded"));
+    assert_eq!(alarms(&mut client).await, [pb::AlarmType::Nospace as i32]);
+    let revision = client.put("a", "small").await;
+    client.kv.compact(pb::CompactionRequest { revision, physical: true }).await.unwrap();
+    assert!(alarms(&mut client).await.is_empty());
+    client.put("a", "v".repeat(300_000)).await;
 }
