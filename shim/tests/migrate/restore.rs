@@ -72,7 +72,7 @@ async fn a_restored_store_serves() {
         }
     }
     assert_eq!(seen, [(true, 5), (true, 6), (false, 7), (true, 8), (true, 8), (false, 8), (true, 9), (false, 10)]);
-    session.create(spec(2, 4));
+    session.create(spec(2, 3));
     let message = timeout(Duration::from_secs(20), session.next()).await.unwrap();
     assert!(matches!(message, WatchMessage::Compacted { id: 2, compact_revision: 4 }), "{message:?}");
 
