@@ -27,6 +27,17 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
+    /// Of the latencies of all requests, in [microseconds](micros).
+    pub(crate) fn of(mut latencies: Vec<u32>, elapsed: Duration) -> Self {
+        latencies.sort_unstable();
+        Self {
+            requests: latencies.len() as u64,
+            elapsed,
+            p50: quantile(&latencies, 0.5),
+            p99: quantile(&latencies, 0.99),
+        }
+    }
+
     /// Requests a second.
     pub(crate) fn rate(&self) -> f64 {
         self.requests as f64 / self.elapsed.as_secs_f64().max(1e-9)
@@ -55,7 +66,7 @@ pub(crate) async fn run(workers: Vec<Worker>, end: End) -> Result<(Measured, Vec
                 if !worker.step().await? {
                     break;
                 }
-                latencies.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
+                latencies.push(micros(sent.elapsed()));
             }
             anyhow::Ok((latencies, worker))
         }));
@@ -66,15 +77,7 @@ pub(crate) async fn run(workers: Vec<Worker>, end: End) -> Result<(Measured, Vec
         latencies.extend(some);
         workers.push(worker);
     }
-    let elapsed = begin.elapsed();
-    latencies.sort_unstable();
-    let measured = Measured {
-        requests: latencies.len() as u64,
-        elapsed,
-        p50: quantile(&latencies, 0.5),
-        p99: quantile(&latencies, 0.99),
-    };
-    Ok((measured, workers))
+    Ok((Measured::of(latencies, begin.elapsed()), workers))
 }
 
 impl End {
@@ -84,6 +87,11 @@ impl End {
             Self::Signal(signal) => signal.load(Ordering::Relaxed),
         }
     }
+}
+
+/// A latency in microseconds.
+pub(crate) fn micros(latency: Duration) -> u32 {
+    u32::try_from(latency.as_micros()).unwrap_or(u32::MAX)
 }
 
 fn quantile(sorted_micros: &[u32], share: f64) -> Duration {

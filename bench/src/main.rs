@@ -13,6 +13,7 @@ mod plan;
 mod platform;
 mod plot;
 mod report;
+mod selective;
 mod server;
 mod watchers;
 mod workload;

@@ -12,7 +12,7 @@ use crate::report::{Better, Floor, Machine, Report, Row, Sample};
 use crate::say;
 use crate::server::{Kind, Server};
 use crate::workload::{Keys, Op, workers};
-use crate::{compaction, large, watchers};
+use crate::{compaction, large, selective, watchers};
 
 /// How much to measure.
 #[derive(Debug, Clone, clap::Args)]
@@ -42,6 +42,7 @@ pub(crate) struct Flags {
 enum What {
     Load(Op, usize),
     Watchers(usize),
+    Selective(usize),
     Compaction,
     Large,
 }
@@ -64,6 +65,7 @@ impl What {
                 format!("{}, {clients} client{}", op_name(op), if clients == 1 { "" } else { "s" })
             }
             Self::Watchers(count) => format!("events, 1 writer, {count} watchers"),
+            Self::Selective(count) => format!("events, 1 writer, {count} watchers with selectors of their own"),
             Self::Compaction => "compaction".into(),
             Self::Large => "large database".into(),
         }
@@ -81,7 +83,9 @@ impl What {
                 vec![Floor::Of(Kind::Etcd, 1.0), Floor::Of(Kind::Kine, 8.0)]
             }
             Self::Load(Op::Count, _) => vec![Floor::Of(Kind::Etcd, 20.0)],
-            Self::Load(Op::Get | Op::List, _) | Self::Watchers(_) => vec![Floor::Of(Kind::Etcd, 1.0)],
+            Self::Load(Op::Get | Op::List, _) | Self::Watchers(_) | Self::Selective(_) => {
+                vec![Floor::Of(Kind::Etcd, 1.0)]
+            }
             Self::Load(..) | Self::Compaction | Self::Large => Vec::new(),
         }
     }
@@ -107,10 +111,10 @@ impl Plan {
         let ops = [Op::Create, Op::Update, Op::Put, Op::Delete, Op::Get, Op::List, Op::Count, Op::Mixed];
         let mut all: Vec<What> =
             ops.iter().flat_map(|op| clients.iter().map(|clients| What::Load(*op, *clients))).collect();
-        all.extend([What::Watchers(100), What::Watchers(1000)]);
+        all.extend([What::Watchers(100), What::Watchers(1000), What::Selective(1000)]);
         // They take minutes, so a quick run has them on request alone.
         if !flags.quick || !flags.only.is_empty() {
-            all.extend([What::Compaction, What::Large]);
+            all.extend([What::Selective(5000), What::Compaction, What::Large]);
         }
         let wanted = |what: &What| flags.only.is_empty() || flags.only.iter().any(|text| what.name().contains(text));
         let measurements: Vec<What> = all.into_iter().filter(wanted).collect();
@@ -152,7 +156,7 @@ impl Plan {
             .measurements
             .iter()
             .copied()
-            .filter(|what| matches!(what, What::Load(..) | What::Watchers(_)))
+            .filter(|what| matches!(what, What::Load(..) | What::Watchers(_) | What::Selective(_)))
             .collect();
         // A server that fails must not take the others' results with it: the report says what failed.
         if !loads.is_empty()
@@ -224,6 +228,14 @@ impl Plan {
                 let delivered = watchers::measure(&store, count, run, self.duration).await?;
                 let rate = delivered.events as f64 / delivered.elapsed.as_secs_f64();
                 Ok(Sample::of_load(rate, delivered.writes, server.cpu()?.saturating_sub(cpu), delivered.events))
+            }
+            What::Selective(count) => {
+                let store = Store::connect(&server.url(), count).await?;
+                let watchers = selective::Watchers::open(&store, count, run).await?;
+                let cpu = server.cpu()?;
+                let measured = watchers.measure(&store, self.duration).await?;
+                let used = server.cpu()?.saturating_sub(cpu);
+                Ok(Sample::of_load(measured.rate(), measured, used, measured.requests))
             }
             What::Load(op, clients) => {
                 let store = Store::connect(&server.url(), clients).await?;

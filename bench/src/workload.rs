@@ -72,7 +72,12 @@ impl Keys {
 
 /// A stored object of [`VALUE_BYTES`], as kube-apiserver writes it: JSON with two labels.
 pub(crate) fn object(number: usize) -> Bytes {
-    let (color, size) = (["blue", "green", "red", "white"][number % 4], ["s", "m", "l"][number % 3]);
+    colored(number, ["blue", "green", "red", "white"][number % 4])
+}
+
+/// The same with a value of the label `color` that is chosen.
+pub(crate) fn colored(number: usize, color: &str) -> Bytes {
+    let size = ["s", "m", "l"][number % 3];
     let head = format!(
         r#"{{"apiVersion":"stable.example.com/v1","kind":"Shirt","metadata":{{"creationTimestamp":"2026-01-02T03:04:05Z","generation":1,"labels":{{"color":"{color}","size":"{size}"}},"name":"shirt-{number}","namespace":"default","uid":"6a8b1c1e-5c0f-4a55-9d38-{number:012}"}},"spec":{{"note":""#
     );

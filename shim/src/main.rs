@@ -59,27 +59,25 @@ async fn start(config: &Config, endpoint: &Endpoint) -> Result<Server> {
     metrics.register(registry.sub_registry_with_prefix("sluice"));
     let store = sql::open(&endpoint.to_string(), Arc::clone(&metrics)).with_context(|| format!("open {endpoint}"))?;
     let collector = config.gc.collector()?;
-    if collector.enabled && !config.gc.gc_allow_opaque {
-        refuse_encrypted(store.as_ref())?;
+    if collector.enabled {
+        warn_of_encrypted(store.as_ref())?;
     }
     let engine =
         Engine::start_with(store, ReaderThreads::default(), metrics, collector).await.context("start the store")?;
     Server::start(engine, config, config.snapshot_dir(endpoint), registry).await
 }
 
-/// The collector can't read encrypted custom resources: if there are any, somebody must know that they are never collected.
-fn refuse_encrypted(store: &dyn Store) -> Result<()> {
+/// The collector can't read encrypted custom resources: if there are any, somebody must know that those with the label are never collected.
+fn warn_of_encrypted(store: &dyn Store) -> Result<()> {
     let mut reader = store.reader()?;
     reader.begin()?;
     let found = reader.encrypted_custom_resource();
     reader.end();
-    let Some(key) = found? else { return Ok(()) };
-    Err(ConfigError {
-        what: format!("the custom resource {} is encrypted, so the collector can't read its owners", key.escape_ascii()),
-        hint: "if none of the encrypted kinds has the label skip-controller-manager-metadata-caching use --gc-allow-opaque, else --gc=off"
-            .to_owned(),
+    if let Some(key) = found? {
+        let key = key.escape_ascii();
+        tracing::warn!(%key, "a custom resource is encrypted, so the collector can't read its owners; label no encrypted kinds");
     }
-    .into())
+    Ok(())
 }
 
 /// Says what went wrong, why, and what to do.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, ValueEnum};
+use clap::ValueEnum;
 
 use super::{ConfigError, duration};
 use crate::engine::collector::Collector;
@@ -43,19 +43,6 @@ pub struct GcConfig {
     /// Kinds that own nothing and are owned by nothing, as group/Kind. The default are the Events.
     #[arg(long, env = "SLUICE_GC_IGNORED", value_delimiter = ',', value_name = "KINDS")]
     pub gc_ignored: Option<Vec<String>>,
-
-    /// Start although custom resources are encrypted, so that their owners can't be read and they are never collected.
-    #[arg(
-        long,
-        env = "SLUICE_GC_ALLOW_OPAQUE",
-        action = ArgAction::Set,
-        num_args = 0..=1,
-        require_equals = true,
-        default_value_t = false,
-        default_missing_value = "true",
-        value_name = "BOOL"
-    )]
-    pub gc_allow_opaque: bool,
 
     /// Where each change that the collector makes is written down, a line of JSON each. The default is the log.
     #[arg(long, env = "SLUICE_GC_AUDIT_LOG", value_name = "FILE")]

@@ -19,31 +19,32 @@ pub(super) struct Examined {
 /// An event's current and previous value, as far as selections with this set of fields look at them; `None` for a value
 /// that is opaque.
 #[derive(Debug)]
-struct Reading {
+pub(super) struct Reading {
     fields: Arc<FieldSet>,
     current: Option<Object>,
     previous: Option<Object>,
 }
 
+/// What was read of a value.
 #[derive(Debug)]
-struct Object {
+pub(super) struct Object {
     /// `None` if they are not known.
-    labels: Option<Vec<Label<'static>>>,
-    fields: Vec<FieldValue<'static>>,
+    pub(super) labels: Option<Vec<Label<'static>>>,
+    /// In the order of the fields that were asked for.
+    pub(super) fields: Vec<FieldValue<'static>>,
 }
 
 impl Examined {
     /// Whether the current *or* the previous value of the event may match. It must be the same event each time.
     pub(super) fn may_match(&self, event: &Event, selection: &Selection) -> bool {
         let reading = self.reading(event, selection.field_set());
-        let matches = |object: &Option<Object>| {
-            object.as_ref().is_none_or(|object| selection.may_match_read(object.labels.as_deref(), &object.fields))
-        };
-        (event.kind == EventKind::Put && matches(&reading.current))
-            || (event.prev_kv.is_some() && matches(&reading.previous))
+        reading.objects(event).any(|object| {
+            object.is_none_or(|object| selection.may_match_read(object.labels.as_deref(), &object.fields))
+        })
     }
 
-    fn reading(&self, event: &Event, fields: &Arc<FieldSet>) -> Arc<Reading> {
+    /// What selections with these fields look at. It must be the same event each time.
+    pub(super) fn reading(&self, event: &Event, fields: &Arc<FieldSet>) -> Arc<Reading> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |reading: &&Arc<Reading>| Arc::ptr_eq(&reading.fields, fields) || reading.fields == *fields;
         if let Some(reading) = kept.iter().find(same) {
@@ -58,6 +59,14 @@ impl Examined {
 }
 
 impl Reading {
+    /// The current and the previous object, as far as there are such; `None` stands for one that is opaque. The event is the one
+    /// that was read.
+    pub(super) fn objects(&self, event: &Event) -> impl Iterator<Item = Option<&Object>> {
+        let current = (event.kind == EventKind::Put).then_some(self.current.as_ref());
+        let previous = event.prev_kv.is_some().then_some(self.previous.as_ref());
+        current.into_iter().chain(previous)
+    }
+
     fn of(event: &Event, fields: &Arc<FieldSet>) -> Self {
         let current = if event.kind == EventKind::Put { Object::read(&event.kv.value, fields) } else { None };
         let previous = event.prev_kv.as_ref().and_then(|kv| Object::read(&kv.value, fields));

@@ -4,17 +4,18 @@
 //! they have not seen; a marked watcher reads the ring from there, or the database if the ring no longer reaches back so far. So the memory of
 //! a watcher is constant, a slow one holds up nobody, and nothing is lost between the database and the ring.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::examined::Examined;
+use super::examined::{Examined, Reading};
+use super::interests::Interests;
 use super::metrics::Metrics;
 use super::session::Inbox;
-use super::types::{Event, EventKind, KeyRange, RangeEnd, Revision, WatchSpec};
+use super::types::{Event, EventKind, Revision, WatchSpec};
+use crate::object::FieldSet;
 use crate::selector::Selection;
 
 /// How many bytes of keys and values the ring holds.
@@ -38,20 +39,18 @@ struct State {
     ring_bytes: usize,
     /// The ring holds all events from this revision on.
     ring_from: Revision,
-    /// Watchers of one key, by the key.
-    single: HashMap<Bytes, HashMap<Interest, Members>>,
-    ranges: HashMap<Interest, Members>,
+    interests: Interests,
 }
 
-type Members = HashMap<(usize, i64), Weak<Inbox>>;
-
-/// What a group of watchers wants.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Interest {
-    range: KeyRange,
-    no_put: bool,
-    no_delete: bool,
-    selection: Option<Arc<Selection>>,
+/// What [`Hub::recent`] found.
+#[derive(Debug)]
+pub(super) struct Recent {
+    /// The events that the watcher wants.
+    pub(super) events: Vec<Arc<Event>>,
+    /// The revision up to which that is all.
+    pub(super) until: Revision,
+    /// Whether whatever is newer marks the watcher: the ring was read to its end.
+    pub(super) complete: bool,
 }
 
 /// An event with what selectors know of it.
@@ -79,33 +78,37 @@ impl RingEvent {
     /// Whether a watcher wants the event. With a selection: whether the current *or* the previous value may match, so that the
     /// client learns of objects that leave the selection.
     pub(super) fn wanted_by(&self, spec: &WatchSpec) -> bool {
-        self.concerns(&spec.range, spec.no_put, spec.no_delete) && self.selected_by(spec.selection.as_deref())
+        spec.range.contains(&self.event.kv.key)
+            && self.is_wanted(spec.no_put, spec.no_delete, spec.selection.as_deref())
     }
 
-    fn concerns(&self, range: &KeyRange, no_put: bool, no_delete: bool) -> bool {
+    /// The same for a watcher whose range holds the key.
+    pub(super) fn is_wanted(&self, no_put: bool, no_delete: bool, selection: Option<&Selection>) -> bool {
         let kind_wanted = match self.event.kind {
             EventKind::Put => !no_put,
             EventKind::Delete => !no_delete,
         };
-        kind_wanted && range.contains(&self.event.kv.key)
+        kind_wanted
+            && selection
+                .is_none_or(|selection| self.lacks_previous() || self.examined.may_match(&self.event, selection))
     }
 
-    fn selected_by(&self, selection: Option<&Selection>) -> bool {
-        // A change at the revision of the compaction itself has lost its previous value, which may have matched.
-        let unknown = self.event.kind == EventKind::Put && self.event.kv.version > 1 && self.event.prev_kv.is_none();
-        unknown || selection.is_none_or(|selection| self.examined.may_match(&self.event, selection))
+    /// Whether the previous value is not known, which may have matched any selection: a change at the revision of the compaction
+    /// itself has lost it.
+    pub(super) fn lacks_previous(&self) -> bool {
+        self.event.kind == EventKind::Put && self.event.kv.version > 1 && self.event.prev_kv.is_none()
+    }
+
+    /// What selections with these fields know of the event.
+    pub(super) fn reading(&self, fields: &Arc<FieldSet>) -> Arc<Reading> {
+        self.examined.reading(&self.event, fields)
     }
 }
 
 impl Hub {
     pub(super) fn new(revision: Revision, compact_revision: Revision, metrics: Arc<Metrics>) -> Self {
-        let state = State {
-            ring: VecDeque::new(),
-            ring_bytes: 0,
-            ring_from: revision + 1,
-            single: HashMap::new(),
-            ranges: HashMap::new(),
-        };
+        let state =
+            State { ring: VecDeque::new(), ring_bytes: 0, ring_from: revision + 1, interests: Interests::default() };
         Self {
             state: Mutex::new(state),
             revision: AtomicI64::new(revision),
@@ -159,48 +162,43 @@ impl Hub {
     /// Adds a watcher; returns the newest revision at that moment.
     pub(super) fn register(&self, inbox: &Arc<Inbox>, spec: &WatchSpec) -> Revision {
         let mut state = self.lock();
-        let members = state.members(spec);
-        members.insert((Arc::as_ptr(inbox) as usize, spec.id), Arc::downgrade(inbox));
+        state.interests.insert(inbox, spec);
         self.revision()
     }
 
     /// Removes a watcher.
     pub(super) fn unregister(&self, inbox: &Arc<Inbox>, spec: &WatchSpec) {
-        let mut state = self.lock();
-        let members = state.members(spec);
-        members.remove(&(Arc::as_ptr(inbox) as usize, spec.id));
-        if members.is_empty() {
-            state.forget(spec);
-        }
+        self.lock().interests.remove(inbox, spec);
     }
 
-    /// The events from a revision on that the watcher wants, at most about `limit`, whole revisions only, and the revision up to which that is
-    /// all; `None` if the ring does not reach back so far.
-    pub(super) fn recent(&self, spec: &WatchSpec, from: Revision, limit: usize) -> Option<(Vec<Arc<Event>>, Revision)> {
-        let (events, revision) = {
+    /// The events from a revision on that the watcher wants, at most about `limit`, whole revisions only; `None` if the ring does
+    /// not reach back so far.
+    pub(super) fn recent(&self, spec: &WatchSpec, from: Revision, limit: usize) -> Option<Recent> {
+        let (recent, revision) = {
             let state = self.lock();
             if from < state.ring_from {
                 return None;
             }
             let start = state.ring.partition_point(|event| event.revision() < from);
             // A clone of the pointers, so that selectors are evaluated without the lock.
-            let events: Vec<_> = state.ring.range(start..).take(MAX_EXAMINED).cloned().collect();
-            let all = events.len() == state.ring.len() - start;
-            (events, all.then(|| self.revision()))
+            let recent: Vec<_> = state.ring.range(start..).take(MAX_EXAMINED).cloned().collect();
+            let all = recent.len() == state.ring.len() - start;
+            (recent, all.then(|| self.revision()))
         };
-        let last_whole = revision.or_else(|| events.last().map(|event| event.revision() - 1))?;
-        let mut wanted: Vec<Arc<Event>> = Vec::new();
-        for event in events.iter().take_while(|event| event.revision() <= last_whole) {
-            let begins_revision = wanted.last().is_none_or(|last| last.kv.mod_revision != event.revision());
-            if wanted.len() >= limit && begins_revision {
-                return Some((wanted, event.revision() - 1));
+        let until = revision.or_else(|| recent.last().map(|event| event.revision() - 1))?;
+        let mut events: Vec<Arc<Event>> = Vec::new();
+        for event in recent.iter().take_while(|event| event.revision() <= until) {
+            let begins_revision = events.last().is_none_or(|last| last.kv.mod_revision != event.revision());
+            if events.len() >= limit && begins_revision {
+                return Some(Recent { events, until: event.revision() - 1, complete: false });
             }
             if event.wanted_by(spec) {
-                wanted.push(Arc::clone(&event.event));
+                events.push(Arc::clone(&event.event));
             }
         }
+        let complete = revision.is_some();
         // One revision with more changes than are examined at once: leave it to the database.
-        if last_whole < from && revision.is_none() { None } else { Some((wanted, last_whole)) }
+        if until < from && !complete { None } else { Some(Recent { events, until, complete }) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -212,39 +210,12 @@ impl Hub {
 const MAX_EXAMINED: usize = 4096;
 
 impl State {
-    fn members(&mut self, spec: &WatchSpec) -> &mut Members {
-        let interest = Interest::of(spec);
-        match spec.range.end {
-            RangeEnd::Single => self.single.entry(spec.range.start.clone()).or_default().entry(interest).or_default(),
-            _ => self.ranges.entry(interest).or_default(),
-        }
-    }
-
-    fn forget(&mut self, spec: &WatchSpec) {
-        let interest = Interest::of(spec);
-        if spec.range.end != RangeEnd::Single {
-            self.ranges.remove(&interest);
-        } else if let Some(interests) = self.single.get_mut(&spec.range.start) {
-            interests.remove(&interest);
-            if interests.is_empty() {
-                self.single.remove(&spec.range.start);
-            }
-        }
-    }
-
     fn mark(&self, event: &RingEvent) {
-        let single = self.single.get(&event.event.kv.key).into_iter().flatten();
-        for (interest, members) in self.ranges.iter().chain(single) {
-            if event.concerns(&interest.range, interest.no_put, interest.no_delete)
-                && event.selected_by(interest.selection.as_deref())
-            {
-                for ((_, id), inbox) in members {
-                    if let Some(inbox) = inbox.upgrade() {
-                        inbox.mark(*id, event.revision());
-                    }
-                }
+        self.interests.each_wanting(event, |id, inbox| {
+            if let Some(inbox) = inbox.upgrade() {
+                inbox.mark(id, event.revision());
             }
-        }
+        });
     }
 
     fn push(&mut self, event: Arc<RingEvent>) {
@@ -254,17 +225,6 @@ impl State {
             let Some(oldest) = self.ring.pop_front() else { break };
             self.ring_bytes -= oldest.bytes();
             self.ring_from = oldest.revision() + 1;
-        }
-    }
-}
-
-impl Interest {
-    fn of(spec: &WatchSpec) -> Self {
-        Self {
-            range: spec.range.clone(),
-            no_put: spec.no_put,
-            no_delete: spec.no_delete,
-            selection: spec.selection.clone(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! one, in any database, and [`super::Engine::start`] refuses it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -17,6 +18,8 @@ use crate::gc::{Rules, signals};
 /// How many records one commit carries at most, and how many bytes of keys and values.
 const BATCH_RECORDS: usize = 8192;
 const BATCH_BYTES: usize = 4 << 20;
+/// How long a step on the field indexes takes; nobody waits.
+const INDEX_STEP: Duration = Duration::from_millis(500);
 /// How many leases one commit carries.
 const BATCH_LEASES: usize = 8192;
 
@@ -139,7 +142,7 @@ impl Loader {
             compact_revision: Some(compact_revision),
             ..Changes::default()
         })?;
-        while self.writer.index_step()? {
+        while self.writer.index_step(INDEX_STEP)? {
             self.writer.tidy(false)?;
         }
         // All of it in the database itself, so that the file alone can be moved.

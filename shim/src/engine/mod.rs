@@ -11,12 +11,16 @@ pub mod collector;
 mod examined;
 mod gc_metrics;
 mod hub;
+mod interests;
+#[cfg(test)]
+mod interests_tests;
 mod lease;
 pub mod load;
 pub mod metrics;
 mod pages;
 mod range;
 mod reader;
+mod required;
 mod session;
 pub mod store;
 pub mod types;
@@ -27,7 +31,7 @@ use std::thread;
 
 use collector::{Collector, Hands};
 use crossbeam_channel::Sender;
-use hub::{Hub, RingEvent};
+use hub::{Hub, Recent, RingEvent};
 use metrics::Metrics;
 use pages::Counts;
 use range::{assemble, strip_values};
@@ -268,7 +272,7 @@ impl Engine {
     }
 
     /// Reads the changes that a watcher missed, from the database.
-    async fn replay(&self, spec: Arc<WatchSpec>, from: Revision, limit: usize) -> Result<(Vec<Arc<Event>>, Revision)> {
+    async fn replay(&self, spec: Arc<WatchSpec>, from: Revision, limit: usize) -> Result<Recent> {
         self.inner.metrics.replays.inc();
         let read = move |snapshot: Snapshot<'_>| {
             if from < snapshot.compact_revision {
@@ -280,7 +284,8 @@ impl Engine {
         };
         let (events, until): (Vec<_>, _) = self.inner.readers.run(Weight::Large, read).await?;
         self.inner.hub.reached(until).await;
-        Ok((events, until))
+        // Not if the limit cut it, nor if newer ones came meanwhile: then the watcher looks again.
+        Ok(Recent { events, until, complete: until >= self.revision() })
     }
 
     async fn request(&self, request: Request) -> writer::Answer {

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::Engine;
-use super::types::{Error, Event, Revision, WatchMessage, WatchSpec};
+use super::hub::Recent;
+use super::types::{Error, Revision, WatchMessage, WatchSpec};
 
 /// About how many events one message holds.
 const MESSAGE_EVENTS: usize = 1000;
@@ -109,8 +110,8 @@ impl WatchSession {
             };
             let reading = Reading { inbox: &self.inbox, id: spec.id, from };
             match self.read(&spec, from).await {
-                Ok((events, until)) => {
-                    reading.done(until, self.engine.revision());
+                Ok(Recent { events, until, complete }) => {
+                    reading.done(until, complete);
                     if !events.is_empty() {
                         return WatchMessage::Events { id: spec.id, revision: until, events };
                     }
@@ -156,7 +157,7 @@ impl WatchSession {
         None
     }
 
-    async fn read(&self, spec: &Arc<WatchSpec>, from: Revision) -> Result<(Vec<Arc<Event>>, Revision), Error> {
+    async fn read(&self, spec: &Arc<WatchSpec>, from: Revision) -> Result<Recent, Error> {
         let inner = &self.engine.inner;
         let starts = spec.start_revision > 0 && from == spec.start_revision;
         let compact_revision = inner.hub.compact_revision();
@@ -193,9 +194,10 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// The watcher has seen everything up to `until`.
-    fn done(mut self, until: Revision, newest: Revision) {
-        self.from = if until < newest { until + 1 } else { Revision::MAX };
+    /// The watcher has seen everything up to `until`. If that was all there is, it rests until the next event that concerns it marks
+    /// it: while others write, a watcher that looked again for whatever is newer would never come to rest.
+    fn done(mut self, until: Revision, complete: bool) {
+        self.from = if complete { Revision::MAX } else { until + 1 };
         let mut state = self.inbox.lock();
         if let Some(watcher) = state.watchers.get_mut(&self.id) {
             watcher.next = watcher.next.max(until + 1);
@@ -215,5 +217,52 @@ impl Drop for Reading<'_> {
                 state.marked.push_back(self.id);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::KeyRange;
+
+    fn watched() -> Inbox {
+        let (inbox, range) = (Inbox::default(), KeyRange::single("k"));
+        let spec = WatchSpec { id: 1, range, start_revision: 0, no_put: false, no_delete: false, selection: None };
+        let watcher = Watcher { spec: Arc::new(spec), next: 2, pending: None, reading: true };
+        inbox.lock().watchers.insert(1, watcher);
+        inbox
+    }
+
+    fn pending(inbox: &Inbox) -> (Option<Revision>, usize) {
+        let state = inbox.lock();
+        (state.watchers[&1].pending, state.marked.len())
+    }
+
+    #[test]
+    fn a_watcher_that_has_read_all_rests_until_it_is_marked() {
+        let inbox = watched();
+        Reading { inbox: &inbox, id: 1, from: 2 }.done(9, true);
+        assert_eq!(pending(&inbox), (None, 0));
+        inbox.mark(1, 12);
+        assert_eq!(pending(&inbox), (Some(12), 1));
+    }
+
+    #[test]
+    fn a_mark_that_comes_while_it_reads_stays() {
+        let inbox = watched();
+        let reading = Reading { inbox: &inbox, id: 1, from: 2 };
+        inbox.mark(1, 10);
+        reading.done(9, true);
+        assert_eq!(pending(&inbox), (Some(10), 1));
+    }
+
+    #[test]
+    fn a_watcher_that_has_more_to_read_goes_on() {
+        let inbox = watched();
+        Reading { inbox: &inbox, id: 1, from: 2 }.done(9, false);
+        assert_eq!(pending(&inbox), (Some(10), 1));
+        let inbox = watched();
+        drop(Reading { inbox: &inbox, id: 1, from: 2 });
+        assert_eq!(pending(&inbox), (Some(2), 1), "given up");
     }
 }

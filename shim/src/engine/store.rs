@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -160,9 +161,8 @@ pub trait Writer: Send {
     /// mvcc/key_index.go, `keepTombstone`).
     fn compact_step(&mut self) -> Result<bool>;
 
-    /// Builds field indexes, or removes the entries of those that are gone, holding the database for a few milliseconds. Returns whether there is more to
-    /// do.
-    fn index_step(&mut self) -> Result<bool>;
+    /// Builds field indexes, or removes the entries of those that are gone, holding the database for about that time. Returns whether there is more to do.
+    fn index_step(&mut self, time: Duration) -> Result<bool>;
 
     /// A chance to tidy up between batches (a checkpoint). `idle`: there were no requests for a while.
     fn tidy(&mut self, idle: bool) -> Result<()>;

@@ -24,6 +24,8 @@ use crate::object;
 
 /// The longest value of a field that the index holds, in bytes; an object with a longer one is looked at by every query.
 const INDEXED: usize = 1024;
+/// How long a step on the field indexes may take: all writes wait meanwhile.
+const INDEX_STEP: Duration = Duration::from_millis(3);
 /// How many requests one commit carries at most, and how many bytes of values, so that nobody waits long for a large one.
 const BATCH_REQUESTS: usize = 1024;
 const BATCH_BYTES: usize = 4 << 20;
@@ -158,7 +160,7 @@ impl WriterThread {
             self.metrics.compaction_pending.set(i64::from(self.compacting));
         }
         if result.is_ok() && self.indexing {
-            result = self.writer.index_step().map(|more| self.indexing = more);
+            result = self.writer.index_step(INDEX_STEP).map(|more| self.indexing = more);
         }
         match result {
             Ok(()) => self.retry_at = None,

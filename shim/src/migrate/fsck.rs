@@ -15,7 +15,7 @@ pub struct Fsck {
     #[arg(long, env = "SLUICE_ENDPOINT", hide_env_values = true, value_name = "URL")]
     pub endpoint: String,
 
-    /// Build anew what is derived from other data, if it is wrong: directory counts, the label index, the skip-label column.
+    /// Build anew what is derived from other data, if it is wrong: directory counts, the indexes of labels and fields, the skip-label column.
     #[arg(long)]
     pub repair: bool,
 }

@@ -149,6 +149,41 @@ async fn a_selective_watch_sees_what_enters_and_what_leaves() {
     assert_eq!(metrics.replays.get(), 1);
 }
 
+/// What others want costs a watcher nothing: it stays in the ring's reach, and rests.
+#[tokio::test]
+async fn each_of_thousands_of_selective_watchers_sees_its_own() {
+    const WATCHERS: usize = 2000;
+    let folder = tempfile::tempdir().unwrap();
+    let (engine, metrics) = open(folder.path()).await;
+    let mut sessions: Vec<WatchSession> = (0..WATCHERS)
+        .map(|number| {
+            let selector = format!("app=shop,color=c{number}");
+            let selection = Selection::parse(Some(&selector), None, None).unwrap().map(Arc::new);
+            let session = engine.watch();
+            session.create(WatchSpec { selection, ..spec(1, 0) });
+            session
+        })
+        .collect();
+    let colored = |color: &str, bytes| {
+        let note = "x".repeat(bytes);
+        format!(
+            r#"{{"apiVersion":"stable.example.com/v1","kind":"Shirt","metadata":{{"name":"shirt","labels":{{"app":"shop","color":"{color}"}}}},"note":"{note}"}}"#
+        )
+    };
+    // More than the ring holds.
+    for _ in 0..40 {
+        put(&engine, "/r/large", colored("other", 500_000)).await;
+    }
+    for number in [0, 7, 1999] {
+        let entered = put(&engine, "/r/shirt", colored(&format!("c{number}"), 0)).await;
+        let left = put(&engine, "/r/shirt", colored("other", 0)).await;
+        assert_eq!(revisions_until(&mut sessions[number], left).await, [entered, left]);
+    }
+    let newest = engine.revision();
+    assert!(sessions.iter().all(|session| session.progress(1) == Some(newest)), "somebody was woken for nothing");
+    assert_eq!(metrics.replays.get(), 0);
+}
+
 fn shirt(color: &str) -> String {
     format!(
         r#"{{"apiVersion":"stable.example.com/v1","kind":"Shirt","metadata":{{"name":"shirt","labels":{{"color":"{color}"}}}}}}"#

@@ -155,12 +155,20 @@ impl Cmd {
         programs: &[(System, Programs)],
         out: &Path,
     ) -> Result<()> {
-        let mut all = Vec::new();
+        // Earlier runs' programs are named too, if their results are shown.
+        let known = out.join("versions.json");
+        let mut all: Vec<String> = match fs_err::read(&known) {
+            Ok(text) if self.add => serde_json::from_slice(&text)?,
+            _ => Vec::new(),
+        };
         for (system, programs) in programs {
-            all.extend(
-                versions(*system, programs)?.into_iter().filter(|version| !all.contains(version)).collect::<Vec<_>>(),
-            );
+            for version in versions(*system, programs)? {
+                if !all.contains(&version) {
+                    all.push(version);
+                }
+            }
         }
+        fs_err::write(&known, serde_json::to_vec(&all)?)?;
         let mut run = Run::new(&generator.program, shell.paths.root()).args(["platform", "report"]);
         for version in all {
             run = run.arg("--version").arg(version);

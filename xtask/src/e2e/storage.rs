@@ -1,6 +1,6 @@
 //! A database that can't be written, is full, or is of another release: a clear error, and nothing lost.
 
-use std::io::{Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -132,9 +132,9 @@ fn other_schema(suite: &Suite) -> Result<Verdict> {
     let kept = fill(&lab)?;
     lab.cluster.stop()?;
     let database = lab.cluster.database();
-    set_user_version(&database, 4242)?;
+    let ours = set_user_version(&database, 4242)?;
     ensure_refuses(&lab, &[&database.display().to_string(), "version", "4242"])?;
-    set_user_version(&database, 1)?;
+    set_user_version(&database, ours)?;
     lab.cluster.start(|_| {})?;
     ensure_kept(&lab, &kept)?;
     lab.finish()?;
@@ -144,14 +144,19 @@ fn other_schema(suite: &Suite) -> Result<Verdict> {
 /// Where SQLite keeps `user_version`: "Database File Format", §1.3, big-endian at this offset of the file.
 const USER_VERSION_OFFSET: u64 = 60;
 
-fn set_user_version(database: &Path, version: u32) -> Result<()> {
+/// Returns the version that it replaces.
+fn set_user_version(database: &Path, version: u32) -> Result<u32> {
     let mut log = database.as_os_str().to_owned();
     log.push("-wal");
     // A page in the log would win over the file.
     let left = fs_err::metadata(Path::new(&log)).map_or(0, |file| file.len());
     ensure(left == 0, || format!("the shim left {left} bytes in its write-ahead log when it ended"))?;
-    let mut file = fs_err::OpenOptions::new().write(true).open(database)?;
+    let mut file = fs_err::OpenOptions::new().read(true).write(true).open(database)?;
+    let mut before = [0; 4];
+    file.seek(SeekFrom::Start(USER_VERSION_OFFSET))?;
+    file.read_exact(&mut before)?;
     file.seek(SeekFrom::Start(USER_VERSION_OFFSET))?;
     file.write_all(&version.to_be_bytes())?;
-    Ok(file.sync_all()?)
+    file.sync_all()?;
+    Ok(u32::from_be_bytes(before))
 }

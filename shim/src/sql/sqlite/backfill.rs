@@ -12,10 +12,8 @@ use crate::engine::catalog::{Catalog, FieldIndex};
 use crate::engine::facets;
 use crate::engine::metrics::Metrics;
 
-/// How long a step may take: all writes wait meanwhile.
-const STEP: Duration = Duration::from_millis(3);
 /// The least and the most objects or entries of a step.
-const ROWS: (i64, i64) = (16, 4096);
+const ROWS: (i64, i64) = (32, 16384);
 
 /// The work on field indexes; its pace follows the speed of the machine.
 #[derive(Debug)]
@@ -28,8 +26,13 @@ impl Backfill {
         Self { rows: 128 }
     }
 
-    /// Does a step; returns whether there is more to do.
-    pub(super) fn step(&mut self, connection: &mut Connection, metrics: &Metrics) -> rusqlite::Result<bool> {
+    /// Does a step of about that time; returns whether there is more to do.
+    pub(super) fn step(
+        &mut self,
+        connection: &mut Connection,
+        metrics: &Metrics,
+        time: Duration,
+    ) -> rusqlite::Result<bool> {
         let started = Instant::now();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let indexes = field_index::all(&transaction)?;
@@ -47,9 +50,9 @@ impl Backfill {
         field_index::measure(connection, metrics)?;
         if more {
             let elapsed = started.elapsed();
-            if elapsed > STEP {
+            if elapsed > time {
                 self.rows = (self.rows / 2).max(ROWS.0);
-            } else if elapsed < STEP / 2 {
+            } else if elapsed < time / 2 {
                 self.rows = (self.rows * 2).min(ROWS.1);
             }
         }
@@ -178,7 +181,9 @@ mod tests {
         /// A step over three objects or entries; says whether there is more to do.
         fn step(&mut self) -> bool {
             let path = self.folder.path().join("state.db");
-            Backfill { rows: 3 }.step(&mut Connection::open(path).unwrap(), &Metrics::default()).unwrap()
+            Backfill { rows: 3 }
+                .step(&mut Connection::open(path).unwrap(), &Metrics::default(), Duration::ZERO)
+                .unwrap()
         }
 
         fn is_sound(&self) {

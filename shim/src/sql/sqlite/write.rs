@@ -143,8 +143,8 @@ impl Writer for SqliteWriter {
         Ok(more)
     }
 
-    fn index_step(&mut self) -> Result<bool> {
-        self.backfill.step(&mut self.connection, &self.metrics).map_err(failed)
+    fn index_step(&mut self, time: Duration) -> Result<bool> {
+        self.backfill.step(&mut self.connection, &self.metrics, time).map_err(failed)
     }
 
     fn tidy(&mut self, idle: bool) -> Result<()> {

@@ -80,10 +80,6 @@ fn run(suite: &Suite, column: Column, cbor: bool) -> Result<Verdict> {
     if cbor {
         wish = wish.apiserver_arg("--feature-gates=CBORServingAndStorage=true");
     }
-    if column == Column::OURS {
-        // Started again, the collector would refuse the encrypted custom resources; none of these has the label.
-        wish = wish.store_arg("--gc-allow-opaque");
-    }
     let lab = Lab::start(suite, wish)?;
     lab.api.create("/api/v1/namespaces", &json!({"metadata": {"name": NAMESPACE}}))?;
     let raw = Raw::of(suite, &lab)?;
