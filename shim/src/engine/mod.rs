@@ -207,6 +207,11 @@ impl Engine {
         self.inner.hub.revision()
     }
 
+    /// The revision of the last compaction, or 0.
+    pub fn compact_revision(&self) -> Revision {
+        self.inner.hub.compact_revision()
+    }
+
     /// Sizes and revisions.
     pub async fn status(&self) -> Result<StoreStatus> {
         let status = self.inner.readers.run(Weight::Small, |snapshot| snapshot.reader.status()).await?;

@@ -98,7 +98,9 @@ async fn tick(ticker: &mut Option<Interval>) {
 /// What a client asked for with a watcher, beyond what the engine knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Watcher {
-    prev_kv: bool,
+    /// Whether it wants previous values; then, the last compaction before it: what was changed up to there has none. etcd reads them as
+    /// they are one revision earlier (etcd: v3rpc/watch.go, `sendLoop`), and kube-apiserver's tests rely on it.
+    prev_kv: Option<Revision>,
     fragment: bool,
     /// Whether it wants to hear of the progress; then, whether nothing was sent to it since the last tick.
     progress: Option<bool>,
@@ -152,7 +154,8 @@ impl Watchers {
             selection,
         });
         let progress = request.progress_notify.then_some(true);
-        let (prev_kv, fragment, start_revision) = (request.prev_kv, request.fragment, request.start_revision);
+        let prev_kv = request.prev_kv.then(|| self.context.engine.compact_revision());
+        let (fragment, start_revision) = (request.fragment, request.start_revision);
         self.watchers.insert(id, Watcher { prev_kv, fragment, progress, start_revision });
         self.context.metrics.watchers.inc();
         if request.progress_notify && self.ticker.is_none() {
@@ -217,7 +220,8 @@ impl Watchers {
             *quiet = false;
         }
         self.context.metrics.watch_events.inc_by(events.len() as u64);
-        let events = events.iter().map(|event| translate::event(event, watcher.prev_kv)).collect();
+        let with_prev = |event: &Event| watcher.prev_kv.is_some_and(|compacted| event.kv.mod_revision > compacted);
+        let events = events.iter().map(|event| translate::event(event, with_prev(event))).collect();
         let header = Some(self.context.header_at(revision));
         let response = pb::WatchResponse { header, watch_id: id, events, ..Default::default() };
         if watcher.fragment {
@@ -312,7 +316,7 @@ fn with_jitter(period: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    const WATCHER: Watcher = Watcher { prev_kv: false, fragment: false, progress: None, start_revision: 0 };
+    const WATCHER: Watcher = Watcher { prev_kv: None, fragment: false, progress: None, start_revision: 0 };
 
     #[test]
     fn ids() {

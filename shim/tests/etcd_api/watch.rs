@@ -173,12 +173,17 @@ async fn a_start_at_the_compaction_misses_nothing() {
     for (revision, expected) in [(4, vec![4, 5]), (5, vec![5])] {
         client.kv.compact(pb::CompactionRequest { revision, physical: true }).await.unwrap();
         let mut watch = Watch::open(&mut client).await;
-        assert!(watch.create(pb::WatchCreateRequest { start_revision: revision, ..all() }).await.created);
+        let create = pb::WatchCreateRequest { start_revision: revision, prev_kv: true, ..all() };
+        assert!(watch.create(create).await.created);
         let mut seen = Vec::new();
         while seen.len() < expected.len() {
             let response = watch.next().await;
             assert!(!response.canceled, "{response:?}");
-            seen.extend(response.events.iter().map(|event| event.kv.as_ref().unwrap().mod_revision));
+            for event in response.events {
+                let at = event.kv.as_ref().unwrap().mod_revision;
+                assert_eq!(event.prev_kv.is_some(), at > revision, "what was before the compaction is gone: {event:?}");
+                seen.push(at);
+            }
         }
         assert_eq!(seen, expected);
     }
