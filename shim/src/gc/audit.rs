@@ -18,7 +18,7 @@ pub struct Entry {
     pub key: Bytes,
     /// The object's UID; empty if it has none.
     pub uid: String,
-    /// What was done: `delete`, `mark`, `mark_foreground`, `drop_references`, `orphan`, `finish`, `hold`, `release`.
+    /// What was done: `delete`, `mark`, `mark_foreground`, `drop_references`, `orphan`, `finish`, `release`.
     pub action: &'static str,
     /// The work that it was done for.
     pub cause: TaskKind,
