@@ -1,6 +1,6 @@
 //! Whether a history can be that of one etcd. The reasons are in the documentation of the crate.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sluice_shim::pb::mvccpb::Event;
 
@@ -26,7 +26,8 @@ pub(crate) fn check(history: &History) -> Result<i64, String> {
     checker.answers(&owners)?;
     leases::check(&history.operations, &history.events)?;
     compactions::check(history)?;
-    history.watches.iter().try_for_each(|watch| check_watch(watch, &history.events))?;
+    let compacted = compactions::revisions(&history.operations);
+    history.watches.iter().try_for_each(|watch| check_watch(watch, &history.events, &compacted))?;
     Ok(checker.states.newest())
 }
 
@@ -219,7 +220,10 @@ fn floors(operations: &[Operation]) -> Vec<i64> {
 }
 
 /// Each event of the watched keys once, in order, with its previous value if asked for, and nothing else.
-fn check_watch(watch: &WatchRecord, history: &[Event]) -> Result<(), String> {
+///
+/// A watch may begin at the revision of a compaction, and what was before that revision is gone: etcd reads a previous
+/// value when it sends the event, and leaves it out if it can't (`sendLoop` in server/etcdserver/api/v3rpc/watch.go).
+fn check_watch(watch: &WatchRecord, history: &[Event], compacted: &HashSet<i64>) -> Result<(), String> {
     let name = format!("watch of {:?} from {}", watch.keys, watch.from);
     if let Some(why) = &watch.failed {
         return Err(format!("{name} failed: {why}"));
@@ -232,8 +236,9 @@ fn check_watch(watch: &WatchRecord, history: &[Event]) -> Result<(), String> {
         match message {
             Message::Events(header, events) => {
                 for event in events {
+                    let left_out = event.prev_kv.is_none() && compacted.contains(&revision_of(event));
                     let wanted = expected.next().map(|wanted| Event {
-                        prev_kv: wanted.prev_kv.clone().filter(|_| watch.prev_kv),
+                        prev_kv: wanted.prev_kv.clone().filter(|_| watch.prev_kv && !left_out),
                         ..wanted.clone()
                     });
                     if wanted.as_ref() != Some(event) {

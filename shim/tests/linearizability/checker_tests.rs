@@ -321,6 +321,13 @@ fn leases_and_compactions_that_can_be_pass() {
     (gap.operations[9].began, gap.operations[9].ended) = (20, 21);
     gap.watches[0].messages.splice(0..2, [Message::Gap(3)]);
     assert_eq!(check(&gap), Ok(5));
+    // At the compaction's revision the previous value may be gone, after it not.
+    for (revision, passes) in [(4, true), (3, false)] {
+        let mut without = good();
+        without.operations.push(Operation { call: Call::Compact { revision }, ..gap.operations[9].clone() });
+        events(&mut without, 2)[0].prev_kv = None;
+        assert_eq!(check(&without).is_ok(), passes, "compacted at {revision}");
+    }
 }
 
 #[test]

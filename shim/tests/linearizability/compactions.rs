@@ -1,5 +1,7 @@
 //! Compactions raise one number that never falls: what is below it can't be read any more.
 
+use std::collections::HashSet;
+
 use super::history::{Call, History, Message, Operation, Outcome, Refusal};
 
 /// Says what can't be with one such number. A compaction that was answered is over; one that has begun may be.
@@ -48,6 +50,11 @@ pub(crate) fn check(history: &History) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The revisions of all that happened, or may have.
+pub(crate) fn revisions(operations: &[Operation]) -> HashSet<i64> {
+    operations.iter().filter_map(compaction).map(|(revision, _)| revision).collect()
 }
 
 /// One that happened, or may have.
