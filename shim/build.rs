@@ -2,7 +2,7 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let descriptors = protox::compile(["rpc.proto"], ["proto"])?;
+    let descriptors = protox::compile(["rpc.proto", "v3lock.proto", "v3election.proto"], ["proto"])?;
     tonic_prost_build::configure().bytes(".").build_client(true).compile_fds(descriptors)?;
     Ok(())
 }

@@ -29,11 +29,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -63,18 +63,17 @@ func Server(s *etcdserver.EtcdServer, tls *tls.Config, interceptor grpc.UnarySer
 		shim.release()
 	}()
 
+	forwarder := forwarder{conn, interceptor}
 	opts := []grpc.ServerOption{
 		grpc.ForceServerCodec(bytesCodec{}),
 		grpc.MaxRecvMsgSize(math.MaxInt32),
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.MaxConcurrentStreams(s.Cfg.MaxConcurrentStreams),
-		grpc.UnknownServiceHandler(forwarder{conn, interceptor}.handle),
+		grpc.UnknownServiceHandler(forwarder.handle),
 		// What the framework registers (locks, elections) would be answered by the member itself.
-		grpc.UnaryInterceptor(func(ctx context.Context, request any, info *grpc.UnaryServerInfo, own grpc.UnaryHandler) (any, error) {
-			if strings.HasPrefix(info.FullMethod, "/etcdserverpb.Cluster/") {
-				return own(ctx, request)
-			}
-			return nil, status.Error(codes.Unimplemented, "sluice-shim has no such service")
+		grpc.UnaryInterceptor(forwarder.registered),
+		grpc.StreamInterceptor(func(service any, client grpc.ServerStream, _ *grpc.StreamServerInfo, _ grpc.StreamHandler) error {
+			return forwarder.handle(service, client)
 		}),
 	}
 	if tls != nil {
@@ -141,6 +140,23 @@ func (f forwarder) handle(_ any, client grpc.ServerStream) error {
 			return err
 		}
 	}
+}
+
+// registered passes a call of a registered service on, whose request was decoded already, unless it is the members' own.
+func (f forwarder) registered(ctx context.Context, request any, info *grpc.UnaryServerInfo, own grpc.UnaryHandler) (any, error) {
+	if strings.HasPrefix(info.FullMethod, "/etcdserverpb.Cluster/") {
+		return own(ctx, request)
+	}
+	sent, err := (&codec{}).Marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	received, _ := metadata.FromIncomingContext(ctx)
+	var answer []byte
+	if err := f.conn.Invoke(metadata.NewOutgoingContext(ctx, received.Copy()), info.FullMethod, &sent, &answer); err != nil {
+		return nil, err
+	}
+	return &answer, nil
 }
 
 // bytesCodec leaves messages as they are; those of registered services are decoded.
@@ -286,7 +302,8 @@ func flags(s *etcdserver.EtcdServer, shim *shim) []string {
 	return append(flags, "--watch-progress-notify-interval", fmt.Sprintf("%dms", interval.Milliseconds()))
 }
 
-// gatherer has the metrics of this process, but those without labels that a shim has as well with the sum of the shims.
+// gatherer has the metrics of this process, but those without labels that a shim has as well with the sum of the shims, and the shim's
+// histogram of ranges.
 type gatherer struct{ own prometheus.Gatherer }
 
 func init() {
@@ -298,7 +315,10 @@ func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
 	if err != nil {
 		return nil, err
 	}
-	values, err := shimValues()
+	values, histogram, err := shimMetrics()
+	if histogram != nil {
+		families = append(families, histogram)
+	}
 	for _, family := range families {
 		value, known := values[family.GetName()]
 		if !known || len(family.Metric) != 1 || family.Metric[0].Gauge == nil {
@@ -309,32 +329,53 @@ func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
 	return families, err
 }
 
-// shimValues are the metrics of the shims that run, added up by name.
-func shimValues() (map[string]float64, error) {
+// ofRanges is a histogram of etcd that no member observes, since the shim reads the ranges.
+const ofRanges = "etcd_server_range_duration_seconds"
+
+// shimMetrics are the metrics without labels of the shims that run, added up by name, and the histogram of ranges of one of them.
+func shimMetrics() (map[string]float64, *dto.MetricFamily, error) {
 	shimsMu.Lock()
 	defer shimsMu.Unlock()
 	values := map[string]float64{}
+	var histogram *dto.MetricFamily
 	for _, shim := range shims {
 		if shim.members == 0 {
 			continue
 		}
-		answer, err := http.Get("http://" + shim.address + "/metrics")
+		text, err := shim.metrics()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		text, err := io.ReadAll(answer.Body)
-		_ = answer.Body.Close()
-		if err != nil {
-			return nil, err
-		}
-		for _, line := range strings.Split(string(text), "\n") {
-			name, number, _ := strings.Cut(line, " ")
+		var ofRange strings.Builder
+		for line := range strings.Lines(text) {
+			name, number, _ := strings.Cut(strings.TrimSpace(line), " ")
 			if value, err := strconv.ParseFloat(number, 64); err == nil {
 				values[name] += value
 			}
+			if strings.Contains(line, ofRanges) {
+				ofRange.WriteString(line)
+			}
 		}
+		// The text as a whole is OpenMetrics, which this parser does not read; a histogram is the same in both.
+		parser := expfmt.NewTextParser(model.LegacyValidation)
+		families, err := parser.TextToMetricFamilies(strings.NewReader(ofRange.String()))
+		if err != nil {
+			return nil, nil, err
+		}
+		histogram = families[ofRanges]
 	}
-	return values, nil
+	return values, histogram, nil
+}
+
+// metrics is what the shim says of itself.
+func (shim *shim) metrics() (string, error) {
+	answer, err := http.Get("http://" + shim.address + "/metrics")
+	if err != nil {
+		return "", err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	return string(text), err
 }
 
 // freeAddress is an address on loopback that nobody listens on.

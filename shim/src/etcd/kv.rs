@@ -1,5 +1,7 @@
 //! The KV service (etcd: server/etcdserver/api/v3rpc/key.go).
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -27,7 +29,10 @@ impl Kv for KvService {
         let asked = asked_range(&request, selection.is_some());
         let work = async {
             validate::range(&request)?;
-            let result = self.0.engine.range(translate::range_query(request, selection)).await?;
+            let begin = Instant::now();
+            let result = self.0.engine.range(translate::range_query(request, selection)).await;
+            self.0.metrics.range_read(begin.elapsed(), result.is_ok());
+            let result = result?;
             Ok(translate::range_response(Some(self.0.header_at(result.revision)), result))
         };
         self.0.metrics.observe(Method::unary(SERVICE, "Range"), asked, work).await
@@ -145,7 +150,7 @@ fn is_last(chunk: &RangeResult) -> bool {
 
 fn asked_range(request: &pb::RangeRequest, selector: bool) -> Asked {
     let (key, range_end) = (request.key.clone(), request.range_end.clone());
-    Asked { key, range_end, revision: request.revision, limit: request.limit, selector }
+    Asked { key, range_end, revision: request.revision, limit: request.limit, selector, waits: false }
 }
 
 fn asked_txn(request: &pb::TxnRequest) -> Asked {
@@ -194,12 +199,12 @@ impl Writes {
 }
 
 /// The bytes that a put counts against the quota (etcd: server/storage/quota.go, `costPut`).
-fn cost(put: &pb::PutRequest) -> usize {
+pub(super) fn cost(put: &pb::PutRequest) -> usize {
     256 + put.key.len() + put.value.len()
 }
 
 /// An answer of another kind than the question: a bug in the engine, told rather than hidden.
-fn unexpected(result: &OpResult) -> Status {
+pub(super) fn unexpected(result: &OpResult) -> Status {
     tracing::error!(?result, "the engine answered another question");
     Status::internal("etcdserver: internal error")
 }

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::context::{Shared, stopped};
 use super::errors::Fault;
 use super::oversized;
-use crate::engine::{self, LeaseStatus};
+use crate::engine::{self, LeaseId, LeaseStatus};
 use crate::metrics::{Asked, Method};
 use crate::pb::etcdserverpb as pb;
 use pb::lease_server::Lease;
@@ -33,12 +33,7 @@ impl Lease for LeaseService {
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
         let request = request.into_inner();
         let work = async {
-            // etcd: server/storage/quota.go, `leaseOverhead`.
-            self.0.check_quota(64).await?;
-            if request.ttl > MAX_TTL {
-                return Err(Fault::LeaseTtlTooLarge.into());
-            }
-            let lease = self.0.engine.lease_grant(request.id, request.ttl.max(MIN_TTL)).await?;
+            let lease = grant(&self.0, request.id, request.ttl).await?;
             let header = Some(self.0.header());
             Ok(pb::LeaseGrantResponse { header, id: lease.id, ttl: lease.granted_ttl, error: String::new() })
         };
@@ -90,6 +85,16 @@ impl Lease for LeaseService {
         };
         self.0.metrics.observe(Method::unary(SERVICE, "LeaseLeases"), Asked::default(), work).await
     }
+}
+
+/// Grants a lease of that number (0 for any) and time to live.
+pub(super) async fn grant(context: &Shared, id: LeaseId, ttl: i64) -> Result<LeaseStatus, Status> {
+    // etcd: server/storage/quota.go, `leaseOverhead`.
+    context.check_quota(64).await?;
+    if ttl > MAX_TTL {
+        return Err(Fault::LeaseTtlTooLarge.into());
+    }
+    Ok(context.engine.lease_grant(id, ttl.max(MIN_TTL)).await?)
 }
 
 /// A lease that does not exist is not an error here, but a time of -1.

@@ -19,10 +19,12 @@ use tonic_health::server::HealthReporter;
 use super::auth::AuthService;
 use super::cluster::ClusterService;
 use super::context::{Context, Identity, Limits, Shared, stopped};
+use super::election::ElectionService;
 use super::http;
 use super::kv::KvService;
 use super::lease::LeaseService;
 use super::listen::Listener;
+use super::lock::LockService;
 use super::maintenance::MaintenanceService;
 use super::oversized;
 use super::tls::{Tls, TlsFiles};
@@ -36,6 +38,8 @@ use crate::pb::etcdserverpb::kv_server::KvServer;
 use crate::pb::etcdserverpb::lease_server::LeaseServer;
 use crate::pb::etcdserverpb::maintenance_server::MaintenanceServer;
 use crate::pb::etcdserverpb::watch_server::WatchServer;
+use crate::pb::v3electionpb::election_server::ElectionServer;
+use crate::pb::v3lockpb::lock_server::LockServer;
 
 /// Connections that still have requests by then are closed when the server ends.
 const GRACE: Duration = Duration::from_secs(10);
@@ -180,6 +184,8 @@ fn routes(context: &Shared, registry: &Arc<Registry>, health: &HealthReporter) -
     let maintenance = MaintenanceServer::new(MaintenanceService(context.clone()));
     let cluster = ClusterServer::new(ClusterService(context.clone()));
     let auth = AuthServer::new(AuthService(context.clone()));
+    let lock = LockServer::new(LockService(context.clone()));
+    let election = ElectionServer::new(ElectionService(context.clone()));
     let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
     let health = tonic_health::pb::health_server::HealthServer::new(health);
     let routes = Routes::new(kv.max_decoding_message_size(limit).accept_compressed(gzip))
@@ -188,6 +194,8 @@ fn routes(context: &Shared, registry: &Arc<Registry>, health: &HealthReporter) -
         .add_service(maintenance.max_decoding_message_size(limit).accept_compressed(gzip))
         .add_service(cluster.max_decoding_message_size(limit).accept_compressed(gzip))
         .add_service(auth.max_decoding_message_size(limit).accept_compressed(gzip))
+        .add_service(lock.max_decoding_message_size(limit).accept_compressed(gzip))
+        .add_service(election.max_decoding_message_size(limit).accept_compressed(gzip))
         .add_service(health);
     let routes = routes.into_axum_router().layer(axum::middleware::map_response(oversized::rename));
     http::add_to(routes, context.clone(), registry.clone()).into()

@@ -1,4 +1,4 @@
-use super::server::TestServer;
+use super::server::{TestServer, range_of};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -13,8 +13,10 @@ async fn paths_on_the_client_port() {
     for path in ["/healthz", "/livez", "/readyz"] {
         assert!(server.get(path).await.ends_with("ok\n"), "{path}");
     }
+    server.connect().await.range(range_of("a")).await.unwrap();
     let metrics = server.get("/metrics").await;
     assert!(metrics.contains("sluice_build_info{"));
+    assert!(metrics.contains("etcd_server_range_duration_seconds_count{success=\"true\"} 1\n"), "{metrics}");
     let size = metrics.lines().find_map(|line| line.strip_prefix("etcd_mvcc_db_total_size_in_bytes "));
     assert!(size.is_some_and(|size| size.parse::<i64>().unwrap() > 0), "{metrics}");
     assert_eq!(server.server.metrics_addresses().len(), 1);

@@ -1,12 +1,54 @@
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use super::server::Client;
+use tonic::transport::Channel;
 
 /// The binary, without the variables of whoever runs the test.
 fn shim() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluice-shim"));
     command.env_clear().stdin(Stdio::null());
     command
+}
+
+/// A server in a process of its own.
+pub(crate) struct Process {
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+    address: String,
+}
+
+impl Process {
+    /// Serves the database in the folder.
+    pub(crate) fn start(dir: &Path) -> Self {
+        let mut child = shim()
+            .env("SLUICE_ENDPOINT", format!("sqlite://{}", dir.join("state.db").display()))
+            .env("SLUICE_LISTEN_CLIENT_URLS", "http://127.0.0.1:0")
+            .env("SLUICE_LOG_FORMAT", "json")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let serving = log.find_map(|line| line.ok().filter(|line| line.contains("\"serving\"")));
+        let serving: serde_json::Value = serde_json::from_str(&serving.expect("it ended before it served")).unwrap();
+        let address = serving["clients"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
+        Self { child, log, address }
+    }
+
+    pub(crate) async fn connect(&self) -> Client {
+        let channel = Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap();
+        Client::new(channel)
+    }
+}
+
+/// It is killed with SIGKILL.
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 #[test]
@@ -37,24 +79,14 @@ fn version() {
 #[test]
 fn variables_and_signals() {
     let dir = tempfile::tempdir().unwrap();
-    let mut process = shim()
-        .env("SLUICE_ENDPOINT", format!("sqlite://{}", dir.path().join("state.db").display()))
-        .env("SLUICE_LISTEN_CLIENT_URLS", "http://127.0.0.1:0")
-        .env("SLUICE_LOG_FORMAT", "json")
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = BufReader::new(process.stderr.take().unwrap()).lines().map(Result::unwrap);
-    let serving = log.find(|line| line.contains("\"serving\"")).expect("it ended before it served");
-    let serving: serde_json::Value = serde_json::from_str(&serving).unwrap();
-    let address = serving["clients"].as_str().unwrap().strip_prefix("http://").unwrap();
-    let mut stream = TcpStream::connect(address).unwrap();
+    let mut process = Process::start(dir.path());
+    let mut stream = TcpStream::connect(&process.address).unwrap();
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.ends_with("ok\n"), "{answer}");
 
-    assert!(Command::new("kill").arg(process.id().to_string()).status().unwrap().success());
-    assert!(log.any(|line| line.contains("\"stopped\"")));
-    assert!(process.wait().unwrap().success());
+    assert!(Command::new("kill").arg(process.child.id().to_string()).status().unwrap().success());
+    assert!(process.log.any(|line| line.unwrap().contains("\"stopped\"")));
+    assert!(process.child.wait().unwrap().success());
 }

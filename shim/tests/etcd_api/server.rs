@@ -11,6 +11,8 @@ use sluice_shim::engine::metrics::Metrics;
 use sluice_shim::engine::{Engine, ReaderThreads};
 use sluice_shim::etcd::server::Server;
 use sluice_shim::pb::etcdserverpb as pb;
+use sluice_shim::pb::v3electionpb::election_client::ElectionClient;
+use sluice_shim::pb::v3lockpb::lock_client::LockClient;
 use sluice_shim::sql;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -86,6 +88,8 @@ pub(crate) struct Client {
     pub(crate) maintenance: pb::maintenance_client::MaintenanceClient<Channel>,
     pub(crate) cluster: pb::cluster_client::ClusterClient<Channel>,
     pub(crate) auth: pb::auth_client::AuthClient<Channel>,
+    pub(crate) lock: LockClient<Channel>,
+    pub(crate) election: ElectionClient<Channel>,
 }
 
 impl Client {
@@ -96,7 +100,9 @@ impl Client {
             lease: pb::lease_client::LeaseClient::new(channel.clone()),
             maintenance: pb::maintenance_client::MaintenanceClient::new(channel.clone()),
             cluster: pb::cluster_client::ClusterClient::new(channel.clone()),
-            auth: pb::auth_client::AuthClient::new(channel),
+            auth: pb::auth_client::AuthClient::new(channel.clone()),
+            lock: LockClient::new(channel.clone()),
+            election: ElectionClient::new(channel),
         }
     }
 

@@ -48,8 +48,9 @@ pub(super) fn table(rows: &[Row]) -> String {
     text
 }
 
-/// For docs/conformance.md: without times, so that the same results give the same file.
-pub(super) fn document(rows: &[Row], suites: &[Suite]) -> String {
+/// For docs/conformance.md: without times, so that the same results give the same file. What `previous`, the file as it is, says of suites
+/// and minors that did not run stays.
+pub(super) fn document(rows: &[Row], suites: &[Suite], previous: &str) -> String {
     let mut text = String::from(concat!(
         "# Upstream's tests against sluice-shim\n\n",
         "`cargo xtask test conformance --write-docs` writes this file. The tests are upstream's, unchanged; only the file that starts\n",
@@ -60,9 +61,16 @@ pub(super) fn document(rows: &[Row], suites: &[Suite]) -> String {
         "| Suite | Upstream | Passed | No server | Skipped | Listed | Failed |\n",
         "|---|---|---:|---:|---:|---:|---:|\n"
     ));
-    for row in rows {
-        let [name, version, passed, without, skipped, listed, failed, _] = cells(row);
-        let _ = writeln!(text, "| {name} | {version} | {passed} | {without} | {skipped} | {listed} | {failed} |");
+    let new: Vec<String> = rows.iter().map(line).collect();
+    let kept = previous.lines().filter(|old| key(old).is_some() && !new.iter().any(|new| key(new) == key(old)));
+    let lines: Vec<&str> = kept.chain(new.iter().map(String::as_str)).collect();
+    for suite in suites {
+        let mut of_suite: Vec<&&str> =
+            lines.iter().filter(|line| key(line).is_some_and(|(name, _)| name == suite.name)).collect();
+        of_suite.sort_by_key(|line| std::cmp::Reverse(key(line)));
+        for line in of_suite {
+            let _ = writeln!(text, "{line}");
+        }
     }
     for suite in suites {
         let _ = write!(text, "\n## {}\n{}\n", suite.name, suite.about);
@@ -70,6 +78,19 @@ pub(super) fn document(rows: &[Row], suites: &[Suite]) -> String {
         entries(&mut text, "Not about a store behind an endpoint, so not run:", &suite.outside);
     }
     text
+}
+
+/// A line of the document's table.
+fn line(row: &Row) -> String {
+    let [name, version, passed, without, skipped, listed, failed, _] = cells(row);
+    format!("| {name} | {version} | {passed} | {without} | {skipped} | {listed} | {failed} |")
+}
+
+/// Suite and upstream's minor of a line of the table; `None` for any other line.
+fn key(line: &str) -> Option<(&str, &str)> {
+    let mut cells = line.strip_prefix("| ")?.split(" | ");
+    let (name, version) = (cells.next()?, cells.next()?);
+    Some((name, version.strip_prefix('v')?.rsplit_once('.')?.0))
 }
 
 fn entries(text: &mut String, heading: &str, entries: &[Entry]) {
@@ -80,5 +101,42 @@ fn entries(text: &mut String, heading: &str, entries: &[Entry]) {
     for entry in entries {
         let tests: Vec<String> = entry.tests.iter().map(|test| format!("`{test}`")).collect();
         let _ = writeln!(text, "- {}: {}", entry.reason, tests.join(", "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::suite::Upstream;
+
+    fn row(name: &str, version: &str, passed: usize) -> Row {
+        let verdict = Verdict { passed, ..Verdict::default() };
+        Row { name: name.to_owned(), version: version.to_owned(), verdict, seconds: 1.0 }
+    }
+
+    #[test]
+    fn what_did_not_run_stays_in_the_document() {
+        let suites = ["a", "b"].map(|name| Suite {
+            name: name.to_owned(),
+            about: format!("About {name}."),
+            upstream: Upstream::Kubernetes,
+            quick: false,
+            packages: vec![],
+            tags: vec![],
+            timeout: 1,
+            outside: vec![],
+            cannot: vec![],
+        });
+        let table = |document: &str| -> Vec<String> {
+            document.lines().filter(|line| key(line).is_some()).map(str::to_owned).collect()
+        };
+        let first = document(&[row("a", "v1.37.2", 5), row("b", "v3.7.3", 6), row("gone", "v1.0.0", 1)], &suites, "");
+        let second = document(&[row("a", "v1.34.4", 7)], &suites, &first);
+        let third = document(&[row("a", "v1.37.3", 8)], &suites, &second);
+        let b = "| b | v3.7.3 | 6 | 0 | 0 | 0 | 0 |";
+        assert_eq!(table(&first), ["| a | v1.37.2 | 5 | 0 | 0 | 0 | 0 |", b]);
+        let old = "| a | v1.34.4 | 7 | 0 | 0 | 0 | 0 |";
+        assert_eq!(table(&third), ["| a | v1.37.3 | 8 | 0 | 0 | 0 | 0 |", old, b]);
+        assert!(third.contains("## a\nAbout a.\n") && third.contains("## b\nAbout b.\n"));
     }
 }
