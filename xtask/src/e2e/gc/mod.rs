@@ -10,6 +10,7 @@ mod graph;
 mod label;
 mod orphan;
 mod random;
+mod refused;
 mod side;
 mod whole;
 
@@ -34,7 +35,7 @@ type Scene = fn(&Side<'_>) -> Result<Seen>;
 
 pub(super) fn cases() -> Vec<Case> {
     let shared = Rc::new(Shared::default());
-    let scenes: [(&'static str, Scene); 16] = [
+    let scenes: [(&'static str, Scene); 17] = [
         ("t01", background::t01_a_tree_goes_from_its_root),
         ("t03", background::t03_owner_is_built_in),
         ("t04", background::t04_dependents_are_visible),
@@ -49,6 +50,7 @@ pub(super) fn cases() -> Vec<Case> {
         ("t24", label::t24_built_in_kinds_are_the_controller_managers),
         ("t33", whole::t33_a_namespace_ends),
         ("t34", whole::t34_a_definition_ends),
+        ("t35", refused::t35_what_does_not_take_place_collects_nothing),
         ("t38", whole::t38_quotas_count),
         ("t39", whole::t39_storage_versions_are_migrated),
     ];
