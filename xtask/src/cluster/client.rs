@@ -116,6 +116,15 @@ impl Client {
         parse("POST", path, &body)
     }
 
+    /// Replaces an object, if it is still of the version that the new one names.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub(crate) fn replace(&self, path: &str, object: &Value) -> Result<Value, HttpError> {
+        let body = self.send("PUT", path, Some(("application/json", object.to_string())), LIMIT)?;
+        parse("PUT", path, &body)
+    }
+
     /// Changes an object with a JSON merge patch.
     ///
     /// # Errors

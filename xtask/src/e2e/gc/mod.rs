@@ -12,6 +12,7 @@ mod orphan;
 mod random;
 mod refused;
 mod side;
+mod two_apiservers;
 mod whole;
 
 use std::cell::RefCell;
@@ -62,6 +63,8 @@ pub(super) fn cases() -> Vec<Case> {
             Ok(Verdict::PASSED)
         }));
     }
+    let twins = Rc::clone(&shared);
+    cases.push(Case::new("gc/t29", move |suite| twins.with(suite, |twins| two_apiservers::run(&twins.sides()[0]))));
     cases.push(Case::new("gc/random", move |suite| shared.with(suite, random::run)));
     cases
 }
