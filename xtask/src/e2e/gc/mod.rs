@@ -13,6 +13,7 @@ mod random;
 mod refused;
 mod side;
 mod two_apiservers;
+mod two_databases;
 mod whole;
 
 use std::cell::RefCell;
@@ -65,6 +66,7 @@ pub(super) fn cases() -> Vec<Case> {
     }
     let twins = Rc::clone(&shared);
     cases.push(Case::new("gc/t29", move |suite| twins.with(suite, |twins| two_apiservers::run(&twins.sides()[0]))));
+    cases.push(Case::new("gc/t26", two_databases::run));
     cases.push(Case::new("gc/random", move |suite| shared.with(suite, random::run)));
     cases
 }
