@@ -9,6 +9,7 @@ mod foreground;
 mod graph;
 mod label;
 mod orphan;
+mod procedures;
 mod random;
 mod refused;
 mod side;
@@ -67,6 +68,7 @@ pub(super) fn cases() -> Vec<Case> {
     let twins = Rc::clone(&shared);
     cases.push(Case::new("gc/t29", move |suite| twins.with(suite, |twins| two_apiservers::run(&twins.sides()[0]))));
     cases.push(Case::new("gc/t26", two_databases::run));
+    cases.push(Case::new("gc/on-and-off", procedures::run));
     cases.push(Case::new("gc/random", move |suite| shared.with(suite, random::run)));
     cases
 }
