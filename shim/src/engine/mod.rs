@@ -47,10 +47,8 @@ pub(crate) use writer::{facets, now_millis};
 
 /// More writes than this do not wait; the client is told to come back.
 const WAITING_WRITES: usize = 20_000;
-/// How many keys the first chunk of a stream holds, and how many a later one at most.
-const FIRST_CHUNK_KEYS: usize = 16;
+/// How many keys a chunk of a stream holds at most; and after how many bytes of values it ends.
 const CHUNK_KEYS: usize = 1000;
-/// How many bytes of values a chunk should hold; the number of its keys follows from the chunk before.
 const CHUNK_BYTES: usize = 1 << 20;
 /// How many entries of the history one chunk holds.
 const CHUNK_RECORDS: usize = 1000;
@@ -132,7 +130,7 @@ impl Engine {
 
     /// Reads a range. Linearizable.
     pub async fn range(&self, query: RangeQuery) -> Result<RangeResult> {
-        let weight = if query.range.end == RangeEnd::Single { Weight::Small } else { Weight::Large };
+        let weight = if query.is_small() { Weight::Small } else { Weight::Large };
         let (inner, metrics) = (Arc::clone(&self.inner), Arc::clone(&self.inner.metrics));
         let result = self.inner.readers.run(weight, move |snapshot| inner.read(snapshot, &query)).await?;
         metrics.rows_returned.inc_by(result.kvs.len() as u64);
@@ -159,11 +157,10 @@ impl Engine {
             let _ = sender.send(Ok(result)).await;
             return Ok(());
         }
-        let (limit, mut returned, mut total) = (query.limit, 0, None);
-        let mut page = query;
-        let (mut newest, mut keys) = (0, FIRST_CHUNK_KEYS);
+        let (limit, mut returned, mut total, mut newest) = (query.limit, 0, None, 0);
+        let mut page = RangeQuery { limit_bytes: CHUNK_BYTES, ..query };
         loop {
-            page.limit = if limit == 0 { keys } else { keys.min(limit - returned) };
+            page.limit = if limit == 0 { CHUNK_KEYS } else { CHUNK_KEYS.min(limit - returned) };
             let mut chunk = self.range(page.clone()).await?;
             if page.revision == 0 {
                 page.revision = chunk.revision;
@@ -171,8 +168,6 @@ impl Engine {
             newest = if newest == 0 { chunk.revision } else { newest };
             let total = *total.get_or_insert(chunk.count);
             returned += chunk.kvs.len();
-            let bytes: usize = chunk.kvs.iter().map(|kv| kv.value.len()).sum();
-            keys = (CHUNK_BYTES * chunk.kvs.len()).checked_div(bytes).unwrap_or(CHUNK_KEYS).clamp(1, CHUNK_KEYS);
             let last = !chunk.more || (limit > 0 && returned >= limit);
             if let Some(kv) = chunk.kvs.last() {
                 page.range = page.range.after(&kv.key);

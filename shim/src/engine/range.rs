@@ -1,9 +1,15 @@
 //! What etcd does to the keys of a range after it found them: revision bounds, order, limit, projection
 //! (etcd: server/etcdserver/txn/range.go, `executeRange` and `asembleRangeResponse`).
 
-use super::types::{KeyValue, Projection, RangeQuery, RangeResult, Revision, SortTarget};
+use super::types::{KeyValue, Projection, RangeEnd, RangeQuery, RangeResult, Revision, SortTarget};
 
 impl RangeQuery {
+    /// Whether it looks at a few rows only, however many keys there are: at one key, or at the counts that directories have.
+    pub(super) fn is_small(&self) -> bool {
+        let counts = self.projection == Projection::CountOnly && self.selection.is_none() && self.revision == 0;
+        self.range.end == RangeEnd::Single || (counts && self.range.is_tree())
+    }
+
     /// Whether the database can apply the limit: the keys come in key order and none is dropped afterwards.
     pub fn limit_commutes(&self) -> bool {
         self.sort == SortTarget::Key

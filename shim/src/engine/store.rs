@@ -195,8 +195,8 @@ pub trait Reader: Send {
     /// Ends the snapshot.
     fn end(&mut self);
 
-    /// The keys of the query's range at the revision, which is neither compacted nor in the future, in order of key, up to `limit` (0: all). A selection may
-    /// be used to leave keys out; sort order and revision bounds are the caller's business.
+    /// The keys of the query's range at the revision, which is neither compacted nor in the future, in order of key, up to `limit` (0: all) and the query's
+    /// `limit_bytes`. A selection may be used to leave keys out; sort order and revision bounds are the caller's business.
     fn page(&mut self, query: &RangeQuery, revision: Revision, limit: usize) -> Result<Page>;
 
     /// How many keys the range has at the revision.

@@ -77,6 +77,15 @@ impl KeyRange {
         }
     }
 
+    /// Whether the range is all that begins with a path that ends in a slash.
+    pub fn is_tree(&self) -> bool {
+        match (self.start.split_last(), &self.end) {
+            // The successor of "…/" is "…0".
+            (Some((b'/', path)), RangeEnd::Before(end)) => end.split_last() == Some((&(b'/' + 1), path)),
+            _ => false,
+        }
+    }
+
     /// The part of the range after a key of it.
     pub fn after(&self, key: &[u8]) -> Self {
         let mut start = Vec::with_capacity(key.len() + 1);
@@ -138,6 +147,9 @@ pub struct RangeQuery {
     pub range: KeyRange,
     /// At most so many keys; 0 for all.
     pub limit: usize,
+    /// No more keys when the values found have so many bytes; 0 for no such limit. Not for a query whose limit does not
+    /// [commute](Self::limit_commutes).
+    pub limit_bytes: usize,
     /// At which revision; 0 for the newest.
     pub revision: Revision,
     /// Whether an answer from a replica that lags is good enough.

@@ -22,6 +22,7 @@ pub(super) fn range_query(request: pb::RangeRequest, selection: Option<Arc<Selec
     RangeQuery {
         range: KeyRange::from_wire(request.key, request.range_end),
         limit: usize::try_from(request.limit).unwrap_or(0),
+        limit_bytes: 0,
         revision: request.revision.max(0),
         serializable: request.serializable,
         projection,

@@ -200,7 +200,8 @@ impl System {
 
     async fn range(&self, range: KeyRange, ago: i64, limit: usize) {
         let revision = (self.model.revision() - ago).max(1);
-        let query = RangeQuery { range: range.clone(), revision, limit, ..RangeQuery::default() };
+        let limit_bytes = [0, 1, 60][ago as usize % 3];
+        let query = RangeQuery { range: range.clone(), revision, limit, limit_bytes, ..RangeQuery::default() };
         let mut next = query.clone();
         let mut found = Vec::new();
         loop {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod aggregated;
 mod background;
 mod crash;
 mod encodings;
@@ -9,9 +10,12 @@ mod foreground;
 mod graph;
 mod inspect;
 mod labels;
+mod large;
 mod model;
 mod orphan;
+mod process;
 mod queue;
 mod references;
 mod restored;
+mod takeover;
 mod world;

@@ -116,6 +116,15 @@ impl Client {
         parse("POST", path, &body)
     }
 
+    /// Replaces an object, if it is still of the version that the new one names.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub(crate) fn replace(&self, path: &str, object: &Value) -> Result<Value, HttpError> {
+        let body = self.send("PUT", path, Some(("application/json", object.to_string())), LIMIT)?;
+        parse("PUT", path, &body)
+    }
+
     /// Changes an object with a JSON merge patch.
     ///
     /// # Errors
@@ -131,6 +140,23 @@ impl Client {
     /// As [`Client::get`].
     pub(crate) fn delete(&self, path: &str) -> Result<Value, HttpError> {
         parse("DELETE", path, &self.send("DELETE", path, None, LIMIT)?)
+    }
+
+    /// Deletes an object (or all of a path) with DeleteOptions, such as preconditions.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub(crate) fn delete_with(&self, path: &str, options: &Value) -> Result<Value, HttpError> {
+        let no_answer = |error: ureq::Error| no_answer("DELETE", path, &error);
+        let request = self.agent.delete(format!("{}{path}", self.base)).header("content-type", "application/json");
+        let request = request.config().timeout_global(Some(LIMIT)).build().force_send_body();
+        let mut response = request.send(options.to_string()).map_err(no_answer)?;
+        let status = response.status();
+        let text = response.body_mut().read_to_string().map_err(no_answer)?;
+        if !status.is_success() {
+            return Err(refused("DELETE", path, status.as_u16(), &text));
+        }
+        parse("DELETE", path, &text)
     }
 
     /// Opens a watch; each line is one event. The server ends it (`timeoutSeconds`).

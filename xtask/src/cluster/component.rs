@@ -83,7 +83,7 @@ impl Component {
     }
 
     /// The command that starts the process.
-    pub(super) fn command(self, cluster: &Cluster) -> Run {
+    pub(crate) fn command(self, cluster: &Cluster) -> Run {
         let settings = &cluster.settings;
         let (program, ours, theirs) = match (self, settings.store) {
             (Self::Store, Store::Shim) => (&settings.programs.store, shim(cluster), &settings.store_args),

@@ -235,6 +235,17 @@ impl Cluster {
         Client::tls(self.ports.apiserver, &self.certs.authority(), Some(&self.certs.admin()))
     }
 
+    /// The same cluster through an apiserver at another port, which is not one of its processes: who starts it ends it.
+    pub(crate) fn through(&self, apiserver: u16) -> Self {
+        Self {
+            folder: self.folder.clone(),
+            settings: self.settings.clone(),
+            ports: Ports { apiserver, ..self.ports },
+            certs: self.certs.clone(),
+            _lock: None,
+        }
+    }
+
     /// The certificates of its processes and users.
     pub(crate) fn certificates(&self) -> &Certificates {
         &self.certs

@@ -5,9 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::kubectl::Kubectl;
 use super::leftover::{Guard, Leftover};
+use super::wait::{LIMIT, ensure, until};
 use super::{Column, Suite};
 use crate::cluster::Cluster;
 use crate::cluster::client::Client;
+use crate::cluster::component::Component;
+use crate::cluster::pid::Process;
+use crate::cluster::port;
 use crate::cluster::settings::{Programs, Settings};
 use crate::error::{Error, Result};
 
@@ -81,6 +85,26 @@ impl Lab {
         Ok(Self { cluster, api, kubectl, guard })
     }
 
+    /// Starts one more apiserver on the same store, with the same arguments.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub(super) fn second_apiserver(&self) -> Result<SecondApiserver> {
+        let cluster = self.cluster.through(port::free()?);
+        let log = cluster.folder.join("log/kube-apiserver-2.log");
+        let child = Component::Apiserver.command(&cluster).spawn(&log)?;
+        let pid = i32::try_from(child.id()).map_err(anyhow::Error::from)?;
+        let process =
+            Process::of(pid).ok_or_else(|| Error::input(format!("it ended at once: see {}", log.display())))?;
+        let guard = Guard::new(Leftover::Process(process.clone()));
+        let api = cluster.client()?;
+        until("the second apiserver's readiness", LIMIT, || {
+            ensure(process.is_alive(), || format!("the second apiserver ended by itself: see {}", log.display()))?;
+            Ok(api.probe("/readyz").ok())
+        })?;
+        Ok(SecondApiserver { api, _guard: guard })
+    }
+
     /// A kubectl for it.
     pub(super) fn kubectl(&self) -> Kubectl {
         Kubectl::new(&self.kubectl, &self.cluster.folder, &self.cluster.kubeconfig())
@@ -99,6 +123,13 @@ impl Lab {
         }
         cluster.remove()
     }
+}
+
+/// One more apiserver of a cluster. Dropping it ends it.
+pub(super) struct SecondApiserver {
+    /// Its API as admin.
+    pub(super) api: Client,
+    _guard: Guard,
 }
 
 /// The kubectl that tests drive clusters with.

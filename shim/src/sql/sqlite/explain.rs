@@ -28,7 +28,7 @@ fn explained(connection: &Connection, query: &RangeQuery) -> rusqlite::Result<Ex
     let plan = plan(connection, &query.range, selection, true)?;
     let metrics = Metrics::default();
     let wanted = if query.limit == 0 { usize::MAX } else { query.limit };
-    let found = planned(&plan, &Read { connection, query, until: Revision::MAX, wanted }, &metrics)?;
+    let found = planned(&plan, &Read { connection, query, until: Revision::MAX, wanted }, &metrics)?.kvs;
     let candidates = plan.candidates.iter().enumerate().map(|(at, candidate)| explain::Candidate {
         source: source(candidate, &plan),
         keys: keys(candidate.estimate),

@@ -8,14 +8,13 @@ use rusqlite::{Connection, OptionalExtension, ToSql};
 use super::error::failed;
 use super::gc_load;
 use super::row::{ROW, Range, key_value, lease, row};
-use super::select;
+use super::select::{self, Found};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Lease, Page, Reader, Row};
 use crate::engine::{
     Event, EventKind, KeyRange, KeyValue, LeaseId, RangeEnd, RangeQuery, Record, Result, Revision, StoreStatus,
 };
 use crate::gc;
-use crate::sql::directory;
 
 /// How many revisions a read may lie back for its history to be found by revision instead of by key.
 const RECENT: i64 = 4096;
@@ -34,7 +33,7 @@ impl SqliteReader {
         Self { connection, metrics, revision: 0, compact_revision: 0 }
     }
 
-    fn history_of(&self, query: &RangeQuery, revision: Revision, limit: usize) -> rusqlite::Result<Vec<KeyValue>> {
+    fn history_of(&self, query: &RangeQuery, revision: Revision, wanted: usize) -> rusqlite::Result<Found> {
         let bounds = Range::of(&query.range);
         let condition = bounds.condition("key");
         let index = if self.revision - revision <= RECENT { "history_end" } else { "history_key" };
@@ -44,7 +43,9 @@ impl SqliteReader {
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query(bounds.params(&[&revision]).as_slice())?;
-        select::take(&mut rows, query, limit, &self.metrics)
+        let mut found = Found::new(query, wanted);
+        select::take(&mut rows, query, &mut found, &self.metrics)?;
+        Ok(found)
     }
 
     fn events_of(
@@ -116,7 +117,8 @@ impl SqliteReader {
                 .connection
                 .prepare_cached("SELECT coalesce(sum(live), 0) FROM directory")?
                 .query_row([], |row| row.get(0));
-        } else if is_whole_directories(range) {
+        } else if range.is_tree() {
+            // Directories as a whole: their counts add up.
             format!("SELECT coalesce(sum(live), 0) FROM directory WHERE {}", bounds.condition("path"))
         } else {
             format!("SELECT count(*) FROM current INDEXED BY current_key WHERE {}", bounds.condition("key"))
@@ -199,21 +201,23 @@ impl Reader for SqliteReader {
     fn page(&mut self, query: &RangeQuery, revision: Revision, limit: usize) -> Result<Page> {
         // One more tells whether there are more.
         let wanted = if limit == 0 { usize::MAX } else { limit + 1 };
-        let read = || -> rusqlite::Result<Vec<KeyValue>> {
+        let read = || -> rusqlite::Result<(Vec<KeyValue>, Option<Bytes>)> {
             let past = (revision < self.revision).then_some(revision);
-            let mut kvs = select::current(&self.connection, query, past, wanted, &self.metrics)?;
+            let mut live = select::current(&self.connection, query, past, wanted, &self.metrics)?;
+            let mut cut = live.cut();
             if past.is_some() {
-                let history = self.history_of(query, revision, wanted)?;
-                if !history.is_empty() {
-                    kvs.extend(history);
-                    kvs.sort_by(|a, b| a.key.cmp(&b.key));
-                }
+                let mut superseded = self.history_of(query, revision, wanted)?;
+                // Behind the key where one of the two stopped, the other is not to go on.
+                cut = cut.into_iter().chain(superseded.cut()).min();
+                live.kvs.append(&mut superseded.kvs);
+                live.kvs.sort_by(|a, b| a.key.cmp(&b.key));
+                live.kvs.retain(|kv| cut.as_ref().is_none_or(|cut| kv.key <= *cut));
             }
-            Ok(kvs)
+            Ok((live.kvs, cut))
         };
-        let mut kvs = read().map_err(failed)?;
-        let more = limit > 0 && kvs.len() > limit;
-        if more {
+        let (mut kvs, cut) = read().map_err(failed)?;
+        let more = cut.is_some() || (limit > 0 && kvs.len() > limit);
+        if limit > 0 {
             kvs.truncate(limit);
         }
         Ok(Page { kvs, more })
@@ -296,21 +300,4 @@ impl Reader for SqliteReader {
 /// Whether all keys are in the range.
 fn is_everything(range: &KeyRange) -> bool {
     range.end == RangeEnd::Unbounded && (range.start.is_empty() || *range.start == [0])
-}
-
-/// Whether the range is a set of whole directories, so that their counts add up to its own: all that begin with a path that ends in a
-/// slash.
-fn is_whole_directories(range: &KeyRange) -> bool {
-    match &range.end {
-        RangeEnd::Single | RangeEnd::Unbounded => false,
-        RangeEnd::Before(end) => {
-            let (start, end) = (&range.start[..], &end[..]);
-            // The successor of "…/" is "…0".
-            directory(start) == start
-                && !start.is_empty()
-                && end.len() == start.len()
-                && end.last() == Some(&(b'/' + 1))
-                && end[..end.len() - 1] == start[..start.len() - 1]
-        }
-    }
 }

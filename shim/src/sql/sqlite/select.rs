@@ -8,6 +8,36 @@ use super::row::Range;
 use crate::engine::metrics::{Metrics, ReadSource};
 use crate::engine::{KeyRange, KeyValue, Projection, RangeQuery, Revision};
 
+/// The keys that a read found, in order.
+pub(super) struct Found {
+    pub(super) kvs: Vec<KeyValue>,
+    wanted: usize,
+    /// How many bytes of values may still be added.
+    bytes: usize,
+}
+
+impl Found {
+    /// None yet, `wanted` at most, or as many as have the bytes that the query allows.
+    pub(super) fn new(query: &RangeQuery, wanted: usize) -> Self {
+        let bytes = if query.limit_bytes == 0 { usize::MAX } else { query.limit_bytes };
+        Self { kvs: Vec::new(), wanted, bytes }
+    }
+
+    fn is_enough(&self) -> bool {
+        self.kvs.len() >= self.wanted || self.bytes == 0
+    }
+
+    fn push(&mut self, kv: KeyValue) {
+        self.bytes = self.bytes.saturating_sub(kv.value.len());
+        self.kvs.push(kv);
+    }
+
+    /// The last key, if there may be more behind it that the bytes left no room for.
+    pub(super) fn cut(&self) -> Option<bytes::Bytes> {
+        if self.bytes > 0 { None } else { self.kvs.last().map(|kv| kv.key.clone()) }
+    }
+}
+
 /// The live keys of the query's range, last changed at or before `past` if given, in order, at most `wanted`.
 pub(super) fn current(
     connection: &Connection,
@@ -15,7 +45,7 @@ pub(super) fn current(
     past: Option<Revision>,
     wanted: usize,
     metrics: &Metrics,
-) -> rusqlite::Result<Vec<KeyValue>> {
+) -> rusqlite::Result<Found> {
     let read = Read { connection, query, until: past.unwrap_or(Revision::MAX), wanted };
     let Some(selection) = &query.selection else {
         return read.scan(&query.range, false, metrics);
@@ -40,9 +70,9 @@ pub(super) struct Read<'a> {
 }
 
 /// Reads as planned.
-pub(super) fn planned(plan: &Plan<'_>, read: &Read<'_>, metrics: &Metrics) -> rusqlite::Result<Vec<KeyValue>> {
+pub(super) fn planned(plan: &Plan<'_>, read: &Read<'_>, metrics: &Metrics) -> rusqlite::Result<Found> {
     if plan.nothing {
-        return Ok(Vec::new());
+        return Ok(Found::new(read.query, read.wanted));
     }
     match plan.candidates.first().map_or(&Source::Scan, |candidate| &candidate.source) {
         Source::Scan => read.scan(&plan.range, false, metrics),
@@ -67,7 +97,7 @@ impl Read<'_> {
     }
 
     /// Goes through the range, or through the objects in it that lack the skip label.
-    fn scan(&self, range: &KeyRange, visible: bool, metrics: &Metrics) -> rusqlite::Result<Vec<KeyValue>> {
+    fn scan(&self, range: &KeyRange, visible: bool, metrics: &Metrics) -> rusqlite::Result<Found> {
         let bounds = Range::of(range);
         let (index, visible) = if visible { ("current_visible", "AND hidden = 0") } else { ("current_key", "") };
         let sql = format!(
@@ -77,7 +107,9 @@ impl Read<'_> {
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query(bounds.params(&[&self.until]).as_slice())?;
-        take(&mut rows, self.query, self.wanted, metrics)
+        let mut found = Found::new(self.query, self.wanted);
+        take(&mut rows, self.query, &mut found, metrics)?;
+        Ok(found)
     }
 
     /// Fetches keys, in order, that no other index excludes.
@@ -86,15 +118,15 @@ impl Read<'_> {
         plan: &Plan<'_>,
         next: &mut dyn FnMut() -> rusqlite::Result<Option<Vec<u8>>>,
         metrics: &Metrics,
-    ) -> rusqlite::Result<Vec<KeyValue>> {
+    ) -> rusqlite::Result<Found> {
         let sql = format!(
             "SELECT {} FROM current INDEXED BY current_key WHERE key = ?1 AND mod_revision <= ?2",
             self.columns()
         );
         let mut one: CachedStatement<'_> = self.connection.prepare_cached(&sql)?;
         let probes: Vec<&[Postings]> = plan.probes().collect();
-        let mut kvs = Vec::new();
-        'keys: while kvs.len() < self.wanted {
+        let mut found = Found::new(self.query, self.wanted);
+        'keys: while !found.is_enough() {
             let Some(key) = next()? else { break };
             if !plan.range.contains(&key) {
                 continue;
@@ -105,27 +137,26 @@ impl Read<'_> {
                 }
             }
             let mut rows = one.query(params![key, self.until])?;
-            kvs.append(&mut take(&mut rows, self.query, 1, metrics)?);
+            take(&mut rows, self.query, &mut found, metrics)?;
         }
-        Ok(kvs)
+        Ok(found)
     }
 }
 
-/// Takes rows until `wanted` of them may match the query's selection.
+/// Takes rows that may match the query's selection until they are enough.
 pub(super) fn take(
     rows: &mut Rows<'_>,
     query: &RangeQuery,
-    wanted: usize,
+    found: &mut Found,
     metrics: &Metrics,
-) -> rusqlite::Result<Vec<KeyValue>> {
-    let mut kvs = Vec::new();
+) -> rusqlite::Result<()> {
     let mut read = 0;
-    while kvs.len() < wanted {
+    while !found.is_enough() {
         let Some(row) = rows.next()? else { break };
         read += 1;
         let value = row.get_ref(5)?.as_blob()?;
         if query.selection.as_ref().is_none_or(|selection| selection.may_match(value)) {
-            kvs.push(KeyValue {
+            found.push(KeyValue {
                 key: bytes::Bytes::copy_from_slice(row.get_ref(0)?.as_blob()?),
                 create_revision: row.get(1)?,
                 mod_revision: row.get(2)?,
@@ -136,5 +167,5 @@ pub(super) fn take(
         }
     }
     metrics.rows_read.inc_by(read);
-    Ok(kvs)
+    Ok(())
 }

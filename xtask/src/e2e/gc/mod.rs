@@ -9,8 +9,12 @@ mod foreground;
 mod graph;
 mod label;
 mod orphan;
+mod procedures;
 mod random;
+mod refused;
 mod side;
+mod two_apiservers;
+mod two_databases;
 mod whole;
 
 use std::cell::RefCell;
@@ -34,7 +38,7 @@ type Scene = fn(&Side<'_>) -> Result<Seen>;
 
 pub(super) fn cases() -> Vec<Case> {
     let shared = Rc::new(Shared::default());
-    let scenes: [(&'static str, Scene); 16] = [
+    let scenes: [(&'static str, Scene); 17] = [
         ("t01", background::t01_a_tree_goes_from_its_root),
         ("t03", background::t03_owner_is_built_in),
         ("t04", background::t04_dependents_are_visible),
@@ -49,6 +53,7 @@ pub(super) fn cases() -> Vec<Case> {
         ("t24", label::t24_built_in_kinds_are_the_controller_managers),
         ("t33", whole::t33_a_namespace_ends),
         ("t34", whole::t34_a_definition_ends),
+        ("t35", refused::t35_what_does_not_take_place_collects_nothing),
         ("t38", whole::t38_quotas_count),
         ("t39", whole::t39_storage_versions_are_migrated),
     ];
@@ -60,6 +65,10 @@ pub(super) fn cases() -> Vec<Case> {
             Ok(Verdict::PASSED)
         }));
     }
+    let twins = Rc::clone(&shared);
+    cases.push(Case::new("gc/t29", move |suite| twins.with(suite, |twins| two_apiservers::run(&twins.sides()[0]))));
+    cases.push(Case::new("gc/t26", two_databases::run));
+    cases.push(Case::new("gc/on-and-off", procedures::run));
     cases.push(Case::new("gc/random", move |suite| shared.with(suite, random::run)));
     cases
 }

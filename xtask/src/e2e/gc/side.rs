@@ -37,6 +37,12 @@ pub(super) fn define(api: &Client) -> Result<()> {
     for (plural, kind) in KINDS {
         let mut definition = shirts::definition();
         definition["metadata"]["name"] = format!("{plural}.stable.example.com").into();
+        if plural == "shirts" {
+            let version = &mut definition["spec"]["versions"][0];
+            version["subresources"] = json!({"status": {}});
+            version["schema"]["openAPIV3Schema"]["properties"]["status"] =
+                json!({"type": "object", "additionalProperties": {"type": "string"}});
+        }
         if plural == "belts" {
             let mut newer = definition["spec"]["versions"][0].clone();
             newer["name"] = "v2".into();
