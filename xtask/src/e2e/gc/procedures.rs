@@ -37,7 +37,7 @@ fn family(side: &Side<'_>, owner: &str) -> Result<()> {
         None => side.visible("living", &[])?,
     };
     let of = reference(&side.visible(owner, &[])?);
-    side.visible(&format!("{owner}-child"), &[of.clone()])?;
+    side.visible(&format!("{owner}-child"), std::slice::from_ref(&of))?;
     side.visible(&format!("{owner}-shared"), &[of, reference(&living)])?;
     Ok(())
 }

@@ -3,6 +3,8 @@
 //! The flag is for kinds that are compiled into kube-apiserver (apiserver: pkg/server/options/etcd.go), so custom resources can't be parted from each
 //! other: labelled objects are on one side, objects of a built-in kind on the other.
 
+use std::slice::from_ref;
+
 use serde_json::Value;
 
 use super::super::lab::{self, Lab, Wish};
@@ -75,16 +77,16 @@ fn create(side: &Side<'_>) -> Result<()> {
     let (shirt, other) = (reference(&side.shirt("shirt", &[])?), reference(&side.shirt("living-shirt", &[])?));
     let front_shirt = blocking(&side.shirt("front-shirt", &[])?);
     // Across, with the label.
-    side.shirt("hidden-of-map", &[doomed.clone()])?;
+    side.shirt("hidden-of-map", from_ref(&doomed))?;
     side.shirt("hidden-of-two", &[doomed.clone(), shirt.clone()])?;
-    side.shirt("hidden-of-living", &[living.clone()])?;
+    side.shirt("hidden-of-living", from_ref(&living))?;
     side.shirt("hidden-of-orphaning", &[orphaning])?;
     side.hidden("shirts", "held-by-front", &[front], &[HOLD])?;
     // Across, without it.
-    side.visible("visible-of-map", &[doomed.clone()])?;
+    side.visible("visible-of-map", from_ref(&doomed))?;
     side.visible("visible-of-living", &[living])?;
-    map("map-of-shirt", &[shirt.clone()])?;
-    map("map-of-front-shirt", &[front_shirt.clone()])?;
+    map("map-of-shirt", from_ref(&shirt))?;
+    map("map-of-front-shirt", from_ref(&front_shirt))?;
     map("map-of-living", &[other])?;
     // On one side.
     side.shirt("hidden-of-shirt", &[shirt])?;
