@@ -5,6 +5,7 @@
 //! cases' numbers are those of the collector's table of cases.
 
 mod background;
+mod collector;
 mod foreground;
 mod graph;
 mod label;
@@ -60,6 +61,8 @@ pub(super) fn cases() -> Vec<Case> {
             Ok(Verdict::PASSED)
         }));
     }
+    cases.push(Case::new("gc/collector-seen", collector::seen));
+    cases.push(Case::new("gc/collector-missing", collector::missing));
     cases.push(Case::new("gc/random", move |suite| shared.with(suite, random::run)));
     cases
 }
