@@ -21,6 +21,14 @@ pub const GROUP_VERSION_HEADER: &str = "sluice-group-version";
 /// (labels.Selector.String).
 pub const LABEL_SELECTOR_HEADER: &str = "sluice-label-selector";
 
+/// gRPC response metadata. The key of the label whose objects the storage collects when their owners are gone. In
+/// answers to Maintenance.Status; not there if nobody collects.
+pub const COLLECTED_LABEL_HEADER: &str = "sluice-collected-label";
+
+/// Path. kube-apiserver answers with what the storage says in the response metadata, and with 404 if it says
+/// nothing. All authenticated users may read what is below /apis/.
+pub const COLLECTED_LABEL_PATH: &str = "/apis/storage-gc.sluice-project.github.io";
+
 /// Label key. Objects with this label key stay out of the controller manager's metadata informers; the shim
 /// collects them.
 pub const SKIP_METADATA_CACHING_LABEL: &str = "skip-controller-manager-metadata-caching";

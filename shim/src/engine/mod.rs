@@ -70,6 +70,7 @@ struct Inner {
     counts: Mutex<Counts>,
     leases: Arc<lease::Clock>,
     collector: Arc<Notify>,
+    collects: bool,
     metrics: Arc<Metrics>,
 }
 
@@ -121,6 +122,7 @@ impl Engine {
             counts: Mutex::default(),
             leases: Arc::default(),
             collector: wake,
+            collects: collector.enabled,
             metrics,
         });
         tokio::spawn(lease::run(Arc::downgrade(&inner)));
@@ -212,6 +214,11 @@ impl Engine {
         let status = self.inner.readers.run(Weight::Small, |snapshot| snapshot.reader.status()).await?;
         self.inner.hub.reached(status.revision).await;
         Ok(status)
+    }
+
+    /// Whether the collector works.
+    pub fn collects(&self) -> bool {
+        self.inner.collects
     }
 
     /// What the collector has to do.

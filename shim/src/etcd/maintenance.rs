@@ -4,11 +4,13 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
 use super::context::{CLUSTER_VERSION, ETCD_VERSION, Shared, TERM};
 use super::errors::Fault;
 use super::{backup, hash};
+use crate::contract;
 use crate::engine::StoreStatus;
 use crate::metrics::{Asked, Method};
 use crate::pb::etcdserverpb as pb;
@@ -34,13 +36,19 @@ impl Maintenance for MaintenanceService {
         self.0.metrics.observe(Method::unary(SERVICE, "Alarm"), Asked::default(), work).await
     }
 
+    /// Its metadata tells the apiserver whether labelled objects are collected here. Other clients do not notice.
     async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
         let work = async {
             let store = self.0.engine.status().await?;
             let full = self.0.measure_quota().await;
             Ok(self.describe(store, full))
         };
-        self.0.metrics.observe(Method::unary(SERVICE, "Status"), Asked::default(), work).await
+        let mut response = self.0.metrics.observe(Method::unary(SERVICE, "Status"), Asked::default(), work).await?;
+        if self.0.engine.collects() {
+            let label = MetadataValue::from_static(contract::SKIP_METADATA_CACHING_LABEL);
+            response.metadata_mut().insert(contract::COLLECTED_LABEL_HEADER, label);
+        }
+        Ok(response)
     }
 
     async fn defragment(&self, _: Request<pb::DefragmentRequest>) -> Result<Response<pb::DefragmentResponse>, Status> {

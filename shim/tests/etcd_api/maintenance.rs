@@ -23,6 +23,18 @@ async fn status_and_members() {
     assert_eq!(moved.message(), "etcdserver: bad leader transferee");
 }
 
+/// The apiserver learns from the answer whether labelled objects are collected; of any other store it learns nothing.
+#[tokio::test]
+async fn status_says_whether_there_is_a_collector() {
+    let label = Some("skip-controller-manager-metadata-caching");
+    for (args, expected) in [(&[][..], label), (&["--gc=off"], None)] {
+        let server = TestServer::start(args).await;
+        let status = server.connect().await.maintenance.status(pb::StatusRequest {}).await.unwrap();
+        let said = status.metadata().get("sluice-collected-label").map(|value| value.to_str().unwrap());
+        assert_eq!(said, expected, "{args:?}");
+    }
+}
+
 /// A client with a password asks for a token, and goes on without one after exactly this answer.
 #[tokio::test]
 async fn authentication_is_off() {

@@ -44,7 +44,8 @@ impl TestServer {
         config.check().unwrap();
         let metrics = Arc::new(Metrics::default());
         let store = sql::open(&endpoint, Arc::clone(&metrics)).unwrap();
-        let engine = Engine::start(store, ReaderThreads { small: 1, large: 1 }, metrics).await.unwrap();
+        let threads = ReaderThreads { small: 1, large: 1 };
+        let engine = Engine::start_with(store, threads, metrics, config.gc.collector().unwrap()).await.unwrap();
         let server = Server::start(engine, &config, dir.path().to_owned(), Registry::default()).await.unwrap();
         Self { server, dir }
     }

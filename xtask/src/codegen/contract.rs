@@ -12,6 +12,12 @@ pub(super) struct Contract {
     version: u32,
     /// gRPC request metadata.
     metadata: BTreeMap<String, Header>,
+    /// gRPC response metadata.
+    #[serde(default)]
+    response_metadata: BTreeMap<String, Header>,
+    /// Paths of kube-apiserver.
+    #[serde(default)]
+    paths: BTreeMap<String, Label>,
     /// Label keys.
     labels: BTreeMap<String, Label>,
     /// Numbers.
@@ -143,11 +149,19 @@ impl Contract {
             predicate: format!("is {version}"),
             doc: capital(version),
         }];
-        constants.extend(self.metadata.iter().map(|(key, Header { name, doc })| Constant {
-            words: words("", key, "_header"),
+        for (kind, headers) in [("request", &self.metadata), ("response", &self.response_metadata)] {
+            constants.extend(headers.iter().map(|(key, Header { name, doc })| Constant {
+                words: words("", key, "_header"),
+                value: Value::Text(name.clone()),
+                predicate: format!("names the gRPC {kind} metadata that carries {}", lower(doc)),
+                doc: format!("gRPC {kind} metadata. {doc}"),
+            }));
+        }
+        constants.extend(self.paths.iter().map(|(key, Label { name, doc })| Constant {
+            words: words("", key, "_path"),
             value: Value::Text(name.clone()),
-            predicate: format!("names the gRPC request metadata that carries {}", lower(doc)),
-            doc: format!("gRPC request metadata. {doc}"),
+            predicate: format!("is a path. {doc}"),
+            doc: format!("Path. {doc}"),
         }));
         constants.extend(self.labels.iter().map(|(key, Label { name, doc })| Constant {
             words: words("", key, "_label"),

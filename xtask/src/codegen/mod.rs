@@ -75,6 +75,12 @@ version = 3
 [metadata.label_selector]
 name = "x-labels"
 doc = "The label requirements, in a sentence that is long enough to need a second line in the comment of either language."
+[response_metadata.collected]
+name = "x-collected"
+doc = "The label of what is collected."
+[paths.collected]
+name = "/x/collected"
+doc = "Shows the response metadata."
 [labels.skip]
 name = "skip-me"
 doc = "Objects with this label are skipped."

@@ -5,6 +5,7 @@
 //! cases' numbers are those of the collector's table of cases.
 
 mod background;
+mod collector;
 mod foreground;
 mod graph;
 mod label;
@@ -69,6 +70,8 @@ pub(super) fn cases() -> Vec<Case> {
     cases.push(Case::new("gc/t29", move |suite| twins.with(suite, |twins| two_apiservers::run(&twins.sides()[0]))));
     cases.push(Case::new("gc/t26", two_databases::run));
     cases.push(Case::new("gc/on-and-off", procedures::run));
+    cases.push(Case::new("gc/collector-seen", collector::seen));
+    cases.push(Case::new("gc/collector-missing", collector::missing));
     cases.push(Case::new("gc/random", move |suite| shared.with(suite, random::run)));
     cases
 }

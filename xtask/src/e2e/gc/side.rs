@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::super::lab::Lab;
-use super::super::shirts::{self, SKIP_LABEL, names};
+pub(super) use super::super::shirts::SKIP_LABEL;
+use super::super::shirts::{self, names};
 use super::super::wait::{LIMIT, until};
 use crate::cluster::client::{Client, HttpError};
 use crate::cluster::component::Component;
