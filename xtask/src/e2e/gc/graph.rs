@@ -96,7 +96,29 @@ impl Graph {
         if graph.mixes_owners() {
             graph.nodes.iter_mut().for_each(|node| node.held = false);
         }
+        if graph.depends_on_luck() {
+            graph.thin();
+        }
         graph
+    }
+
+    /// Whether stock Kubernetes itself may come to one result or another. An owner in the foreground waits for dependents with blockOwnerDeletion alone;
+    /// others are looked at while it waits or when it is gone, and then deleted in the background; and which of several owners waits when a dependent is
+    /// looked at is luck as well. That shows for as long as a finalizer holds somebody below.
+    fn depends_on_luck(&self) -> bool {
+        let foreground = self.deeds.iter().any(|deed| matches!(deed, Deed::Foreground(_)));
+        let sure =
+            |node: &Node| node.owners.len() < 2 && node.owners.iter().all(|edge| edge.blocks) && node.cycle.is_none();
+        foreground && self.nodes.iter().any(|node| node.held) && !self.nodes.iter().all(sure)
+    }
+
+    /// Leaves one owner to each object, which waits for it.
+    fn thin(&mut self) {
+        for node in &mut self.nodes {
+            node.owners.truncate(1);
+            node.owners.iter_mut().for_each(|edge| edge.blocks = true);
+            node.cycle = None;
+        }
     }
 
     /// Whether an object is hidden and its owner is not, or the other way round. What is deleted for the sake of an owner that waits in the foreground
