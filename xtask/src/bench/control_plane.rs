@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use serde_json::Value;
 
+use super::MEASURING;
 use crate::cluster::Cluster;
 use crate::cluster::component::Component;
 use crate::cluster::programs;
@@ -125,6 +126,7 @@ impl ControlPlane {
     ) -> Result<Option<String>> {
         let Some(cluster) = &self.cluster else { return Err(Error::input("the control plane is gone")) };
         let mut run = Run::new(&generator.program, shell.paths.root())
+            .limit(MEASURING)
             .args(["platform", command, "--system", self.system.name()])
             .arg("--port")
             .arg(cluster.ports.apiserver.to_string())

@@ -6,10 +6,17 @@ mod gc;
 mod platform;
 mod store;
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 
 use crate::context::Context;
 use crate::error::Result;
+use crate::process::Limit;
+
+/// For the load generator, which has limits of its own: a full run takes half an hour, one with other rounds and seconds
+/// may take a day.
+const MEASURING: Limit = Limit::Of(Duration::from_hours(24));
 
 /// Measure etcd, kine and sluice-shim against each other, alone and below a control plane.
 #[derive(Args, Debug)]

@@ -1,18 +1,14 @@
 //! `cargo xtask bench store`: builds the servers and the load generator (`bench/`), and runs it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 
-use super::document;
+use super::{MEASURING, document};
 use crate::build::{self, Program};
 use crate::context::Context;
 use crate::error::{Attempt as _, Error, Result};
 use crate::process::{Limit, Run};
-
-/// A full run takes half an hour; one with other rounds and seconds may take a day.
-const MEASURING: Limit = Limit::Of(Duration::from_hours(24));
 
 /// Measure the etcd API: etcd, kine on SQLite and sluice-shim on SQLite, in turns.
 ///
