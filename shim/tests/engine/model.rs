@@ -218,6 +218,9 @@ impl System {
             assert_eq!(result.revision, self.model.revision());
             let rest = self.model.at(revision).keys().filter(|key| next.range.contains(key)).count() as i64;
             assert_eq!(result.count, rest);
+            if limit > 0 && result.kvs.len() == limit {
+                assert_eq!(result.more, rest > limit as i64, "a full page knows whether it is the last");
+            }
             found.extend(result.kvs);
             match found.last() {
                 Some(last) if result.more => next.range = range.after(&last.key),

@@ -24,7 +24,12 @@ impl Found {
     }
 
     fn is_enough(&self) -> bool {
-        self.kvs.len() >= self.wanted || self.bytes == 0
+        self.kvs.len() >= self.wanted || self.is_cut()
+    }
+
+    /// Whether the bytes ended it. The last key that is wanted only tells whether a full page is the last: for it there is always room.
+    fn is_cut(&self) -> bool {
+        self.bytes == 0 && self.kvs.len() + 1 < self.wanted
     }
 
     fn push(&mut self, kv: KeyValue) {
@@ -34,7 +39,7 @@ impl Found {
 
     /// The last key, if there may be more behind it that the bytes left no room for.
     pub(super) fn cut(&self) -> Option<bytes::Bytes> {
-        if self.bytes > 0 { None } else { self.kvs.last().map(|kv| kv.key.clone()) }
+        if self.is_cut() { self.kvs.last().map(|kv| kv.key.clone()) } else { None }
     }
 }
 
