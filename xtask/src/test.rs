@@ -95,7 +95,9 @@ impl Cmd {
                 tally += cargo(shell, "clippy", &clippy)?;
                 tally += cargo(shell, "toolkit", &["test", "--package", "xtask", "--package", "sluice-bench"])?;
             }
-            Part::Shim => tally += cargo(shell, "shim", &["test", "--package", "sluice-shim"])?,
+            Part::Shim => {
+                tally += cargo(shell, "shim", &["test", "--package", "sluice-shim", "--package", "sluice-wal"])?
+            }
             Part::Patches => tally += self.patches(shell)?,
             Part::E2e => match Suite::new(shell, &self.target, self.bin.as_deref()) {
                 Ok(suite) => tally += e2e::run(shell, &suite, self.filter.as_deref())?,

@@ -20,7 +20,7 @@ fn target() -> String {
 pub(super) fn inputs(shell: &Context) -> Result<String> {
     let root = shell.paths.root();
     let mut files: Vec<PathBuf> =
-        ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml"].map(|name| root.join(name)).to_vec();
+        ["Cargo.toml", "Cargo.lock", ".cargo/config.toml", "rust-toolchain.toml"].map(|name| root.join(name)).to_vec();
     for entry in WalkDir::new(root.join("shim")).sort_by_file_name() {
         let entry = entry?;
         if entry.file_type().is_file() {

@@ -16,8 +16,9 @@ use super::error::failed;
 use super::{BUSY_TIMEOUT, READER_CACHE, configure, connect, error};
 use crate::engine::{Error, Result};
 
-/// The log is copied when it has so many pages, or so many while nothing else is to do.
-const PAGES: i64 = 8192;
+/// The log is copied when it has so many pages, or so many while nothing else is to do. A page that was changed often is copied once: with 8,192 instead
+/// a create took a fifth more processor time, a put and a deletion a third.
+const PAGES: i64 = 32_768;
 const PAGES_IDLE: i64 = 1024;
 /// The writer copies the rest when it is no more than this, or after so many rounds of the thread.
 const REST: i64 = 512;

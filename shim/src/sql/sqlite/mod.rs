@@ -23,6 +23,7 @@ mod select;
 mod upgrade;
 mod write;
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,6 +44,8 @@ const WRITER_CACHE: i64 = 32 << 10;
 const READER_CACHE: i64 = 4 << 10;
 /// How long to wait while another of our connections recovers or restarts the WAL: moments.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// SQLite's own way to the file system.
+const SYSTEM: &CStr = c"unix";
 /// Statements that a connection keeps compiled.
 const STATEMENTS: usize = 128;
 
@@ -59,7 +62,7 @@ impl Sqlite {
     /// Opens the file, creating it or migrating it if need be.
     pub fn open(path: &Path, metrics: Arc<Metrics>) -> Result<Self> {
         let lock = lock(path)?;
-        let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        let mut connection = connect_writer(path)?;
         schema::prepare(&mut connection, path)?;
         configure(&connection, WRITER_CACHE).map_err(|error| at(path, error))?;
         Ok(Self { path: path.to_owned(), metrics, writer: Mutex::new(Some((connection, lock))) })
@@ -101,10 +104,20 @@ fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// The connection that commits. What it writes to the log it writes at once, which needs `synchronous=FULL` (see [`sluice_wal`]).
+fn connect_writer(path: &Path) -> Result<Connection> {
+    sluice_wal::register().map_err(|code| Error::Broken(format!("SQLite can't be set up: error {code}")))?;
+    connect_by(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE, sluice_wal::NAME)
+}
+
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
+    connect_by(path, flags, SYSTEM)
+}
+
+fn connect_by(path: &Path, flags: OpenFlags, vfs: &CStr) -> Result<Connection> {
     // A connection never leaves its thread, so it needs no mutex of its own.
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(|error| at(path, error))?;
+    let connection = Connection::open_with_flags_and_vfs(path, flags, vfs).map_err(|error| at(path, error))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }

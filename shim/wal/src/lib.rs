@@ -1,0 +1,243 @@
+//! A SQLite VFS that writes what a commit adds to the write-ahead log at once.
+//!
+//! SQLite writes each page of a commit to the log with two calls, one for its 24 bytes of header and one for the page (`walWriteOneFrame` in wal.c): at
+//! several hundred pages a commit that is a fifth of the processor time of a write. Here they are gathered and written before the log is
+//! synced, read, measured or cut, or when 128 KiB have come together. All else is SQLite's own VFS for this system.
+//!
+//! That is as safe as writing at once. Nobody but the connection that writes may look at these bytes before the header of the wal-index is changed,
+//! and that comes after the sync of a commit (`sqlite3WalFrames`, `walIndexWriteHdr`); its own reads write them first. So with
+//! `synchronous=FULL` a commit returns when its bytes are on the disk, and with less its bytes may be lost with the process, not
+//! only with the machine: **only for connections with `synchronous=FULL` or `EXTRA`**.
+
+mod gathered;
+
+use std::ffi::{CStr, c_int, c_void};
+use std::ptr::null_mut;
+use std::sync::OnceLock;
+
+use gathered::Gathered;
+use rusqlite::ffi;
+
+/// The name to open a database with, for instance by `Connection::open_with_flags_and_vfs`.
+pub const NAME: &CStr = c"sluice-wal";
+
+/// SQLite's own VFS, registered for ever.
+struct Real(*mut ffi::sqlite3_vfs);
+
+// SAFETY: SQLite calls a VFS from any thread; the pointer is only read.
+unsafe impl Send for Real {}
+// SAFETY: as above.
+unsafe impl Sync for Real {}
+
+static REAL: OnceLock<Result<Real, c_int>> = OnceLock::new();
+
+/// Makes [`NAME`] known to SQLite; does nothing the second time.
+///
+/// # Errors
+/// SQLite's code, if it has no VFS for this system or no memory.
+pub fn register() -> Result<(), c_int> {
+    match REAL.get_or_init(add) {
+        Ok(_) => Ok(()),
+        Err(code) => Err(*code),
+    }
+}
+
+fn add() -> Result<Real, c_int> {
+    // SAFETY: null asks for the default VFS.
+    let real = unsafe { ffi::sqlite3_vfs_find(std::ptr::null()) };
+    if real.is_null() {
+        return Err(ffi::SQLITE_ERROR);
+    }
+    // SAFETY: it is a VFS, which stays registered. The copy's methods are the real ones, which work with any VFS that has its `pAppData`.
+    let copy = unsafe { *real };
+    let ours = Box::leak(Box::new(ffi::sqlite3_vfs {
+        pNext: null_mut(),
+        zName: NAME.as_ptr(),
+        szOsFile: copy.szOsFile + size_of::<Log>() as c_int,
+        xOpen: Some(open),
+        ..copy
+    }));
+    // SAFETY: `ours` lives for ever and is not the default.
+    match unsafe { ffi::sqlite3_vfs_register(ours, 0) } {
+        ffi::SQLITE_OK => Ok(Real(real)),
+        code => Err(code),
+    }
+}
+
+/// An open log. SQLite gives us the room for it; the real file stands right behind.
+#[repr(C, align(8))]
+struct Log {
+    /// First, as SQLite wants it.
+    base: ffi::sqlite3_file,
+    gathered: *mut Gathered,
+}
+
+/// The real file of a log.
+///
+/// # Safety
+/// `file` points to room for a [`Log`] and a real file behind it.
+unsafe fn real(file: *mut ffi::sqlite3_file) -> *mut ffi::sqlite3_file {
+    // SAFETY: by the contract it is within the room, and the alignment of `Log` keeps that of a pointer.
+    unsafe { file.cast::<Log>().add(1).cast() }
+}
+
+/// Calls a method of the real file of a log.
+macro_rules! forward {
+    ($method:ident($file:expr $(, $argument:expr)*)) => {{
+        // SAFETY: SQLite calls our methods with a file that `open` has opened, whose real file has methods.
+        unsafe {
+            let real = real($file);
+            match (*(*real).pMethods).$method {
+                Some(method) => method(real $(, $argument)*),
+                None => ffi::SQLITE_IOERR,
+            }
+        }
+    }};
+}
+
+unsafe extern "C" fn open(
+    _: *mut ffi::sqlite3_vfs,
+    name: ffi::sqlite3_filename,
+    file: *mut ffi::sqlite3_file,
+    flags: c_int,
+    out: *mut c_int,
+) -> c_int {
+    let Some(Ok(Real(vfs))) = REAL.get() else { return ffi::SQLITE_CANTOPEN };
+    // SAFETY: the real VFS lives for ever.
+    let Some(real_open) = (unsafe { (**vfs).xOpen }) else { return ffi::SQLITE_CANTOPEN };
+    if flags & ffi::SQLITE_OPEN_WAL == 0 {
+        // SAFETY: SQLite's own arguments; the room is larger than it need be.
+        return unsafe { real_open(*vfs, name, file, flags, out) };
+    }
+    // SAFETY: the room is as large as `szOsFile` says. A file whose opening failed has no methods, so nobody closes it but we.
+    unsafe {
+        (*file).pMethods = std::ptr::null();
+        let real = real(file);
+        (*real).pMethods = std::ptr::null();
+        let code = real_open(*vfs, name, real, flags, out);
+        if code == ffi::SQLITE_OK {
+            let gathered = Box::into_raw(Box::default());
+            file.cast::<Log>().write(Log { base: ffi::sqlite3_file { pMethods: &METHODS }, gathered });
+        } else if let Some(methods) = (*real).pMethods.as_ref()
+            && let Some(close) = methods.xClose
+        {
+            close(real);
+        }
+        code
+    }
+}
+
+/// Version 1: shared memory and mapped pages are asked of the database's file, never of the log.
+static METHODS: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
+    iVersion: 1,
+    xClose: Some(close),
+    xRead: Some(read),
+    xWrite: Some(write),
+    xTruncate: Some(truncate),
+    xSync: Some(sync),
+    xFileSize: Some(file_size),
+    xLock: Some(lock),
+    xUnlock: Some(unlock),
+    xCheckReservedLock: Some(check_reserved_lock),
+    xFileControl: Some(file_control),
+    xSectorSize: Some(sector_size),
+    xDeviceCharacteristics: Some(device_characteristics),
+    xShmMap: None,
+    xShmLock: None,
+    xShmBarrier: None,
+    xShmUnmap: None,
+    xFetch: None,
+    xUnfetch: None,
+};
+
+/// What a log has gathered.
+///
+/// # Safety
+/// `file` is a log that [`open`] has opened and [`close`] has not closed. SQLite uses a file by one thread at a time.
+unsafe fn gathered<'a>(file: *mut ffi::sqlite3_file) -> &'a mut Gathered {
+    // SAFETY: by the contract; the box is freed by `close` alone.
+    unsafe { &mut *(*file.cast::<Log>()).gathered }
+}
+
+/// Writes what a log has gathered.
+///
+/// # Safety
+/// As for [`gathered`].
+unsafe fn flush(file: *mut ffi::sqlite3_file) -> c_int {
+    // SAFETY: by the contract.
+    let gathered = unsafe { gathered(file) };
+    gathered.flush(|bytes, offset| forward!(xWrite(file, bytes.as_ptr().cast(), bytes.len() as c_int, offset)))
+}
+
+/// Flushes, then does what follows.
+macro_rules! flushed {
+    ($file:expr, $then:expr) => {
+        // SAFETY: SQLite calls our methods with a file that `open` has opened.
+        match unsafe { flush($file) } {
+            ffi::SQLITE_OK => $then,
+            code => code,
+        }
+    };
+}
+
+unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, from: *const c_void, bytes: c_int, offset: i64) -> c_int {
+    let Ok(length) = usize::try_from(bytes) else { return ffi::SQLITE_MISUSE };
+    // SAFETY: SQLite's own arguments: so many bytes to read.
+    let new = unsafe { std::slice::from_raw_parts(from.cast::<u8>(), length) };
+    // SAFETY: a file that `open` has opened; the borrow ends with the call.
+    let take = || unsafe { gathered(file) }.take(new, offset);
+    if take() {
+        return ffi::SQLITE_OK;
+    }
+    flushed!(file, if take() { ffi::SQLITE_OK } else { forward!(xWrite(file, from, bytes, offset)) })
+}
+
+unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
+    let written = flushed!(file, ffi::SQLITE_OK);
+    // SAFETY: `open` made it of a box, and SQLite does not use a file that it has closed.
+    drop(unsafe { Box::from_raw((*file.cast::<Log>()).gathered) });
+    match forward!(xClose(file)) {
+        ffi::SQLITE_OK => written,
+        code => code,
+    }
+}
+
+unsafe extern "C" fn read(file: *mut ffi::sqlite3_file, to: *mut c_void, bytes: c_int, offset: i64) -> c_int {
+    flushed!(file, forward!(xRead(file, to, bytes, offset)))
+}
+
+unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: i64) -> c_int {
+    flushed!(file, forward!(xTruncate(file, size)))
+}
+
+unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
+    flushed!(file, forward!(xSync(file, flags)))
+}
+
+unsafe extern "C" fn file_size(file: *mut ffi::sqlite3_file, size: *mut i64) -> c_int {
+    flushed!(file, forward!(xFileSize(file, size)))
+}
+
+unsafe extern "C" fn lock(file: *mut ffi::sqlite3_file, level: c_int) -> c_int {
+    forward!(xLock(file, level))
+}
+
+unsafe extern "C" fn unlock(file: *mut ffi::sqlite3_file, level: c_int) -> c_int {
+    forward!(xUnlock(file, level))
+}
+
+unsafe extern "C" fn check_reserved_lock(file: *mut ffi::sqlite3_file, locked: *mut c_int) -> c_int {
+    forward!(xCheckReservedLock(file, locked))
+}
+
+unsafe extern "C" fn file_control(file: *mut ffi::sqlite3_file, verb: c_int, argument: *mut c_void) -> c_int {
+    forward!(xFileControl(file, verb, argument))
+}
+
+unsafe extern "C" fn sector_size(file: *mut ffi::sqlite3_file) -> c_int {
+    forward!(xSectorSize(file))
+}
+
+unsafe extern "C" fn device_characteristics(file: *mut ffi::sqlite3_file) -> c_int {
+    forward!(xDeviceCharacteristics(file))
+}
