@@ -265,7 +265,7 @@ impl Reader for SqliteReader {
 
     fn leases(&mut self, limit: usize) -> Result<Vec<Lease>> {
         let limit = if limit == 0 { -1 } else { i64::try_from(limit).unwrap_or(i64::MAX) };
-        let sql = "SELECT id, ttl, expires_at FROM lease ORDER BY expires_at LIMIT ?1";
+        let sql = "SELECT id, ttl, expires_at FROM lease ORDER BY expires_at, id LIMIT ?1";
         let read = || -> rusqlite::Result<Vec<Lease>> {
             self.connection.prepare_cached(sql)?.query_map([limit], lease)?.collect()
         };
