@@ -96,7 +96,7 @@ impl Cmd {
                 tally += cargo(shell, "toolkit", &["test", "--package", "xtask", "--package", "sluice-bench"])?;
             }
             Part::Shim => {
-                tally += cargo(shell, "shim", &["test", "--package", "sluice-shim", "--package", "sluice-wal"])?
+                tally += cargo(shell, "shim", &["test", "--package", "sluice-shim", "--package", "sluice-wal"])?;
             }
             Part::Patches => tally += self.patches(shell)?,
             Part::E2e => match Suite::new(shell, &self.target, self.bin.as_deref()) {
