@@ -3,35 +3,70 @@
 /// How many bytes are gathered at most; a larger commit is written in several pieces. SQLite's VFS for Unix takes no more at once (`seekAndWriteFd` in os_unix.c).
 const MOST: usize = 0x1_ffff;
 
+/// What becomes of bytes that are given to [`Gathered::take`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Yes,
+    /// What is here must be written first: they don't follow it, or it is full.
+    Flush,
+    /// They come after bytes that were lost.
+    Lost,
+}
+
 /// A run of bytes that has not been written yet.
+///
+/// If it can't be written it is lost, and with it all that comes behind it in the file, until somebody writes there anew: the transaction that
+/// the bytes are of can't be committed any more, and none of it turns up later, when the disk has room again.
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
     start: i64,
     bytes: Vec<u8>,
+    /// The first place that was lost.
+    lost: Option<i64>,
 }
 
 impl Gathered {
-    /// Takes bytes for a place in the file; `false` if what is here must be written first, as they don't follow it or it is full.
-    pub(crate) fn take(&mut self, bytes: &[u8], offset: i64) -> bool {
+    /// Takes bytes for a place in the file.
+    pub(crate) fn take(&mut self, bytes: &[u8], offset: i64) -> Taken {
+        if self.is_lost(offset) {
+            return Taken::Lost;
+        }
         if self.bytes.is_empty() {
             self.start = offset;
         } else if offset != self.start + self.bytes.len() as i64 || self.bytes.len() + bytes.len() > MOST {
-            return false;
+            return Taken::Flush;
         }
+        self.lost = None;
         self.bytes.extend_from_slice(bytes);
-        true
+        Taken::Yes
     }
 
-    /// Writes what is here by `write` (bytes, offset); forgets it when that returns 0, else keeps it for the next time.
+    /// Writes what is here by `write` (bytes, offset) and forgets it; it is lost if that does not return 0.
     pub(crate) fn flush(&mut self, write: impl FnOnce(&[u8], i64) -> i32) -> i32 {
         if self.bytes.is_empty() {
             return 0;
         }
         let code = write(&self.bytes, self.start);
-        if code == 0 {
-            self.bytes.clear();
+        self.bytes.clear();
+        if code != 0 {
+            self.lost = Some(self.start);
         }
         code
+    }
+
+    /// Whether a place comes after bytes that were lost.
+    pub(crate) fn is_lost(&self, offset: i64) -> bool {
+        self.lost.is_some_and(|lost| offset > lost)
+    }
+
+    /// Whether bytes were lost and their place not written anew.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.lost.is_some()
+    }
+
+    /// Nothing is lost in a file that has been cut.
+    pub(crate) fn cut(&mut self) {
+        self.lost = None;
     }
 }
 
@@ -40,16 +75,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_follows_is_gathered_and_a_failure_keeps_it() {
+    fn what_follows_is_gathered() {
         let mut gathered = Gathered::default();
         assert_eq!(gathered.flush(|_, _| panic!("nothing to write")), 0);
-        assert!(gathered.take(b"ab", 10));
-        assert!(gathered.take(b"c", 12));
-        assert!(!gathered.take(b"x", 12), "a place that is taken");
-        assert!(!gathered.take(b"x", 20), "a gap");
-        assert_eq!(gathered.flush(|bytes, offset| if (bytes, offset) == (b"abc", 10) { 13 } else { 0 }), 13);
+        assert_eq!(gathered.take(b"ab", 10), Taken::Yes);
+        assert_eq!(gathered.take(b"c", 12), Taken::Yes);
+        assert_eq!(gathered.take(b"x", 12), Taken::Flush, "a place that is taken");
+        assert_eq!(gathered.take(b"x", 20), Taken::Flush, "a gap");
         assert_eq!(gathered.flush(|bytes, offset| i32::from((bytes, offset) != (b"abc", 10))), 0);
-        assert!(gathered.take(b"x", 20));
-        assert!(!gathered.take(&vec![0; MOST], 21), "too much");
+        assert_eq!(gathered.take(b"x", 20), Taken::Yes);
+        assert_eq!(gathered.take(&vec![0; MOST], 21), Taken::Flush, "too much");
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_lost_until_its_place_is_written_anew() {
+        let mut gathered = Gathered::default();
+        assert_eq!(gathered.take(b"abc", 10), Taken::Yes);
+        assert_eq!(gathered.flush(|_, _| 13), 13);
+        assert_eq!(gathered.flush(|_, _| panic!("it is lost")), 0);
+        assert_eq!((gathered.has_lost(), gathered.is_lost(10), gathered.is_lost(13)), (true, false, true));
+        assert_eq!(gathered.take(b"x", 13), Taken::Lost);
+        assert_eq!(gathered.take(b"ABC", 10), Taken::Yes);
+        assert_eq!(gathered.take(b"x", 13), Taken::Yes);
+        assert!(!gathered.has_lost());
+        assert_eq!(gathered.flush(|bytes, offset| i32::from((bytes, offset) != (b"ABCx", 10))), 0);
     }
 }

@@ -8,6 +8,8 @@
 //! and that comes after the sync of a commit (`sqlite3WalFrames`, `walIndexWriteHdr`); its own reads write them first. So with
 //! `synchronous=FULL` a commit returns when its bytes are on the disk, and with less its bytes may be lost with the process, not
 //! only with the machine: **only for connections with `synchronous=FULL` or `EXTRA`**.
+//!
+//! A commit that could not be written (a full disk) is given up as a whole: what was gathered of it never turns up in the file.
 
 mod gathered;
 
@@ -15,7 +17,7 @@ use std::ffi::{CStr, c_int, c_void};
 use std::ptr::null_mut;
 use std::sync::OnceLock;
 
-use gathered::Gathered;
+use gathered::{Gathered, Taken};
 use rusqlite::ffi;
 
 /// The name to open a database with, for instance by `Connection::open_with_flags_and_vfs`.
@@ -186,10 +188,19 @@ unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, from: *const c_void, by
     let new = unsafe { std::slice::from_raw_parts(from.cast::<u8>(), length) };
     // SAFETY: a file that `open` has opened; the borrow ends with the call.
     let take = || unsafe { gathered(file) }.take(new, offset);
-    if take() {
-        return ffi::SQLITE_OK;
+    match take() {
+        Taken::Yes => ffi::SQLITE_OK,
+        Taken::Lost => ffi::SQLITE_IOERR_WRITE,
+        Taken::Flush => flushed!(
+            file,
+            match take() {
+                Taken::Yes => ffi::SQLITE_OK,
+                // More than can be gathered: never a page.
+                Taken::Flush => forward!(xWrite(file, from, bytes, offset)),
+                Taken::Lost => ffi::SQLITE_IOERR_WRITE,
+            }
+        ),
     }
-    flushed!(file, if take() { ffi::SQLITE_OK } else { forward!(xWrite(file, from, bytes, offset)) })
 }
 
 unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
@@ -203,15 +214,24 @@ unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
 }
 
 unsafe extern "C" fn read(file: *mut ffi::sqlite3_file, to: *mut c_void, bytes: c_int, offset: i64) -> c_int {
-    flushed!(file, forward!(xRead(file, to, bytes, offset)))
+    // SAFETY: a file that `open` has opened; the borrow ends with the call.
+    let is_lost = || unsafe { gathered(file) }.is_lost(offset);
+    flushed!(file, if is_lost() { ffi::SQLITE_IOERR_READ } else { forward!(xRead(file, to, bytes, offset)) })
 }
 
 unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: i64) -> c_int {
-    flushed!(file, forward!(xTruncate(file, size)))
+    // SAFETY: as in `read`.
+    let cut = || unsafe { gathered(file) }.cut();
+    flushed!(file, {
+        cut();
+        forward!(xTruncate(file, size))
+    })
 }
 
 unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
-    flushed!(file, forward!(xSync(file, flags)))
+    // SAFETY: as in `read`.
+    let has_lost = || unsafe { gathered(file) }.has_lost();
+    flushed!(file, if has_lost() { ffi::SQLITE_IOERR_FSYNC } else { forward!(xSync(file, flags)) })
 }
 
 unsafe extern "C" fn file_size(file: *mut ffi::sqlite3_file, size: *mut i64) -> c_int {
