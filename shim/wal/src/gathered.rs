@@ -15,8 +15,8 @@ pub(crate) enum Taken {
 
 /// A run of bytes that has not been written yet.
 ///
-/// If it can't be written it is lost, and with it all that comes behind it in the file, until somebody writes there anew: the transaction that
-/// the bytes are of can't be committed any more, and none of it turns up later, when the disk has room again.
+/// If it can't be written it is lost, and with it all that comes behind it in the file, until its first byte is written anew: the transaction that
+/// the bytes are of can't append to the log any more, so not commit, and none of it turns up later, when the disk has room again.
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
     start: i64,
@@ -28,15 +28,17 @@ pub(crate) struct Gathered {
 impl Gathered {
     /// Takes bytes for a place in the file.
     pub(crate) fn take(&mut self, bytes: &[u8], offset: i64) -> Taken {
-        if self.is_lost(offset) {
+        if self.lost.is_some_and(|lost| offset > lost) {
             return Taken::Lost;
         }
         if self.bytes.is_empty() {
             self.start = offset;
-        } else if offset != self.start + self.bytes.len() as i64 || self.bytes.len() + bytes.len() > MOST {
+        } else if offset != end(self.start, &self.bytes) || self.bytes.len() + bytes.len() > MOST {
             return Taken::Flush;
         }
-        self.lost = None;
+        if self.is_lost(end(offset, bytes)) {
+            self.lost = None;
+        }
         self.bytes.extend_from_slice(bytes);
         Taken::Yes
     }
@@ -54,20 +56,22 @@ impl Gathered {
         code
     }
 
-    /// Whether a place comes after bytes that were lost.
-    pub(crate) fn is_lost(&self, offset: i64) -> bool {
-        self.lost.is_some_and(|lost| offset > lost)
+    /// Whether bytes up to this place are, or follow, lost ones.
+    pub(crate) fn is_lost(&self, end: i64) -> bool {
+        self.lost.is_some_and(|lost| end > lost)
     }
 
-    /// Whether bytes were lost and their place not written anew.
-    pub(crate) fn has_lost(&self) -> bool {
-        self.lost.is_some()
+    /// The file is cut at this place: what was to come behind it need not be written.
+    pub(crate) fn cut(&mut self, size: i64) {
+        if self.start >= size {
+            self.bytes.clear();
+        }
+        self.lost = self.lost.filter(|lost| *lost < size);
     }
+}
 
-    /// Nothing is lost in a file that has been cut.
-    pub(crate) fn cut(&mut self) {
-        self.lost = None;
-    }
+fn end(offset: i64, bytes: &[u8]) -> i64 {
+    offset + bytes.len() as i64
 }
 
 #[cfg(test)]
@@ -93,11 +97,27 @@ mod tests {
         assert_eq!(gathered.take(b"abc", 10), Taken::Yes);
         assert_eq!(gathered.flush(|_, _| 13), 13);
         assert_eq!(gathered.flush(|_, _| panic!("it is lost")), 0);
-        assert_eq!((gathered.has_lost(), gathered.is_lost(10), gathered.is_lost(13)), (true, false, true));
+        assert_eq!((gathered.is_lost(10), gathered.is_lost(11)), (false, true));
         assert_eq!(gathered.take(b"x", 13), Taken::Lost);
+        assert_eq!(gathered.take(b"x", 11), Taken::Lost);
+        assert_eq!(gathered.take(b"before", 4), Taken::Yes);
+        assert!(gathered.is_lost(11), "its place is not written yet");
         assert_eq!(gathered.take(b"ABC", 10), Taken::Yes);
+        assert!(!gathered.is_lost(11));
         assert_eq!(gathered.take(b"x", 13), Taken::Yes);
-        assert!(!gathered.has_lost());
-        assert_eq!(gathered.flush(|bytes, offset| i32::from((bytes, offset) != (b"ABCx", 10))), 0);
+        assert_eq!(gathered.flush(|bytes, offset| i32::from((bytes, offset) != (b"beforeABCx", 4))), 0);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_not_written() {
+        let mut gathered = Gathered::default();
+        assert_eq!(gathered.take(b"abc", 10), Taken::Yes);
+        gathered.flush(|_, _| 13);
+        assert_eq!(gathered.take(b"ab", 8), Taken::Yes);
+        gathered.cut(11);
+        assert!(gathered.is_lost(11));
+        gathered.cut(0);
+        assert!(!gathered.is_lost(11));
+        assert_eq!(gathered.flush(|_, _| panic!("it is cut off")), 0);
     }
 }

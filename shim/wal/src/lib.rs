@@ -4,10 +4,11 @@
 //! several hundred pages a commit that is a fifth of the processor time of a write. Here they are gathered and written before the log is
 //! synced, read, measured or cut, or when 128 KiB have come together. All else is SQLite's own VFS for this system.
 //!
-//! That is as safe as writing at once. Nobody but the connection that writes may look at these bytes before the header of the wal-index is changed,
-//! and that comes after the sync of a commit (`sqlite3WalFrames`, `walIndexWriteHdr`); its own reads write them first. So with
-//! `synchronous=FULL` a commit returns when its bytes are on the disk, and with less its bytes may be lost with the process, not
-//! only with the machine: **only for connections with `synchronous=FULL` or `EXTRA`**.
+//! That is as safe as writing at once, if
+//! - the connection has `synchronous=FULL` or `EXTRA`: then the log is synced before the header of the wal-index is changed, which is when others look at
+//!   these bytes (`sqlite3WalFrames`, `walIndexWriteHdr`); the connection's own reads write them first. With less others would read what is not there;
+//! - no other connection commits, with whatever VFS: what a transaction left behind that was rolled back may be written after its lock is given back;
+//! - `psow` is not switched off: SQLite would sync before it fills the sector up.
 //!
 //! A commit that could not be written (a full disk) is given up as a whole: what was gathered of it never turns up in the file.
 
@@ -67,7 +68,7 @@ fn add() -> Result<Real, c_int> {
 }
 
 /// An open log. SQLite gives us the room for it; the real file stands right behind.
-#[repr(C, align(8))]
+#[repr(C)]
 struct Log {
     /// First, as SQLite wants it.
     base: ffi::sqlite3_file,
@@ -79,7 +80,7 @@ struct Log {
 /// # Safety
 /// `file` points to room for a [`Log`] and a real file behind it.
 unsafe fn real(file: *mut ffi::sqlite3_file) -> *mut ffi::sqlite3_file {
-    // SAFETY: by the contract it is within the room, and the alignment of `Log` keeps that of a pointer.
+    // SAFETY: by the contract it is within the room, aligned as `Log` is: both begin with a pointer.
     unsafe { file.cast::<Log>().add(1).cast() }
 }
 
@@ -214,24 +215,26 @@ unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
 }
 
 unsafe extern "C" fn read(file: *mut ffi::sqlite3_file, to: *mut c_void, bytes: c_int, offset: i64) -> c_int {
-    // SAFETY: a file that `open` has opened; the borrow ends with the call.
-    let is_lost = || unsafe { gathered(file) }.is_lost(offset);
-    flushed!(file, if is_lost() { ffi::SQLITE_IOERR_READ } else { forward!(xRead(file, to, bytes, offset)) })
+    // SAFETY: a file that `open` has opened.
+    if unsafe { flush(file) } != ffi::SQLITE_OK {
+        // Not "full": SQLite could undo the statement alone, and go on with a transaction that has lost pages (`sqlite3VdbeHalt`).
+        return ffi::SQLITE_IOERR_WRITE;
+    }
+    // SAFETY: as above.
+    if unsafe { gathered(file) }.is_lost(offset + i64::from(bytes)) {
+        return ffi::SQLITE_IOERR_READ;
+    }
+    forward!(xRead(file, to, bytes, offset))
 }
 
 unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: i64) -> c_int {
-    // SAFETY: as in `read`.
-    let cut = || unsafe { gathered(file) }.cut();
-    flushed!(file, {
-        cut();
-        forward!(xTruncate(file, size))
-    })
+    // SAFETY: a file that `open` has opened.
+    unsafe { gathered(file) }.cut(size);
+    flushed!(file, forward!(xTruncate(file, size)))
 }
 
 unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
-    // SAFETY: as in `read`.
-    let has_lost = || unsafe { gathered(file) }.has_lost();
-    flushed!(file, if has_lost() { ffi::SQLITE_IOERR_FSYNC } else { forward!(xSync(file, flags)) })
+    flushed!(file, forward!(xSync(file, flags)))
 }
 
 unsafe extern "C" fn file_size(file: *mut ffi::sqlite3_file, size: *mut i64) -> c_int {
