@@ -82,7 +82,7 @@ fn turn_off(lab: &mut Lab) -> Result<()> {
         let map = blocking(&side.config_map("map", &[], &[])?);
         side.hidden("shirts", "held", &[map], &[HOLD])?;
         side.delete("configmaps", "map", Policy::Foreground)?;
-        side.until_is("configmaps", "map", "being held by the shim", |map| holds(map?).then_some(()))?;
+        side.until_is("configmaps", "map", "being held by the shim alone", |map| is_held_by_shim(map?).then_some(()))?;
         kubectl.run("delete mutatingadmissionpolicybinding sluice-label-at-create")?;
         until_new_shirts(&side, "get no label", |labels| labels[SKIP_LABEL].is_null())?;
     }
@@ -155,7 +155,7 @@ fn until_new_shirts(side: &Side<'_>, what: &str, is: impl Fn(&Value) -> bool) ->
     })
 }
 
-fn holds(map: &Value) -> bool {
-    let finalizers = map["metadata"]["finalizers"].as_array();
-    finalizers.is_some_and(|finalizers| finalizers.iter().any(|name| name == HOLD_OF_SHIM))
+/// Whether the shim alone still holds it: the controller manager sees no dependents, and has let it go.
+fn is_held_by_shim(map: &Value) -> bool {
+    map["metadata"]["finalizers"] == json!([HOLD_OF_SHIM])
 }
