@@ -19,7 +19,7 @@ use std::ptr::null_mut;
 use std::sync::OnceLock;
 
 use gathered::{Gathered, Taken};
-use rusqlite::ffi;
+use rusqlite::{Connection, ffi};
 
 /// The name to open a database with, for instance by `Connection::open_with_flags_and_vfs`.
 pub const NAME: &CStr = c"sluice-wal";
@@ -65,6 +65,32 @@ fn add() -> Result<Real, c_int> {
         ffi::SQLITE_OK => Ok(Real(real)),
         code => Err(code),
     }
+}
+
+/// Brings what was written to the main database's file to the disk; what is in the log only is not touched.
+///
+/// A checkpoint does this itself only if nothing was committed since it began (`walCheckpoint` in wal.c): under load all that checkpoints
+/// have written is left to the one that ends them.
+///
+/// # Errors
+/// `SQLITE_IOERR_FSYNC`, if the disk fails. The system may have given the pages up then, and a second try would not notice (fsync(2), `EIO`).
+pub fn sync_database(connection: &mut Connection) -> rusqlite::Result<()> {
+    let mut file: *mut ffi::sqlite3_file = null_mut();
+    // SAFETY: the connection is open and ours alone; this control writes a pointer to the file, which lives as long as the connection.
+    let code = unsafe {
+        let found = (&raw mut file).cast();
+        ffi::sqlite3_file_control(connection.handle(), c"main".as_ptr(), ffi::SQLITE_FCNTL_FILE_POINTER, found)
+    };
+    checked(code)?;
+    // SAFETY: an open file has methods; one that is not (a database in memory) has none.
+    let methods = unsafe { file.as_ref().and_then(|file| file.pMethods.as_ref()) };
+    let Some(sync) = methods.and_then(|methods| methods.xSync) else { return Ok(()) };
+    // SAFETY: the file's own method, by the one thread that has the connection.
+    checked(unsafe { sync(file, ffi::SQLITE_SYNC_NORMAL) })
+}
+
+fn checked(code: c_int) -> rusqlite::Result<()> {
+    if code == ffi::SQLITE_OK { Ok(()) } else { Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)) }
 }
 
 /// An open log. SQLite gives us the room for it; the real file stands right behind.

@@ -27,7 +27,7 @@ use crate::sql::directory;
 /// A WAL file larger than this, in bytes, is cut back when nothing else is to do.
 const WAL_FILE: u64 = 64 << 20;
 /// How long one step of a compaction may take: all writes wait meanwhile, so not much longer than a commit does.
-const STEP: Duration = Duration::from_millis(3);
+const STEP: Duration = Duration::from_millis(1);
 /// How many tombstones are forgotten at a time.
 const TOMBSTONES: i64 = 1000;
 
