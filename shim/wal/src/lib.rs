@@ -11,6 +11,8 @@
 //! - `psow` is not switched off: SQLite would sync before it fills the sector up.
 //!
 //! A commit that could not be written (a full disk) is given up as a whole: what was gathered of it never turns up in the file.
+//!
+//! [`commit_unsynced`] leaves the sync of the log to the caller, who may go on with the next commit meanwhile.
 
 mod gathered;
 
@@ -19,7 +21,7 @@ use std::ptr::null_mut;
 use std::sync::OnceLock;
 
 use gathered::{Gathered, Taken};
-use rusqlite::{Connection, ffi};
+use rusqlite::{Connection, Transaction, ffi};
 
 /// The name to open a database with, for instance by `Connection::open_with_flags_and_vfs`.
 pub const NAME: &CStr = c"sluice-wal";
@@ -67,6 +69,29 @@ fn add() -> Result<Real, c_int> {
     }
 }
 
+/// Commits: what was changed is in the log's file, where other connections see it, but not on the disk before somebody syncs that file (or the next
+/// checkpoint does). Until then a crash of the system may lose it, together with all later commits; it never damages the database.
+///
+/// Of a connection without this VFS the commit is synced as ever.
+///
+/// # Errors
+/// Those of a commit.
+pub fn commit_unsynced(transaction: Transaction<'_>) -> rusqlite::Result<()> {
+    let log = file(&transaction, ffi::SQLITE_FCNTL_JOURNAL_POINTER)?;
+    // SAFETY: an open file has methods; one with ours is a `Log`.
+    let ours = unsafe { log.as_ref() }.is_some_and(|log| std::ptr::eq(log.pMethods, &METHODS));
+    if !ours {
+        return transaction.commit();
+    }
+    let log = log.cast::<Log>();
+    // SAFETY: it is open as long as the connection, which this thread alone uses.
+    unsafe { (*log).deferred = true };
+    let committed = transaction.commit();
+    // SAFETY: as above.
+    unsafe { (*log).deferred = false };
+    committed
+}
+
 /// Brings what was written to the main database's file to the disk; what is in the log only is not touched.
 ///
 /// A checkpoint does this itself only if nothing was committed since it began (`walCheckpoint` in wal.c): under load all that checkpoints
@@ -75,18 +100,21 @@ fn add() -> Result<Real, c_int> {
 /// # Errors
 /// `SQLITE_IOERR_FSYNC`, if the disk fails. The system may have given the pages up then, and a second try would not notice (fsync(2), `EIO`).
 pub fn sync_database(connection: &mut Connection) -> rusqlite::Result<()> {
-    let mut file: *mut ffi::sqlite3_file = null_mut();
-    // SAFETY: the connection is open and ours alone; this control writes a pointer to the file, which lives as long as the connection.
-    let code = unsafe {
-        let found = (&raw mut file).cast();
-        ffi::sqlite3_file_control(connection.handle(), c"main".as_ptr(), ffi::SQLITE_FCNTL_FILE_POINTER, found)
-    };
-    checked(code)?;
+    let database = file(connection, ffi::SQLITE_FCNTL_FILE_POINTER)?;
     // SAFETY: an open file has methods; one that is not (a database in memory) has none.
-    let methods = unsafe { file.as_ref().and_then(|file| file.pMethods.as_ref()) };
+    let methods = unsafe { database.as_ref().and_then(|file| file.pMethods.as_ref()) };
     let Some(sync) = methods.and_then(|methods| methods.xSync) else { return Ok(()) };
     // SAFETY: the file's own method, by the one thread that has the connection.
-    checked(unsafe { sync(file, ffi::SQLITE_SYNC_NORMAL) })
+    checked(unsafe { sync(database, ffi::SQLITE_SYNC_NORMAL) })
+}
+
+/// A file of the main database, by the control that asks for it.
+fn file(connection: &Connection, which: c_int) -> rusqlite::Result<*mut ffi::sqlite3_file> {
+    let mut file: *mut ffi::sqlite3_file = null_mut();
+    // SAFETY: the connection is open, and this thread alone uses it; these controls write a pointer to a file, which lives as long as the connection.
+    let code =
+        unsafe { ffi::sqlite3_file_control(connection.handle(), c"main".as_ptr(), which, (&raw mut file).cast()) };
+    checked(code).map(|()| file)
 }
 
 fn checked(code: c_int) -> rusqlite::Result<()> {
@@ -99,6 +127,11 @@ struct Log {
     /// First, as SQLite wants it.
     base: ffi::sqlite3_file,
     gathered: *mut Gathered,
+    /// Whether a commit is under way that somebody else syncs.
+    deferred: bool,
+    /// Whether the log begins afresh, by a header that is not on the disk yet. It must be there before any of the commits that follow: else these
+    /// could be on the disk behind the old header, and be taken for commits of then (`sqlite3WalFrames`, which syncs it by itself).
+    afresh: bool,
 }
 
 /// The real file of a log.
@@ -146,7 +179,12 @@ unsafe extern "C" fn open(
         let code = real_open(*vfs, name, real, flags, out);
         if code == ffi::SQLITE_OK {
             let gathered = Box::into_raw(Box::default());
-            file.cast::<Log>().write(Log { base: ffi::sqlite3_file { pMethods: &METHODS }, gathered });
+            file.cast::<Log>().write(Log {
+                base: ffi::sqlite3_file { pMethods: &METHODS },
+                gathered,
+                deferred: false,
+                afresh: false,
+            });
         } else if let Some(methods) = (*real).pMethods.as_ref()
             && let Some(close) = methods.xClose
         {
@@ -211,6 +249,10 @@ macro_rules! flushed {
 
 unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, from: *const c_void, bytes: c_int, offset: i64) -> c_int {
     let Ok(length) = usize::try_from(bytes) else { return ffi::SQLITE_MISUSE };
+    if offset == 0 {
+        // SAFETY: a file that `open` has opened, used by one thread at a time.
+        unsafe { (*file.cast::<Log>()).afresh = true };
+    }
     // SAFETY: SQLite's own arguments: so many bytes to read.
     let new = unsafe { std::slice::from_raw_parts(from.cast::<u8>(), length) };
     // SAFETY: a file that `open` has opened; the borrow ends with the call.
@@ -260,7 +302,15 @@ unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: i64) -> c_int 
 }
 
 unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
-    flushed!(file, forward!(xSync(file, flags)))
+    let log = file.cast::<Log>();
+    // SAFETY: a file that `open` has opened, used by one thread at a time.
+    let deferred = unsafe { (*log).deferred && !(*log).afresh };
+    let code = flushed!(file, if deferred { ffi::SQLITE_OK } else { forward!(xSync(file, flags)) });
+    if code == ffi::SQLITE_OK {
+        // SAFETY: as above.
+        unsafe { (*log).afresh = false };
+    }
+    code
 }
 
 unsafe extern "C" fn file_size(file: *mut ffi::sqlite3_file, size: *mut i64) -> c_int {

@@ -94,6 +94,32 @@ fn the_database_can_be_synced_while_commits_go_on() {
     assert_eq!(unsynced_pages(&path), Some(0));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_commit_can_be_left_unsynced() {
+    let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (mut writer, log) = (writer(&folder), folder.path().join("db-wal"));
+    let reader = Connection::open(folder.path().join("db")).unwrap();
+    let mut expected = 0;
+    for round in 0..3 {
+        let transaction = writer.transaction().unwrap();
+        add(&transaction, 100);
+        sluice_wal::commit_unsynced(transaction).unwrap();
+        expected += 100;
+        let Some(left) = unsynced_pages(&log) else { return };
+        assert!(left > 20, "round {round}: {left}");
+        assert_eq!((rows_after_kill(folder.path()), rows(&reader)), (expected, expected));
+        if round == 1 {
+            // The log begins afresh in the next round.
+            writer.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
+        } else {
+            add(&writer, 1);
+            expected += 1;
+        }
+        assert_eq!(unsynced_pages(&log), Some(0), "the next commit or checkpoint syncs all of it");
+    }
+}
+
 /// `None` where the system can't tell.
 #[cfg(target_os = "linux")]
 fn unsynced_pages(path: &std::path::Path) -> Option<u64> {

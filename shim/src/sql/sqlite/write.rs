@@ -27,7 +27,7 @@ use crate::sql::directory;
 /// A WAL file larger than this, in bytes, is cut back when nothing else is to do.
 const WAL_FILE: u64 = 64 << 20;
 /// How long one step of a compaction may take: all writes wait meanwhile, so not much longer than a commit does.
-const STEP: Duration = Duration::from_millis(1);
+const STEP: Duration = Duration::from_micros(500);
 /// How many tombstones are forgotten at a time.
 const TOMBSTONES: i64 = 1000;
 
@@ -119,6 +119,13 @@ impl SqliteWriter {
         }
         stored
     }
+
+    /// A step of a compaction need not outlive a crash: the next start goes on with it.
+    fn delete(&mut self, sql: &str) -> rusqlite::Result<usize> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let removed = transaction.prepare_cached(sql)?.execute([self.step_rows])?;
+        sluice_wal::commit_unsynced(transaction).map(|()| removed)
+    }
 }
 
 impl Writer for SqliteWriter {
@@ -132,8 +139,8 @@ impl Writer for SqliteWriter {
             SELECT id FROM history INDEXED BY history_end
             WHERE end_revision <= (SELECT compact_revision FROM meta)
               AND NOT (deleted AND end_revision = (SELECT compact_revision FROM meta)) ORDER BY end_revision LIMIT ?1)";
-        let removed = self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute([self.step_rows]));
-        let more = removed.map_err(failed)? as i64 == self.step_rows;
+        let removed = self.delete(sql).map_err(failed)?;
+        let more = removed as i64 == self.step_rows;
         let elapsed = started.elapsed();
         if elapsed > STEP {
             self.step_rows = (self.step_rows / 2).max(16);
