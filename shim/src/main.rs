@@ -36,6 +36,7 @@ async fn main() -> ExitCode {
 
 /// Does something with a database instead of serving it; returns whether all is well.
 async fn work(command: Command) -> Result<bool> {
+    telemetry::warnings()?;
     tokio::task::spawn_blocking(move || command.run(&mut std::io::stdout())).await?
 }
 

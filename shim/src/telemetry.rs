@@ -13,5 +13,15 @@ pub fn init(config: &Config) -> anyhow::Result<()> {
         LogFormat::Text => log.with_ansi(false).try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),
     };
+    opened(result)
+}
+
+/// Begins to write warnings and errors to the standard error, for a command that logs nothing else.
+pub fn warnings() -> anyhow::Result<()> {
+    let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(std::io::stderr);
+    opened(log.with_ansi(false).without_time().with_target(false).try_init())
+}
+
+fn opened(result: Result<(), Box<dyn std::error::Error + Send + Sync>>) -> anyhow::Result<()> {
     result.map_err(|error| anyhow::anyhow!("the log can't be opened: {error}"))
 }

@@ -12,7 +12,8 @@
 //!
 //! A commit that could not be written (a full disk) is given up as a whole: what was gathered of it never turns up in the file.
 //!
-//! [`commit_unsynced`] leaves the sync of the log to the caller, who may go on with the next commit meanwhile.
+//! [`commit_unsynced`] is for what need not outlive a crash of the system. What it wrote stands in the log before the commits that follow: once a sync has
+//! failed the system may have given up either, so nothing more may be committed until the log has been read anew.
 
 mod gathered;
 
@@ -99,7 +100,7 @@ pub fn commit_unsynced(transaction: Transaction<'_>) -> rusqlite::Result<()> {
 ///
 /// # Errors
 /// `SQLITE_IOERR_FSYNC`, if the disk fails. The system may have given the pages up then, and a second try would not notice (fsync(2), `EIO`).
-pub fn sync_database(connection: &mut Connection) -> rusqlite::Result<()> {
+pub fn sync_database(connection: &Connection) -> rusqlite::Result<()> {
     let database = file(connection, ffi::SQLITE_FCNTL_FILE_POINTER)?;
     // SAFETY: an open file has methods; one that is not (a database in memory) has none.
     let methods = unsafe { database.as_ref().and_then(|file| file.pMethods.as_ref()) };

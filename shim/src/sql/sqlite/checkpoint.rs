@@ -10,7 +10,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
-use rusqlite::ffi::SQLITE_IOERR_FSYNC;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::failed;
@@ -109,13 +108,13 @@ pub(super) struct Checkpoints {
 impl Checkpoints {
     /// Starts the thread.
     pub(super) fn start(path: &Path) -> Result<Self> {
-        let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         configure(&connection, READER_CACHE).map_err(|error| error::at(path, error))?;
         connection.pragma_update(None, "synchronous", "full").map_err(|error| error::at(path, error))?;
         let ((wake, woken), (sender, results)) = (crossbeam_channel::bounded(1), crossbeam_channel::bounded(1));
         let run = move || {
             while woken.recv().is_ok() {
-                if sender.send(round(&mut connection)).is_err() {
+                if sender.send(round(&connection)).is_err() {
                     break;
                 }
             }
@@ -188,9 +187,9 @@ fn stopped() -> Error {
 }
 
 /// Copies what is in the log now, and syncs it: SQLite does not while commits go on, and then the writer would sync all of it.
-fn round(connection: &mut Connection) -> Result<Progress> {
+fn round(connection: &Connection) -> Result<Progress> {
     let progress = passive(connection)?;
-    sluice_wal::sync_database(connection).map_err(not_copied)?;
+    sluice_wal::sync_database(connection).map_err(failed)?;
     Ok(progress)
 }
 
@@ -213,17 +212,7 @@ fn checkpoint(connection: &Connection, mode: &str) -> Result<Progress> {
             Ok(Progress { log, copied })
         })
     });
-    connection.busy_timeout(BUSY_TIMEOUT).and(done).map_err(not_copied)
-}
-
-/// Ends the process if the disk failed to take what was copied. The system may have given these pages up, and reports it once (fsync(2), `EIO`): the
-/// next checkpoint would succeed without them, and the log begin afresh. As it is the log has all of it, and the next start copies it again.
-fn not_copied(error: rusqlite::Error) -> Error {
-    if error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_IOERR_FSYNC) {
-        tracing::error!(%error, "the disk failed to keep what was copied to the database; the process ends, as all of it is still in the log");
-        std::process::exit(1);
-    }
-    failed(error)
+    connection.busy_timeout(BUSY_TIMEOUT).and(done).map_err(failed)
 }
 
 #[cfg(test)]

@@ -65,6 +65,10 @@ impl Sqlite {
         let mut connection = connect_writer(path)?;
         schema::prepare(&mut connection, path)?;
         configure(&connection, WRITER_CACHE).map_err(|error| at(path, error))?;
+        // After a failed sync the log may be whole in memory and not on the disk, so nothing may be added to what the last process left of it.
+        if let Err(error) = checkpoint::truncate(&connection) {
+            tracing::warn!(%error, "the log of the last process could not be copied; trying again later");
+        }
         Ok(Self { path: path.to_owned(), metrics, writer: Mutex::new(Some((connection, lock))) })
     }
 }
