@@ -387,6 +387,20 @@ fn open_cbor_stays_open() {
 }
 
 #[test]
+fn a_new_finalizer_is_the_last_whatever_the_order_of_fields() {
+    let kind = ProtobufWriter::bytes(1, &[ProtobufWriter::bytes(1, b"v1"), ProtobufWriter::bytes(2, b"A")].concat());
+    let object = |finalizers: &[&[u8]]| {
+        let finalizers: Vec<_> = finalizers.iter().map(|name| ProtobufWriter::bytes(14, name)).collect();
+        let metadata = [ProtobufWriter::unknown(), finalizers.concat(), ProtobufWriter::bytes(1, b"name")].concat();
+        let raw = ProtobufWriter::bytes(2, &ProtobufWriter::bytes(1, &metadata));
+        [b"k8s\0".to_vec(), kind.clone(), raw].concat()
+    };
+    let edit = Edit { add_finalizer: Some("orphan".into()), ..Edit::default() };
+    let written = rewrite(&object(&[b"a", b"b"]), &edit).expect("readable");
+    assert_eq!(decode(&written).unwrap().finalizers, ["a", "b", "orphan"]);
+}
+
+#[test]
 fn what_cannot_be_changed_safely_is_refused() {
     let text = |meta: ObjectMeta<'_>| json_document(&meta, "");
     let metadata = ProtobufWriter::bytes(1, &ProtobufWriter::integer(7, 1));
