@@ -67,6 +67,30 @@ async fn the_index_reads_what_matches() {
     }
 }
 
+/// Whether this is the first object with the skip label that the file ever had, or it was there before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_object_with_the_label_is_hidden_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let selector = "!skip-controller-manager-metadata-caching";
+    let label = r#","skip-controller-manager-metadata-caching":"""#;
+    let (mut engine, mut metrics) = open(folder.path()).await;
+    for number in 0..10 {
+        put(&engine, key(number), shirt(number, "blue", "")).await;
+    }
+    for (number, more, visible) in
+        [(10, "", 11), (3, label, 10), (4, label, 9), (3, "", 10), (4, "", 11), (5, label, 10)]
+    {
+        put(&engine, key(number), shirt(number, "blue", more)).await;
+        for _ in 0..2 {
+            let before = metrics.rows_read.get();
+            assert_eq!(engine.range(query(selector)).await.unwrap().kvs.len(), visible, "after {number}");
+            assert_eq!(metrics.rows_read.get() - before, visible as u64, "after {number}");
+            engine.shutdown().await;
+            (engine, metrics) = open(folder.path()).await;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_are_one_snapshot_whatever_happens_between() {
     let folder = tempfile::tempdir().unwrap();

@@ -53,6 +53,7 @@ async fn derived_data_is_repaired() {
             format!("UPDATE current SET hidden = NULL WHERE key = CAST({shirt} AS BLOB)"),
             "hidden is None instead of Some(true)",
         ),
+        ("DROP INDEX current_uid".to_owned(), "1 objects have the skip label, but the indexes for that are missing"),
     ];
     for (sql, expected) in table {
         let folder = tempfile::tempdir().unwrap();

@@ -64,7 +64,10 @@ async fn a_file_of_version_1_is_upgraded() {
     let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(count("SELECT count(*) FROM field_index WHERE field = 'spec.color'"), 1);
     assert_eq!(count("SELECT misplaced FROM directory WHERE path = CAST('/registry/example.com/shirts/' AS BLOB)"), 1);
-    drop(open(&endpoint(folder.path(), "fresh.db")).await.unwrap());
+    let fresh = open(&endpoint(folder.path(), "fresh.db")).await.unwrap();
+    fresh.write(put("/registry/example.com/shirts/a", object("red"), 0)).await.unwrap();
+    fresh.shutdown().await;
+    drop(fresh);
     assert_eq!(columns(&path), columns(&file(folder.path(), "fresh.db")));
 }
 
@@ -88,7 +91,7 @@ async fn an_upgrade_that_fails_changes_nothing() {
     assert_eq!(connection.query_row("SELECT count(*) FROM directory", [], |row| row.get::<_, i64>(0)).unwrap(), 2);
     connection.execute_batch("DROP TRIGGER stop").unwrap();
     drop(open(&database).await.unwrap());
-    assert_eq!(version(&connection).unwrap(), 2);
+    assert_eq!(version(&connection).unwrap(), 3);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
 use super::directories::{self, Odd, is_within};
 use super::field_index::{self, BUILDING, READY, foreign_of, values_of};
+use super::hiding;
 use super::merge::{Postings, bounds};
 use super::row::Range;
 use crate::contract::SKIP_METADATA_CACHING_LABEL;
@@ -33,7 +34,7 @@ const PROBED: usize = 8;
 /// Where candidates come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
-    /// All keys of the range.
+    /// All keys of the range, all of which are visible in a store that never hid one.
     Scan,
     /// Objects without the skip label.
     Visible,
@@ -196,7 +197,8 @@ impl<'c, 'a> Planner<'c, 'a> {
             return Ok(());
         }
         if skips {
-            self.add(wanted, ReadSource::Visible, Source::Visible);
+            let source = if hiding::is_indexed(self.connection)? { Source::Visible } else { Source::Scan };
+            self.add(wanted, ReadSource::Visible, source);
             return Ok(());
         }
         let sql = "SELECT id FROM attribute_name WHERE name = ?1";

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::check::derived;
 use super::schema::VERSION;
-use super::{field_index, gc_schema};
+use super::{field_index, gc_schema, hiding};
 use crate::engine::now_millis;
 
 /// Upgrades a file of an older version.
@@ -21,6 +21,10 @@ pub(super) fn upgrade(connection: &mut Connection, from: i32) -> rusqlite::Resul
 pub(super) fn steps(connection: &Connection, from: i32) -> rusqlite::Result<()> {
     if from < 2 {
         to_version_2(connection)?;
+    }
+    if from < 3 {
+        // Older versions had these indexes always.
+        hiding::adjust(connection)?;
     }
     connection.pragma_update(None, "user_version", VERSION)
 }

@@ -17,7 +17,7 @@ use super::checkpoint::{Checkpoints, truncate};
 use super::error::failed;
 use super::field_index;
 use super::row::{ROW, Range, lease, range_at, row};
-use super::{gc_load, gc_store};
+use super::{gc_load, gc_store, hiding};
 use crate::engine::catalog::{Catalog, FieldEntry};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Before, Changes, Decide, Facets, Footprint, Lease, Row, RowChange, Superseded, Writer};
@@ -42,6 +42,8 @@ pub(super) struct SqliteWriter {
     names: HashMap<Box<str>, i64>,
     /// The field indexes; `None` after a transaction that may have changed them.
     catalog: Option<Arc<Catalog>>,
+    /// Whether the file has the indexes that hidden objects need.
+    hides: bool,
     backfill: Backfill,
     metrics: Arc<Metrics>,
     /// How many rows a step of a compaction removes; follows the speed of the machine.
@@ -75,6 +77,7 @@ impl SqliteWriter {
             Ok(())
         };
         connection.wal_hook(Some(hook)).map_err(failed)?;
+        let hides = hiding::is_indexed(&connection).map_err(failed)?;
         let checkpoints = Checkpoints::start(path)?;
         let (wal, names) = (wal.into(), HashMap::new());
         Ok(Self {
@@ -84,6 +87,7 @@ impl SqliteWriter {
             checkpoints,
             names,
             catalog: None,
+            hides,
             backfill: Backfill::new(),
             metrics,
             step_rows: 256,
@@ -103,6 +107,10 @@ impl SqliteWriter {
         if changes.is_empty() {
             return transaction.rollback();
         }
+        let begins_to_hide = !self.hides && hiding::is_needed(&changes);
+        if begins_to_hide {
+            hiding::index(&transaction)?;
+        }
         let mut names = NewNames { known: &mut self.names, added: Vec::new() };
         let stored = store(&transaction, &changes, &mut names)
             .and_then(|has_work| transaction.commit().map(|()| self.has_work |= has_work));
@@ -111,7 +119,10 @@ impl SqliteWriter {
             for name in names.added {
                 self.names.remove(&name);
             }
-        } else if !changes.declarations.is_empty()
+            return stored;
+        }
+        self.hides |= begins_to_hide;
+        if !changes.declarations.is_empty()
             && let Err(error) = field_index::measure(&self.connection, &self.metrics)
         {
             // What was committed stays so.

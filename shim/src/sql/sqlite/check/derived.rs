@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::super::field_index::{self, DROPPING, READY, Stored, attribute, index_of};
+use super::super::hiding;
 use super::super::write::counts;
 use super::{Report, shown};
 use crate::engine::catalog::{Catalog, FieldEntry, FieldIndex};
@@ -51,9 +52,10 @@ pub(in super::super) fn check(connection: &Connection, report: &mut Report<'_>) 
     let mut directories = Directories::new(connection)?;
     let indexes = Indexes::load(connection)?;
     indexes.check(connection, report)?;
-    let (mut keys, mut entries) = (0, 0);
+    let (mut keys, mut entries, mut hidden) = (0, 0, 0);
     each(connection, &indexes.catalog, |live| {
         keys += 1;
+        hidden += u64::from(live.facets.hidden);
         directories.add(connection, &live)?;
         if live.hidden != live.expected_hidden() {
             let (is, expected) = (live.hidden, live.expected_hidden());
@@ -76,6 +78,9 @@ pub(in super::super) fn check(connection: &Connection, report: &mut Report<'_>) 
         }
         Ok(())
     })?;
+    if hidden > 0 && !hiding::is_indexed(connection)? {
+        report(derived(format!("{hidden} objects have the skip label, but the indexes for that are missing")));
+    }
     // An index that is being removed has some entries left.
     let sql = "SELECT count(*) FROM attribute WHERE name > 0 OR -name / 2 NOT IN (SELECT id FROM field_index WHERE state = 2)";
     let attributes: i64 = connection.query_row(sql, [], |row| row.get(0))?;
@@ -96,6 +101,7 @@ pub(super) fn rebuild(connection: &mut Connection) -> rusqlite::Result<()> {
     }
     let catalog = field_index::catalog(&transaction)?;
     each(&transaction, &catalog, |live| store(&transaction, &live))?;
+    hiding::adjust(&transaction)?;
     transaction.execute("UPDATE field_index SET state = ?1", [READY])?;
     transaction.commit()
 }
