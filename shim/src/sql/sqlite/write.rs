@@ -440,12 +440,10 @@ fn store_fields(transaction: &Transaction<'_>, change: &RowChange) -> rusqlite::
 fn count(transaction: &Transaction<'_>, path: &[u8], [live, opaque, misplaced]: [i64; 3]) -> rusqlite::Result<()> {
     let sql = "INSERT INTO directory (path, live, opaque, misplaced) VALUES (?1, ?2, ?3, ?4)
         ON CONFLICT (path) DO UPDATE
-        SET live = live + excluded.live, opaque = opaque + excluded.opaque, misplaced = misplaced + excluded.misplaced
-        RETURNING live";
-    let left: i64 =
-        transaction.prepare_cached(sql)?.query_row(params![path, live, opaque, misplaced], |row| row.get(0))?;
-    if left == 0 {
-        transaction.prepare_cached("DELETE FROM directory WHERE path = ?1")?.execute([path])?;
+        SET live = live + excluded.live, opaque = opaque + excluded.opaque, misplaced = misplaced + excluded.misplaced";
+    transaction.prepare_cached(sql)?.execute(params![path, live, opaque, misplaced])?;
+    if live < 0 {
+        transaction.prepare_cached("DELETE FROM directory WHERE path = ?1 AND live = 0")?.execute([path])?;
     }
     Ok(())
 }
