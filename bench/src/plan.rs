@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::client::Store;
+use crate::large::{Large, READS};
 use crate::load::{self, End};
 use crate::report::{Better, Floor, Machine, Report, Row, Sample};
 use crate::say;
 use crate::server::{Kind, Server};
 use crate::workload::{Keys, Op, workers};
-use crate::{compaction, large, selective, watchers};
+use crate::{compaction, selective, watchers};
 
 /// How much to measure.
 #[derive(Debug, Clone, clap::Args)]
@@ -255,9 +256,9 @@ impl Plan {
     }
 
     async fn compactions(&self, programs: &[(Kind, PathBuf)], data: &Path, report: &mut Report) -> Result<()> {
-        let (revisions, patience) = if self.quick { (50_000, 60) } else { (500_000, 180) };
+        let (revisions, patience) = if self.quick { (50_000, 60) } else { (500_000, 60) };
         let (mut usual, mut during, mut ratio, mut took, mut made) = Default::default();
-        for (kind, program) in programs {
+        for (kind, program) in std::iter::repeat_n(programs, self.rounds).flatten() {
             let folder = folder(data)?;
             let (patience, duration) = (Duration::from_secs(patience), self.duration.max(Duration::from_secs(3)));
             let found = compaction::measure(*kind, program, folder.path(), revisions, patience, duration).await;
@@ -287,32 +288,42 @@ impl Plan {
 
     async fn large(&self, programs: &[(Kind, PathBuf)], data: &Path, report: &mut Report) -> Result<()> {
         let (wanted, patience) = if self.quick { (100_000, 60) } else { (1_000_000, 240) };
-        let mut rows: [BTreeMap<Kind, Vec<Sample>>; 10] = Default::default();
+        let folder = folder(data)?;
+        let mut servers = Vec::new();
         for (kind, program) in programs {
-            let folder = folder(data)?;
-            let patience = Duration::from_secs(patience);
-            let found = large::measure(*kind, program, folder.path(), wanted, patience, self.duration).await;
-            let found = match found.with_context(|| format!("large database on {kind}")) {
-                Ok(found) => found,
-                Err(error) => {
-                    report.fail(&error);
-                    continue;
+            let (own, patience) = (folder.path().join(kind.to_string()), Duration::from_secs(patience));
+            match Large::fill(*kind, program, &own, wanted, patience).await.with_context(|| format!("fill {kind}")) {
+                Ok(filled) => servers.push(filled),
+                Err(error) => report.fail(&error),
+            }
+        }
+        let mut reads: [BTreeMap<Kind, Vec<Sample>>; 3] = Default::default();
+        for (op, row) in READS.into_iter().zip(&mut reads) {
+            for round in 0..self.rounds {
+                for large in &servers {
+                    let kind = large.server.kind;
+                    let rate = large.read(op, round as u64, self.duration).await;
+                    match rate.with_context(|| format!("{} of many keys on {kind}", op_name(op))) {
+                        Ok(rate) => one(row, kind, rate),
+                        Err(error) => report.fail(&error),
+                    }
                 }
-            };
+            }
+        }
+        let mut rows: [BTreeMap<Kind, Vec<Sample>>; 7] = Default::default();
+        for large in &servers {
+            let served = large.server.memory()?;
             let values = [
-                found.keys as f64,
-                found.fill_rate,
-                found.ready_after.as_secs_f64() * 1e3,
-                found.full.resident / 1e6,
-                found.served.resident / 1e6,
-                found.served.anonymous / 1e6,
-                found.disk / found.keys as f64,
-                found.count.rate(),
-                found.get.rate(),
-                found.list.rate(),
+                large.keys as f64,
+                large.fill_rate,
+                large.server.ready_after.as_secs_f64() * 1e3,
+                large.full.resident / 1e6,
+                served.resident / 1e6,
+                served.anonymous / 1e6,
+                large.server.disk()? / large.keys as f64,
             ];
             for (row, value) in rows.iter_mut().zip(values) {
-                one(row, *kind, value);
+                one(row, large.server.kind, value);
             }
         }
         let lower = Better::Lower;
@@ -328,7 +339,7 @@ impl Plan {
             ("get, 32 clients", "requests/s", Better::Higher, vec![Floor::Of(Kind::Etcd, 1.0)]),
             ("list of 500, 32 clients", "requests/s", Better::Higher, vec![Floor::Of(Kind::Etcd, 1.0)]),
         ];
-        for ((name, unit, better, floors), samples) in shapes.into_iter().zip(rows) {
+        for ((name, unit, better, floors), samples) in shapes.into_iter().zip(rows.into_iter().chain(reads)) {
             report.add(Row::new(&format!("large: {name}"), unit, better, floors, samples));
         }
         Ok(())
