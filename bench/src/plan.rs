@@ -312,7 +312,14 @@ impl Plan {
         }
         let mut rows: [BTreeMap<Kind, Vec<Sample>>; 7] = Default::default();
         for large in &servers {
-            let served = large.server.memory()?;
+            let needs = large.server.memory().and_then(|memory| Ok((memory, large.server.disk()?)));
+            let (served, disk) = match needs.with_context(|| format!("what {} needs", large.server.kind)) {
+                Ok(needs) => needs,
+                Err(error) => {
+                    report.fail(&error);
+                    continue;
+                }
+            };
             let values = [
                 large.keys as f64,
                 large.fill_rate,
@@ -320,7 +327,7 @@ impl Plan {
                 large.full.resident / 1e6,
                 served.resident / 1e6,
                 served.anonymous / 1e6,
-                large.server.disk()? / large.keys as f64,
+                disk / large.keys as f64,
             ];
             for (row, value) in rows.iter_mut().zip(values) {
                 one(row, large.server.kind, value);

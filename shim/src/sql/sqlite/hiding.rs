@@ -1,7 +1,7 @@
 //! The indexes that tell hidden objects from others and find owners: only a store that has ever had an object with the skip label has them.
 //!
 //! Without such an object all are visible and the collector has nothing to do, but they were a third of the pages that a create changes. The first one
-//! makes them in its own transaction: some 2 s for a million keys, once.
+//! makes them in its own transaction, which reads the whole table: some 2 s for a million small objects, once.
 
 use std::time::Instant;
 
@@ -28,9 +28,10 @@ pub(super) fn is_indexed(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(true)
 }
 
-/// Whether the changes bring an object with the label.
+/// Whether the changes bring an object with the label, if only to take it away again.
 pub(super) fn is_needed(changes: &Changes) -> bool {
     changes.rows.iter().filter_map(|row| row.after.as_ref()).any(|(_, facets)| facets.hidden)
+        || changes.signals.iter().any(|signal| signal.hidden)
 }
 
 /// Makes those that are missing, in the transaction that is under way.
@@ -44,9 +45,10 @@ pub(super) fn index(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Makes those that are missing if an object has the label, else removes them.
+/// Makes those that are missing if an object has the label or the collector has work, else removes them.
 pub(super) fn adjust(connection: &Connection) -> rusqlite::Result<()> {
-    if connection.query_row("SELECT EXISTS (SELECT 1 FROM current WHERE hidden = 1)", [], |row| row.get(0))? {
+    let sql = "SELECT EXISTS (SELECT 1 FROM gc_task) OR EXISTS (SELECT 1 FROM current WHERE hidden = 1)";
+    if connection.query_row(sql, [], |row| row.get(0))? {
         return index(connection);
     }
     for (name, _) in INDEXES {

@@ -26,6 +26,7 @@ mod write;
 
 use std::ffi::CStr;
 use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -63,6 +64,7 @@ impl Sqlite {
     /// Opens the file, creating it or migrating it if need be.
     pub fn open(path: &Path, metrics: Arc<Metrics>) -> Result<Self> {
         let lock = lock(path)?;
+        write_log_anew(path)?;
         prepare(path)?;
         let connection = connect_writer(path)?;
         configure(&connection, WRITER_CACHE).map_err(|error| at(path, error))?;
@@ -85,18 +87,41 @@ impl Store for Sqlite {
     }
 }
 
-/// Makes the file one of this version, with an empty log.
+/// Makes the file one of this version.
 ///
 /// By a connection of its own: one that has ever had a temporary table, as an upgrade needs them, opens a transaction in their database with each of its
 /// transactions, which is 3 % of a create.
 fn prepare(path: &Path) -> Result<()> {
     let mut connection = connect_writer(path)?;
-    schema::prepare(&mut connection, path)?;
-    // After a failed sync the log may be whole in memory and not on the disk, so nothing may be added to what the last process left of it.
-    if let Err(error) = checkpoint::truncate(&connection) {
-        tracing::warn!(%error, "the log of the last process could not be copied; trying again later");
+    schema::prepare(&mut connection, path)
+}
+
+/// Writes what the last process left in the log once more, and syncs it, before anything is added.
+///
+/// After a failed sync it may be whole in memory only, where the system takes it for written (fsync(2), `EIO`): what is committed behind it
+/// would be lost in a crash of the system.
+fn write_log_anew(path: &Path) -> Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    let name = PathBuf::from(name);
+    let log = match File::options().read(true).write(true).open(&name) {
+        Ok(log) => log,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(open_error(&name, &error)),
+    };
+    rewrite(&log).map_err(|error| Error::Broken(format!("cannot write the log {} anew: {error}", name.display())))
+}
+
+fn rewrite(file: &File) -> std::io::Result<()> {
+    let (mut buffer, mut offset) = (vec![0; 1 << 20], 0);
+    loop {
+        let read = file.read_at(&mut buffer, offset)?;
+        if read == 0 {
+            return file.sync_data();
+        }
+        file.write_all_at(&buffer[..read], offset)?;
+        offset += read as u64;
     }
-    Ok(())
 }
 
 /// Takes the lock that keeps other processes out. The system gives it back when the process ends, however it ends.

@@ -55,7 +55,7 @@ pub(in super::super) fn check(connection: &Connection, report: &mut Report<'_>) 
     let (mut keys, mut entries, mut hidden) = (0, 0, 0);
     each(connection, &indexes.catalog, |live| {
         keys += 1;
-        hidden += u64::from(live.facets.hidden);
+        hidden += u64::from(live.expected_hidden() == Some(true));
         directories.add(connection, &live)?;
         if live.hidden != live.expected_hidden() {
             let (is, expected) = (live.hidden, live.expected_hidden());

@@ -29,6 +29,7 @@ struct Meta {
 /// checked again.
 pub(in crate::sql) fn check(path: &Path, repair: bool, report: &mut Report<'_>) -> Result<Checked> {
     let _lock = super::lock(path)?;
+    super::write_log_anew(path)?;
     let mut connection = super::connect(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     super::schema::prepare(&mut connection, path)?;
     // Sorting and counting may need more room than there is memory.
