@@ -256,11 +256,11 @@ impl Plan {
     }
 
     async fn compactions(&self, programs: &[(Kind, PathBuf)], data: &Path, report: &mut Report) -> Result<()> {
-        let (revisions, patience) = if self.quick { (50_000, 60) } else { (500_000, 60) };
+        let (revisions, patience) = (if self.quick { 50_000 } else { 500_000 }, Duration::from_secs(60));
         let (mut usual, mut during, mut ratio, mut took, mut made) = Default::default();
         for (kind, program) in std::iter::repeat_n(programs, self.rounds).flatten() {
             let folder = folder(data)?;
-            let (patience, duration) = (Duration::from_secs(patience), self.duration.max(Duration::from_secs(3)));
+            let duration = self.duration.max(Duration::from_secs(3));
             let found = compaction::measure(*kind, program, folder.path(), revisions, patience, duration).await;
             let found = match found.with_context(|| format!("compaction on {kind}")) {
                 Ok(found) => found,

@@ -13,7 +13,7 @@
 //! A commit that could not be written (a full disk) is given up as a whole: what was gathered of it never turns up in the file.
 //!
 //! [`commit_unsynced`] is for what need not outlive a crash of the system. What it wrote stands in the log before the commits that follow: once a sync has
-//! failed the system may have given up either, so nothing more may be committed until the log has been read anew.
+//! failed the system may have given up either, so nothing more may be committed until the log has been written anew.
 
 mod gathered;
 

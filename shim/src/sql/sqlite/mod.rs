@@ -65,10 +65,9 @@ impl Sqlite {
     pub fn open(path: &Path, metrics: Arc<Metrics>) -> Result<Self> {
         let lock = lock(path)?;
         write_log_anew(path)?;
-        prepare(path)?;
-        let connection = connect_writer(path)?;
+        let mut connection = connect_writer(path)?;
+        schema::prepare(&mut connection, path)?;
         configure(&connection, WRITER_CACHE).map_err(|error| at(path, error))?;
-        connection.pragma_update(None, "synchronous", "full").map_err(|error| at(path, error))?;
         Ok(Self { path: path.to_owned(), metrics, writer: Mutex::new(Some((connection, lock))) })
     }
 }
@@ -87,23 +86,12 @@ impl Store for Sqlite {
     }
 }
 
-/// Makes the file one of this version.
-///
-/// By a connection of its own: one that has ever had a temporary table, as an upgrade needs them, opens a transaction in their database with each of its
-/// transactions, which is 3 % of a create.
-fn prepare(path: &Path) -> Result<()> {
-    let mut connection = connect_writer(path)?;
-    schema::prepare(&mut connection, path)
-}
-
 /// Writes what the last process left in the log once more, and syncs it, before anything is added.
 ///
 /// After a failed sync it may be whole in memory only, where the system takes it for written (fsync(2), `EIO`): what is committed behind it
 /// would be lost in a crash of the system.
 fn write_log_anew(path: &Path) -> Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
-    let name = PathBuf::from(name);
+    let name = beside(path, "-wal");
     let log = match File::options().read(true).write(true).open(&name) {
         Ok(log) => log,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -124,11 +112,16 @@ fn rewrite(file: &File) -> std::io::Result<()> {
     }
 }
 
+/// The file whose name is the database's with something behind it.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
 /// Takes the lock that keeps other processes out. The system gives it back when the process ends, however it ends.
 fn lock(path: &Path) -> Result<File> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let name = PathBuf::from(name);
+    let name = beside(path, ".lock");
     let file = File::options()
         .create(true)
         .truncate(false)

@@ -13,6 +13,7 @@ use rusqlite::types::Null;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::backfill::Backfill;
+use super::beside;
 use super::checkpoint::{Checkpoints, truncate};
 use super::error::failed;
 use super::field_index;
@@ -68,8 +69,6 @@ impl Drop for SqliteWriter {
 
 impl SqliteWriter {
     pub(super) fn new(mut connection: Connection, lock: File, path: &Path, metrics: Arc<Metrics>) -> Result<Self> {
-        let mut wal = path.as_os_str().to_owned();
-        wal.push("-wal");
         let wal_pages = Arc::new(AtomicI64::new(0));
         let pages_now = Arc::clone(&wal_pages);
         let hook = move |_: &mut Wal, pages: i32| {
@@ -79,7 +78,7 @@ impl SqliteWriter {
         connection.wal_hook(Some(hook)).map_err(failed)?;
         let hides = hiding::is_indexed(&connection).map_err(failed)?;
         let checkpoints = Checkpoints::start(path)?;
-        let (wal, names) = (wal.into(), HashMap::new());
+        let (wal, names) = (beside(path, "-wal"), HashMap::new());
         Ok(Self {
             connection,
             wal,
