@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use bytes::Bytes;
-use sluice_shim::pb::etcdserverpb as pb;
-use sluice_shim::pb::etcdserverpb::kv_client::KvClient;
-use sluice_shim::pb::etcdserverpb::watch_client::WatchClient;
+use sluice_wire::pb::etcdserverpb as pb;
+use sluice_wire::pb::etcdserverpb::kv_client::KvClient;
+use sluice_wire::pb::etcdserverpb::watch_client::WatchClient;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 

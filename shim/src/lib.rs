@@ -5,7 +5,6 @@
 
 pub mod cli;
 pub mod config;
-pub mod contract;
 pub mod engine;
 pub mod etcd;
 pub mod gc;
@@ -13,11 +12,12 @@ pub mod inspect;
 pub mod metrics;
 pub mod migrate;
 pub mod object;
-pub mod pb;
 pub mod selector;
 pub mod snapshot;
 pub mod sql;
 pub mod telemetry;
+
+pub use sluice_wire::{contract, pb};
 
 /// The commit that this was built from, if the build said which (`SLUICE_COMMIT`).
 pub const COMMIT: &str = match option_env!("SLUICE_COMMIT") {

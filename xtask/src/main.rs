@@ -1,86 +1,54 @@
-//! `cargo xtask`: patches Kubernetes, builds it, packs it, runs it.
+//! `cargo xtask`: says what this machine lacks, and builds and starts the rest.
 //!
-//! One module per verb: its flags are `Cmd`, its work is `Cmd::run`. What the verbs share: [`context`] (paths and output),
-//! [`process`] (the only place that starts programs), [`error`] (exit codes and hints), [`pipeline`] (the stages of a build).
+//! It answers before the rest is compiled: `doctor`, the list of verbs, a mistyped verb. Which program does which verb is in
+//! [`sluice_shell::verbs`].
 
-mod bench;
-mod build;
-mod build_images;
-mod calendar;
-mod cluster;
-mod codegen;
-mod conformance;
-mod context;
-mod doctor;
-mod down;
-mod e2e;
-mod error;
-mod images;
-mod interrupt;
-mod output;
-mod patch;
-mod paths;
-mod pipeline;
-mod process;
-mod source;
-mod status;
-mod test;
-mod up;
+mod launch;
 
-use clap::Parser;
 use std::process::ExitCode;
 
-use crate::context::Context;
-use crate::error::Result;
-
-/// Sluice's toolkit: patches Kubernetes, builds it, packs it, runs it.
-#[derive(Parser)]
-#[command(bin_name = "cargo xtask", version, disable_help_subcommand = true)]
-struct Cli {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(clap::Subcommand)]
-enum Verb {
-    Bench(bench::Cmd),
-    Up(up::Cmd),
-    Down(down::Cmd),
-    Status(status::Cmd),
-    Test(test::Cmd),
-    Build(build::Cmd),
-    BuildImages(build_images::Cmd),
-    Codegen(codegen::Cmd),
-    Doctor(doctor::Cmd),
-    Patch(patch::Cmd),
-    Source(source::Cmd),
-}
-
-impl Verb {
-    fn run(self, shell: &Context) -> Result<()> {
-        match self {
-            Self::Bench(cmd) => cmd.run(shell),
-            Self::Up(cmd) => cmd.run(shell),
-            Self::Down(cmd) => cmd.run(shell),
-            Self::Status(cmd) => cmd.run(shell),
-            Self::Test(cmd) => cmd.run(shell),
-            Self::Build(cmd) => cmd.run(shell),
-            Self::BuildImages(cmd) => cmd.run(shell),
-            Self::Codegen(cmd) => cmd.run(shell),
-            Self::Doctor(cmd) => cmd.run(shell),
-            Self::Patch(cmd) => cmd.run(shell),
-            Self::Source(cmd) => cmd.run(shell),
-        }
-    }
-}
+use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, FromArgMatches as _};
+use sluice_shell::context::Context;
+use sluice_shell::verbs::{self, Program, Verb};
+use sluice_shell::{doctor, error};
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(usage) => return error::usage(&usage),
-    };
-    match Context::from_env().and_then(|shell| cli.verb.run(&shell)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.report(),
+    let done = cli().try_get_matches().and_then(|matches| run(&matches));
+    done.unwrap_or_else(|usage| error::usage(&usage))
+}
+
+fn cli() -> Command {
+    Command::new("xtask")
+        .bin_name("cargo xtask")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Sluice's toolkit: patches Kubernetes, builds it, packs it, runs it")
+        .disable_help_subcommand(true)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(verbs::ALL.iter().map(subcommand))
+}
+
+fn subcommand(verb: &Verb) -> Command {
+    let command = Command::new(verb.name).about(verb.about);
+    match verb.program {
+        Program::Xtask => doctor::Cmd::augment_args(command),
+        // Whatever follows, `--help` too, is for the program that knows the flags.
+        Program::Toolkit | Program::Tests => command.disable_help_flag(true).arg(
+            Arg::new("rest").action(ArgAction::Append).num_args(0..).allow_hyphen_values(true).trailing_var_arg(true),
+        ),
     }
+}
+
+fn run(matches: &ArgMatches) -> Result<ExitCode, clap::Error> {
+    let (name, given) = matches.subcommand().unwrap_or(("doctor", matches));
+    let program = verbs::ALL.iter().find(|verb| verb.name == name).map_or(Program::Xtask, |verb| verb.program);
+    let shell = Context::from_env();
+    let done = match program {
+        Program::Xtask => {
+            let cmd = doctor::Cmd::from_arg_matches(given)?;
+            shell.and_then(|shell| cmd.run(&shell))
+        }
+        Program::Toolkit | Program::Tests => shell.and_then(|shell| launch::launch(&shell, program)),
+    };
+    Ok(done.map_or_else(|error| error.report(), |()| ExitCode::SUCCESS))
 }

@@ -21,7 +21,7 @@ pub(super) const OF_A_COLOR: u64 = 20;
 const NOTE_BYTES: usize = 250;
 
 /// Keeps an object out of the controller manager's metadata informers, where those are patched.
-const SKIP_LABEL: &str = sluice_shim::contract::SKIP_METADATA_CACHING_LABEL;
+const SKIP_LABEL: &str = sluice_wire::contract::SKIP_METADATA_CACHING_LABEL;
 
 /// How long the apiserver may take to serve a new resource.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,216 @@
+//! The end-to-end tests: real control planes, real kubectl.
+//!
+//! A [`Case`] is one function over the [`Programs`](crate::cluster::settings::Programs) under test. It starts its own [`lab::Lab`] (a
+//! cluster in a folder of its own on free ports), so that any number of runs can go on side by side.
+
+mod controllers;
+mod crash;
+mod equal;
+mod etcdctl;
+mod gc;
+mod images;
+mod kubectl;
+mod lab;
+mod local;
+mod migrate;
+mod mount;
+mod policies;
+mod pushdown;
+mod raw;
+mod script;
+mod selective;
+mod storage;
+mod stores;
+mod walkthrough;
+mod watches;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::cluster::programs;
+use crate::cluster::settings::{Programs, Store};
+use crate::cluster::{leftover, shirts, wait};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::source::Target;
+
+/// The programs under test, and where clusters may be put.
+pub(crate) struct Suite {
+    /// For each column: what it runs.
+    columns: Vec<(Column, Programs)>,
+    /// The tree that the programs were built from; none if they came from elsewhere.
+    built_from: Option<Target>,
+    /// Where the toolkit is run by itself.
+    workspace: PathBuf,
+    /// Folder for the clusters.
+    scratch: PathBuf,
+}
+
+/// One combination of apiserver and store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Column {
+    /// Whether Kubernetes carries the patches.
+    pub(crate) patched: bool,
+    /// What keeps the objects.
+    pub(crate) store: Store,
+}
+
+impl Column {
+    /// What Sluice is for.
+    pub(crate) const OURS: Self = Self { patched: true, store: Store::Shim };
+
+    /// All four.
+    pub(crate) const ALL: [Self; 4] = [
+        Self { patched: false, store: Store::Etcd },
+        Self { patched: true, store: Store::Etcd },
+        Self { patched: false, store: Store::Shim },
+        Self::OURS,
+    ];
+
+    fn name(self) -> &'static str {
+        match (self.patched, self.store) {
+            (true, Store::Shim) => "patched-shim",
+            (true, Store::Etcd) => "patched-etcd",
+            (false, Store::Shim) => "stock-shim",
+            (false, Store::Etcd) => "stock-etcd",
+            (true, Store::Kine) => "patched-kine",
+            (false, Store::Kine) => "stock-kine",
+        }
+    }
+}
+
+impl Suite {
+    /// With programs that the toolkit builds, or with those of a folder that has a `patched` and a `stock` one in it.
+    ///
+    /// # Errors
+    /// When a program can't be built or is missing.
+    pub(crate) fn new(shell: &Context, target: &Target, bin: Option<&Path>) -> Result<Self> {
+        let programs = |column: Column| match bin {
+            Some(bin) => {
+                let flavor = bin.join(if column.patched { "patched" } else { "stock" });
+                programs::in_folder(&flavor, column.store, column.patched)
+            }
+            None => programs::built(shell, target, column.store, column.patched),
+        };
+        let columns = Column::ALL.into_iter().map(|column| Ok((column, programs(column)?))).collect::<Result<_>>()?;
+        let built_from = bin.is_none().then(|| target.clone());
+        Ok(Self {
+            columns,
+            built_from,
+            workspace: shell.paths.root().to_owned(),
+            scratch: shell.paths.cache().join("e2e"),
+        })
+    }
+
+    /// The programs of a column.
+    fn programs(&self, column: Column) -> Result<&Programs> {
+        let found = self.columns.iter().find(|(name, _)| *name == column);
+        found.map(|(_, programs)| programs).ok_or_else(|| Error::input(format!("no programs for {}", column.name())))
+    }
+}
+
+/// How many cases passed and failed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Those that did what they should.
+    pub(crate) passed: usize,
+    /// The others.
+    pub(crate) failed: usize,
+}
+
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+/// How a case ended that did not fail.
+enum Verdict {
+    /// As it should, with the numbers that it measured, if any.
+    Passed(String),
+    /// It can't run on this machine; says why.
+    Skipped(String),
+}
+
+impl Verdict {
+    const PASSED: Self = Self::Passed(String::new());
+}
+
+type Body = Box<dyn Fn(&Suite) -> Result<Verdict>>;
+
+/// One test.
+struct Case {
+    name: String,
+    body: Body,
+}
+
+impl Case {
+    fn new(name: impl Into<String>, body: impl Fn(&Suite) -> Result<Verdict> + 'static) -> Self {
+        Self { name: name.into(), body: Box::new(body) }
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    cases.extend(local::cases());
+    cases.extend(images::cases());
+    cases.extend(walkthrough::cases());
+    cases.extend(controllers::cases());
+    cases.extend(policies::cases());
+    cases.extend(gc::cases());
+    cases.extend(selective::cases());
+    cases.extend(equal::cases());
+    cases.extend(pushdown::cases());
+    cases.extend(watches::cases());
+    cases.extend(crash::cases());
+    cases.extend(storage::cases());
+    cases.extend(etcdctl::cases());
+    cases.extend(migrate::cases());
+    cases
+}
+
+/// Runs the cases whose name contains `filter`, one after the other, and prints how each ended.
+///
+/// # Errors
+/// When the filter fits no case, or stdout is broken. A failed case is no error here: see the tally.
+pub(crate) fn run(shell: &Context, suite: &Suite, filter: Option<&str>) -> Result<Tally> {
+    leftover::clean_up_on_ctrl_c()?;
+    let chosen: Vec<Case> =
+        cases().into_iter().filter(|case| filter.is_none_or(|filter| case.name.contains(filter))).collect();
+    if chosen.is_empty() {
+        let names: Vec<String> = cases().into_iter().map(|case| case.name).collect();
+        return Err(Error::input(format!("no such case; there are:\n{}", names.join("\n"))));
+    }
+    fs_err::create_dir_all(&suite.scratch)?;
+    leftover::sweep(&suite.scratch)?;
+    let mut left = Vec::new();
+    let mut tally = Tally::default();
+    for case in chosen {
+        let clock = Instant::now();
+        let result = (case.body)(suite);
+        let seconds = clock.elapsed().as_secs_f64();
+        let (word, detail) = match &result {
+            Ok(Verdict::Passed(numbers)) => ("ok", numbers.clone()),
+            Ok(Verdict::Skipped(why)) => ("skip", why.clone()),
+            Err(_) => ("FAIL", String::new()),
+        };
+        let gap = if detail.is_empty() { "" } else { "  " };
+        shell.out.data(format!("{word:<4} e2e {} ({seconds:.1} s){gap}{detail}", case.name))?;
+        match result {
+            Ok(Verdict::Passed(_)) => tally.passed += 1,
+            Ok(Verdict::Skipped(_)) => {}
+            Err(error) => {
+                tally.failed += 1;
+                shell.out.data(format!("{error:?}"))?;
+                for folder in leftover::folders_of(&suite.scratch, std::process::id())? {
+                    if !left.contains(&folder) {
+                        shell.out.data(format!("  logs and data: {}", folder.display()))?;
+                        left.push(folder);
+                    }
+                }
+            }
+        }
+    }
+    Ok(tally)
+}

@@ -1,0 +1,381 @@
+//! The only place that starts programs.
+//!
+//! [`Run`] runs one to its end: in an explicit folder, within a time limit, with its output shown on failure and optionally kept in a log file.
+//! [`Run::spawn`] starts one that outlives us.
+
+mod supervise;
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::Duration;
+
+use crate::error::{Attempt as _, Error, Explain, Result};
+use supervise::{End, Stream, supervise};
+
+/// Lines of output that a failure shows.
+const TAIL: usize = 40;
+
+/// Multiplies all time limits, for machines on which they are too short.
+const FACTOR: &str = "SLUICE_TIME_LIMIT_FACTOR";
+
+/// How long a program may take, on a slow and busy machine with nothing cached. The limit is there so that one that hangs is named, and
+/// does not use up the time that CI has for everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Ten minutes: everything that has no limit of its own.
+    Usual,
+    /// Forty minutes: what compiles, downloads, or runs many tests.
+    Long,
+    /// What somebody asked to run for long, and what has a limit of its own.
+    Of(Duration),
+}
+
+impl Limit {
+    fn duration(self) -> Duration {
+        match self {
+            Self::Usual => Duration::from_mins(10),
+            Self::Long => Duration::from_mins(40),
+            Self::Of(duration) => duration,
+        }
+    }
+
+    /// With the factor of the environment; one that is no positive number counts as 1.
+    fn here(self) -> Duration {
+        let factor = std::env::var(FACTOR).ok().and_then(|text| text.parse::<f64>().ok());
+        self.times(factor.unwrap_or(1.0))
+    }
+
+    fn times(self, factor: f64) -> Duration {
+        let sound = factor.is_finite() && factor > 0.0;
+        let seconds = self.duration().as_secs_f64() * if sound { factor } else { 1.0 };
+        // More than a hundred years is no limit, and overflows clocks.
+        Duration::from_secs_f64(seconds.min(3e9))
+    }
+}
+
+/// The toolkit itself, as a program to run. Not its path: cargo may have put another build there meanwhile.
+pub const THIS: &str = "/proc/self/exe";
+
+/// A program to run, in an explicit folder.
+#[derive(Clone, Debug)]
+pub struct Run {
+    program: OsString,
+    args: Vec<OsString>,
+    dir: PathBuf,
+    env: Vec<(OsString, OsString)>,
+    unset: Vec<OsString>,
+    stdin: Vec<u8>,
+    log: Option<PathBuf>,
+    limit: Limit,
+}
+
+/// What a program that ran to its end left behind.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Everything on stdout.
+    pub stdout: String,
+    /// Everything on stderr.
+    pub stderr: String,
+}
+
+/// A program ended with an error.
+#[derive(Debug, thiserror::Error)]
+#[error("`{command}` in {} failed ({status}){}", dir.display(), shown(tail))]
+pub struct Failed {
+    /// The command line, as one would type it.
+    pub command: String,
+    /// Where it ran.
+    pub dir: PathBuf,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// The last lines that it printed.
+    pub tail: String,
+    /// The whole output, if it was kept.
+    pub log: Option<PathBuf>,
+}
+
+impl Explain for Failed {
+    fn hint(&self) -> Option<String> {
+        self.log.as_ref().map(|log| format!("the whole output is in {}", log.display()))
+    }
+}
+
+/// A program was still at work when its time was up, and was ended with all that it started.
+#[derive(Debug, thiserror::Error)]
+#[error("`{command}` in {} did not end within {} and was killed{}", dir.display(), in_words(*limit), shown(tail))]
+pub struct Overdue {
+    command: String,
+    dir: PathBuf,
+    limit: Duration,
+    tail: String,
+    log: Option<PathBuf>,
+}
+
+impl Explain for Overdue {
+    fn hint(&self) -> Option<String> {
+        let log = self.log.as_ref().map(|log| format!("the whole output is in {}\n", log.display()));
+        Some(format!("{}a machine that is only slow gets more time with {FACTOR}=3", log.unwrap_or_default()))
+    }
+}
+
+fn in_words(limit: Duration) -> String {
+    match limit.as_secs_f64() {
+        seconds if seconds < 120.0 => format!("{seconds} s"),
+        seconds => format!("{:.0} min", seconds / 60.0),
+    }
+}
+
+/// A program can't be started at all.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start `{command}` in {}", dir.display())]
+pub struct NotStarted {
+    command: String,
+    dir: PathBuf,
+    #[source]
+    cause: std::io::Error,
+}
+
+impl Explain for NotStarted {
+    fn hint(&self) -> Option<String> {
+        let missing = self.cause.kind() == std::io::ErrorKind::NotFound && self.dir.is_dir();
+        missing.then(|| "`cargo xtask doctor` says what is missing and how to install it".into())
+    }
+}
+
+fn shown(tail: &str) -> String {
+    if tail.is_empty() { String::new() } else { format!(":\n{tail}") }
+}
+
+impl Run {
+    /// `program` (a path, or a name to look up in PATH), to be run in `dir`.
+    pub fn new(program: impl AsRef<OsStr>, dir: impl AsRef<Path>) -> Self {
+        Self {
+            program: program.as_ref().to_owned(),
+            args: Vec::new(),
+            dir: dir.as_ref().to_owned(),
+            env: Vec::new(),
+            unset: Vec::new(),
+            stdin: Vec::new(),
+            log: None,
+            limit: Limit::Usual,
+        }
+    }
+
+    /// One more argument.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// More arguments.
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable on top of our own environment.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Hides a variable of our own environment.
+    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.unset.push(name.as_ref().to_owned());
+        self
+    }
+
+    /// What the program reads; nothing by default.
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// Keeps the whole output (stdout and stderr, as they come) in a file, which is replaced. For [`Run::run`].
+    pub fn log(mut self, file: impl Into<PathBuf>) -> Self {
+        self.log = Some(file.into());
+        self
+    }
+
+    /// How long it may take; [`Limit::Usual`] by default. Not for [`Run::spawn`].
+    pub fn limit(mut self, limit: Limit) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Runs to the end, showing nothing while it succeeds.
+    ///
+    /// # Errors
+    /// [`NotStarted`], [`Failed`] or [`Overdue`] with the last lines of output; file errors of the log.
+    pub fn run(&self) -> Result<()> {
+        self.watch(|_| ())
+    }
+
+    /// Like [`Run::run`]; `line` sees each line of output as it comes, for progress.
+    pub fn watch(&self, mut line: impl FnMut(&str)) -> Result<()> {
+        let mut log = self.log.as_ref().map(|path| create(path)).transpose()?;
+        let mut tail = VecDeque::new();
+        let end = self.supervised(|_, bytes| {
+            let text = String::from_utf8_lossy(bytes).trim_end().to_owned();
+            if let Some(log) = &mut log {
+                // The program must not fail because its log can't be written.
+                let _ = writeln!(log, "{text}");
+            }
+            line(&text);
+            if tail.len() == TAIL {
+                tail.pop_front();
+            }
+            tail.push_back(text);
+        })?;
+        self.judge(&end, || Vec::from(tail).join("\n"))
+    }
+
+    /// Runs to the end and returns stdout without the last line end.
+    ///
+    /// # Errors
+    /// [`NotStarted`], [`Failed`] or [`Overdue`] with the last lines of stderr.
+    pub fn read(&self) -> Result<String> {
+        let (end, stdout, stderr) = self.collected()?;
+        self.judge(&end, || last_lines(&stderr))?;
+        Ok(stdout.trim_end_matches('\n').to_owned())
+    }
+
+    /// Like [`Run::read`]; `line` sees each line of stderr as it comes, for progress.
+    pub fn read_with(&self, mut line: impl FnMut(&str)) -> Result<String> {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let end = self.supervised(|stream, bytes| match stream {
+            Stream::Stdout => stdout.extend_from_slice(bytes),
+            Stream::Stderr => {
+                line(String::from_utf8_lossy(bytes).trim_end());
+                stderr.extend_from_slice(bytes);
+            }
+        })?;
+        self.judge(&end, || last_lines(&String::from_utf8_lossy(&stderr)))?;
+        Ok(String::from_utf8_lossy(&stdout).trim_end_matches('\n').to_owned())
+    }
+
+    /// Becomes the program: it gets our process, our streams and our terminal. Returns only if it can't be started.
+    pub fn replace(&self) -> Error {
+        match self.command(Stdio::inherit(), Stdio::inherit()) {
+            Ok(mut command) => self.not_started(command.stdin(Stdio::inherit()).exec()),
+            Err(error) => error,
+        }
+    }
+
+    /// Runs to the end and returns everything, whether it succeeded or not.
+    ///
+    /// # Errors
+    /// [`NotStarted`], [`Overdue`].
+    pub fn outcome(&self) -> Result<Outcome> {
+        match self.collected()? {
+            (End::Itself(status), stdout, stderr) => Ok(Outcome { status, stdout, stderr }),
+            (End::Overdue, _, stderr) => Err(self.overdue(last_lines(&stderr)).into()),
+        }
+    }
+
+    fn collected(&self) -> Result<(End, String, String)> {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let end = self.supervised(|stream, bytes| match stream {
+            Stream::Stdout => stdout.extend_from_slice(bytes),
+            Stream::Stderr => stderr.extend_from_slice(bytes),
+        })?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((end, text(&stdout), text(&stderr)))
+    }
+
+    fn supervised(&self, line: impl FnMut(Stream, &[u8])) -> Result<End> {
+        supervise(|| self.start(), self.stdin.clone(), self.limit.here(), line)
+    }
+
+    fn judge(&self, end: &End, tail: impl FnOnce() -> String) -> Result<()> {
+        match end {
+            End::Itself(status) if status.success() => Ok(()),
+            End::Itself(status) => Err(self.failed(*status, tail()).into()),
+            End::Overdue => Err(self.overdue(tail()).into()),
+        }
+    }
+
+    /// Starts a daemon: its own process group (Ctrl-C does not reach it), no stdin, all output appended to `log`. It goes on
+    /// when we end. The caller keeps the pid; dropping the [`Child`] does not stop it, but only [`Child::wait`] or
+    /// [`Child::try_wait`] reaps it while we live.
+    ///
+    /// # Errors
+    /// [`NotStarted`]; file errors of the log.
+    pub fn spawn(&self, log: &Path) -> Result<Child> {
+        if let Some(folder) = log.parent() {
+            fs_err::create_dir_all(folder)?;
+        }
+        let file = fs_err::OpenOptions::new().create(true).append(true).open(log)?.into_parts().0;
+        let mut command = self.command(Stdio::from(file.try_clone()?), Stdio::from(file))?;
+        command.stdin(Stdio::null()).process_group(0);
+        command.spawn().map_err(|cause| self.not_started(cause))
+    }
+
+    /// The command line, as one would type it.
+    pub fn display(&self) -> String {
+        let word = |text: &OsStr| {
+            let text = text.to_string_lossy();
+            let plain = !text.is_empty()
+                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=+./:,@%^".contains(&byte));
+            if plain { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+        };
+        let words = std::iter::once(&self.program).chain(&self.args);
+        words.map(|part| word(part)).collect::<Vec<_>>().join(" ")
+    }
+
+    fn start(&self) -> Result<Child> {
+        let stdin = if self.stdin.is_empty() { Stdio::null() } else { Stdio::piped() };
+        let mut command = self.command(Stdio::piped(), Stdio::piped())?;
+        command.stdin(stdin).process_group(0).spawn().map_err(|cause| self.not_started(cause))
+    }
+
+    #[expect(clippy::disallowed_types, reason = "this is the wrapper")]
+    fn command(&self, stdout: Stdio, stderr: Stdio) -> Result<std::process::Command> {
+        let shell = xshell::Shell::new().map_err(anyhow::Error::from)?;
+        shell.change_dir(&self.dir);
+        let mut cmd = shell.cmd(&self.program).args(&self.args);
+        for (name, value) in &self.env {
+            cmd = cmd.env(name, value);
+        }
+        for name in &self.unset {
+            cmd = cmd.env_remove(name);
+        }
+        let mut command = std::process::Command::from(cmd);
+        command.stdout(stdout).stderr(stderr);
+        Ok(command)
+    }
+
+    fn failed(&self, status: ExitStatus, tail: String) -> Failed {
+        Failed { command: self.display(), dir: self.dir.clone(), status, tail, log: self.log.clone() }
+    }
+
+    fn overdue(&self, tail: String) -> Overdue {
+        let limit = self.limit.here();
+        Overdue { command: self.display(), dir: self.dir.clone(), limit, tail, log: self.log.clone() }
+    }
+
+    fn not_started(&self, cause: std::io::Error) -> Error {
+        NotStarted { command: self.display(), dir: self.dir.clone(), cause }.into()
+    }
+}
+
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL)..].join("\n")
+}
+
+fn create(path: &Path) -> Result<fs_err::File> {
+    if let Some(folder) = path.parent() {
+        fs_err::create_dir_all(folder)?;
+    }
+    fs_err::File::create(path).attempting(|| "cannot write the log")
+}
+
+#[cfg(test)]
+mod tests;

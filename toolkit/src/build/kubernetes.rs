@@ -1,0 +1,111 @@
+//! Kubernetes programs, compiled and stamped as upstream does (kubernetes: hack/lib/golang.sh `kube::golang::build_binaries`,
+//! hack/lib/version.sh `kube::version::ldflags`).
+
+use serde::Deserialize;
+use std::path::Path;
+
+use super::stamp::digest;
+use super::{Job, Program, golang};
+use crate::calendar;
+use crate::error::{Explain, Result};
+use crate::process::Run;
+
+/// Upstream's build tags of non-debug builds.
+const TAGS: &str = "selinux,notest,grpcnotrace";
+
+/// The packages whose variables carry the version.
+const STAMPED: [&str; 2] = ["k8s.io/client-go/pkg/version", "k8s.io/component-base/version"];
+
+/// A program reports another version than was stamped.
+#[derive(Debug, thiserror::Error)]
+#[error("{program} reports version {found:?} instead of {expected}")]
+struct NotStamped {
+    program: &'static str,
+    expected: String,
+    found: String,
+}
+
+impl Explain for NotStamped {
+    fn hint(&self) -> Option<String> {
+        Some("upstream moved its version variables: compare hack/lib/version.sh in the tree with toolkit/src/build/kubernetes.rs".into())
+    }
+}
+
+/// Digest of what the program is made from.
+pub(super) fn inputs(job: &Job<'_>, program: Program) -> Result<String> {
+    Ok(digest(["kubernetes", program.name(), job.head, &golang::version(job.tree)?, TAGS, &ldflags(job)]))
+}
+
+/// Compiles `program` to the file `to`.
+pub(super) fn build(job: &Job<'_>, program: Program, to: &Path) -> Result<()> {
+    let progress = job.shell.out.spinner(format!("build {} {}", program.name(), job.version));
+    golang::go(job.tree, false)?
+        .args(["build", "-v", "-tags", TAGS, "-ldflags", &ldflags(job), "-o"])
+        .arg(to)
+        .arg(package(program))
+        .log(job.shell.paths.log(&format!("build-{}", program.name())))
+        .watch(|package| progress.now(package))?;
+    progress.done("");
+    Ok(())
+}
+
+/// Where the program's source is, as upstream's list of targets names it (hack/lib/golang.sh `kube::golang::server_targets`).
+fn package(program: Program) -> String {
+    match program {
+        Program::KubeLogRunner => "k8s.io/component-base/logs/kube-log-runner".into(),
+        _ => format!("./cmd/{}", program.name()),
+    }
+}
+
+/// The version that the program reports, if it is the one that was stamped.
+pub(super) fn reported(job: &Job<'_>, program: Program, path: &Path) -> Result<String> {
+    let run = Run::new(path, &job.folder);
+    let found = match program {
+        // It carries no version; what it does is to run its arguments.
+        Program::KubeLogRunner => run.args(["echo", job.version]).read()?.lines().last().unwrap_or_default().to_owned(),
+        Program::Kubectl | Program::Kubeadm => {
+            let client = if program == Program::Kubectl { "--client=true" } else { "--v=0" };
+            let versions: Versions = serde_json::from_str(&run.args(["version", client, "--output=json"]).read()?)?;
+            versions.client_version.git_version
+        }
+        _ => run.arg("--version").read()?.rsplit(' ').next().unwrap_or_default().to_owned(),
+    };
+    if found != job.version {
+        return Err(NotStamped { program: program.name(), expected: job.version.into(), found }.into());
+    }
+    Ok(found)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Versions {
+    client_version: ClientVersion,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ClientVersion {
+    git_version: String,
+}
+
+/// Upstream's stamping; `-s -w` as in its releases if asked for.
+pub(super) fn ldflags(job: &Job<'_>) -> String {
+    let (major, minor) = job.minor.numbers();
+    let date = calendar::rfc3339(job.epoch);
+    let values = [
+        ("buildDate", date.as_str()),
+        ("gitCommit", job.head),
+        ("gitTreeState", "clean"),
+        ("gitVersion", job.version),
+        ("gitMajor", major),
+        ("gitMinor", minor),
+    ];
+    let mut flags: Vec<String> = Vec::new();
+    for (name, value) in values {
+        flags.extend(STAMPED.iter().map(|package| format!("-X '{package}.{name}={value}'")));
+    }
+    if job.options.release_flags {
+        flags.push("-s -w".into());
+    }
+    flags.join(" ")
+}

@@ -1,0 +1,338 @@
+//! `cargo xtask build`: programs from the verified tree, stamped as upstream stamps its own.
+//!
+//! What is there already is not built again: each program has a stamp with a digest of everything it depends on and the state
+//! of the file that was made.
+
+mod golang;
+mod kubernetes;
+mod shim;
+mod stamp;
+mod tools;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::context::Context;
+use crate::error::{Attempt as _, Error, Result};
+use crate::output::table;
+use crate::patch;
+use crate::pipeline::{Binary, Built, Verified};
+use crate::source::{Pins, Purpose, Target};
+use sluice_shell::minor::Minor;
+use stamp::Stamp;
+
+/// A program that the toolkit can build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Program {
+    /// Kubernetes API server.
+    KubeApiserver,
+    /// Kubernetes controller manager.
+    KubeControllerManager,
+    /// Kubernetes scheduler.
+    KubeScheduler,
+    /// Upstream's entrypoint of its images.
+    KubeLogRunner,
+    /// Kubernetes node agent.
+    Kubelet,
+    /// Kubernetes cluster bootstrap.
+    Kubeadm,
+    /// Kubernetes command line client.
+    Kubectl,
+    /// The etcd server that stores in SQL.
+    SluiceShim,
+    /// Stock etcd, to compare with and to test against.
+    Etcd,
+    /// etcd's client.
+    Etcdctl,
+    /// etcd's offline tool.
+    Etcdutl,
+    /// kine, to compare with (needs cgo).
+    Kine,
+}
+
+impl Program {
+    /// What `build` makes unless told otherwise.
+    pub(crate) const DEFAULT: [Self; 5] =
+        [Self::KubeApiserver, Self::KubeControllerManager, Self::KubeScheduler, Self::Kubectl, Self::SluiceShim];
+
+    /// Its file name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::KubeApiserver => "kube-apiserver",
+            Self::KubeControllerManager => "kube-controller-manager",
+            Self::KubeScheduler => "kube-scheduler",
+            Self::KubeLogRunner => "kube-log-runner",
+            Self::Kubelet => "kubelet",
+            Self::Kubeadm => "kubeadm",
+            Self::Kubectl => "kubectl",
+            Self::SluiceShim => "sluice-shim",
+            Self::Etcd => "etcd",
+            Self::Etcdctl => "etcdctl",
+            Self::Etcdutl => "etcdutl",
+            Self::Kine => "kine",
+        }
+    }
+
+    fn is_kubernetes(self) -> bool {
+        !matches!(self, Self::SluiceShim | Self::Etcd | Self::Etcdctl | Self::Etcdutl | Self::Kine)
+    }
+}
+
+/// Build programs from the verified, patched tree into .sluice/bin/.
+#[derive(Args, Debug)]
+pub struct Cmd {
+    /// What to build [default: kube-apiserver kube-controller-manager kube-scheduler kubectl sluice-shim].
+    #[arg(value_enum, value_name = "PROGRAM")]
+    programs: Vec<Program>,
+
+    #[command(flatten)]
+    target: Target,
+
+    /// Without symbol tables and DWARF, as upstream's releases.
+    #[arg(long)]
+    release_flags: bool,
+
+    /// Build Kubernetes as upstream ships it, without our patches.
+    #[arg(long)]
+    stock: bool,
+
+    /// Print a report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    minor: Option<Minor>,
+    /// Of the Kubernetes programs.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    version: &'a str,
+    flavor: &'a str,
+    binaries: &'a [Binary],
+}
+
+impl Cmd {
+    /// Builds, then prints a table of the programs.
+    pub(crate) fn run(self, shell: &Context) -> Result<()> {
+        let programs = if self.programs.is_empty() { &Program::DEFAULT[..] } else { &self.programs[..] };
+        let options = Options { release_flags: self.release_flags };
+        let (flavor, minor, version, binaries) = if !programs.iter().any(|program| program.is_kubernetes()) {
+            ("tools", None, String::new(), build_tools(shell, programs)?)
+        } else if self.stock {
+            let stock = build_stock(shell, &self.target, options, programs)?;
+            ("stock", Some(self.target.k8s), stock.version, stock.binaries)
+        } else {
+            let Built { minor, version, binaries, .. } = build_patched(shell, &self.target, options, programs)?;
+            ("patched", Some(minor), version, binaries)
+        };
+        if self.json {
+            return shell.out.json(&Report { minor, version: &version, flavor, binaries: &binaries });
+        }
+        let mut rows = vec![["PROGRAM", "VERSION", "SIZE", "SECONDS", "PATH"].map(String::from).to_vec()];
+        for binary in &binaries {
+            let seconds = if binary.seconds > 0.0 { format!("{:.1}", binary.seconds) } else { "up to date".into() };
+            let size = format!("{:.1} MB", binary.size as f64 / 1e6);
+            rows.push(vec![
+                binary.name.clone(),
+                binary.version.clone(),
+                size,
+                seconds,
+                binary.path.display().to_string(),
+            ]);
+        }
+        shell.out.data(table(&rows))
+    }
+}
+
+/// How to build.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Options {
+    /// Without symbol tables and DWARF.
+    pub(crate) release_flags: bool,
+}
+
+impl Options {
+    /// Folder of these programs: builds with other flags do not replace each other.
+    fn flavor(self, tree: &str) -> String {
+        if self.release_flags { format!("{tree}-release") } else { tree.to_owned() }
+    }
+}
+
+/// Programs of the unpatched tree. Not a stage of the pipeline: nothing of this ships.
+#[derive(Debug)]
+pub(crate) struct Stock {
+    /// Upstream's version, `v1.37.2`.
+    pub(crate) version: String,
+    /// In the order asked for.
+    pub(crate) binaries: Vec<Binary>,
+}
+
+/// Kubernetes programs of one tree: where from, where to, stamped as what.
+struct Job<'a> {
+    shell: &'a Context,
+    minor: &'a Minor,
+    /// The source tree, at commit `head`.
+    tree: &'a Path,
+    head: &'a str,
+    /// The version to stamp.
+    version: &'a str,
+    /// Seconds since 1970 of the stamped build date.
+    epoch: i64,
+    options: Options,
+    folder: PathBuf,
+}
+
+/// The whole way from pins and patches to `programs`. The series is applied strictly and linted; whether it compiles shows here,
+/// and its tests are `patch verify`'s.
+pub(crate) fn build_patched(shell: &Context, target: &Target, options: Options, programs: &[Program]) -> Result<Built> {
+    let patched = patch::apply(shell, target.open(shell)?)?;
+    build(shell, &patch::verify(shell, patched, patch::Effort::Series)?, options, programs)
+}
+
+/// Builds `programs` from a verified tree.
+pub(crate) fn build(shell: &Context, verified: &Verified, options: Options, programs: &[Program]) -> Result<Built> {
+    let fetched = &verified.patched.fetched;
+    let pins = Pins::load(shell, &fetched.minor)?;
+    let version = format!("{}+sluice.{}", fetched.version, pins.sluice.revision);
+    let job = Job {
+        shell,
+        minor: &fetched.minor,
+        tree: &fetched.tree,
+        head: &verified.patched.head,
+        version: &version,
+        epoch: epoch(&pins)?,
+        options,
+        folder: shell.paths.binaries(&fetched.minor, &options.flavor("patched")),
+    };
+    let binaries = job.all(programs)?;
+    Ok(Built::new(fetched.minor.clone(), version.clone(), job.epoch, binaries))
+}
+
+/// Builds `programs` from the tree as upstream ships it.
+pub(crate) fn build_stock(shell: &Context, target: &Target, options: Options, programs: &[Program]) -> Result<Stock> {
+    let pins = Pins::load(shell, &target.k8s)?;
+    let fetched = target.fetch(shell, Purpose::Stock)?;
+    let job = Job {
+        shell,
+        minor: &fetched.minor,
+        tree: &fetched.tree,
+        head: &fetched.base,
+        version: &fetched.version,
+        epoch: epoch(&pins)?,
+        options,
+        folder: shell.paths.binaries(&fetched.minor, &options.flavor("stock")),
+    };
+    let binaries = job.all(programs)?;
+    Ok(Stock { version: fetched.version.clone(), binaries })
+}
+
+/// The build date: `SOURCE_DATE_EPOCH` as upstream honours it, else the date of upstream's tag, never the clock.
+fn epoch(pins: &Pins) -> Result<i64> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) => {
+            text.parse().map_err(|_| Error::input(format!("SOURCE_DATE_EPOCH is {text:?}, not seconds since 1970")))
+        }
+        Err(_) => pins.seconds(),
+    }
+}
+
+/// Programs that are not part of Kubernetes and so depend on no tree: the shim, etcd's, kine. They are in `.sluice/bin/tools`.
+///
+/// # Errors
+/// Besides those of the compilers: a Kubernetes program among `programs`.
+pub fn build_tools(shell: &Context, programs: &[Program]) -> Result<Vec<Binary>> {
+    let folder = shell.paths.tools();
+    fs_err::create_dir_all(&folder)?;
+    let _lock = shell.lock("build-tools")?;
+    let each = distinct(programs).into_iter().map(|program| {
+        if program.is_kubernetes() {
+            return Err(Error::input(format!("{} needs a source tree", program.name())));
+        }
+        let build = |to: &Path| {
+            if program == Program::SluiceShim { shim::build(shell, to) } else { tools::build(shell, program, to) }
+        };
+        let inputs = if program == Program::SluiceShim { shim::inputs(shell)? } else { tools::inputs(shell, program)? };
+        make(&folder.join(program.name()), &inputs, build, |path| tools::reported(program, path))
+            .attempting(|| format!("cannot build {}", program.name()))
+    });
+    each.collect()
+}
+
+impl Job<'_> {
+    /// Kubernetes programs from the tree, the others from where they come.
+    fn all(&self, programs: &[Program]) -> Result<Vec<Binary>> {
+        fs_err::create_dir_all(&self.folder)?;
+        let _lock = self.shell.lock("build")?;
+        let mut binaries = Vec::new();
+        for program in distinct(programs) {
+            if program.is_kubernetes() {
+                binaries.push(self.one(program).attempting(|| format!("cannot build {}", program.name()))?);
+            } else {
+                binaries.extend(build_tools(self.shell, &[program])?);
+            }
+        }
+        Ok(binaries)
+    }
+
+    /// The tree still holds the commit that this job is about.
+    fn unchanged(&self) -> Result<()> {
+        let repository = git2::Repository::open(self.tree)?;
+        let head = repository.head()?.peel_to_commit()?.id().to_string();
+        if head == self.head {
+            return Ok(());
+        }
+        Err(Error::input(format!("another run changed {} meanwhile; build again", self.tree.display())))
+    }
+
+    fn one(&self, program: Program) -> Result<Binary> {
+        let inputs = kubernetes::inputs(self, program)?;
+        let path = self.folder.join(program.name());
+        make(
+            &path,
+            &inputs,
+            |to| {
+                // Nobody may exchange the files under the compiler.
+                let _tree = self.shell.lock("trees")?;
+                self.unchanged()?;
+                kubernetes::build(self, program, to)
+            },
+            |path| kubernetes::reported(self, program, path),
+        )
+    }
+}
+
+/// The program at `path`: the one that is there if it was made from `inputs`, else a new one. `reported` asks it for its
+/// version, which shows that it runs.
+fn make(
+    path: &Path,
+    inputs: &str,
+    build: impl FnOnce(&Path) -> Result<()>,
+    reported: impl FnOnce(&Path) -> Result<String>,
+) -> Result<Binary> {
+    if let Some(binary) = Stamp::current(path, inputs) {
+        return Ok(binary);
+    }
+    let started = Instant::now();
+    // Built under another name, so that a program that is running, or a build that fails, keeps the old file.
+    let fresh = path.with_file_name(format!("{}.new", path.file_name().unwrap_or_default().to_string_lossy()));
+    build(&fresh)?;
+    let version = reported(&fresh)?;
+    fs_err::rename(&fresh, path)?;
+    Stamp::make(path, inputs, version, started.elapsed().as_secs_f64())
+}
+
+fn distinct(programs: &[Program]) -> Vec<Program> {
+    let mut seen = Vec::new();
+    for program in programs {
+        if !seen.contains(program) {
+            seen.push(*program);
+        }
+    }
+    seen
+}
+
+#[cfg(test)]
+mod tests;

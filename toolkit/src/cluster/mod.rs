@@ -1,0 +1,395 @@
+//! A control plane on this machine: store, apiserver and controller manager as loopback processes, everything of it in one folder.
+//!
+//! ```text
+//! cluster.json   settings and ports        pki/    certificates and keys      kubeconfig   for the user
+//! run/*.pid      who the processes are     log/    what they say              data/        the store
+//! ```
+//!
+//! The verbs `up`, `down`, `status` and the end-to-end tests all work through [`Cluster`].
+
+pub mod certs;
+pub mod client;
+pub mod component;
+mod kubeconfig;
+pub mod leftover;
+pub mod pid;
+pub mod policies;
+pub mod port;
+mod private;
+pub mod problem;
+pub mod programs;
+pub mod settings;
+pub mod shirts;
+pub mod wait;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use fs_err as fs;
+
+use self::certs::Certificates;
+use self::client::Client;
+use self::component::Component;
+use self::pid::Process;
+use self::problem::{Busy, NoCluster, NotReady, OtherSettings, PortTaken, Reason};
+use self::settings::{Ports, Saved, Settings, Store};
+use crate::error::{Attempt as _, Error, Result};
+
+/// How long a process may take to be ready. The apiserver needs 5 s on an idle machine of two cores.
+const READY_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long a process may take to end by itself.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What the toolkit puts into a cluster's folder, and so may remove.
+const CONTENTS: [&str; 8] = ["cluster.json", "kubeconfig", "kubectl", "run", "log", "pki", "data", "lock"];
+
+/// A cluster whose settings are known. Its processes may or may not run.
+pub struct Cluster {
+    /// Where everything of it is; absolute.
+    pub folder: PathBuf,
+    /// How its processes are started.
+    pub settings: Settings,
+    /// Where they listen.
+    pub ports: Ports,
+    certs: Certificates,
+    /// Held while we may start and stop processes; none if we only look.
+    _lock: Option<fs::File>,
+}
+
+impl Cluster {
+    /// Takes the cluster of a folder in hand, with the settings that it shall have. Ports that it had before are kept unless
+    /// `port` (the apiserver's; 0 for any) says otherwise.
+    ///
+    /// # Errors
+    /// [`OtherSettings`] when processes of it run that were started otherwise; [`Busy`]; file errors.
+    pub fn prepare(folder: &Path, settings: Settings, port: Option<u16>) -> Result<Self> {
+        let folder = std::path::absolute(folder)?;
+        for part in ["run", "log", "data"] {
+            fs::create_dir_all(folder.join(part))?;
+        }
+        let lock = lock(&folder)?;
+        let saved = Saved::load(&folder.join("cluster.json"))?;
+        let runs = Component::ALL.iter().any(|&component| running(&folder, component).is_some());
+        let ports = match &saved {
+            Some(saved) if runs => {
+                if let Some(difference) = difference(saved, &settings, port) {
+                    return Err(OtherSettings { folder, difference }.into());
+                }
+                saved.ports
+            }
+            _ => choose_ports(saved.as_ref().map(|saved| saved.ports), port)?,
+        };
+        let certs = Certificates::ensure(&folder.join("pki"))?;
+        Saved::new(settings.clone(), ports).save(&folder.join("cluster.json"))?;
+        let cluster = Self { folder, settings, ports, certs, _lock: Some(lock) };
+        cluster.write_kubeconfigs()?;
+        Ok(cluster)
+    }
+
+    /// Takes a cluster in hand as it was last started.
+    ///
+    /// # Errors
+    /// [`NoCluster`]; [`Busy`]; file errors.
+    pub(crate) fn open(folder: &Path) -> Result<Self> {
+        let cluster = Self::look(folder)?;
+        let lock = lock(&cluster.folder)?;
+        Ok(Self { _lock: Some(lock), ..cluster })
+    }
+
+    /// A cluster to look at, even while another run of the toolkit starts or stops it.
+    ///
+    /// # Errors
+    /// [`NoCluster`]; file errors.
+    pub fn look(folder: &Path) -> Result<Self> {
+        let folder = std::path::absolute(folder)?;
+        let Some(saved) = Saved::load(&folder.join("cluster.json"))? else { return Err(NoCluster(folder).into()) };
+        let certs = Certificates::ensure(&folder.join("pki"))?;
+        Ok(Self { folder, settings: saved.settings, ports: saved.ports, certs, _lock: None })
+    }
+
+    /// Starts what does not run and waits until everything is ready. Says what was started. On failure, what was started is
+    /// stopped again: else the next try with better settings would find a cluster that runs with the wrong ones.
+    ///
+    /// # Errors
+    /// [`PortTaken`]; [`NotReady`] with the last lines of the log.
+    pub fn start(&self, mut progress: impl FnMut(&str)) -> Result<Vec<Component>> {
+        let mut started = Vec::new();
+        for component in Component::ALL {
+            let runs = self.process(component).is_some();
+            progress(&format!("{} {}", if runs { "waiting for" } else { "starting" }, component.title(self)));
+            let result = if runs {
+                self.wait_ready(component, 0)
+            } else {
+                started.push(component);
+                self.start_one(component)
+            };
+            if let Err(error) = result {
+                for component in started.into_iter().rev() {
+                    self.stop_one(component)?;
+                }
+                return Err(error);
+            }
+        }
+        Ok(started)
+    }
+
+    /// Starts one process and waits until it is ready.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub fn start_one(&self, component: Component) -> Result<()> {
+        let title = component.title(self);
+        for port in component.ports(self) {
+            if !port::is_free(port) {
+                return Err(PortTaken { component: title, port, holder: port::holder(port) }.into());
+            }
+        }
+        let log = self.log(component);
+        let said_before = fs::metadata(&log).map_or(0, |file| file.len());
+        let child = component.command(self).spawn(&log)?;
+        let pid = i32::try_from(child.id()).map_err(anyhow::Error::from)?;
+        // A child that has ended already is still there until it is waited for, so this can't be another process.
+        let process = Process::of(pid).ok_or_else(|| Error::input(format!("{title} is gone right after its start")))?;
+        process.save(&pid_file(&self.folder, component))?;
+        self.wait_ready(component, said_before)
+    }
+
+    /// Waits until a process says that it is ready.
+    fn wait_ready(&self, component: Component, said_before: u64) -> Result<()> {
+        let deadline = Instant::now() + READY_LIMIT;
+        let not_ready = |reason| {
+            let log = self.log(component);
+            let tail = problem::log_tail(&log, said_before);
+            Err(NotReady { component: component.title(self), reason, log, tail }.into())
+        };
+        loop {
+            let error = match component.probe(self) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if self.process(component).is_none() {
+                return not_ready(Reason::Ended);
+            }
+            if Instant::now() >= deadline {
+                return not_ready(Reason::TimedOut { limit: READY_LIMIT, last: error.to_string() });
+            }
+            std::thread::sleep(pid::POLL);
+        }
+    }
+
+    /// Ends all processes, the last one first.
+    ///
+    /// # Errors
+    /// When one can't be ended.
+    pub fn stop(&self) -> Result<()> {
+        for component in Component::ALL.into_iter().rev() {
+            self.stop_one(component)?;
+        }
+        Ok(())
+    }
+
+    /// Ends one process; fine if it does not run.
+    ///
+    /// # Errors
+    /// When it can't be ended.
+    pub fn stop_one(&self, component: Component) -> Result<()> {
+        if let Some(process) = self.process(component) {
+            process.stop(GRACE).attempting(|| format!("cannot stop {}", component.title(self)))?;
+        }
+        let file = pid_file(&self.folder, component);
+        if file.exists() { Ok(fs::remove_file(file)?) } else { Ok(()) }
+    }
+
+    /// Removes everything that the toolkit put into the folder, and the folder itself if nothing else is in it.
+    ///
+    /// # Errors
+    /// When a file can't be removed.
+    pub fn remove(self) -> Result<()> {
+        for name in CONTENTS {
+            let path = self.folder.join(name);
+            if path.is_dir() {
+                fs::remove_dir_all(&path)?;
+            } else if path.exists() {
+                fs::remove_file(&path)?;
+            }
+        }
+        if fs::read_dir(&self.folder)?.next().is_none() {
+            fs::remove_dir(&self.folder)?;
+        }
+        Ok(())
+    }
+
+    /// The process, if it runs.
+    pub fn process(&self, component: Component) -> Option<Process> {
+        running(&self.folder, component)
+    }
+
+    /// Whether the process says that it can serve.
+    pub(crate) fn is_ready(&self, component: Component) -> bool {
+        self.process(component).is_some() && component.probe(self).is_ok()
+    }
+
+    /// The Kubernetes API as admin.
+    ///
+    /// # Errors
+    /// When a certificate can't be read.
+    pub fn client(&self) -> Result<Client> {
+        Client::tls(self.ports.apiserver, &self.certs.authority(), Some(&self.certs.admin()))
+    }
+
+    /// The same cluster through an apiserver at another port, which is not one of its processes: who starts it ends it.
+    pub fn through(&self, apiserver: u16) -> Self {
+        Self {
+            folder: self.folder.clone(),
+            settings: self.settings.clone(),
+            ports: Ports { apiserver, ..self.ports },
+            certs: self.certs.clone(),
+            _lock: None,
+        }
+    }
+
+    /// The certificates of its processes and users.
+    pub fn certificates(&self) -> &Certificates {
+        &self.certs
+    }
+
+    /// The certificate of the authority that the apiserver's is from.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.certs.authority().cert
+    }
+
+    /// Where [`Cluster::write_token`] puts the token of a cluster in that folder, for the apiserver's `--token-auth-file`.
+    pub(crate) fn token_file(folder: &Path) -> PathBuf {
+        folder.join("run/tokens.csv")
+    }
+
+    /// Makes a token for one more admin. For clients that make many requests: a token costs the apiserver less than a certificate.
+    ///
+    /// # Errors
+    /// File errors.
+    pub(crate) fn write_token(&self) -> Result<PathBuf> {
+        let mut bytes = [0; 16];
+        std::io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, &mut bytes)?;
+        let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = Self::token_file(&self.folder);
+        private::write(&path, format!("{token},load,load,\"system:masters\"\n").as_bytes())?;
+        Ok(path)
+    }
+
+    /// The store's probes and metrics.
+    pub fn store_client(&self) -> Client {
+        Client::plain(self.ports.store_metrics)
+    }
+
+    /// The revision that the store is at, as the apiserver reads it.
+    ///
+    /// # Errors
+    /// When the apiserver does not answer.
+    pub(crate) fn store_revision(&self) -> Result<u64> {
+        let list = self.client()?.get("/api/v1/namespaces?limit=1")?;
+        let revision = list["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok());
+        revision.ok_or_else(|| Error::input("the apiserver's list has no resourceVersion"))
+    }
+
+    /// The kubeconfig of the admin.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.join("kubeconfig")
+    }
+
+    /// What the process logs.
+    pub fn log(&self, component: Component) -> PathBuf {
+        self.folder.join("log").join(format!("{}.log", component.file_name()))
+    }
+
+    /// The shim's connection string.
+    fn endpoint(&self) -> String {
+        match &self.settings.backend {
+            Some(backend) => backend.clone(),
+            None => format!("sqlite://{}", self.database().display()),
+        }
+    }
+
+    /// The SQLite file of a cluster without a backend of its own.
+    pub fn database(&self) -> PathBuf {
+        self.folder.join("data/sluice.db")
+    }
+
+    fn controller_manager_kubeconfig(&self) -> PathBuf {
+        self.folder.join("pki/controller-manager.kubeconfig")
+    }
+
+    fn write_kubeconfigs(&self) -> Result<()> {
+        let server = format!("https://127.0.0.1:{}", self.ports.apiserver);
+        let (authority, admin, manager) = (self.certs.authority(), self.certs.admin(), self.certs.controller_manager());
+        kubeconfig::write(&self.kubeconfig(), &server, &authority, ("admin", &admin))?;
+        let path = self.controller_manager_kubeconfig();
+        kubeconfig::write(&path, &server, &authority, ("controller-manager", &manager))
+    }
+}
+
+fn pid_file(folder: &Path, component: Component) -> PathBuf {
+    folder.join("run").join(format!("{}.pid", component.file_name()))
+}
+
+fn running(folder: &Path, component: Component) -> Option<Process> {
+    let process = Process::load(&pid_file(folder, component)).ok()??;
+    process.is_alive().then_some(process)
+}
+
+fn lock(folder: &Path) -> Result<fs::File> {
+    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("lock"))?;
+    match file.file().try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Busy(folder.to_owned()).into()),
+        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// In what the running cluster differs from the one asked for; never shows a connection string.
+fn difference(saved: &Saved, wanted: &Settings, port: Option<u16>) -> Option<String> {
+    let is = &saved.settings;
+    let store = |settings: &Settings| settings.store;
+    if is.kubernetes != wanted.kubernetes || is.programs != wanted.programs {
+        let flavor =
+            |s: &Settings| format!("{} {}", if s.programs.patched { "patched" } else { "stock" }, s.kubernetes);
+        return Some(format!("its programs are {}, not {}", flavor(is), flavor(wanted)));
+    }
+    if store(is) != store(wanted) {
+        return Some(format!("its store is {}, not {}", store(is), store(wanted)));
+    }
+    if is.backend != wanted.backend {
+        return Some("its database is another one".into());
+    }
+    if is != wanted {
+        return Some("arguments passed on to its processes".into());
+    }
+    let port = port.filter(|&port| port != 0 && port != saved.ports.apiserver)?;
+    Some(format!("its port is {}, not {port}", saved.ports.apiserver))
+}
+
+/// Ports for a cluster none of whose processes run. The apiserver's is kept, because kubeconfigs name it; the others only if
+/// they are still free.
+fn choose_ports(before: Option<Ports>, apiserver: Option<u16>) -> Result<Ports> {
+    let keep = |port: Option<u16>| match port.filter(|&port| port::is_free(port)) {
+        Some(port) => Ok(port),
+        None => port::free(),
+    };
+    let apiserver = match (apiserver, before) {
+        (Some(0), None) | (None, None) => port::free()?,
+        (Some(0), Some(before)) => keep(Some(before.apiserver))?,
+        (Some(port), _) => port,
+        (None, Some(before)) => before.apiserver,
+    };
+    Ok(Ports {
+        apiserver,
+        controller_manager: keep(before.map(|ports| ports.controller_manager))?,
+        store: keep(before.map(|ports| ports.store))?,
+        store_metrics: keep(before.map(|ports| ports.store_metrics))?,
+    })
+}
+
+/// What would be left in a database of the user's own when the cluster's folder is gone.
+pub(crate) fn foreign_database(settings: &Settings) -> bool {
+    settings.store == Store::Shim && settings.backend.is_some()
+}

@@ -1,0 +1,121 @@
+//! What goes wrong with a cluster, and what to do about it.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::port::Holder;
+use crate::error::Explain;
+
+/// How much of a log's end is looked at. Bytes.
+const LOG_END: u64 = 32 * 1024;
+
+/// How many lines of it are shown.
+const LOG_LINES: usize = 15;
+
+/// A port of the cluster is taken by another process.
+#[derive(Debug, thiserror::Error)]
+#[error("{component} cannot listen on 127.0.0.1:{port}: {} listens there", holder.as_ref().map_or("another process".to_owned(), Holder::to_string))]
+pub(crate) struct PortTaken {
+    pub(super) component: String,
+    pub(super) port: u16,
+    pub(super) holder: Option<Holder>,
+}
+
+impl Explain for PortTaken {
+    fn hint(&self) -> Option<String> {
+        Some("stop that process, or choose another port with `--port` (0: any free one)".into())
+    }
+}
+
+/// A process of the cluster ended, or never said that it is ready.
+#[derive(Debug, thiserror::Error)]
+#[error("{component} {reason}{}", shown(tail))]
+pub struct NotReady {
+    pub(super) component: String,
+    /// Why it is not.
+    pub reason: Reason,
+    pub(super) log: PathBuf,
+    pub(super) tail: Vec<String>,
+}
+
+/// Why it is not ready.
+#[derive(Debug, thiserror::Error)]
+pub enum Reason {
+    /// It ended by itself.
+    #[error("ended right after its start")]
+    Ended,
+    /// It runs, but its probe says no.
+    #[error("is not ready after {} s ({last})", limit.as_secs())]
+    TimedOut {
+        /// How long it was given.
+        limit: Duration,
+        /// The last answer of its probe.
+        last: String,
+    },
+}
+
+impl Explain for NotReady {
+    fn hint(&self) -> Option<String> {
+        Some(format!("the whole log is in {}", self.log.display()))
+    }
+}
+
+/// The cluster runs, but not as it is now asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("the cluster in {} runs with other settings ({difference})", folder.display())]
+pub(crate) struct OtherSettings {
+    pub(super) folder: PathBuf,
+    pub(super) difference: String,
+}
+
+impl Explain for OtherSettings {
+    fn hint(&self) -> Option<String> {
+        let folder = self.folder.display();
+        Some(format!(
+            "stop it first (its data stays):\ncargo xtask down --keep-data --dir {folder}\nor give the new one another folder with `--dir`"
+        ))
+    }
+}
+
+/// There is no cluster in the folder.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no cluster in {}", .0.display())]
+pub(crate) struct NoCluster(pub(super) PathBuf);
+
+impl Explain for NoCluster {
+    fn hint(&self) -> Option<String> {
+        Some(format!("start one:\ncargo xtask up --dir {}", self.0.display()))
+    }
+}
+
+/// Another run of the toolkit is at work in the folder.
+#[derive(Debug, thiserror::Error)]
+#[error("another `cargo xtask up` or `down` is at work in {}", .0.display())]
+pub(crate) struct Busy(pub(super) PathBuf);
+
+impl Explain for Busy {
+    fn hint(&self) -> Option<String> {
+        Some("wait until it has ended".into())
+    }
+}
+
+fn shown(tail: &[String]) -> String {
+    if tail.is_empty() { String::new() } else { format!("; its last words:\n{}", tail.join("\n")) }
+}
+
+/// The last lines that a process logged since `from` (bytes into the file).
+pub(super) fn log_tail(log: &Path, from: u64) -> Vec<String> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = fs_err::File::open(log)?;
+        let end = file.seek(SeekFrom::End(0))?;
+        file.seek(SeekFrom::Start(from.max(end.saturating_sub(LOG_END))))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    // The log only explains another error: that it can't be read must not hide that one.
+    let text = read().unwrap_or_default();
+    let lines: Vec<String> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].to_vec()
+}

@@ -1,0 +1,118 @@
+//! What a cluster runs with. Kept in the cluster's folder, so that `up` after a crash starts the same processes again.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+
+use super::private;
+use crate::error::{Error, Result};
+
+/// The format of the settings file.
+const SCHEMA: u32 = 1;
+
+/// The server that keeps the cluster's objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Store {
+    /// sluice-shim.
+    #[default]
+    Shim,
+    /// Stock etcd, to compare with.
+    Etcd,
+    /// kine on SQLite, to compare with.
+    Kine,
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shim => "sluice-shim",
+            Self::Etcd => "etcd",
+            Self::Kine => "kine",
+        })
+    }
+}
+
+/// The programs that the cluster runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Programs {
+    /// kube-apiserver.
+    pub apiserver: PathBuf,
+    /// kube-controller-manager.
+    pub controller_manager: PathBuf,
+    /// sluice-shim, etcd or kine.
+    pub store: PathBuf,
+    /// kubectl of the same minor.
+    pub kubectl: Option<PathBuf>,
+    /// Whether the Kubernetes programs carry the patches, and so know their flags.
+    pub patched: bool,
+}
+
+/// Loopback ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ports {
+    /// The Kubernetes API.
+    pub apiserver: u16,
+    /// The controller manager's probes and metrics.
+    pub controller_manager: u16,
+    /// The etcd API.
+    pub store: u16,
+    /// The store's probes and metrics (plain HTTP).
+    pub store_metrics: u16,
+}
+
+/// Everything that decides how the processes are started, except for the folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The Kubernetes minor, or the folder that the programs came from.
+    pub kubernetes: String,
+    /// What keeps the objects.
+    pub store: Store,
+    /// The shim's connection string; none for an SQLite file in the cluster's folder. May hold a password.
+    pub backend: Option<String>,
+    /// What is run.
+    pub programs: Programs,
+    /// More arguments for kube-apiserver; they win over ours.
+    pub apiserver_args: Vec<String>,
+    /// More arguments for kube-controller-manager; they win over ours.
+    pub controller_manager_args: Vec<String>,
+    /// More arguments for the store; they win over ours.
+    pub store_args: Vec<String>,
+}
+
+/// The settings file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Saved {
+    schema: u32,
+    /// How the processes are started.
+    #[serde(flatten)]
+    pub(super) settings: Settings,
+    /// Where they listen.
+    pub(super) ports: Ports,
+}
+
+impl Saved {
+    pub(super) fn new(settings: Settings, ports: Ports) -> Self {
+        Self { schema: SCHEMA, settings, ports }
+    }
+
+    /// Reads the file; none if there is none.
+    pub(super) fn load(path: &Path) -> Result<Option<Self>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let saved: Self = serde_json::from_slice(&fs::read(path)?)
+            .map_err(|error| Error::input(format!("{} is no cluster of this toolkit: {error}", path.display())))?;
+        if saved.schema != SCHEMA {
+            let found = saved.schema;
+            return Err(Error::input(format!("{} has format {found}; this is format {SCHEMA}", path.display())));
+        }
+        Ok(Some(saved))
+    }
+
+    pub(super) fn save(&self, path: &Path) -> Result<()> {
+        private::write(path, &serde_json::to_vec_pretty(self)?)
+    }
+}

@@ -1,0 +1,40 @@
+//! `cargo xtask down`: ends the control plane that `up` started.
+
+use std::path::PathBuf;
+
+use crate::cluster::{self, Cluster};
+use crate::context::Context;
+use crate::error::Result;
+use crate::up;
+
+/// Stops the control plane that `up` started, and removes its data.
+#[derive(clap::Args)]
+pub struct Cmd {
+    /// The cluster's folder [default: .sluice/cluster in the workspace]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Stop the processes and leave the folder; `up` goes on from there
+    #[arg(long)]
+    keep_data: bool,
+}
+
+impl Cmd {
+    /// Stops the cluster.
+    pub(crate) fn run(self, shell: &Context) -> Result<()> {
+        let cluster = Cluster::open(&up::folder(shell, self.dir.as_deref()))?;
+        let folder = cluster.folder.clone();
+        let progress = shell.out.spinner("cluster");
+        cluster.stop()?;
+        if self.keep_data {
+            progress.done(format!("stopped; its data stays in {}", folder.display()));
+            return Ok(());
+        }
+        let foreign = cluster::foreign_database(&cluster.settings);
+        cluster.remove()?;
+        progress.done(format!("stopped and removed from {}", folder.display()));
+        if foreign {
+            shell.out.note("the objects are still in the database that `--backend` named");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! `cargo xtask patch`: the series of patches on Kubernetes, as files and as commits.
+//!
+//! `patches/<minor>/*.patch` are the truth. [`file`], [`diff`] and [`header`] read and write them, [`series`] keeps their order,
+//! [`engine`] turns them into commits and back, [`tree`] shows a commit in the work tree, [`reject`] explains a patch that does not
+//! apply. Each verb is a file of its own.
+
+mod apply;
+mod diff;
+mod engine;
+mod export;
+mod file;
+mod gocheck;
+mod header;
+mod list;
+mod new;
+mod rebase;
+mod refresh;
+mod reject;
+mod series;
+mod tree;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+pub use apply::apply;
+pub(crate) use list::minors;
+pub use verify::{Effort, verify};
+
+use crate::context::Context;
+use crate::error::Result;
+
+/// Kubernetes patches: list, apply, verify, make, refresh, rebase, export
+#[derive(clap::Args)]
+pub struct Cmd {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    List(list::Cmd),
+    Apply(apply::Cmd),
+    Verify(verify::Cmd),
+    New(new::Cmd),
+    Refresh(refresh::Cmd),
+    Rebase(rebase::Cmd),
+    Export(export::Cmd),
+}
+
+impl Cmd {
+    pub(crate) fn run(self, shell: &Context) -> Result<()> {
+        match self.verb {
+            Verb::List(cmd) => cmd.run(shell),
+            Verb::Apply(cmd) => cmd.run(shell),
+            Verb::Verify(cmd) => cmd.run(shell),
+            Verb::New(cmd) => cmd.run(shell),
+            Verb::Refresh(cmd) => cmd.run(shell),
+            Verb::Rebase(cmd) => cmd.run(shell),
+            Verb::Export(cmd) => cmd.run(shell),
+        }
+    }
+}
+
+/// Name and text of a patch that does nothing but add one file; the way in for generated ones.
+pub(crate) fn adding(subject: &str, body: &str, path: &str, content: &str) -> Result<(String, Vec<u8>)> {
+    let file = diff::FileDiff {
+        path: path.to_owned(),
+        old_mode: None,
+        new_mode: Some(diff::PLAIN),
+        old_id: git2::Oid::ZERO_SHA1.to_string(),
+        new_id: git2::Oid::hash_object(git2::ObjectType::Blob, content.as_bytes())?.to_string(),
+        hunks: diff::between(path, b"", content.as_bytes())?,
+    };
+    let author = file::Author::maintainers();
+    let patch = file::Patch { author, subject: subject.to_owned(), body: body.to_owned(), files: vec![file] };
+    Ok((patch.file_name(), patch.to_bytes()))
+}

@@ -1,0 +1,250 @@
+//! `patch verify`: whether the series is fit to build from.
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::apply::bring;
+use super::engine::{self, Step};
+use super::gocheck::{self, Go};
+use super::header;
+use super::series::{Entry, Problem, Series, hex};
+use super::tree::WorkTree;
+use crate::context::Context;
+use crate::error::{Attempt as _, Error, Explain, Result};
+use crate::output::table;
+use crate::pipeline::{Patched, Verified};
+use crate::source::Target;
+
+/// Checks the series: form and headers, strict apply, re-export, compile, vet, tests
+#[derive(clap::Args)]
+pub(super) struct Cmd {
+    #[command(flatten)]
+    target: Target,
+    /// Compile and vet, but run no tests
+    #[arg(long)]
+    no_test: bool,
+    /// Run the tests of each patch at its own commit too, not only at the end of the series
+    #[arg(long, conflicts_with = "no_test")]
+    each: bool,
+    /// Print a report for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// How much to check. Each level includes those above it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effort {
+    /// Form, headers, strict apply, re-export: milliseconds, no compiler.
+    Series,
+    /// `go build` and `go vet` of the packages that a patch touches, at its commit.
+    Compile,
+    /// The tests that the patches name, at the end of the series.
+    Test,
+    /// The tests of each patch at its commit as well.
+    TestEach,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    minor: String,
+    version: String,
+    head: String,
+    /// sha256 over the upstream commit and the patches.
+    digest: String,
+    checks: Vec<Check>,
+}
+
+/// A check that passed.
+#[derive(Debug, Serialize)]
+struct Check {
+    /// File name of the patch, or `series`.
+    patch: String,
+    check: &'static str,
+    /// Passed in an earlier run on the same commit with the same Go version.
+    cached: bool,
+    seconds: f64,
+}
+
+/// The series breaks its rules.
+#[derive(Debug, thiserror::Error)]
+#[error("{} has {} problems:{}", dir.display(), problems.len(), lines(problems))]
+pub(super) struct Unfit {
+    dir: PathBuf,
+    /// What is wrong.
+    pub(super) problems: Vec<Problem>,
+}
+
+fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(|problem| format!("\n  {}: {}", problem.file, problem.problem)).collect()
+}
+
+impl Explain for Unfit {
+    fn hint(&self) -> Option<String> {
+        Some("edit the messages with `git rebase -i` in the tree, or in the patch files; then `cargo xtask patch refresh`".into())
+    }
+}
+
+impl Cmd {
+    pub(super) fn run(self, shell: &Context) -> Result<()> {
+        let effort = match (self.no_test, self.each) {
+            (true, _) => Effort::Compile,
+            (_, true) => Effort::TestEach,
+            _ => Effort::Test,
+        };
+        let fetched = self.target.open(shell)?;
+        let series = Series::load(&shell.paths.patches(&fetched.minor))?;
+        lint(&series)?;
+        let (patched, _, _) = bring(shell, fetched, &series, false)?;
+        let (verified, checks) = check(shell, patched, effort)?;
+        let Patched { fetched, head } = verified.patched;
+        if !self.json {
+            let mut rows = vec![["PATCH", "CHECK", "SECONDS"].map(String::from).to_vec()];
+            for check in checks {
+                let seconds = if check.cached { "cached".into() } else { format!("{:.1}", check.seconds) };
+                rows.push(vec![check.patch, check.check.into(), seconds]);
+            }
+            return shell.out.data(format!("{}\n{} {}: verified", table(&rows), fetched.version, &head[..12]));
+        }
+        let (minor, version) = (fetched.minor.to_string(), fetched.version);
+        shell.out.json(&Report { minor, version, head, digest: verified.digest, checks })
+    }
+}
+
+/// Checks the series of a patched tree. What passed on the same commit before is not done again.
+///
+/// # Errors
+/// A rule that the series breaks; a re-export that differs; a package that does not build, or a test that fails.
+pub fn verify(shell: &Context, patched: Patched, effort: Effort) -> Result<Verified> {
+    Ok(check(shell, patched, effort)?.0)
+}
+
+fn check(shell: &Context, patched: Patched, effort: Effort) -> Result<(Verified, Vec<Check>)> {
+    let started = Instant::now();
+    let series = Series::load(&shell.paths.patches(&patched.fetched.minor))?;
+    lint(&series)?;
+    let tree = WorkTree::open(shell, &patched.fetched)?;
+    let steps = re_export(&tree, &series)?;
+    let end = steps.last().map_or(tree.base, |step| step.commit);
+    if end.to_string() != patched.head || tree.head()? != end {
+        return Err(Error::input("the patches or the tree changed meanwhile; run the command again"));
+    }
+    tree.refuse_loss(end)?;
+    let seconds = started.elapsed().as_secs_f64();
+    let mut checks = vec![Check { patch: "series".into(), check: "form, apply, export", cached: false, seconds }];
+    if effort >= Effort::Compile {
+        let bench = Bench { shell, tree: &tree, patched: &patched };
+        let result = bench.all(&series, &steps, effort);
+        tree.switch(end)?;
+        checks.extend(result.attempting(|| format!("{} is not fit to build from", series.dir.display()))?);
+    }
+    let mut digest = Sha256::new();
+    digest.update(format!("{}\n{}\n", patched.fetched.base, series.digest()));
+    Ok((Verified::new(patched, hex(&digest.finalize())), checks))
+}
+
+fn lint(series: &Series) -> Result<()> {
+    let problems = series.problems()?;
+    if problems.is_empty() { Ok(()) } else { Err(Unfit { dir: series.dir.clone(), problems }.into()) }
+}
+
+/// Applies the series and demands that each commit gives the bytes of its file, line numbers included.
+pub(super) fn re_export(tree: &WorkTree, series: &Series) -> Result<Vec<Step>> {
+    let patches = series.entries.iter().map(|entry| (entry.name.as_str(), &entry.patch));
+    let steps = engine::commit_series(&tree.repo, tree.base, patches)?;
+    let mut problems = Vec::new();
+    for (entry, step) in series.entries.iter().zip(&steps) {
+        if engine::to_patch(&tree.repo, step.commit)?.to_bytes() != entry.bytes {
+            let problem = match step.moved.first() {
+                Some(moved) => format!("hunk {} of {} stands {:+} lines away", moved.hunk, moved.path, moved.lines),
+                None => "its commit exports as other text".into(),
+            };
+            problems.push(Problem {
+                file: entry.name.clone(),
+                problem: format!("{problem}; run `cargo xtask patch refresh`"),
+            });
+        }
+    }
+    if problems.is_empty() { Ok(steps) } else { Err(Unfit { dir: series.dir.clone(), problems }.into()) }
+}
+
+/// Compiles and tests commits of a tree, and remembers what passed.
+struct Bench<'a> {
+    shell: &'a Context,
+    tree: &'a WorkTree,
+    patched: &'a Patched,
+}
+
+impl Bench<'_> {
+    fn all(&self, series: &Series, steps: &[Step], effort: Effort) -> Result<Vec<Check>> {
+        let mut checks = Vec::new();
+        let mut every: BTreeSet<String> = BTreeSet::new();
+        for (entry, step) in series.entries.iter().zip(steps) {
+            checks.push(self.compile(entry, step)?);
+            let tests: BTreeSet<String> = header::parse(&entry.patch.body).tests.into_iter().collect();
+            if effort >= Effort::TestEach {
+                checks.push(self.test(&entry.name, step, &tests)?);
+            }
+            every.extend(tests);
+        }
+        if let Some(last) = steps.last().filter(|_| effort >= Effort::Test) {
+            checks.push(self.test("series", last, &every)?);
+        }
+        Ok(checks)
+    }
+
+    fn compile(&self, entry: &Entry, step: &Step) -> Result<Check> {
+        self.once(&entry.name, "build, vet", step, "compile", |go, log| {
+            let packages = gocheck::packages(&entry.patch, &self.patched.fetched.tree)?;
+            let progress = self.shell.out.spinner(format!("compile {}", entry.name));
+            if !packages.is_empty() {
+                go.compile(&packages, log, |line| progress.now(line))?;
+            }
+            progress.done(format!("{} packages", packages.len()));
+            Ok(())
+        })
+    }
+
+    fn test(&self, name: &str, step: &Step, patterns: &BTreeSet<String>) -> Result<Check> {
+        let patterns: BTreeSet<&str> = patterns.iter().map(String::as_str).collect();
+        let key = patterns.iter().copied().collect::<Vec<_>>().join(" ");
+        self.once(name, "test", step, &format!("test {key}"), |go, log| {
+            let progress = self.shell.out.spinner(format!("test {name}"));
+            if !patterns.is_empty() {
+                go.test(&patterns, log, |line| progress.now(line))?;
+            }
+            progress.done("passed");
+            Ok(())
+        })
+    }
+
+    /// Does `work` on the files of a commit, unless the same passed before. The commit id covers the source and all patches up to it.
+    fn once(
+        &self,
+        name: &str,
+        check: &'static str,
+        step: &Step,
+        key: &str,
+        work: impl FnOnce(&Go, &std::path::Path) -> Result<()>,
+    ) -> Result<Check> {
+        let started = Instant::now();
+        let go = Go::new(&self.patched.fetched.tree, &self.shell.paths.cache().join("gomod"))?;
+        let mut sum = Sha256::new();
+        sum.update(format!("{key}\n{}", go.version()?));
+        let stamp =
+            self.shell.paths.cache().join("verified").join(format!("{}-{}", step.commit, &hex(&sum.finalize())[..16]));
+        let cached = stamp.exists();
+        if !cached {
+            self.tree.visit(step.commit)?;
+            // go.mod may be another one in this commit.
+            let go = Go::new(&self.patched.fetched.tree, &self.shell.paths.cache().join("gomod"))?;
+            let log = self.shell.paths.log(&format!("verify-{}-{}", name.trim_end_matches(".patch"), &check[..4]));
+            work(&go, &log).attempting(|| format!("{name}: {check} failed"))?;
+            fs_err::create_dir_all(self.shell.paths.cache().join("verified"))?;
+            fs_err::write(stamp, format!("{name}\n{key}\n"))?;
+        }
+        Ok(Check { patch: name.to_owned(), check, cached, seconds: started.elapsed().as_secs_f64() })
+    }
+}

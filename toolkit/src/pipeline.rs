@@ -1,0 +1,135 @@
+//! The stages of a build as types: `Fetched → Patched → Verified → Built`.
+//!
+//! A stage can only be made by the verb that does its work, from the stage before it, so a build or an image of an unverified tree
+//! does not compile:
+//!
+//! ```text
+//! source::Target::fetch, open      -> Fetched      patch::apply(shell, Fetched)       -> Patched
+//! patch::verify(shell, Patched, …) -> Verified     build::build(shell, &Verified, …)  -> Built
+//! ```
+//!
+//! `new` of a stage belongs to one verb's folder; the test `stages_are_made_by_their_verb_only` keeps it there.
+
+use std::path::PathBuf;
+
+use sluice_shell::minor::Minor;
+
+/// A composed upstream tree: a git repository whose branch `base` is the untouched upstream source.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The minor.
+    pub minor: Minor,
+    /// Upstream's full version, `v1.37.2`.
+    pub version: String,
+    /// The work tree.
+    pub tree: PathBuf,
+    /// Commit id of the upstream source: the same on every machine for the same pins.
+    pub base: String,
+}
+
+impl Fetched {
+    /// Called by `source` when the tree is complete.
+    pub(crate) fn new(minor: Minor, version: String, tree: PathBuf, base: String) -> Self {
+        Self { minor, version, tree, base }
+    }
+}
+
+/// A tree with the series applied: one commit per patch on top of the base.
+#[derive(Clone, Debug)]
+pub struct Patched {
+    /// What it was made from.
+    pub fetched: Fetched,
+    /// Commit id after the last patch.
+    pub head: String,
+}
+
+impl Patched {
+    /// Called by `patch` when the last patch of the series is committed.
+    pub(crate) fn new(fetched: Fetched, head: String) -> Self {
+        Self { fetched, head }
+    }
+}
+
+/// A patched tree that passed `patch verify`, or at least its checks that need no compiler (see `patch::verify`).
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// What was verified.
+    pub patched: Patched,
+    /// sha256 (hex) over everything the verdict rests on: series, patches, base commit.
+    pub digest: String,
+}
+
+impl Verified {
+    /// Called by `patch` when the checks passed.
+    pub(crate) fn new(patched: Patched, digest: String) -> Self {
+        Self { patched, digest }
+    }
+}
+
+/// One finished program.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Binary {
+    /// File name: `kube-apiserver`, `sluice-shim`.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// The version that it reports.
+    pub version: String,
+    /// Bytes.
+    pub size: u64,
+    /// sha256 of the file, hex.
+    pub sha256: String,
+    /// How long this run took to make it; 0 when it was up to date.
+    pub seconds: f64,
+}
+
+/// The binaries of one build, all from the same verified tree.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// The minor.
+    pub minor: Minor,
+    /// Version stamped into the Kubernetes binaries, `v1.37.2+sluice.1`.
+    pub version: String,
+    /// Seconds since 1970 of the stamped build date; images use it for their times.
+    pub source_date_epoch: i64,
+    /// In the order asked for.
+    pub binaries: Vec<Binary>,
+}
+
+impl Built {
+    /// Called by `build` when every program is in place.
+    pub(crate) fn new(minor: Minor, version: String, source_date_epoch: i64, binaries: Vec<Binary>) -> Self {
+        Self { minor, version, source_date_epoch, binaries }
+    }
+
+    /// The file of one program, if it was part of this build.
+    #[cfg(test)]
+    pub fn path(&self, name: &str) -> Option<&std::path::Path> {
+        self.binaries.iter().find(|binary| binary.name == name).map(|binary| binary.path.as_path())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    /// Unit tests (after `mod tests`) may make any stage.
+    #[test]
+    fn stages_are_made_by_their_verb_only() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let owners = [("Fetched", "source"), ("Patched", "patch"), ("Verified", "patch"), ("Built", "build")];
+        for entry in walkdir::WalkDir::new(&source) {
+            let path = entry.unwrap().into_path();
+            if path.extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
+            let text = fs_err::read_to_string(&path).unwrap();
+            let code = text.split("mod tests {").next().unwrap_or_default();
+            let inner = path.strip_prefix(&source).unwrap().with_extension("");
+            for (stage, verb) in owners {
+                let owned = inner.starts_with(verb) || inner == Path::new("pipeline");
+                assert!(owned || !code.contains(&format!("{stage}::new(")), "{} makes a {stage}", path.display());
+            }
+        }
+    }
+}

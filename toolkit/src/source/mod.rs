@@ -1,0 +1,186 @@
+//! `cargo xtask source`: composes the upstream source tree of one Kubernetes minor.
+//!
+//! A tree is a folder `.sluice/trees/<minor>-<inputs>` that is also a git repository. Its branch `base` has one commit, the
+//! untouched upstream source, with an id that depends on the source alone. `patch` commits on top of it.
+//!
+//! A tree is written beside its place and renamed when complete, so one that exists is whole. Whether somebody changed it
+//! since is asked of the git index, by stat, as `git status` does.
+
+mod copy;
+mod module;
+mod origin;
+mod pins;
+mod repository;
+
+use clap::Args;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use std::path::{Path, PathBuf};
+
+use crate::context::Context;
+use crate::error::{Attempt as _, Result};
+use crate::pipeline::Fetched;
+pub(crate) use origin::Origin;
+pub(crate) use pins::Pins;
+use repository::{Change, Repository};
+use sluice_shell::minor::Minor;
+
+/// Part of every tree's name: raise it when the same inputs give another tree than before.
+const FORMAT: u32 = 1;
+
+/// Which source tree a verb works on.
+#[derive(Args, Clone, Debug)]
+pub struct Target {
+    /// Kubernetes minor: a folder under patches/.
+    #[arg(long, value_name = "MINOR", default_value = Minor::DEFAULT)]
+    pub k8s: Minor,
+
+    /// Where upstream's source comes from: `module` (Go modules), `git:<url or path>[#ref]`, `path:<folder>`.
+    #[arg(long, value_name = "ORIGIN", default_value = "module")]
+    pub source: Origin,
+}
+
+/// Compose the upstream source tree; prints its folder.
+#[derive(Args, Debug)]
+pub struct Cmd {
+    #[command(flatten)]
+    target: Target,
+
+    /// Print a report as JSON.
+    #[arg(long)]
+    json: bool,
+
+    /// Write patches/<minor>/source.toml from what the Go module proxy serves now, for this version or the pinned one.
+    #[arg(long, hide = true, value_name = "VERSION", num_args = 0..=1, default_missing_value = "")]
+    pin: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    minor: &'a Minor,
+    version: &'a str,
+    tree: &'a Path,
+    base: &'a str,
+}
+
+impl Cmd {
+    /// Composes the tree, or refreshes the pins.
+    pub(crate) fn run(self, shell: &Context) -> Result<()> {
+        if let Some(version) = &self.pin {
+            let version = if version.is_empty() {
+                Pins::load(shell, &self.target.k8s)?.kubernetes.version
+            } else {
+                version.clone()
+            };
+            return shell.out.data(module::pin(shell, &self.target.k8s, &version)?.display().to_string());
+        }
+        let fetched = self.target.fetch(shell, Purpose::Patching)?;
+        if self.json {
+            let Fetched { minor, version, tree, base } = &fetched;
+            return shell.out.json(&Report { minor, version, tree, base });
+        }
+        shell.out.data(fetched.tree.display().to_string())
+    }
+}
+
+/// Which of the two trees of one source is meant. They are equal until the series is applied to one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The tree that takes the patches and the maintainer's edits.
+    Patching,
+    /// A tree that stays as upstream left it, for `build --stock`.
+    Stock,
+}
+
+impl Target {
+    /// A complete tree without changes that are in no commit. Its HEAD may be ahead of the base (patches).
+    ///
+    /// A changed tree is restored, or made anew if it is damaged; the differences are written to a file under `.sluice/saved/`
+    /// first. A verb that works on such changes uses [`Target::open`].
+    pub fn fetch(&self, shell: &Context, purpose: Purpose) -> Result<Fetched> {
+        let pins = Pins::load(shell, &self.k8s)?;
+        let place = place(shell, self, &pins, purpose)?;
+        let _lock = shell.lock("trees")?;
+        let base = match Repository::open(&place)? {
+            Some(repository) => restore(shell, &repository, &place)?,
+            None => None,
+        };
+        self.found_or_composed(shell, &pins, place, base)
+    }
+
+    /// The tree as it is, with all edits in it; a new one if there is none.
+    pub fn open(&self, shell: &Context) -> Result<Fetched> {
+        let pins = Pins::load(shell, &self.k8s)?;
+        let place = place(shell, self, &pins, Purpose::Patching)?;
+        let _lock = shell.lock("trees")?;
+        let base = Repository::open(&place)?.and_then(|repository| repository.base().ok());
+        self.found_or_composed(shell, &pins, place, base)
+    }
+
+    fn found_or_composed(&self, shell: &Context, pins: &Pins, place: PathBuf, base: Option<String>) -> Result<Fetched> {
+        let version = self.source.version(&self.k8s, pins)?;
+        copy::remove(&partial(&place))?;
+        let base = match base {
+            Some(base) => base,
+            None => compose(shell, self, pins, &place)
+                .attempting(|| format!("cannot compose Kubernetes {version} from {}", self.source))?,
+        };
+        Ok(Fetched::new(self.k8s.clone(), version, place, base))
+    }
+}
+
+/// The tree's folder, named by everything that its content depends on.
+fn place(shell: &Context, target: &Target, pins: &Pins, purpose: Purpose) -> Result<PathBuf> {
+    let inputs = format!("{FORMAT}\n{}\n{}", target.source.identity(pins)?, pins.identity()?);
+    let hash: String = Sha256::digest(inputs).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let suffix = if purpose == Purpose::Stock { "-stock" } else { "" };
+    Ok(shell.paths.tree(&target.k8s, &format!("{hash}{suffix}")))
+}
+
+/// Where a tree is until it is complete.
+fn partial(place: &Path) -> PathBuf {
+    place.with_file_name(format!("{}.partial", place.file_name().unwrap_or_default().to_string_lossy()))
+}
+
+/// Composes beside `place`, then moves there. Returns the base commit's id.
+fn compose(shell: &Context, target: &Target, pins: &Pins, place: &Path) -> Result<String> {
+    let folder = partial(place);
+    copy::remove(place)?;
+    fs_err::create_dir_all(&folder)?;
+    match &target.source {
+        Origin::Module => module::compose(shell, pins, &folder)?,
+        Origin::Git { url, reference } => origin::check_out(shell, url, reference.as_deref(), pins, &folder)?,
+        Origin::Path(from) => copy::tree(from, &folder)?,
+    }
+    let progress = shell.out.spinner("commit the source tree");
+    let message = format!("Kubernetes {}\n\nSource: {}\n", pins.kubernetes.version, target.source);
+    let base = Repository::create(&folder, &message, pins.seconds()?)?;
+    fs_err::rename(&folder, place)?;
+    progress.done(&base[..12]);
+    Ok(base)
+}
+
+/// Throws away changes that are in no commit, after they are saved. None if the repository is damaged.
+fn restore(shell: &Context, repository: &Repository, place: &Path) -> Result<Option<String>> {
+    const SHOWN: usize = 5;
+    let base = repository.base().ok();
+    let changes = repository.changes().unwrap_or_else(|_| vec![Change::unreadable(place)]);
+    if changes.is_empty() {
+        return Ok(base);
+    }
+    shell.out.note(format!("{} was changed outside of git; restoring it", place.display()));
+    for change in changes.iter().take(SHOWN) {
+        shell.out.note(format!("  {change}"));
+    }
+    if changes.len() > SHOWN {
+        shell.out.note(format!("  and {} more", changes.len() - SHOWN));
+    }
+    let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match repository.save_edits(&shell.paths.cache().join("saved"), &name) {
+        Ok(Some(file)) => shell.out.note(format!("  the differences are kept in {}", file.display())),
+        Ok(None) => {}
+        Err(error) => shell.out.note(format!("  the differences could not be kept: {error}")),
+    }
+    let whole = repository.restore().is_ok() && repository.changes().is_ok_and(|changes| changes.is_empty());
+    Ok(base.filter(|_| whole))
+}

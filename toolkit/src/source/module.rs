@@ -1,0 +1,228 @@
+//! The source tree from Go modules.
+//!
+//! `k8s.io/kubernetes` is published without its staging modules, which are published one by one. Putting them back under
+//! `staging/src/` gives upstream's repository, less the sample modules (nothing that ships imports them) and `vendor/`.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::copy;
+use super::pins::{Kubernetes, Module, Pins, Sluice};
+use crate::context::Context;
+use crate::error::{Attempt as _, Error, Explain, Result};
+use crate::process::{Limit, Run};
+use sluice_shell::minor::Minor;
+
+const MAIN: &str = "k8s.io/kubernetes";
+
+/// One object of `go mod download -json` (cmd/go, internal/modcmd/download.go, `ModuleJSON`).
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Download {
+    path: String,
+    version: String,
+    #[serde(default)]
+    error: String,
+    #[serde(default)]
+    info: PathBuf,
+    #[serde(default)]
+    dir: PathBuf,
+    #[serde(default)]
+    sum: String,
+}
+
+/// The `.info` file of a module version.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Info {
+    time: String,
+}
+
+/// The parts of `go mod edit -json` that matter here.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct GoMod {
+    #[serde(default)]
+    require: Vec<Requirement>,
+    #[serde(default)]
+    replace: Vec<Replacement>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Requirement {
+    path: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Replacement {
+    old: Requirement,
+}
+
+/// Content is not what the pins say.
+#[derive(Debug, thiserror::Error)]
+#[error("{module} has checksum {found}, pinned is {pinned}")]
+pub(crate) struct Drift {
+    module: String,
+    pinned: String,
+    found: String,
+    cached: Option<PathBuf>,
+}
+
+impl Explain for Drift {
+    fn hint(&self) -> Option<String> {
+        Some(match &self.cached {
+            Some(folder) => format!(
+                "the download was right, its copy in the Go module cache was changed since: remove it and run again\n\
+                 chmod -R u+w {0} && rm -r {0}",
+                folder.display()
+            ),
+            None => {
+                "either the module proxy serves something else than was reviewed, or source.toml was edited: find out \
+                     before you accept it with\ncargo xtask source --pin"
+                    .into()
+            }
+        })
+    }
+}
+
+/// The Go command could not get a module.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot download {module}: {reason}")]
+struct Unavailable {
+    module: String,
+    reason: String,
+}
+
+impl Explain for Unavailable {
+    fn hint(&self) -> Option<String> {
+        Some("check the network and GOPROXY; a module that was downloaded once needs neither".into())
+    }
+}
+
+/// Lays the tree out in the empty folder `to`.
+pub(crate) fn compose(shell: &Context, pins: &Pins, to: &Path) -> Result<()> {
+    let main =
+        Module { module: MAIN.into(), version: pins.kubernetes.version.clone(), sum: pins.kubernetes.sum.clone() };
+    let wanted: Vec<&Module> = std::iter::once(&main).chain(&pins.staging).collect();
+    let names: Vec<String> = wanted.iter().map(|module| format!("{}@{}", module.module, module.version)).collect();
+    let downloads = download(shell, &names, true)?;
+
+    let progress = shell.out.bar("compose the source tree", wanted.len() as u64);
+    for (module, name) in wanted.into_iter().zip(names) {
+        progress.now(name.clone());
+        let found =
+            downloads.get(&module.module).ok_or_else(|| Error::input(format!("the go command left out {name}")))?;
+        let drift =
+            |sum: &str, cached| Drift { module: name.clone(), pinned: module.sum.clone(), found: sum.into(), cached };
+        if found.sum != module.sum {
+            return Err(drift(&found.sum, None).into());
+        }
+        let folder = if module.module == MAIN { to.to_owned() } else { to.join("staging/src").join(&module.module) };
+        fs_err::create_dir_all(&folder)?;
+        let read = copy::module(&found.dir, &name, &folder)?;
+        if read != module.sum {
+            return Err(drift(&read, Some(found.dir.clone())).into());
+        }
+        progress.advance(1);
+    }
+    settle(to, &pins.staging).attempting(|| "cannot adapt go.mod")?;
+    progress.done(format!("Kubernetes {}", pins.kubernetes.version));
+    Ok(())
+}
+
+/// Makes go.mod and go.work say what the go command would make of them: staging modules are required in the version that
+/// their published go.mod files ask for, and the modules that are not there are not named. A build then changes neither.
+fn settle(tree: &Path, staging: &[Module]) -> Result<()> {
+    let GoMod { require, replace } = read_mod(tree)?;
+    let mut edits = Vec::new();
+    let mut uses = Vec::new();
+    for Requirement { path } in replace.iter().map(|replacement| &replacement.old) {
+        let required = require.iter().any(|requirement| requirement.path == *path);
+        match staging.iter().find(|module| module.module == *path) {
+            Some(module) if required => edits.push(format!("-require={path}@{}", module.version)),
+            Some(_) => {}
+            None => {
+                edits.extend([format!("-droprequire={path}"), format!("-dropreplace={path}")]);
+                uses.push(format!("-dropuse=./staging/src/{path}"));
+            }
+        }
+    }
+    go(tree).args(["mod", "edit"]).args(edits).run()?;
+    if tree.join("go.work").is_file() {
+        go(tree).args(["work", "edit"]).args(uses).arg("go.work").run()?;
+    }
+    Ok(())
+}
+
+/// Writes source.toml for `version` of `minor` from what the module proxy (and the checksum database, unless GONOSUMDB says
+/// otherwise) says. Keeps our own revision.
+pub(crate) fn pin(shell: &Context, minor: &Minor, version: &str) -> Result<PathBuf> {
+    let Some(patch) = version.strip_prefix(minor.as_str()).filter(|rest| rest.starts_with('.')) else {
+        return Err(Error::input(format!("{version} is no version of {minor}")));
+    };
+    let name = format!("{MAIN}@{version}");
+    let main =
+        download(shell, &[name], false)?.remove(MAIN).ok_or_else(|| Error::input("the go command printed nothing"))?;
+    let (_, number) = minor.numbers();
+    let names: Vec<String> = staging(&main.dir)?.iter().map(|module| format!("{module}@v0.{number}{patch}")).collect();
+    let modules = download(shell, &names, false)?.into_values();
+    let info: Info = serde_json::from_str(&fs_err::read_to_string(&main.info)?)?;
+    let pins = Pins {
+        kubernetes: Kubernetes {
+            version: main.version,
+            sum: main.sum,
+            go: fs_err::read_to_string(main.dir.join(".go-version"))?.trim().to_owned(),
+            time: info.time,
+        },
+        sluice: Pins::load(shell, minor).map_or(Sluice { revision: 1 }, |pins| pins.sluice),
+        staging: modules.map(|found| Module { module: found.path, version: found.version, sum: found.sum }).collect(),
+    };
+    let file = shell.paths.pins(minor);
+    pins.store(&file)?;
+    Ok(file)
+}
+
+/// The staging modules that go.mod takes from `staging/`, without the samples.
+fn staging(tree: &Path) -> Result<Vec<String>> {
+    let names = read_mod(tree)?.replace.into_iter().map(|replacement| replacement.old.path);
+    Ok(names.filter(|name| name.starts_with("k8s.io/") && !name.starts_with("k8s.io/sample-")).collect())
+}
+
+fn read_mod(tree: &Path) -> Result<GoMod> {
+    Ok(serde_json::from_str(&go(tree).args(["mod", "edit", "-json"]).read()?)?)
+}
+
+/// Downloads `path@version` names to Go's module cache. `pinned`: the caller compares checksums with pins, so Go's checksum
+/// database, which needs the network, is not asked.
+fn download(shell: &Context, names: &[String], pinned: bool) -> Result<BTreeMap<String, Download>> {
+    let progress = shell.out.spinner(format!("download {} Go modules", names.len()));
+    // Outside any module, so that no go.mod or go.work of the workspace plays a part.
+    let outside = tempfile::tempdir()?;
+    let mut run = go(outside.path()).args(["mod", "download", "-json"]).args(names).limit(Limit::Long);
+    if pinned {
+        run = run.env("GONOSUMDB", "k8s.io");
+    }
+    let outcome = run.outcome()?;
+    let mut found = BTreeMap::new();
+    for module in serde_json::Deserializer::from_str(&outcome.stdout).into_iter::<Download>() {
+        let module = module?;
+        if !module.error.is_empty() {
+            let name = format!("{}@{}", module.path, module.version);
+            return Err(Unavailable { module: name, reason: module.error }.into());
+        }
+        found.insert(module.path.clone(), module);
+    }
+    if !outcome.status.success() {
+        return Err(Unavailable { module: names.join(" "), reason: outcome.stderr.trim().to_owned() }.into());
+    }
+    progress.done("");
+    Ok(found)
+}
+
+/// The go command, free of the user's flags and workspace.
+fn go(dir: &Path) -> Run {
+    Run::new("go", dir).env("GOWORK", "off").env("GO111MODULE", "on").env("GOFLAGS", "-mod=mod")
+}

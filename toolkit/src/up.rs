@@ -1,0 +1,170 @@
+//! `cargo xtask up`: a control plane on this machine.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::cluster::Cluster;
+use crate::cluster::component::Component;
+use crate::cluster::policies;
+use crate::cluster::programs;
+use crate::cluster::settings::{Settings, Store};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::source::Target;
+
+/// Starts a Kubernetes control plane on this machine and prints the line that points kubectl at it.
+///
+/// Store, apiserver and controller manager run as processes that listen on 127.0.0.1; there are no nodes, so nothing runs pods. A second
+/// `up` starts what is missing and keeps the data.
+#[derive(clap::Args)]
+pub struct Cmd {
+    /// The cluster's folder [default: .sluice/cluster in the workspace]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    target: Target,
+    /// Port of the Kubernetes API; 0 means any that is free [default: the one it had, else any]
+    #[arg(long)]
+    port: Option<u16>,
+    /// The shim's connection string [default: an SQLite file in the cluster's folder]
+    #[arg(long, value_name = "CONNECTION")]
+    backend: Option<String>,
+    /// What keeps the objects
+    #[arg(long, value_enum, default_value_t)]
+    store: Store,
+    /// Kubernetes without the patches
+    #[arg(long)]
+    stock: bool,
+    /// Take the programs from this folder; build nothing
+    #[arg(long, value_name = "DIR")]
+    bin: Option<PathBuf>,
+    /// One more argument for kube-apiserver, as `--name=value`; repeatable
+    #[arg(long = "apiserver-arg", value_name = "ARG", allow_hyphen_values = true)]
+    apiserver_args: Vec<String>,
+    /// One more argument for kube-controller-manager; repeatable
+    #[arg(long = "controller-manager-arg", value_name = "ARG", allow_hyphen_values = true)]
+    controller_manager_args: Vec<String>,
+    /// One more argument for the store; repeatable
+    #[arg(long = "shim-arg", value_name = "ARG", allow_hyphen_values = true)]
+    shim_args: Vec<String>,
+    /// Install the admission policies of images/manifests/policies: new objects of these API groups get the label that hides them from the
+    /// controller manager, and keep it
+    #[arg(
+        long,
+        value_name = "GROUP,...",
+        num_args = 0..=1,
+        require_equals = true,
+        value_delimiter = ',',
+        default_missing_value = "stable.example.com"
+    )]
+    with_policies: Option<Vec<String>>,
+    /// Print a report instead
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `up --json` prints.
+#[derive(Serialize)]
+struct Report {
+    folder: PathBuf,
+    kubeconfig: PathBuf,
+    kubectl: Option<PathBuf>,
+    server: String,
+    /// What this run started; empty if everything ran already.
+    started: Vec<Component>,
+    seconds: f64,
+}
+
+impl Cmd {
+    /// Starts the cluster.
+    pub(crate) fn run(self, shell: &Context) -> Result<()> {
+        if self.store != Store::Shim && self.backend.is_some() {
+            return Err(Error::input("`--backend` is the shim's database; others keep theirs in the cluster's folder"));
+        }
+        let folder = folder(shell, self.dir.as_deref());
+        let programs = match &self.bin {
+            Some(bin) => programs::in_folder(bin, self.store, !self.stock)?,
+            None => programs::built(shell, &self.target, self.store, !self.stock)?,
+        };
+        let settings = Settings {
+            kubernetes: self.target.k8s.to_string(),
+            store: self.store,
+            backend: self.backend,
+            programs,
+            apiserver_args: flags("--apiserver-arg", self.apiserver_args)?,
+            controller_manager_args: flags("--controller-manager-arg", self.controller_manager_args)?,
+            store_args: flags("--shim-arg", self.shim_args)?,
+        };
+        let cluster = Cluster::prepare(&folder, settings, self.port)?;
+        let progress = shell.out.spinner("cluster");
+        let clock = std::time::Instant::now();
+        let started = cluster.start(|step| progress.now(step))?;
+        if let Some(groups) = &self.with_policies {
+            progress.now("installing the policies");
+            policies::install(&cluster, shell.paths.root(), groups)?;
+        }
+        progress.done(if started.is_empty() { "already running" } else { "ready" });
+        let kubectl = cluster.settings.programs.kubectl.clone();
+        if self.json {
+            return shell.out.json(&Report {
+                folder: cluster.folder.clone(),
+                kubeconfig: cluster.kubeconfig(),
+                kubectl,
+                server: format!("https://127.0.0.1:{}", cluster.ports.apiserver),
+                started,
+                seconds: clock.elapsed().as_secs_f64(),
+            });
+        }
+        if let Some(kubectl) = kubectl.filter(|_| !has_kubectl()) {
+            shell.out.note(format!("there is no kubectl in PATH; use {}", kubectl.display()));
+        }
+        shell.out.data(format!("export KUBECONFIG={}", quoted(&cluster.kubeconfig())))
+    }
+}
+
+/// Where a cluster is unless `--dir` says otherwise.
+pub(crate) fn folder(shell: &Context, dir: Option<&Path>) -> PathBuf {
+    dir.map_or_else(|| shell.paths.cache().join("cluster"), Path::to_owned)
+}
+
+/// Arguments that are passed on must be in one piece: `--name=value`.
+fn flags(option: &str, args: Vec<String>) -> Result<Vec<String>> {
+    let in_pieces = |arg: &&String| {
+        let name = arg.split_once('=').map_or(arg.as_str(), |(name, _)| name);
+        !name.starts_with("--") || name.contains(char::is_whitespace)
+    };
+    match args.iter().find(in_pieces) {
+        Some(wrong) => Err(Error::input(format!("{option} {wrong:?}: write it as {option}=--name=value"))),
+        None => Ok(args),
+    }
+}
+
+fn has_kubectl() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join("kubectl").is_file())
+}
+
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = text.chars().all(|letter| letter.is_alphanumeric() || "/._-+:@".contains(letter));
+    if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_argument_is_passed_on_in_one_piece() {
+        for (arg, good) in [("--v=4", true), ("--quiet", true), ("--a=b c", true), ("--v 4", false), ("v=4", false)] {
+            assert_eq!(flags("--apiserver-arg", vec![arg.to_owned()]).is_ok(), good, "{arg}");
+        }
+    }
+
+    #[test]
+    fn the_line_can_be_pasted_into_a_shell() {
+        assert_eq!(quoted(Path::new("/a/b-c_1.x")), "/a/b-c_1.x");
+        assert_eq!(quoted(Path::new("/a b/it's")), r"'/a b/it'\''s'");
+    }
+}
