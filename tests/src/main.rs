@@ -33,3 +33,38 @@ fn main() -> ExitCode {
         Verb::Toolkit(verb) => verb.run(shell),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+    use sluice_shell::verbs::{self, Program};
+
+    use super::*;
+
+    /// `cargo xtask --help` is written before any of this is compiled.
+    #[test]
+    fn the_list_of_verbs_is_what_the_programs_do() {
+        let ours = |verb: &&verbs::Verb| verb.program != Program::Xtask;
+        let mut listed: Vec<(&str, String)> =
+            verbs::ALL.iter().filter(ours).map(|verb| (verb.name, verb.about.to_owned())).collect();
+        let command = Cli::command();
+        let about = |verb: &clap::Command| verb.get_about().map(ToString::to_string).unwrap_or_default();
+        let mut done: Vec<(&str, String)> =
+            command.get_subcommands().map(|verb| (verb.get_name(), about(verb))).collect();
+        (listed.sort(), done.sort());
+        assert_eq!(listed, done);
+    }
+
+    #[test]
+    fn the_toolkit_alone_does_all_but_the_tests() {
+        #[derive(clap::Parser)]
+        struct Alone {
+            #[command(subcommand)]
+            _verb: sluice_toolkit::Verb,
+        }
+        let alone = Alone::command();
+        for verb in verbs::ALL {
+            assert_eq!(alone.find_subcommand(verb.name).is_some(), verb.program == Program::Toolkit, "{}", verb.name);
+        }
+    }
+}

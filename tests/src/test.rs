@@ -35,6 +35,12 @@ pub(crate) struct Cmd {
     conformance: conformance::Options,
 }
 
+/// Packages whose tests are the part `unit`.
+const TOOLKIT: [&str; 5] = ["xtask", "sluice-shell", "sluice-toolkit", "sluice-tests", "sluice-bench"];
+
+/// Packages whose tests are the part `shim`.
+const SHIM: [&str; 3] = ["sluice-shim", "sluice-wal", "sluice-wire"];
+
 /// A part of the tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
@@ -93,10 +99,11 @@ impl Cmd {
                 tally += cargo(shell, "fmt", &["fmt", "--all", "--check"])?;
                 let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
                 tally += cargo(shell, "clippy", &clippy)?;
-                tally += cargo(shell, "toolkit", &["test", "--package", "xtask", "--package", "sluice-bench"])?;
+                tally += deny(shell)?;
+                tally += cargo(shell, "toolkit", &tests_of(&TOOLKIT))?;
             }
             Part::Shim => {
-                tally += cargo(shell, "shim", &["test", "--package", "sluice-shim", "--package", "sluice-wal"])?;
+                tally += cargo(shell, "shim", &tests_of(&SHIM))?;
             }
             Part::Patches => tally += self.patches(shell)?,
             Part::E2e => match Suite::new(shell, &self.target, self.bin.as_deref()) {
@@ -131,6 +138,21 @@ fn codegen(shell: &Context) -> Result<Tally> {
     let clock = Instant::now();
     let check = Run::new(THIS, shell.paths.root()).args(["codegen", "--check"]).run();
     step(shell, "codegen", clock, check.map(|()| Tally { passed: 1, failed: 0 }))
+}
+
+/// The command line that tests packages.
+fn tests_of<'a>(packages: &[&'a str]) -> Vec<&'a str> {
+    std::iter::once("test").chain(packages.iter().flat_map(|package| ["--package", *package])).collect()
+}
+
+/// Licences, sources and known flaws of what we build on, where cargo-deny is installed.
+fn deny(shell: &Context) -> Result<Tally> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|folder| folder.join("cargo-deny").is_file()) {
+        return cargo(shell, "deny", &["deny", "check"]);
+    }
+    shell.out.data("skip deny: there is no cargo-deny in PATH (`cargo install --locked cargo-deny`)")?;
+    Ok(Tally::default())
 }
 
 /// How long one run of cargo may take: as long as anything, and what the tests were told to take.
@@ -198,6 +220,18 @@ fn result_line(line: &str) -> Option<Tally> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tests_of_all_packages_are_run() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let metadata = Run::new("cargo", root).args(["metadata", "--no-deps", "--format-version", "1"]).read().unwrap();
+        let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
+        let packages = metadata["packages"].as_array().unwrap();
+        let mut names: Vec<&str> = packages.iter().map(|package| package["name"].as_str().unwrap()).collect();
+        let mut tested = [&TOOLKIT[..], &SHIM].concat();
+        (names.sort_unstable(), tested.sort_unstable());
+        assert_eq!(tested, names);
+    }
 
     #[test]
     fn results_of_rust_tests_are_counted() {

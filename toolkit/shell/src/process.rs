@@ -143,8 +143,14 @@ pub struct NotStarted {
 
 impl Explain for NotStarted {
     fn hint(&self) -> Option<String> {
-        let missing = self.cause.kind() == std::io::ErrorKind::NotFound && self.dir.is_dir();
-        missing.then(|| "`cargo xtask doctor` says what is missing and how to install it".into())
+        self.is_missing().then(|| "`cargo xtask doctor` says what is missing and how to install it".into())
+    }
+}
+
+impl NotStarted {
+    /// There is no such program, rather than one that can't be run.
+    pub fn is_missing(&self) -> bool {
+        self.cause.kind() == std::io::ErrorKind::NotFound && self.dir.is_dir()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where a source tree comes from, and the way from a git repository.
 
-use git2::{ErrorClass, FetchOptions, ObjectType, Oid, Progress, RemoteCallbacks, Repository, Tree};
+use git2::{ObjectType, Oid, Repository, RepositoryInitOptions, Tree};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::fs::Permissions;
@@ -13,7 +13,7 @@ use super::copy;
 use super::pins::Pins;
 use crate::context::Context;
 use crate::error::{Attempt as _, Explain, Result};
-use crate::output::Progress as Step;
+use crate::process::{Failed, Limit, NotStarted, Run};
 use sluice_shell::minor::Minor;
 
 /// Where upstream's source comes from.
@@ -23,7 +23,7 @@ pub enum Origin {
     Module,
     /// A clone of `url` (or a local repository) at a branch, tag or commit; the pinned version's tag if none is given.
     Git {
-        /// What `git clone` takes: an https URL or a folder.
+        /// What `git clone` takes: a folder, or a URL, which the git program fetches.
         url: String,
         /// Branch, tag or commit id.
         reference: Option<String>,
@@ -171,45 +171,70 @@ fn resolve(repository: &Repository, url: &str, reference: &str) -> Result<Oid> {
     Ok(found.map(|commit| commit.id()).map_err(|_| NoReference { url: url.into(), reference: reference.into() })?)
 }
 
-/// Fetches one reference, without its history, into the clone in the cache.
+/// Fetches one reference, without its history, into the clone in the cache. The git program does it: libgit2 would need OpenSSL for
+/// https, and the user's git knows the proxies and credentials.
 fn clone(shell: &Context, url: &str, reference: &str) -> Result<(Repository, Option<Oid>)> {
+    const FETCHED: &str = "refs/sluice/fetched";
     let name: String = Sha256::digest(url).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     let folder = shell.paths.cache().join("clones").join(format!("{name}.git"));
     let repository = match Repository::open_bare(&folder) {
         Ok(repository) => repository,
-        Err(_) => Repository::init_bare(&folder)?,
+        Err(_) => Repository::init_opts(&folder, RepositoryInitOptions::new().bare(true).external_template(false))?,
     };
     let progress = shell.out.spinner(format!("fetch {reference} of {url}"));
-    let is_commit = reference.len() == 40 && reference.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let candidates = [format!("refs/tags/{reference}"), format!("refs/heads/{reference}")];
-    let candidates = if is_commit { vec![reference.to_owned()] } else { candidates.to_vec() };
-    let mut last = None;
-    for candidate in candidates {
-        match fetch_one(&repository, url, &candidate, &progress) {
-            Ok(commit) => {
-                progress.done("");
-                return Ok((repository, Some(commit)));
-            }
-            Err(error) => last = Some(error),
+    let name = advertised(&folder, url, reference)?;
+    let fetched = git(&folder)
+        .args(["fetch", "--depth=1", "--no-tags", "--no-write-fetch-head", "--", url])
+        .arg(format!("+{name}:{FETCHED}"))
+        .run();
+    match fetched {
+        // The server is there, but keeps a commit that no branch or tag names to itself, or has none.
+        Err(error) if name == reference && error.downcast_ref::<Failed>().is_some() => {
+            return Err(NoReference { url: url.into(), reference: reference.into() }.into());
         }
+        fetched => fetched?,
     }
-    match last.filter(|error| matches!(error.class(), ErrorClass::Net | ErrorClass::Ssl | ErrorClass::Http)) {
-        Some(error) => Err(Unreachable { url: url.into(), reason: error.message().into() }.into()),
-        None => Err(NoReference { url: url.into(), reference: reference.into() }.into()),
-    }
+    progress.done("");
+    let commit = repository.find_reference(FETCHED)?.peel_to_commit()?.id();
+    Ok((repository, Some(commit)))
 }
 
-fn fetch_one(git: &Repository, url: &str, name: &str, progress: &Step<'_>) -> std::result::Result<Oid, git2::Error> {
-    const FETCHED: &str = "refs/sluice/fetched";
-    let mut callbacks = RemoteCallbacks::new();
-    callbacks.transfer_progress(|transfer: Progress<'_>| {
-        progress.now(format!("{}/{} objects", transfer.received_objects(), transfer.total_objects()));
-        true
-    });
-    let mut options = FetchOptions::new();
-    options.remote_callbacks(callbacks).depth(1).download_tags(git2::AutotagOption::None);
-    git.remote_anonymous(url)?.fetch(&[&format!("+{name}:{FETCHED}")], Some(&mut options), None)?;
-    Ok(git.find_reference(FETCHED)?.peel_to_commit()?.id())
+/// What to ask the server for: the full name of the tag or else the branch, or the commit id.
+fn advertised(clone: &Path, url: &str, reference: &str) -> Result<String> {
+    let is_commit = reference.len() == 40 && reference.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let names = [format!("refs/tags/{reference}"), format!("refs/heads/{reference}")];
+    let asked = git(clone).args(["ls-remote", "--", url]).args(&names).outcome().map_err(|error| {
+        let no_git = error.downcast_ref::<NotStarted>().is_some_and(NotStarted::is_missing);
+        if no_git { NoGit { url: url.into() }.into() } else { error }
+    })?;
+    if !asked.status.success() {
+        return Err(Unreachable { url: url.into(), reason: asked.stderr.trim_end().into() }.into());
+    }
+    if is_commit {
+        return Ok(reference.into());
+    }
+    let served = |name: &&String| asked.stdout.lines().any(|line| line.ends_with(&format!("\t{name}")));
+    let found = names.iter().find(served).cloned();
+    Ok(found.ok_or_else(|| NoReference { url: url.into(), reference: reference.into() })?)
+}
+
+/// The git program in the clone, without what a user's configuration could have it start or ask.
+fn git(clone: &Path) -> Run {
+    let quiet = ["-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", "-c", "maintenance.auto=false"];
+    Run::new("git", clone).args(quiet).env("GIT_TERMINAL_PROMPT", "0").limit(Limit::Long)
+}
+
+/// There is no git program.
+#[derive(Debug, thiserror::Error)]
+#[error("{url} is not on this machine, and there is no git program to fetch it")]
+struct NoGit {
+    url: String,
+}
+
+impl Explain for NoGit {
+    fn hint(&self) -> Option<String> {
+        Some("install git, or name a local clone (`git:<folder>`) or an unpacked tree (`path:<folder>`)".into())
+    }
 }
 
 /// The server can't be reached, or is none.
@@ -220,11 +245,7 @@ struct Unreachable {
     reason: String,
 }
 
-impl Explain for Unreachable {
-    fn hint(&self) -> Option<String> {
-        Some("https URLs and folders work; for ssh make a local clone and give its folder".into())
-    }
-}
+impl Explain for Unreachable {}
 
 /// Writes blobs as they are: no line ending conversion, no filters, whatever the user's git configuration says.
 fn write(repository: &Repository, tree: &Tree<'_>, to: &Path) -> Result<()> {

@@ -157,3 +157,54 @@ fn a_folder_and_a_clone_of_it_give_the_same_tree() {
         assert_eq!(files(&from_git), files(&folder), "{origin}");
     }
 }
+
+/// `https://host/kubernetes.git`, which git takes for the folder that a user's configuration names. The repository holds the tree, with
+/// a tag and a branch.
+fn remote(workspace: &Workspace) -> PathBuf {
+    upstream(workspace);
+    let made = tree(&workspace.stdout(&["source", "--source", "path:upstream"]));
+    let folder = workspace.path("served.git");
+    let repository = git2::build::RepoBuilder::new().bare(true).clone(made.to_str().unwrap(), &folder).unwrap();
+    let commit =
+        repository.find_reference("refs/remotes/origin/base").or_else(|_| repository.find_reference("refs/heads/base"));
+    let commit = commit.unwrap().peel_to_commit().unwrap();
+    repository.tag_lightweight("v1.37.2", commit.as_object(), true).unwrap();
+    repository.branch("work", &commit, true).unwrap();
+    let config = fs_err::read_to_string(workspace.path("home/.gitconfig")).unwrap();
+    let instead = format!("[url \"file://{}\"]\n\tinsteadOf = https://host/kubernetes.git\n", folder.display());
+    workspace.write("home/.gitconfig", format!("{config}{instead}"));
+    made
+}
+
+#[test]
+fn a_clone_over_https_is_fetched_by_the_git_program() {
+    let workspace = pinned();
+    let made = remote(&workspace);
+    for reference in ["", "#work", &format!("#{}", base(&made))] {
+        let origin = format!("git:https://host/kubernetes.git{reference}");
+        let cloned = tree(&workspace.stdout(&["source", "--source", &origin]));
+        assert_eq!(files(&cloned), files(&workspace.path("upstream")), "{origin}");
+    }
+    let refused = |reference: &str| {
+        let text = workspace.xtask(&["source", "--source", &format!("git:https://host/kubernetes.git#{reference}")]);
+        assert!(text.starts_with("exit code: 1\n"), "{text}");
+        text
+    };
+    for absent in ["nosuch", "0123456789012345678901234567890123456789"] {
+        let text = refused(absent);
+        assert!(text.contains(&format!("https://host/kubernetes.git has no branch, tag or commit {absent}")), "{text}");
+    }
+    fs_err::remove_dir_all(workspace.path("served.git")).unwrap();
+    let text = refused("other");
+    assert!(text.contains("cannot fetch from https://host/kubernetes.git: "), "{text}");
+}
+
+#[test]
+fn a_clone_without_a_git_program_is_refused() {
+    let workspace = pinned();
+    let mut command = workspace.command(&["source", "--source", "git:https://host/kubernetes.git"]);
+    let output = command.env("PATH", workspace.path("empty")).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("there is no git program to fetch it") && text.contains("hint: install git"), "{text}");
+}

@@ -90,12 +90,12 @@ pub(super) fn all(go: &str) -> Vec<Need> {
             remedy: Remedy::Command(get_rust),
         },
         package("gcc", Build, Probe::Program("gcc"), "gcc"),
-        // libgit2, OpenSSL and SQLite are compiled from the sources in their crates.
+        // libgit2 and SQLite are compiled from the sources in their crates.
         package("libc headers", Build, Probe::File("/usr/include/stdlib.h"), "libc6-dev"),
-        package("make", Build, Probe::Program("make"), "make"),
-        package("perl", Build, Probe::File("/usr/share/perl"), "perl"),
         package("CA certificates", Images, Probe::File("/etc/ssl/certs/ca-certificates.crt"), "ca-certificates"),
         package("static busybox", Images, Probe::File("/usr/share/doc/busybox-static"), "busybox-static"),
+        // A build needs none but for `--source git:<url>`, which says so.
+        package("git", Test, Probe::Program("git"), "git"),
         package("skopeo", Test, Probe::Program("skopeo"), "skopeo"),
         package("umoci", Test, Probe::Program("umoci"), "umoci"),
     ]
