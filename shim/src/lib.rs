@@ -4,6 +4,7 @@
 //! only `sql` knows a dialect.
 
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod etcd;

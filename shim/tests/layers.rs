@@ -43,6 +43,18 @@ fn layers_do_not_reach_past_each_other() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// What lasts is never measured with the calendar, so whoever needs that asks for it by its type.
+#[test]
+fn the_calendar_is_asked_in_one_place() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let asks = |file: &PathBuf| {
+        let text = fs::read_to_string(file).expect("a source file");
+        ["SystemTime::now", "UNIX_EPOCH"].iter().any(|name| text.contains(name))
+    };
+    let found: Vec<_> = rust_files(&source).into_iter().filter(asks).collect();
+    assert_eq!(found, [source.join("clock.rs")]);
+}
+
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).expect("a source folder").flatten() {

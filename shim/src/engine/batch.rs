@@ -12,6 +12,7 @@ use super::collect::{Collecting, waits};
 use super::range::assemble;
 use super::store::{Before, Changes, Facets, Footprint, Lease, Row, RowChange, Superseded};
 use super::types::*;
+use crate::clock::StoreTime;
 use crate::gc::Rules;
 
 /// Says what the database is to index of a key's value.
@@ -20,6 +21,7 @@ pub(super) type FacetsOf = fn(&Catalog, &[u8], &[u8]) -> Facets;
 /// The state of the touched keys, as the requests of a batch change it.
 pub(super) struct Batch<'a> {
     footprint: &'a Footprint,
+    now: StoreTime,
     revision: Revision,
     compact_revision: Revision,
     compacted: bool,
@@ -58,6 +60,7 @@ impl<'a> Batch<'a> {
             gc: Collecting::new(rules, before.blocked, before.work),
             after: BTreeMap::new(),
             footprint,
+            now: before.now,
             revision: before.revision,
             compact_revision: before.compact_revision,
             compacted: false,
@@ -73,6 +76,11 @@ impl<'a> Batch<'a> {
             undo: Vec::new(),
             place: (before.revision, 0),
         }
+    }
+
+    /// The moment of the batch.
+    pub(super) fn now(&self) -> StoreTime {
+        self.now
     }
 
     /// The newest revision so far.
@@ -136,21 +144,20 @@ impl<'a> Batch<'a> {
         Ok(self.revision)
     }
 
-    /// Grants a lease.
-    pub(super) fn grant(&mut self, lease: Lease) -> Result<()> {
-        if self.leases.contains_key(&lease.id) {
+    /// Grants a lease. `ttl` in seconds.
+    pub(super) fn grant(&mut self, id: LeaseId, ttl: i64) -> Result<Lease> {
+        if self.leases.contains_key(&id) {
             return Err(Error::LeaseExists);
         }
-        self.store_lease(lease);
-        Ok(())
+        let lease = Lease::full(id, ttl, self.now);
+        self.store_lease(lease.clone());
+        Ok(lease)
     }
 
     /// Makes a lease live its full time from now on; returns that time.
-    pub(super) fn keep_alive(&mut self, id: LeaseId, now: i64) -> Result<i64> {
-        let mut lease = self.leases.get(&id).cloned().ok_or(Error::LeaseNotFound)?;
-        lease.expires_at = now + lease.ttl * 1000;
-        let ttl = lease.ttl;
-        self.store_lease(lease);
+    pub(super) fn keep_alive(&mut self, id: LeaseId) -> Result<i64> {
+        let ttl = self.leases.get(&id).ok_or(Error::LeaseNotFound)?.ttl;
+        self.store_lease(Lease::full(id, ttl, self.now));
         Ok(ttl)
     }
 
@@ -172,9 +179,9 @@ impl<'a> Batch<'a> {
     }
 
     /// Ends a lease if its time is over.
-    pub(super) fn expire(&mut self, id: LeaseId, now: i64) -> Result<bool> {
+    pub(super) fn expire(&mut self, id: LeaseId) -> Result<bool> {
         match self.leases.get(&id) {
-            Some(lease) if lease.expires_at <= now => self.revoke(id).map(|_| true),
+            Some(lease) if lease.expires_at <= self.now => self.revoke(id).map(|_| true),
             _ => Ok(false),
         }
     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use bytes::Bytes;
 use memchr::memmem::Finder;
@@ -12,6 +13,7 @@ use memchr::memmem::Finder;
 use super::batch::Batch;
 use super::store::Facets;
 use super::types::*;
+use crate::clock::{StoreTime, WallTime};
 use crate::gc::rewrite::{Edit, rewrite};
 use crate::gc::{
     Action, Below, Deletion, Dependent, Entry, FOREGROUND, HOLD, Known, ORPHAN, Progress, Rules, Seen, Signal, Step,
@@ -41,12 +43,12 @@ pub(super) struct Collected {
     pub(super) bytes: usize,
     /// How many references to unknown UIDs were met.
     pub(super) unknown: u64,
-    /// How long the tasks that ended had been there, in milliseconds.
-    pub(super) ages: Vec<i64>,
+    /// How long the tasks that ended had been there.
+    pub(super) ages: Vec<Duration>,
     /// What can't be changed, with its task's number.
     pub(super) failures: Vec<(i64, Bytes)>,
-    /// When there is more to do, in milliseconds since 1970.
-    pub(super) due: Option<i64>,
+    /// When there is more to do.
+    pub(super) due: Option<StoreTime>,
     /// The last task of a portion that was asked for by number.
     pub(super) last_task: Option<i64>,
 }
@@ -126,13 +128,14 @@ impl Batch<'_> {
         self.gc.blocked.contains(uid) || self.after.values().flatten().any(blocks)
     }
 
-    /// Does the work that the database brought. `now`: milliseconds since 1970.
-    pub(super) fn collect(&mut self, now: i64) -> Collected {
+    /// Does the work that the database brought.
+    pub(super) fn collect(&mut self) -> Collected {
+        let now = self.now();
         let mut work = std::mem::take(&mut self.gc.work);
         for step in std::mem::take(&mut work.steps) {
             let progress = self.step(&step, &work, now);
             if progress.is_none() {
-                self.gc.done.ages.push(now - step.task.created_at);
+                self.gc.done.ages.push(now.since(step.task.created_at));
             }
             self.gc.tasks.push(TaskChange { id: step.task.id, progress });
             self.gc.done.tasks += 1;
@@ -155,7 +158,7 @@ impl Batch<'_> {
     }
 
     /// Does a piece of a task; returns how far it is, or `None` if it is done.
-    fn step(&mut self, step: &Step, work: &Work, now: i64) -> Option<Progress> {
+    fn step(&mut self, step: &Step, work: &Work, now: StoreTime) -> Option<Progress> {
         let (task, owner) = (&step.task, self.owner(step));
         let mut progress = task.progress.clone();
         if is_void(task.kind, owner.as_ref()) {
@@ -268,7 +271,7 @@ impl Batch<'_> {
                 Action::Mark => ("mark", self.edit(key, &self.mark(&meta, hidden, below))),
                 Action::Foreground(unblock) => {
                     let begin = Edit {
-                        mark_deleting: Some(seconds()),
+                        mark_deleting: Some(WallTime::now().seconds()),
                         unblock_owners: unblock,
                         add_finalizer: Some(FOREGROUND.to_owned()),
                         remove_finalizer: Some(ORPHAN.to_owned()),
@@ -284,7 +287,7 @@ impl Batch<'_> {
     }
 
     fn mark(&self, meta: &ObjectMeta<'_>, hidden: bool, below: Below) -> Vec<Edit> {
-        let mark = Edit { mark_deleting: Some(seconds()), ..Edit::default() };
+        let mark = Edit { mark_deleting: Some(WallTime::now().seconds()), ..Edit::default() };
         if meta.finalizers.iter().any(|finalizer| finalizer == FOREGROUND) {
             self.held(mark, hidden, below)
         } else {
@@ -374,9 +377,4 @@ fn unknown<'k>(meta: &ObjectMeta<'_>, known: impl Fn(&OwnerReference<'_>) -> Opt
         known(reference).is_none_or(|known| verdict(&meta.namespace, reference, known) == crate::gc::Verdict::Unknown)
     };
     meta.owner_references.iter().filter(unknown).count() as u64
-}
-
-/// Seconds since 1970.
-fn seconds() -> i64 {
-    super::now_millis() / 1000
 }

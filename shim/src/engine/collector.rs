@@ -8,8 +8,9 @@ use tokio::sync::Notify;
 use super::collect::Collected;
 use super::reader::Weight;
 use super::types::Result;
-use super::writer::{Outcome, Request, now_millis};
+use super::writer::{Outcome, Request};
 use super::{Engine, Inner, mismatch};
+use crate::clock::StoreTime;
 use crate::gc::{Audit, Quota, Rules};
 
 /// How a collector works.
@@ -94,7 +95,11 @@ pub(super) async fn run(engine: Weak<Inner>, collector: Collector) {
                 forget(&engine, collector.tombstone_ttl).await?;
                 forgotten = Some(Instant::now());
             }
-            if collector.enabled { work(&engine, &mut pace).await } else { Ok(Pause::Until(LOOK)) }
+            if collector.enabled {
+                work(&engine, &mut pace).await
+            } else {
+                Ok(Pause::Until(engine.inner.clock.now().after(LOOK)))
+            }
         };
         let pause = match turn.await {
             Ok(pause) => pause,
@@ -107,13 +112,14 @@ pub(super) async fn run(engine: Weak<Inner>, collector: Collector) {
             show(&engine).await;
             shown = Some(Instant::now());
         }
+        let clock = engine.inner.clock.clone();
         // Asleep it does not keep the engine alive.
         drop(engine);
         match pause {
             Pause::For(pause) => tokio::time::sleep(pause).await,
-            Pause::Until(pause) => {
+            Pause::Until(moment) => {
                 tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
+                    () = clock.sleep_until(moment) => {}
                     () = wake.notified() => {}
                 }
             }
@@ -126,8 +132,8 @@ pub(super) async fn run(engine: Weak<Inner>, collector: Collector) {
 enum Pause {
     /// So long, whatever happens.
     For(Duration),
-    /// So long, or until there is work.
-    Until(Duration),
+    /// Until then, or until there is work.
+    Until(StoreTime),
 }
 
 /// How much is done at once and how often.
@@ -156,16 +162,16 @@ impl Pace {
 }
 
 async fn work(engine: &Engine, pace: &mut Pace) -> Result<Pause> {
-    let now = now_millis();
-    let quota = Quota { objects: pace.objects, bytes: PORTION_BYTES, now, foreground_after: None };
+    let quota = Quota { objects: pace.objects, bytes: PORTION_BYTES, foreground_after: None };
     let (collected, took) = collect(engine, quota).await?;
     for (task, key) in &collected.failures {
         tracing::warn!(task, key = %key.escape_ascii(), "the collector can't change an object; its task is tried again later");
     }
     engine.inner.metrics.gc.collected(&collected);
     if collected.tasks == 0 {
-        let due = collected.due.and_then(|due| u64::try_from(due - now).ok()).map(Duration::from_millis);
-        return Ok(Pause::Until(due.unwrap_or(LOOK).clamp(Duration::from_millis(1), LOOK)));
+        let now = engine.inner.clock.now();
+        let (soon, late) = (now.after(Duration::from_millis(1)), now.after(LOOK));
+        return Ok(Pause::Until(collected.due.map_or(late, |due| due.clamp(soon, late))));
     }
     Ok(Pause::For(pace.after(collected.entries.len(), collected.bytes, took)))
 }
@@ -181,8 +187,7 @@ async fn collect(engine: &Engine, quota: Quota) -> Result<(Collected, Duration)>
 async fn release(engine: &Engine) -> Result<()> {
     let mut after = 0;
     loop {
-        let (objects, now) = (PORTION.0, now_millis());
-        let quota = Quota { objects, bytes: PORTION_BYTES, now, foreground_after: Some(after) };
+        let quota = Quota { objects: PORTION.0, bytes: PORTION_BYTES, foreground_after: Some(after) };
         let (collected, _) = collect(engine, quota).await?;
         engine.inner.metrics.gc.collected(&collected);
         match collected.last_task {
@@ -193,7 +198,7 @@ async fn release(engine: &Engine) -> Result<()> {
 }
 
 async fn forget(engine: &Engine, ttl: Duration) -> Result<()> {
-    let before = now_millis() - i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
+    let before = engine.inner.clock.now().before(ttl);
     loop {
         match engine.request(Request::Forget(before)).await? {
             (_, Outcome::Forgotten(true)) => tokio::time::sleep(HOLD * REST).await,
@@ -205,7 +210,7 @@ async fn forget(engine: &Engine, ttl: Duration) -> Result<()> {
 
 async fn show(engine: &Engine) {
     match engine.inner.readers.run(Weight::Small, |snapshot| snapshot.reader.collector()).await {
-        Ok(status) => engine.inner.metrics.gc.show(&status, now_millis()),
+        Ok(status) => engine.inner.metrics.gc.show(&status, engine.inner.clock.now()),
         Err(error) => tracing::debug!(%error, "the collector's queue can't be shown"),
     }
 }

@@ -8,6 +8,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::collect::Collected;
+use crate::clock::StoreTime;
 use crate::gc::{Status, TaskKind, TaskState};
 
 /// What the collector did to an object.
@@ -80,14 +81,14 @@ impl GcMetrics {
             self.actions.get_or_create(&ActionLabel { action: entry.action }).inc();
         }
         for age in &collected.ages {
-            self.latency.observe((*age).max(0) as f64 / 1000.0);
+            self.latency.observe(age.as_secs_f64());
         }
         self.unknown_owner_refs.inc_by(collected.unknown);
         self.failures.inc_by(collected.failures.len() as u64);
     }
 
-    /// Shows the state of the queue. `now`: milliseconds since 1970.
-    pub(super) fn show(&self, status: &Status, now: i64) {
+    /// Shows the state of the queue.
+    pub(super) fn show(&self, status: &Status, now: StoreTime) {
         let mut parked = 0;
         for kind in TaskKind::ALL {
             for state in TaskState::ALL {
@@ -98,7 +99,8 @@ impl GcMetrics {
             }
         }
         self.parked.set(parked);
-        self.oldest_task.set(status.oldest.map_or(0, |oldest| (now - oldest).max(0) / 1000));
+        let age = status.oldest.map_or(0, |oldest| now.since(oldest).as_secs());
+        self.oldest_task.set(i64::try_from(age).unwrap_or(i64::MAX));
         self.tombstones.set(status.tombstones);
         self.opaque_values.set(status.opaque);
     }

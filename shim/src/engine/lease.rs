@@ -1,6 +1,9 @@
-//! Leases: the calls, and the clock that ends them.
+//! Leases: the calls, and what ends them.
 //!
-//! A lease is a row with the moment of its end, so it goes on through a restart, and no process has to know them all.
+//! A lease is a row with the moment of its end on the store's clock, so it goes on through a restart, and no process
+//! has to know them all. While nobody serves the store that clock stands still, and a start gives each lease time
+//! enough for its client to come back. A lease that has more left than that gets nothing, so a restart never begins
+//! its time anew.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
@@ -9,30 +12,34 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::reader::Weight;
-use super::store::Lease;
+use super::store::{Lease, Writer};
 use super::types::*;
-use super::writer::{Outcome, Request, now_millis};
+use super::writer::{Outcome, Request};
 use super::{Engine, Inner, mismatch};
+use crate::clock::{StoreTime, WallTime};
 
 /// How many leases end in one commit at most: each takes its keys with it.
 const ENDED_AT_ONCE: usize = 64;
-/// The longest sleep of the clock; other instances may grant leases too.
+/// The longest sleep between two looks; other instances may grant leases too.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+/// How long to wait after a failure.
+const RETRY: Duration = Duration::from_secs(1);
+/// How much time each lease has at least after a start, unless it was granted less: clients must find the server, or
+/// its successor, before their sessions, locks and elections end.
+const AFTER_START: Duration = Duration::from_secs(60);
 
-/// Wakes the clock when a lease was granted or prolonged.
+/// Wakes what ends leases when one was granted.
 #[derive(Debug, Default)]
-pub(super) struct Clock {
-    changed: Notify,
-}
+pub(super) struct Changed(Notify);
 
 impl Engine {
     /// Grants a lease; id 0 lets the engine choose one. `ttl` in seconds.
     pub async fn lease_grant(&self, id: LeaseId, ttl: i64) -> Result<LeaseStatus> {
         let id = if id == 0 { fresh_id() } else { id };
         let (_, outcome) = self.request(Request::Grant(id, ttl)).await?;
-        self.inner.leases.changed.notify_one();
+        self.inner.leases.0.notify_one();
         match outcome {
-            Outcome::Lease(lease) => Ok(lease.status(now_millis(), Vec::new())),
+            Outcome::Lease(lease) => Ok(lease.status(self.inner.clock.now(), Vec::new())),
             other => Err(mismatch(&other)),
         }
     }
@@ -52,10 +59,11 @@ impl Engine {
 
     /// What a lease has left, and its keys if asked for.
     pub async fn lease_time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseStatus> {
+        let clock = self.inner.clock.clone();
         let read = move |snapshot: super::reader::Snapshot<'_>| {
             let lease = snapshot.reader.lease(id)?.ok_or(Error::LeaseNotFound)?;
             let keys = if keys { snapshot.reader.lease_keys(id)? } else { Vec::new() };
-            Ok(lease.status(now_millis(), keys))
+            Ok(lease.status(clock.now(), keys))
         };
         self.inner.readers.run(Weight::Small, read).await
     }
@@ -63,16 +71,16 @@ impl Engine {
     /// All leases, without keys, in order of their end.
     pub async fn leases(&self) -> Result<Vec<LeaseStatus>> {
         let leases = self.inner.readers.run(Weight::Large, |snapshot| snapshot.reader.leases(0)).await?;
-        let now = now_millis();
+        let now = self.inner.clock.now();
         Ok(leases.into_iter().map(|lease| lease.status(now, Vec::new())).collect())
     }
 }
 
 impl Lease {
-    fn status(&self, now: i64, keys: Vec<bytes::Bytes>) -> LeaseStatus {
-        let left = (self.expires_at - now).max(0);
+    fn status(&self, now: StoreTime, keys: Vec<bytes::Bytes>) -> LeaseStatus {
         // Whole seconds, rounded down as etcd does (server/etcdserver/v3_server.go, `leaseTimeToLive`).
-        LeaseStatus { id: self.id, granted_ttl: self.ttl, remaining_ttl: left / 1000, keys }
+        let remaining_ttl = i64::try_from(self.left(now).as_secs()).unwrap_or(i64::MAX);
+        LeaseStatus { id: self.id, granted_ttl: self.ttl, remaining_ttl, keys }
     }
 }
 
@@ -82,44 +90,53 @@ fn fresh_id() -> LeaseId {
     use std::hash::{BuildHasher, Hasher, RandomState};
     static LAST: AtomicI64 = AtomicI64::new(0);
     let chance = (RandomState::new().build_hasher().finish() >> 44) as i64;
-    let fresh = now_millis() << 20 | chance;
+    let fresh = WallTime::now().millis() << 20 | chance;
     let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(fresh.max(last + 1)));
     fresh.max(last.unwrap_or(0) + 1)
+}
+
+/// Gives the leases their time after a start.
+pub(super) fn extend(writer: &mut dyn Writer) -> Result<()> {
+    let extended = writer.extend_leases(AFTER_START)?;
+    if extended > 0 {
+        tracing::info!(leases = extended, seconds = AFTER_START.as_secs(), "leases were about to end and got time");
+    }
+    Ok(())
 }
 
 /// Ends leases when their time is over, as long as the engine lives.
 pub(super) async fn run(engine: Weak<Inner>) {
     loop {
         let Some(inner) = engine.upgrade() else { return };
-        let clock = Arc::clone(&inner.leases);
-        let sleep = match end_due(&Engine { inner }).await {
-            Ok(sleep) => sleep,
+        let (changed, clock) = (Arc::clone(&inner.leases), inner.clock.clone());
+        let ended = end_due(&Engine { inner }).await;
+        // Asleep it does not keep the engine alive.
+        match ended {
+            Ok(idle_until) => tokio::select! {
+                () = clock.sleep_until(idle_until) => {}
+                () = changed.0.notified() => {}
+            },
             Err(error) => {
                 tracing::warn!(%error, "could not look after the leases; trying again");
-                Duration::from_secs(1)
+                tokio::time::sleep(RETRY).await;
             }
-        };
-        // Asleep it does not keep the engine alive.
-        tokio::select! {
-            () = tokio::time::sleep(sleep) => {}
-            () = clock.changed.notified() => {}
         }
     }
 }
 
-/// Ends the leases that are due; returns how long there is nothing to do.
-async fn end_due(engine: &Engine) -> Result<Duration> {
+/// Ends the leases that are due; returns until when there is nothing to do.
+async fn end_due(engine: &Engine) -> Result<StoreTime> {
     let soonest = engine.inner.readers.run(Weight::Small, |snapshot| snapshot.reader.leases(ENDED_AT_ONCE)).await?;
-    let now = now_millis();
+    let now = engine.inner.clock.now();
     let due: Vec<LeaseId> = soonest.iter().filter(|lease| lease.expires_at <= now).map(|lease| lease.id).collect();
     if due.is_empty() {
-        let next = soonest.first().map(|lease| lease.expires_at - now).and_then(|left| u64::try_from(left).ok());
-        return Ok(next.map_or(LONGEST_SLEEP, Duration::from_millis).min(LONGEST_SLEEP));
+        let at_most = now.after(LONGEST_SLEEP);
+        return Ok(soonest.first().map_or(at_most, |next| next.expires_at.min(at_most)));
     }
     if let (_, Outcome::Expired(ended)) = engine.request(Request::Expire(due)).await? {
         engine.inner.metrics.leases_expired.inc_by(ended);
     }
-    Ok(Duration::ZERO)
+    Ok(now)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::collect::seen;
 use super::store::{Changes, Facets, Footprint, Lease, Row, RowChange, Store, Superseded, Writer};
 use super::types::{Error, KeyValue, Record, Result, Revision};
 use super::writer::facets;
+use crate::clock::StoreTime;
 use crate::gc::{Rules, signals};
 
 /// How many records one commit carries at most, and how many bytes of keys and values.
@@ -90,15 +91,19 @@ impl Loader {
         Ok(())
     }
 
-    /// Adds leases.
+    /// Adds leases. None gets more time than it was granted, whatever the source says.
     pub fn leases(&mut self, leases: Vec<Lease>) -> Result<()> {
         if let Some(lease) = leases.iter().find(|lease| lease.id == 0 || lease.ttl < 0) {
             let Lease { id, ttl, .. } = lease;
             return Err(Error::Broken(format!("the lease {id:x} with a time to live of {ttl} s is not sound")));
         }
         for part in leases.chunks(BATCH_LEASES) {
-            commit(self.writer.as_mut(), &mut |_| {
-                let leases = part.iter().map(|lease| (lease.id, Some(lease.clone()))).collect();
+            commit(self.writer.as_mut(), &mut |now| {
+                let bounded = |lease: &Lease| {
+                    let full = Lease::full(lease.id, lease.ttl, now);
+                    Lease { expires_at: lease.expires_at.min(full.expires_at), ..full }
+                };
+                let leases = part.iter().map(|lease| (lease.id, Some(bounded(lease)))).collect();
                 Changes { leases, ..Changes::default() }
             })?;
             self.loaded.leases += part.len() as u64;
@@ -151,9 +156,9 @@ impl Loader {
     }
 }
 
-/// A commit that depends on nothing. The revision stays 0 unless the changes say otherwise.
-fn commit(writer: &mut dyn Writer, decide: &mut dyn FnMut(()) -> Changes) -> Result<()> {
-    writer.commit(&Footprint::default(), &mut |_| decide(()))
+/// A commit that depends on nothing but the time. The revision stays 0 unless the changes say otherwise.
+fn commit(writer: &mut dyn Writer, decide: &mut dyn FnMut(StoreTime) -> Changes) -> Result<()> {
+    writer.commit(&Footprint::default(), &mut |before| decide(before.now))
 }
 
 fn check(record: &Record) -> Result<()> {

@@ -42,8 +42,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 pub use types::*;
 use writer::{Envelope, Outcome, Request};
 
+use crate::clock::StoreClock;
 use crate::gc;
-pub(crate) use writer::{facets, now_millis};
+pub(crate) use writer::facets;
 
 /// More writes than this do not wait; the client is told to come back.
 const WAITING_WRITES: usize = 20_000;
@@ -68,7 +69,8 @@ struct Inner {
     readers: Readers,
     hub: Arc<Hub>,
     counts: Mutex<Counts>,
-    leases: Arc<lease::Clock>,
+    clock: StoreClock,
+    leases: Arc<lease::Changed>,
     collector: Arc<Notify>,
     collects: bool,
     metrics: Arc<Metrics>,
@@ -90,7 +92,8 @@ impl Default for ReaderThreads {
 }
 
 impl Engine {
-    /// Starts the engine on a database, with a collector that has the usual rules. Needs a tokio runtime, for the clock of the leases.
+    /// Starts the engine on a database, with a collector that has the usual rules. Needs a tokio runtime, for the
+    /// ends of the leases.
     pub async fn start(store: Arc<dyn Store>, threads: ReaderThreads, metrics: Arc<Metrics>) -> Result<Self> {
         Self::start_with(store, threads, metrics, Collector::default()).await
     }
@@ -102,12 +105,13 @@ impl Engine {
         metrics: Arc<Metrics>,
         collector: Collector,
     ) -> Result<Self> {
-        let writer = store.writer()?;
+        let mut writer = store.writer()?;
         let readers = Readers::start(&store, threads.small, threads.large)?;
         let state = readers.run(Weight::Small, |snapshot| Ok((snapshot.revision, snapshot.compact_revision))).await?;
         if state.0 == 0 {
             return Err(load::unfinished());
         }
+        lease::extend(writer.as_mut())?;
         let hub = Arc::new(Hub::new(state.0, state.1, Arc::clone(&metrics)));
         metrics.revision.set(state.0);
         metrics.compact_revision.set(state.1);
@@ -120,6 +124,7 @@ impl Engine {
             readers,
             hub,
             counts: Mutex::default(),
+            clock: store.clock(),
             leases: Arc::default(),
             collector: wake,
             collects: collector.enabled,

@@ -153,6 +153,7 @@ mod tests {
     use super::super::store::{Lease, Page, Writer};
     use super::super::types::{Event, KeyRange, KeyValue, LeaseId, RangeQuery, Record, StoreStatus};
     use super::*;
+    use crate::clock::{Steady, StoreClock, StoreTime};
 
     /// A database that holds nothing but its revision.
     #[derive(Clone, Default)]
@@ -161,6 +162,10 @@ mod tests {
     impl Store for Bare {
         fn writer(&self) -> Result<Box<dyn Writer>> {
             Err(stopped())
+        }
+
+        fn clock(&self) -> StoreClock {
+            StoreClock::from(StoreTime::default(), Arc::new(Steady::default()))
         }
 
         fn reader(&self) -> Result<Box<dyn Reader>> {

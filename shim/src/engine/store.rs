@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::catalog::{Catalog, Declaration, FieldEntry};
 use super::types::{Event, KeyRange, KeyValue, LeaseId, RangeQuery, Record, Result, Revision, StoreStatus};
+use crate::clock::{StoreClock, StoreTime};
 use crate::gc::{Node, Quota, Signal, Status, TaskChange, Uid, Work};
 
 /// A live key with the place of its last put among the changes of that revision.
@@ -46,8 +47,25 @@ pub struct Lease {
     pub id: LeaseId,
     /// The time to live, in seconds.
     pub ttl: i64,
-    /// When it ends, in milliseconds since 1970.
-    pub expires_at: i64,
+    /// When it ends.
+    pub expires_at: StoreTime,
+}
+
+impl Lease {
+    /// A lease that has its full time before it. `ttl` in seconds.
+    pub fn full(id: LeaseId, ttl: i64, now: StoreTime) -> Self {
+        Self { id, ttl, expires_at: now.after(Self::seconds(ttl)) }
+    }
+
+    /// What is left to it: never more than it was granted.
+    pub fn left(&self, now: StoreTime) -> Duration {
+        self.expires_at.since(now).min(Self::seconds(self.ttl))
+    }
+
+    /// A time to live; none if it is negative, which only a damaged database has.
+    fn seconds(ttl: i64) -> Duration {
+        Duration::from_secs(u64::try_from(ttl).unwrap_or(0))
+    }
 }
 
 /// What a batch of requests needs to know before it can be carried out.
@@ -72,6 +90,8 @@ pub struct Footprint {
 /// The part of the store that a [`Footprint`] names, inside the transaction that will change it.
 #[derive(Debug, Default)]
 pub struct Before {
+    /// How late it is. All that the batch decides by time, it decides by this.
+    pub now: StoreTime,
     /// The newest revision.
     pub revision: Revision,
     /// The revision of the last compaction, or 0.
@@ -151,9 +171,9 @@ pub type Decide<'a> = dyn FnMut(Before) -> Changes + 'a;
 
 /// The one connection that changes the database.
 pub trait Writer: Send {
-    /// Runs one transaction: locks the revision, reads the footprint, asks `decide`, writes what it says, commits. When it
-    /// returns `Ok` the changes are durable. When it returns [`super::Error::Unknown`] they may or may not be; any other error means that nothing
-    /// happened.
+    /// Runs one transaction: locks the revision, reads the footprint, asks `decide`, writes what it says and how late
+    /// it is, commits. When it returns `Ok` the changes are durable. When it returns [`super::Error::Unknown`] they
+    /// may or may not be; any other error means that nothing happened.
     fn commit(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<()>;
 
     /// Removes some of the history that the last compaction freed, holding the database for a few milliseconds. Returns
@@ -173,9 +193,18 @@ pub trait Writer: Send {
     /// Whether the collector got work, or some that waited can go on, since this was last asked.
     fn has_work(&mut self) -> bool;
 
-    /// Forgets some of the objects that were deleted before a moment (milliseconds since 1970), unless a task needs to know of them. Returns whether there may
-    /// be more.
-    fn forget(&mut self, before: i64) -> Result<bool>;
+    /// Forgets some of the objects that were deleted before a moment, unless a task needs to know of them. Returns
+    /// whether there may be more.
+    fn forget(&mut self, before: StoreTime) -> Result<bool>;
+
+    /// Gives each lease at least so much time from now on, whole seconds, but never more than it was granted; returns
+    /// how many got some. Called when the serving starts. A database that other servers keep serving meanwhile has
+    /// nothing to do.
+    fn extend_leases(&mut self, least: Duration) -> Result<usize>;
+
+    /// Keeps how late it is, if anything in the store lasts and it was not kept within that age. For times without
+    /// commits, which do it themselves. A database that has a clock of its own has nothing to do.
+    fn save_clock(&mut self, age: Duration) -> Result<()>;
 }
 
 /// Keys found by a reader.
@@ -232,6 +261,10 @@ pub trait Reader: Send {
 pub trait Store: Send + Sync + 'static {
     /// Opens the writer. Called once.
     fn writer(&self) -> Result<Box<dyn Writer>>;
+
+    /// The clock that the moments in this database are of. Where several servers share a database it follows that
+    /// database's clock.
+    fn clock(&self) -> StoreClock;
 
     /// Opens a reader.
     fn reader(&self) -> Result<Box<dyn Reader>>;

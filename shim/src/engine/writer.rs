@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::oneshot;
@@ -18,6 +18,7 @@ use super::hub::Hub;
 use super::metrics::Metrics;
 use super::store::{Facets, Footprint, Lease, Writer};
 use super::types::*;
+use crate::clock::{StoreTime, WallTime};
 use crate::contract::SKIP_METADATA_CACHING_LABEL;
 use crate::gc::{Node, Quota};
 use crate::object;
@@ -33,6 +34,9 @@ const BATCH_BYTES: usize = 4 << 20;
 const RETRY: Duration = Duration::from_secs(1);
 /// How often to look for something to tidy up when no request comes.
 const IDLE: Duration = Duration::from_secs(5);
+/// How old the time in the database may be while something lasts: after a kill that much does not count (etcd:
+/// `LeaseCheckpointInterval`).
+const CLOCK_AGE: Duration = Duration::from_secs(300);
 
 /// What the writer thread is asked to do.
 #[derive(Debug)]
@@ -55,8 +59,8 @@ pub(super) enum Request {
     AwaitCompaction,
     /// Do some of the collector's work. Done after all that waits, in a transaction of its own.
     Collect(Quota),
-    /// Forget objects that were deleted before a moment, in milliseconds since 1970.
-    Forget(i64),
+    /// Forget objects that were deleted before a moment.
+    Forget(StoreTime),
 }
 
 /// The answer to a [`Request`]: the newest revision after it, and what it returns.
@@ -135,7 +139,7 @@ impl WriterThread {
             }
             self.background(idle);
         }
-        if let Err(error) = self.writer.tidy(true) {
+        if let Err(error) = self.writer.save_clock(Duration::ZERO).and_then(|()| self.writer.tidy(true)) {
             tracing::warn!(%error, "could not tidy up the database at the end");
         }
     }
@@ -162,6 +166,7 @@ impl WriterThread {
         if result.is_ok() && self.indexing {
             result = self.writer.index_step(INDEX_STEP).map(|more| self.indexing = more);
         }
+        let result = result.and_then(|()| self.writer.save_clock(CLOCK_AGE));
         match result {
             Ok(()) => self.retry_at = None,
             Err(error) => {
@@ -213,11 +218,10 @@ impl WriterThread {
         let (mut revision, mut compacted, mut declared) = (0, None, false);
         let result = self.writer.commit(&footprint, &mut |before| {
             answers.clear();
-            let now = now_millis();
             let mut state = Batch::new(&footprint, before, facets, &self.hands.rules);
             for envelope in &batch {
                 let signals = state.signals();
-                answers.push(carry_out(&mut state, &envelope.request, now));
+                answers.push(carry_out(&mut state, &envelope.request));
                 if self.hands.enabled {
                     state.hold(signals);
                 }
@@ -247,7 +251,7 @@ impl WriterThread {
                 for (envelope, mut answer) in batch.into_iter().zip(answers) {
                     if let Ok((_, Outcome::Collected(collected, took))) = &mut answer {
                         *took = started.elapsed();
-                        self.hands.audit.write(&collected.entries, now_millis());
+                        self.hands.audit.write(&collected.entries, WallTime::now());
                     }
                     let _ = envelope.reply.send(answer);
                 }
@@ -298,27 +302,24 @@ fn footprint(batch: &[Envelope]) -> Footprint {
     footprint
 }
 
-fn carry_out(state: &mut Batch<'_>, request: &Request, now: i64) -> Answer {
+fn carry_out(state: &mut Batch<'_>, request: &Request) -> Answer {
     match request {
         Request::Write(op) => state.write(op).map(|(revision, result)| (revision, Outcome::Op(result))),
         Request::Compact(revision) => state.compact(*revision).map(|revision| (revision, Outcome::Done)),
-        Request::Grant(id, ttl) => {
-            let lease = Lease { id: *id, ttl: *ttl, expires_at: now + ttl * 1000 };
-            state.grant(lease.clone()).map(|()| (state.revision(), Outcome::Lease(lease)))
-        }
+        Request::Grant(id, ttl) => state.grant(*id, *ttl).map(|lease| (state.revision(), Outcome::Lease(lease))),
         Request::Revoke(id) => state.revoke(*id).map(|revision| (revision, Outcome::Done)),
-        Request::KeepAlive(id) => state.keep_alive(*id, now).map(|ttl| (state.revision(), Outcome::Ttl(ttl))),
+        Request::KeepAlive(id) => state.keep_alive(*id).map(|ttl| (state.revision(), Outcome::Ttl(ttl))),
         Request::Expire(ids) => {
             let mut expired: BTreeSet<LeaseId> = BTreeSet::new();
             for id in ids {
-                if state.expire(*id, now)? {
+                if state.expire(*id)? {
                     expired.insert(*id);
                 }
             }
             Ok((state.revision(), Outcome::Expired(expired.len() as u64)))
         }
         Request::Collect(quota) => {
-            let collected = if quota.foreground_after.is_some() { state.release() } else { state.collect(quota.now) };
+            let collected = if quota.foreground_after.is_some() { state.release() } else { state.collect() };
             Ok((state.revision(), Outcome::Collected(collected, Duration::ZERO)))
         }
         Request::Defragment | Request::AwaitCompaction | Request::Forget(_) => Ok((state.revision(), Outcome::Done)),
@@ -361,12 +362,6 @@ fn is_misplaced(key: &[u8], meta: &object::ObjectMeta<'_>) -> bool {
     let mut segments = key.rsplit(|byte| *byte == b'/');
     let (name, namespace) = (segments.next(), segments.next());
     name != Some(meta.name.as_bytes()) || (!meta.namespace.is_empty() && namespace != Some(meta.namespace.as_bytes()))
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn now_millis() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Request {

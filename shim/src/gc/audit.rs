@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::{TaskKind, Uid};
+use crate::clock::WallTime;
 
 /// A change that the collector made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +46,8 @@ impl Audit {
         Ok(Self { file: Some(Arc::new(Mutex::new(LineWriter::new(file)))) })
     }
 
-    /// Writes entries whose changes are durable. `now`: milliseconds since 1970. A file that can't be written is told in the log, with the entry.
-    pub fn write(&self, entries: &[Entry], now: i64) {
+    /// Writes entries whose changes are durable. A file that can't be written is told in the log, with the entry.
+    pub fn write(&self, entries: &[Entry], now: WallTime) {
         for entry in entries {
             let line = entry.line(now);
             let Some(file) = &self.file else {
@@ -62,14 +63,14 @@ impl Audit {
 }
 
 impl Entry {
-    fn line(&self, now: i64) -> String {
+    fn line(&self, now: WallTime) -> String {
         let policy = match self.cause {
             TaskKind::Cascade | TaskKind::Recheck => "Background",
             TaskKind::Foreground => "Foreground",
             TaskKind::Orphan => "Orphan",
         };
         serde_json::json!({
-            "ts": now,
+            "ts": now.millis(),
             "revision": self.revision,
             "key": String::from_utf8_lossy(&self.key),
             "uid": self.uid,
@@ -100,8 +101,8 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.log");
-        Audit::to_file(&path).unwrap().write(std::slice::from_ref(&entry), 1);
-        Audit::to_file(&path).unwrap().write(&[Entry { revision: 8, ..entry }], 2);
+        Audit::to_file(&path).unwrap().write(std::slice::from_ref(&entry), WallTime::from_millis(1));
+        Audit::to_file(&path).unwrap().write(&[Entry { revision: 8, ..entry }], WallTime::from_millis(2));
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);

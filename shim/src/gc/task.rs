@@ -1,8 +1,11 @@
 //! The collector's work: a queue in the database.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::Uid;
+use crate::clock::StoreTime;
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,8 +75,8 @@ pub struct Task {
     pub hidden: bool,
     /// The revision that caused it.
     pub cause_revision: i64,
-    /// When it came up, in milliseconds since 1970.
-    pub created_at: i64,
+    /// When it came up.
+    pub created_at: StoreTime,
     /// How far it is.
     pub progress: Progress,
 }
@@ -91,8 +94,8 @@ pub struct Progress {
     pub failures: i64,
     /// How often it was parked.
     pub attempts: i64,
-    /// Not to be done before this moment, in milliseconds since 1970.
-    pub not_before: i64,
+    /// Not to be done before this moment.
+    pub not_before: StoreTime,
     /// Why it is parked.
     pub reason: String,
 }
@@ -105,7 +108,7 @@ impl Default for Progress {
             cursor: None,
             failures: 0,
             attempts: 0,
-            not_before: 0,
+            not_before: StoreTime::default(),
             reason: String::new(),
         }
     }
@@ -120,27 +123,29 @@ pub struct Place {
     pub key: Bytes,
 }
 
-/// The first pause of a task that was parked, and the longest, in milliseconds.
-const FIRST_PAUSE: i64 = 1000;
-const LONGEST_PAUSE: i64 = 300_000;
+/// The first pause of a task that was parked.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest one, but for what spreads them.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 impl Progress {
     /// It goes on behind a dependent, when others had their turn.
-    pub fn go_on(&mut self, cursor: Option<Place>, now: i64) {
+    pub fn go_on(&mut self, cursor: Option<Place>, now: StoreTime) {
         self.state = TaskState::Ready;
         self.cursor = cursor;
         self.not_before = now;
     }
 
     /// It begins again after a pause that grows. `jitter`: any number; it spreads tasks that were parked together.
-    pub fn park(&mut self, now: i64, jitter: i64) {
+    pub fn park(&mut self, now: StoreTime, jitter: i64) {
         let pause = FIRST_PAUSE.saturating_mul(1 << self.attempts.clamp(0, 16)).min(LONGEST_PAUSE);
+        let spread = Duration::from_millis(jitter.unsigned_abs() % (pause.as_millis() as u64 / 4));
         self.state = TaskState::Parked;
         self.swept = false;
         self.cursor = None;
         self.failures = 0;
         self.attempts += 1;
-        self.not_before = now + pause + jitter.rem_euclid(pause / 4);
+        self.not_before = now.after(pause + spread);
     }
 }
 
@@ -149,8 +154,8 @@ impl Progress {
 pub struct Status {
     /// How many tasks there are, by kind and state; those of which there are any.
     pub tasks: Vec<(TaskKind, TaskState, i64)>,
-    /// When the oldest task came up, in milliseconds since 1970.
-    pub oldest: Option<i64>,
+    /// When the oldest task came up.
+    pub oldest: Option<StoreTime>,
     /// How many deleted objects are remembered.
     pub tombstones: i64,
     /// How many values can't be read.
@@ -166,15 +171,16 @@ mod tests {
         let mut progress = Progress::default();
         let mut pauses = Vec::new();
         for jitter in 0..12 {
-            progress.park(1_000_000, jitter * 77_777);
-            pauses.push(progress.not_before - 1_000_000);
+            let now = StoreTime::from_millis(1_000_000);
+            progress.park(now, jitter * -77_777);
+            pauses.push(progress.not_before.since(now).as_millis());
         }
-        let expected = |nth: u32| 1000 * 2_i64.pow(nth).min(300);
+        let expected = |nth: u32| 1000 * 2_u128.pow(nth).min(300);
         for (nth, pause) in (0..).zip(&pauses) {
             assert!((expected(nth)..expected(nth) * 5 / 4).contains(pause), "{nth}: {pause}");
         }
         assert_eq!((progress.state, progress.attempts), (TaskState::Parked, 12));
-        progress.go_on(None, 5);
-        assert_eq!((progress.state, progress.not_before), (TaskState::Ready, 5));
+        progress.go_on(None, StoreTime::from_millis(5));
+        assert_eq!((progress.state, progress.not_before), (TaskState::Ready, StoreTime::from_millis(5)));
     }
 }

@@ -3,12 +3,15 @@
 use bytes::Bytes;
 
 use super::{Below, Dependent, Known, Status, Task, Uid};
+use crate::clock::StoreTime;
 
 /// The queue and what is around it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Overview {
     /// The revision that was looked at.
     pub revision: i64,
+    /// How late it was on the store's clock when that was last kept.
+    pub now: StoreTime,
     /// Numbers of tasks, tombstones and unreadable values.
     pub status: Status,
     /// The parked tasks that came up first.
@@ -24,6 +27,8 @@ pub struct Overview {
 pub struct View {
     /// The revision that was looked at.
     pub revision: i64,
+    /// How late it was on the store's clock when that was last kept.
+    pub now: StoreTime,
     /// The value and its revision; `None` if the key is not there.
     pub live: Option<(Bytes, i64)>,
     /// The UID that the key's last object had, with the revision that deleted it, if that is remembered.

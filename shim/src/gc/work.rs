@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{Below, Known, Place, Progress, Task, Uid};
+use crate::clock::StoreTime;
 
 /// How much work to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,8 +14,6 @@ pub struct Quota {
     pub objects: usize,
     /// About so many bytes of values.
     pub bytes: usize,
-    /// The time, in milliseconds since 1970: what is due later is left.
-    pub now: i64,
     /// Instead of what is due: foreground tasks with a greater number than this, without dependents.
     pub foreground_after: Option<i64>,
 }
@@ -28,8 +27,8 @@ pub struct Work {
     pub known: BTreeMap<Uid, Known>,
     /// What it knows of the dependents of those dependents that may have to be deleted in the foreground.
     pub below: BTreeMap<Uid, Below>,
-    /// When there is more to do, in milliseconds since 1970; `None` if the queue is empty or waits.
-    pub due: Option<i64>,
+    /// When there is more to do; `None` if the queue is empty or waits.
+    pub due: Option<StoreTime>,
 }
 
 /// A piece of a task.

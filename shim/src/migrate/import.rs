@@ -8,10 +8,11 @@ use tokio::runtime::Handle;
 
 use super::source::{Address, Source};
 use super::{Moved, restore, verify};
+use crate::clock::{StoreClock, StoreTime};
 use crate::config::Endpoint;
 use crate::engine::load::Loader;
 use crate::engine::store::{Lease, Store};
-use crate::engine::{KeyRange, KeyValue, LeaseId, Record, Revision, now_millis};
+use crate::engine::{KeyRange, KeyValue, LeaseId, Record, Revision};
 use crate::pb::mvccpb;
 use crate::snapshot::SnapshotReader;
 
@@ -98,8 +99,8 @@ fn with_history(source: &Source, store: &dyn Store, file: &Path) -> Result<Impor
     if !snapshot.has_digest() {
         bail!("the snapshot of the source was cut off");
     }
-    let left = leases_left(source, &mut snapshot.leases()?.map(|lease| Ok(lease?.0)))?;
-    let expires_at = |id, _| left.get(&id).map_or(0, |lease| lease.expires_at);
+    let left = leases_left(source, &store.clock(), &mut snapshot.leases()?.map(|lease| Ok(lease?.0)))?;
+    let expires_at = |id, _| left.get(&id).map_or(StoreTime::default(), |lease| lease.expires_at);
     let mut verified_keys = 0;
     let moved = restore::load(&snapshot, store, None, expires_at, |revision| {
         verified_keys = verify::same(source, store, &super::all_keys(), revision)?;
@@ -108,19 +109,20 @@ fn with_history(source: &Source, store: &dyn Store, file: &Path) -> Result<Impor
     Ok(Imported { moved, verified_keys, history: true, source_revision: source.revision()? })
 }
 
-/// The leases with the time that is left to them. One that has ended meanwhile ends here too, when the server starts.
-fn leases_left(source: &Source, ids: &mut dyn Iterator<Item = Result<LeaseId>>) -> Result<HashMap<LeaseId, Lease>> {
+/// The leases with the time that is left to them. One that has ended meanwhile ends here too, soon after the server
+/// started.
+fn leases_left(
+    source: &Source,
+    clock: &StoreClock,
+    ids: &mut dyn Iterator<Item = Result<LeaseId>>,
+) -> Result<HashMap<LeaseId, Lease>> {
     let mut leases = HashMap::new();
     for id in ids {
         let id = id?;
         let (ttl, left) = source.lease(id)?.unwrap_or((0, 0));
-        leases.insert(id, Lease { id, ttl, expires_at: ends_in(left) });
+        leases.insert(id, Lease { ttl, ..Lease::full(id, left, clock.now()) });
     }
     Ok(leases)
-}
-
-fn ends_in(seconds: i64) -> i64 {
-    now_millis().saturating_add(seconds.saturating_mul(1000))
 }
 
 /// The keys as they are at one revision, page by page. For a server without snapshots, which is kine: its keys are paths.
@@ -147,9 +149,10 @@ fn keys(source: &Source, store: &dyn Store) -> Result<Imported> {
         }
     }
     attached.remove(&0);
+    let clock = store.clock();
     let leases = match source.leases()? {
-        Some(ids) => leases_left(source, &mut ids.into_iter().map(Ok))?.into_values().collect(),
-        None => attached.into_iter().map(lease_of_kine).collect(),
+        Some(ids) => leases_left(source, &clock, &mut ids.into_iter().map(Ok))?.into_values().collect(),
+        None => attached.into_iter().map(|id| lease_of_kine(id, clock.now())).collect(),
     };
     loader.leases(leases)?;
     loader.flush()?;
@@ -161,8 +164,8 @@ fn keys(source: &Source, store: &dyn Store) -> Result<Imported> {
 
 /// A lease of kine is a time to live, in seconds, that each key gets for itself; its number is that time (kine: pkg/server/lease.go). Here all its keys
 /// get that time from now on.
-fn lease_of_kine(id: LeaseId) -> Lease {
-    Lease { id, ttl: id, expires_at: ends_in(id) }
+fn lease_of_kine(id: LeaseId, now: StoreTime) -> Lease {
+    Lease::full(id, id, now)
 }
 
 fn record(kv: mvccpb::KeyValue, sub: i64) -> Record {

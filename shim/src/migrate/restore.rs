@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use super::Moved;
+use crate::clock::StoreTime;
 use crate::engine::load::Loader;
 use crate::engine::store::{Lease, Store};
-use crate::engine::{LeaseId, Revision, now_millis};
+use crate::engine::{LeaseId, Revision};
 use crate::snapshot::SnapshotReader;
 
 /// Builds a database from a snapshot file: keys with their revisions, versions and leases, and the history since the compaction.
@@ -47,7 +48,9 @@ impl Restore {
         let snapshot = open_snapshot(&self.from, self.skip_hash_check)?;
         let store = super::open(&self.endpoint.parse()?)?;
         let bump = (self.bump_revision > 0).then_some(self.bump_revision);
-        load(&snapshot, store.as_ref(), bump, full_time, |_| Ok(()))
+        // With its full time, as with etcd.
+        let full = |id, ttl| Lease::full(id, ttl, store.clock().now()).expires_at;
+        load(&snapshot, store.as_ref(), bump, full, |_| Ok(()))
     }
 }
 
@@ -66,19 +69,14 @@ fn open_snapshot(path: &Path, skip_hash_check: bool) -> Result<SnapshotReader> {
     Ok(snapshot)
 }
 
-/// When a restored lease ends: it has its full time, as with etcd.
-fn full_time(_: LeaseId, ttl: i64) -> i64 {
-    now_millis().saturating_add(ttl.saturating_mul(1000))
-}
-
 /// Loads a snapshot into an empty store. `bump`: raise the revision and forget the history. `expires_at`: when a lease with its time to live in
-/// seconds ends, in milliseconds since 1970. `check` looks at the store, which holds everything, before it is released for use, and is told its
+/// seconds ends. `check` looks at the store, which holds everything, before it is released for use, and is told its
 /// revision.
 pub(super) fn load(
     snapshot: &SnapshotReader,
     store: &dyn Store,
     bump: Option<Revision>,
-    mut expires_at: impl FnMut(LeaseId, i64) -> i64,
+    mut expires_at: impl FnMut(LeaseId, i64) -> StoreTime,
     check: impl FnOnce(Revision) -> Result<()>,
 ) -> Result<Moved> {
     let compacted = snapshot.compact_revision()?;

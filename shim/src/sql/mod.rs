@@ -6,6 +6,7 @@ pub mod sqlite;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::clock::{Steady, Ticker};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::Store;
 use crate::engine::{Error, RangeQuery, Result};
@@ -16,6 +17,11 @@ use explain::Explanation;
 ///
 /// `sqlite:///path/to.db` is a file; a relative path has two slashes (`sqlite://state.db`).
 pub fn open(endpoint: &str, metrics: Arc<Metrics>) -> Result<Arc<dyn Store>> {
+    open_by(endpoint, metrics, Arc::new(Steady::default()))
+}
+
+/// The same with something of one's own to drive the clock, where the database has none.
+pub fn open_by(endpoint: &str, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>) -> Result<Arc<dyn Store>> {
     let Some((scheme, rest)) = endpoint.split_once("://") else {
         return Err(Error::Broken(format!(
             "the endpoint {endpoint:?} has no scheme; write it as sqlite:///path/to.db"
@@ -25,7 +31,7 @@ pub fn open(endpoint: &str, metrics: Arc<Metrics>) -> Result<Arc<dyn Store>> {
         "sqlite" if rest.is_empty() => {
             Err(Error::Broken("the endpoint sqlite:// names no file; write it as sqlite:///path/to.db".into()))
         }
-        "sqlite" => Ok(Arc::new(sqlite::Sqlite::open(rest.as_ref(), metrics)?)),
+        "sqlite" => Ok(Arc::new(sqlite::Sqlite::open(rest.as_ref(), metrics, ticker)?)),
         other => Err(Error::Broken(format!("this build has no database {other:?}; it knows sqlite://"))),
     }
 }

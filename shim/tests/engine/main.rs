@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod clock;
 mod explain;
 mod fields;
+#[path = "../hand/mod.rs"]
+mod hand;
 mod lease;
 mod model;
 mod range;

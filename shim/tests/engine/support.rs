@@ -4,15 +4,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sluice_shim::clock::{Steady, Ticker};
 use sluice_shim::engine::metrics::Metrics;
 use sluice_shim::engine::*;
 use sluice_shim::sql;
 
 /// Opens the engine on `state.db` in the folder.
 pub(crate) async fn open(folder: &Path) -> (Engine, Arc<Metrics>) {
+    open_by(folder, Arc::new(Steady::default())).await
+}
+
+/// The same with a clock of the test's own.
+pub(crate) async fn open_by(folder: &Path, ticker: Arc<dyn Ticker>) -> (Engine, Arc<Metrics>) {
     let endpoint = format!("sqlite://{}", folder.join("state.db").display());
     let metrics = Arc::new(Metrics::default());
-    let store = sql::open(&endpoint, Arc::clone(&metrics)).unwrap();
+    let store = sql::open_by(&endpoint, Arc::clone(&metrics), ticker).unwrap();
     let engine = Engine::start(store, ReaderThreads { small: 1, large: 2 }, Arc::clone(&metrics)).await.unwrap();
     (engine, metrics)
 }

@@ -1,6 +1,7 @@
 //! The etcd API over real sockets, in this process: each test has its own server, database and port.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where something is not as it should be")]
 
+mod calendar;
 mod election;
 mod http;
 mod kv;

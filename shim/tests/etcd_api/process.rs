@@ -23,7 +23,13 @@ pub(crate) struct Process {
 impl Process {
     /// Serves the database in the folder.
     pub(crate) fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[])
+    }
+
+    /// The same with more variables.
+    pub(crate) fn start_with(dir: &Path, variables: &[(&str, &str)]) -> Self {
         let mut child = shim()
+            .envs(variables.iter().copied())
             .env("SLUICE_ENDPOINT", format!("sqlite://{}", dir.join("state.db").display()))
             .env("SLUICE_LISTEN_CLIENT_URLS", "http://127.0.0.1:0")
             .env("SLUICE_LOG_FORMAT", "json")
@@ -35,6 +41,13 @@ impl Process {
         let serving: serde_json::Value = serde_json::from_str(&serving.expect("it ended before it served")).unwrap();
         let address = serving["clients"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
         Self { child, log, address }
+    }
+
+    /// Ends it with SIGTERM, and waits until it has.
+    pub(crate) fn stop(mut self) {
+        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
+        assert!(self.log.any(|line| line.unwrap().contains("\"stopped\"")));
+        assert!(self.child.wait().unwrap().success());
     }
 
     pub(crate) async fn connect(&self) -> Client {
@@ -79,14 +92,12 @@ fn version() {
 #[test]
 fn variables_and_signals() {
     let dir = tempfile::tempdir().unwrap();
-    let mut process = Process::start(dir.path());
+    let process = Process::start(dir.path());
     let mut stream = TcpStream::connect(&process.address).unwrap();
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.ends_with("ok\n"), "{answer}");
 
-    assert!(Command::new("kill").arg(process.child.id().to_string()).status().unwrap().success());
-    assert!(process.log.any(|line| line.unwrap().contains("\"stopped\"")));
-    assert!(process.child.wait().unwrap().success());
+    process.stop();
 }

@@ -8,6 +8,8 @@ mod crash;
 mod encodings;
 mod foreground;
 mod graph;
+#[path = "../hand/mod.rs"]
+mod hand;
 mod inspect;
 mod labels;
 mod large;

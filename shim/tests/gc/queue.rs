@@ -7,6 +7,7 @@ use sluice_shim::engine::collector::Collector;
 use sluice_shim::engine::*;
 use sluice_shim::gc::{Audit, TaskKind, TaskState};
 
+use crate::hand::Hand;
 use crate::world::*;
 
 #[tokio::test]
@@ -127,6 +128,28 @@ async fn tombstones_are_forgotten_after_their_time_unless_they_are_needed() {
     world.restart(Some(eager())).await;
     world.settle().await;
     assert_eq!(world.keys().await, [""; 0]);
+}
+
+/// Whether the time passes while the store is served or while it is not, what was deleted is remembered for an hour
+/// of service.
+#[tokio::test]
+async fn a_tombstone_lasts_as_long_as_the_store_is_served() {
+    let (hand, minutes) = (Hand::new(), |minutes: u64| Duration::from_secs(60 * minutes));
+    let mut world = World::by(idle(), &hand).await;
+    let (first, second) = (shirt(1), shirt(2));
+    world.create_all([&first, &second]).await;
+    world.delete(&first).await;
+    hand.pass(minutes(40));
+    world.delete(&second).await;
+    for (served, stopped, left) in [(19, 600, 2), (2, 0, 1), (38, 600, 1), (2, 0, 0)] {
+        hand.pass(minutes(served));
+        world.engine.shutdown().await;
+        hand.pass(minutes(stopped));
+        // At its start it forgets, and shows the rest.
+        world.restart(None).await;
+        world.counts("gc_oldest_task_seconds ", 0.0).await;
+        world.until("the others are forgotten", |status| status.tombstones == left).await;
+    }
 }
 
 #[tokio::test]

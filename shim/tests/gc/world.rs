@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::hand::Hand;
 use bytes::Bytes;
 use serde_json::{Value, json};
+use sluice_shim::clock::{Steady, Ticker};
 use sluice_shim::engine::collector::Collector;
 use sluice_shim::engine::metrics::Metrics;
 use sluice_shim::engine::*;
@@ -119,6 +121,7 @@ pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) metrics: Arc<Metrics>,
     collector: Collector,
+    ticker: Arc<dyn Ticker>,
 }
 
 /// A collector that does not spare anybody.
@@ -130,10 +133,10 @@ pub(crate) fn idle() -> Collector {
     Collector { enabled: false, ..eager() }
 }
 
-pub(crate) async fn open(folder: &Path, collector: Collector) -> (Engine, Arc<Metrics>) {
+async fn open(folder: &Path, collector: Collector, ticker: Arc<dyn Ticker>) -> (Engine, Arc<Metrics>) {
     let endpoint = format!("sqlite://{}", folder.join("state.db").display());
     let metrics = Arc::new(Metrics::default());
-    let store = sql::open(&endpoint, Arc::clone(&metrics)).unwrap();
+    let store = sql::open_by(&endpoint, Arc::clone(&metrics), ticker).unwrap();
     let threads = ReaderThreads { small: 1, large: 1 };
     (Engine::start_with(store, threads, Arc::clone(&metrics), collector).await.unwrap(), metrics)
 }
@@ -147,17 +150,27 @@ impl World {
         Self::at(tempfile::tempdir().unwrap(), collector).await
     }
 
+    /// One with a clock of the test's own.
+    pub(crate) async fn by(collector: Collector, hand: &Hand) -> Self {
+        Self::open(tempfile::tempdir().unwrap(), collector, Arc::new(hand.clone())).await
+    }
+
     /// The one in a folder.
     pub(crate) async fn at(folder: tempfile::TempDir, collector: Collector) -> Self {
-        let (engine, metrics) = open(folder.path(), collector.clone()).await;
-        Self { folder, engine, metrics, collector }
+        Self::open(folder, collector, Arc::new(Steady::default())).await
+    }
+
+    async fn open(folder: tempfile::TempDir, collector: Collector, ticker: Arc<dyn Ticker>) -> Self {
+        let (engine, metrics) = open(folder.path(), collector.clone(), Arc::clone(&ticker)).await;
+        Self { folder, engine, metrics, collector, ticker }
     }
 
     /// Stops and starts again, as it was or with another collector.
     pub(crate) async fn restart(&mut self, collector: Option<Collector>) {
         self.engine.shutdown().await;
         self.collector = collector.unwrap_or_else(|| self.collector.clone());
-        (self.engine, self.metrics) = open(self.folder.path(), self.collector.clone()).await;
+        let (collector, ticker) = (self.collector.clone(), Arc::clone(&self.ticker));
+        (self.engine, self.metrics) = open(self.folder.path(), collector, ticker).await;
     }
 
     pub(crate) async fn create(&self, object: &Object) -> Revision {

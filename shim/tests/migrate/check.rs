@@ -122,6 +122,8 @@ async fn other_damage_is_found_and_left() {
         ("UPDATE history SET deleted = 1 WHERE end_revision = 9", "the key was deleted later"),
         ("UPDATE history SET end_revision = 1 WHERE end_revision = 9", "before it begins"),
         ("INSERT INTO lease VALUES (5, -1, 0)", "lease 5: a time to live of -1 s"),
+        ("UPDATE meta SET clock = 0; INSERT INTO lease VALUES (5, 2, 7000)", "lease 5: 7 s are left of 2 s"),
+        ("UPDATE meta SET clock = -1", "the store's clock stands at -1 ms"),
     ];
     for (sql, expected) in table {
         let folder = tempfile::tempdir().unwrap();

@@ -1,10 +1,14 @@
 //! Export and restore are each other's inverse, and refuse what is not whole.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::*;
 use proptest::prelude::*;
+use sluice_shim::engine::load::Loader;
+use sluice_shim::engine::store::Lease;
 use sluice_shim::engine::{EventKind, Op, Txn, WatchMessage, WatchSpec};
+use sluice_shim::sql;
 use tokio::time::timeout;
 
 /// The commands from one database to another by way of a file.
@@ -81,6 +85,29 @@ async fn a_restored_store_serves() {
     let lease = engine.lease_time_to_live(7, true).await.unwrap();
     assert_eq!(lease.keys, ["/registry/shirts/b", "/registry/shirts/d"]);
     assert!((3590..=3600).contains(&lease.remaining_ttl));
+    engine.shutdown().await;
+}
+
+/// etcd shows more than it granted after a restart, if its members take long to elect a leader.
+#[tokio::test]
+async fn a_loaded_lease_has_no_more_time_than_was_granted() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = endpoint(folder.path(), "state.db");
+    let store = sql::open(&database, Arc::default()).unwrap();
+    let mut loader = Loader::begin(store.as_ref(), 0).unwrap();
+    let ends = [(1, 600, 500), (2, 600, 700), (3, i64::MAX, i64::MAX)];
+    let of = |(id, ttl, left)| Lease { ttl, ..Lease::full(id, left, store.clock().now()) };
+    loader.leases(ends.map(of).to_vec()).unwrap();
+    loader.finish(1, 0).unwrap();
+    drop(store);
+    assert_eq!(run(&["fsck", "--endpoint", &database]).await, Ok(true));
+    let engine = open(&database).await.unwrap();
+    for (lease, (from, to)) in [(1, (490, 500)), (2, (590, 600)), (3, (9_000_000_000, i64::MAX / 1000))] {
+        let left = engine.lease_time_to_live(lease, false).await.unwrap().remaining_ttl;
+        assert!((from..=to).contains(&left), "lease {lease}: {left}");
+    }
+    let longest = engine.lease_keep_alive(3).await.unwrap();
+    assert_eq!(longest, i64::MAX, "its end is as late as can be, and no overflow");
     engine.shutdown().await;
 }
 

@@ -1,6 +1,8 @@
 //! A file of an older version becomes one of ours, at once or not at all.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 use sluice_shim::engine::{KeyRange, RangeQuery};
@@ -91,7 +93,84 @@ async fn an_upgrade_that_fails_changes_nothing() {
     assert_eq!(connection.query_row("SELECT count(*) FROM directory", [], |row| row.get::<_, i64>(0)).unwrap(), 2);
     connection.execute_batch("DROP TRIGGER stop").unwrap();
     drop(open(&database).await.unwrap());
-    assert_eq!(version(&connection).unwrap(), 3);
+    assert_eq!(version(&connection).unwrap(), 4);
+}
+
+/// Milliseconds since 1970, as version 3 had them.
+fn calendar() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().try_into().unwrap()
+}
+
+/// Moments of the calendar become moments of the store's clock, which begins at 0. Those that a calendar left behind
+/// which was set do no harm.
+#[tokio::test]
+async fn moments_of_version_3_are_put_on_the_clock() {
+    let folder = tempfile::tempdir().unwrap();
+    let (database, path) = (endpoint(folder.path(), "state.db"), file(folder.path(), "state.db"));
+    let connection = Connection::open(&path).unwrap();
+    connection.execute_batch(include_str!("version3.sql")).unwrap();
+    let before = calendar();
+    const AGES: i64 = 1 << 50;
+    // What it is, the moment from now in seconds, and the moment on the clock in milliseconds. Of a lease: the time
+    // to live.
+    let leases = [
+        ("is under way", 3600, 1800, 1_800_000),
+        ("is over", 600, -100, 0),
+        ("was granted before the calendar was set back", 600, 7200, 600_000),
+        ("is as long as can be", i64::MAX, i64::MAX, i64::MAX - before),
+    ];
+    let tombstones = [("old", -60, -60_000), ("of the future", 7200, 0)];
+    let tasks = [
+        ("due", -60, -60_000, -60, 0),
+        ("parked", -60, -60_000, 10, 10_000),
+        ("parked for ages", 7200, 0, AGES, 300_000),
+    ];
+    for (id, (_, ttl, end, _)) in (1..).zip(leases) {
+        let end = end.saturating_mul(1000).saturating_add(before);
+        connection.execute("INSERT INTO lease VALUES (?1, ?2, ?3)", [id, ttl, end]).unwrap();
+    }
+    for (id, (_, at, _)) in (1..).zip(tombstones) {
+        let sql = "INSERT INTO gc_tombstone VALUES (?1, x'01', x'02', 1, 3, ?2)";
+        connection.execute(sql, [id, before + at * 1000]).unwrap();
+    }
+    for (id, (_, created, _, due, _)) in (1..).zip(tasks) {
+        let sql = "INSERT INTO gc_task (id, kind, uid, key, hidden, cause_revision, created_at, not_before)
+            VALUES (?1, ?1, x'01', x'02', 1, 3, ?2, ?3)";
+        connection.execute(sql, [id, before + created * 1000, before + due * 1000]).unwrap();
+    }
+    drop(connection);
+    drop(sql::open(&database, Arc::default()).unwrap());
+    let took = calendar() - before;
+    let connection = Connection::open(&path).unwrap();
+    let all = |sql: &str| -> Vec<i64> {
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| row.get(0)).unwrap();
+        rows.collect::<rusqlite::Result<_>>().unwrap()
+    };
+    let check = |what: &str, found: i64, expected: i64| {
+        // What lies in the past or the future of the upgrade moves with it; what had to be cut off does not.
+        let exact = found == expected;
+        assert!(exact || (expected - took..=expected).contains(&found), "{what}: {found} instead of {expected}");
+    };
+    for (found, (what, .., expected)) in all("SELECT expires_at FROM lease ORDER BY id").into_iter().zip(leases) {
+        check(what, found, expected);
+    }
+    for (found, (what, _, expected)) in all("SELECT at FROM gc_tombstone ORDER BY id").into_iter().zip(tombstones) {
+        check(what, found, expected);
+    }
+    for (found, (what, _, expected, ..)) in all("SELECT created_at FROM gc_task ORDER BY id").into_iter().zip(tasks) {
+        check(what, found, expected);
+    }
+    for (found, (what, .., expected)) in all("SELECT not_before FROM gc_task ORDER BY id").into_iter().zip(tasks) {
+        check(what, found, expected);
+    }
+    assert_eq!(all("SELECT clock FROM meta"), [0]);
+    drop(connection);
+    let mut wrong = Vec::new();
+    sql::check(&database, false, &mut |damage| wrong.push(damage.what)).unwrap();
+    assert_eq!(wrong, [""; 0]);
+    drop(sql::open(&endpoint(folder.path(), "fresh.db"), Arc::default()).unwrap());
+    assert_eq!(columns(&path), columns(&file(folder.path(), "fresh.db")));
 }
 
 #[tokio::test]

@@ -123,7 +123,7 @@ fn surroundings(out: &mut dyn Write, view: &View) -> Result<()> {
         writeln!(out, "    and {more} more")?;
     }
     for task in &view.tasks {
-        writeln!(out, "  task: {}", super::line(task))?;
+        writeln!(out, "  task: {}", super::line(task, view.now))?;
     }
     Ok(())
 }

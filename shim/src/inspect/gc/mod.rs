@@ -8,10 +8,9 @@ use std::io::Write;
 
 use anyhow::Result;
 
+use crate::clock::StoreTime;
 use crate::config::Endpoint;
-use crate::engine::now_millis;
 use crate::gc::{Rules, Task, TaskState};
-use crate::object::time;
 use crate::{migrate, sql};
 
 /// Looks at the garbage collector's work.
@@ -59,7 +58,7 @@ impl Gc {
         match self {
             Self::Status(Status { endpoint }) => {
                 let overview = sql::gc_overview(&existing(endpoint)?)?;
-                status::print(out, &overview, now_millis())?;
+                status::print(out, &overview)?;
             }
             Self::Explain(flags) => {
                 let view = sql::gc_view(&existing(&flags.endpoint)?, flags.key.as_bytes())?;
@@ -91,8 +90,8 @@ fn existing(endpoint: &str) -> Result<String> {
 }
 
 /// A task in one line.
-fn line(task: &Task) -> String {
-    let since = time::format_rfc3339(task.created_at.div_euclid(1000)).unwrap_or_default();
+fn line(task: &Task, now: StoreTime) -> String {
+    let age = now.since(task.created_at).as_secs();
     let progress = &task.progress;
     let detail = match progress.state {
         TaskState::Ready if progress.cursor.is_some() => ", under way".to_owned(),
@@ -101,7 +100,7 @@ fn line(task: &Task) -> String {
         TaskState::Parked => format!(", tried {} times: {}", progress.attempts, progress.reason),
     };
     let (kind, state, key) = (task.kind.name(), progress.state.name(), task.key.escape_ascii());
-    format!("{kind} of {key}, revision {}, since {since}: {state}{detail}", task.cause_revision)
+    format!("{kind} of {key}, revision {}, {age} s old: {state}{detail}", task.cause_revision)
 }
 
 #[cfg(test)]
@@ -119,10 +118,10 @@ mod tests {
             key: key.clone(),
             hidden: true,
             cause_revision: 7,
-            created_at: 1_782_907_200_500,
+            created_at: StoreTime::from_millis(-500),
             progress,
         };
-        let start = "foreground of /registry/example.com/shirts/a/b, revision 7, since 2026-07-01T12:00:00Z: ";
+        let start = "foreground of /registry/example.com/shirts/a/b, revision 7, 77 s old: ";
         let at =
             |state| Progress { state, attempts: 3, reason: "x can't be changed".to_owned(), ..Progress::default() };
         let cursor = Some(Place { labelled: true, key: key.clone() });
@@ -132,7 +131,7 @@ mod tests {
             (at(TaskState::Waiting), "waiting for a dependent that blocks"),
             (at(TaskState::Parked), "parked, tried 3 times: x can't be changed"),
         ] {
-            assert_eq!(line(&task(progress)), format!("{start}{end}"));
+            assert_eq!(line(&task(progress), StoreTime::from_millis(77_000)), format!("{start}{end}"));
         }
     }
 }

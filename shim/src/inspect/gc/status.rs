@@ -4,9 +4,9 @@ use std::io::{Result, Write};
 
 use crate::gc::Overview;
 
-/// Prints the state of the queue. `now`: milliseconds since 1970.
-pub(super) fn print(out: &mut dyn Write, overview: &Overview, now: i64) -> Result<()> {
-    let Overview { revision, status, parked, unknown_owners, unknown_references } = overview;
+/// Prints the state of the queue.
+pub(super) fn print(out: &mut dyn Write, overview: &Overview) -> Result<()> {
+    let Overview { revision, now, status, parked, unknown_owners, unknown_references } = overview;
     writeln!(out, "revision {revision}")?;
     if status.tasks.is_empty() {
         writeln!(out, "nothing is to be collected")?;
@@ -15,10 +15,10 @@ pub(super) fn print(out: &mut dyn Write, overview: &Overview, now: i64) -> Resul
         writeln!(out, "{} {}: {count}", kind.name(), state.name())?;
     }
     if let Some(oldest) = status.oldest {
-        writeln!(out, "the oldest is {} s old", (now - oldest).max(0) / 1000)?;
+        writeln!(out, "the oldest is {} s old", now.since(oldest).as_secs())?;
     }
     for task in parked {
-        writeln!(out, "  {}", super::line(task))?;
+        writeln!(out, "  {}", super::line(task, *now))?;
     }
     writeln!(out, "tombstones: {}", status.tombstones)?;
     writeln!(out, "unknown owners: {unknown_owners}, in {unknown_references} references that keep labelled objects")?;

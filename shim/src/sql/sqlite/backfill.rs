@@ -126,6 +126,7 @@ mod tests {
 
     use super::super::{check, schema, write::SqliteWriter};
     use super::*;
+    use crate::clock::{Steady, StoreClock, StoreTime};
     use crate::engine::KeyValue;
     use crate::engine::catalog::declarations;
     use crate::engine::store::{Changes, Footprint, Row, RowChange, Writer};
@@ -147,7 +148,8 @@ mod tests {
             let mut connection = Connection::open(&path).unwrap();
             schema::prepare(&mut connection, &path).unwrap();
             let lock = File::create(folder.path().join("lock")).unwrap();
-            SqliteWriter::new(connection, lock, &path, Arc::default()).unwrap()
+            let clock = StoreClock::from(StoreTime::default(), Arc::new(Steady::default()));
+            SqliteWriter::new(connection, lock, &path, clock, Arc::default()).unwrap()
         }
 
         fn put(&mut self, key: &str, value: Option<String>) {

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::gc_store::{kind_number, state_number};
 use super::row::{ROW, row};
+use crate::clock::StoreTime;
 use crate::engine::store::Row;
 use crate::gc::{
     Below, Coordinates, Dependent, FOREGROUND, Known, Place, Progress, Quota, Status, Step, TYPED_GROUPS, Task,
@@ -23,11 +24,16 @@ pub(super) const TASK: &str = "id, kind, uid, key, hidden, cause_revision, creat
     attempts, reason";
 
 /// Reads the work; the rows that it names are added to `rows`.
-pub(super) fn load(connection: &Connection, quota: &Quota, rows: &mut BTreeMap<Bytes, Row>) -> rusqlite::Result<Work> {
+pub(super) fn load(
+    connection: &Connection,
+    quota: &Quota,
+    now: StoreTime,
+    rows: &mut BTreeMap<Bytes, Row>,
+) -> rusqlite::Result<Work> {
     let mut work = Work::default();
     let tasks = match quota.foreground_after {
         Some(after) => tasks(connection, "kind = 3 AND id > ?1 ORDER BY id LIMIT ?2", after)?,
-        None => tasks(connection, "state <> 1 AND not_before <= ?1 ORDER BY not_before, id LIMIT ?2", quota.now)?,
+        None => tasks(connection, "state <> 1 AND not_before <= ?1 ORDER BY not_before, id LIMIT ?2", now.millis())?,
     };
     let (mut objects, mut bytes) = (quota.objects, quota.bytes);
     for task in tasks {

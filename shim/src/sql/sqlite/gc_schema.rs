@@ -3,6 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::gc_store;
+use crate::clock::StoreTime;
 use crate::engine::catalog::Catalog;
 use crate::engine::facets;
 use crate::engine::store::Facets;
@@ -27,7 +28,7 @@ CREATE TABLE owner (
 CREATE INDEX owner_waits ON owner (owner_uid) WHERE waits = 1;
 
 -- The collector's queue. kind: 1 cascade, 2 orphan, 3 foreground, 4 recheck. state: 0 ready, 1 waiting, 2 parked. uid: the owner; of a recheck, the
--- object. Times are in milliseconds since 1970.
+-- object. created_at and not_before are moments on the store's clock (meta.clock).
 CREATE TABLE gc_task (
     id INTEGER PRIMARY KEY,
     kind INTEGER NOT NULL,
@@ -57,6 +58,7 @@ CREATE TABLE gc_tombstone (
     key BLOB NOT NULL,
     namespaced INTEGER NOT NULL,
     revision INTEGER NOT NULL,
+    -- When, on the store's clock.
     at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX gc_tombstone_uid ON gc_tombstone (uid);
@@ -65,8 +67,8 @@ CREATE INDEX gc_tombstone_uid ON gc_tombstone (uid);
 /// How many rows are read at a time while the tables are filled.
 const PAGE: i64 = 1000;
 
-/// Makes the tables and fills them from the live values, in the transaction that is under way. `now`: milliseconds since 1970.
-pub(super) fn add(connection: &Connection, now: i64) -> rusqlite::Result<()> {
+/// Makes the tables and fills them from the live values, in the transaction that is under way.
+pub(super) fn add(connection: &Connection, now: StoreTime) -> rusqlite::Result<()> {
     connection.execute_batch(TABLES)?;
     fill(connection, now)
 }
@@ -77,7 +79,7 @@ pub(super) fn graph(value: &[u8]) -> Facets {
 }
 
 /// Fills the column `uid`, the table `owner` and, for deletions under way, the queue.
-pub(super) fn fill(connection: &Connection, now: i64) -> rusqlite::Result<()> {
+pub(super) fn fill(connection: &Connection, now: StoreTime) -> rusqlite::Result<()> {
     let mut last = i64::MIN;
     let rules = Rules::default();
     loop {
@@ -138,7 +140,7 @@ mod tests {
         let owned = object("other", &format!(r#"{label},"ownerReferences":[{reference}]"#));
         let visible = object("third", &format!(r#","ownerReferences":[{reference}]{waits}"#));
         let connection = version_1(&[("/a", &owner), ("/b", &owned), ("/c", &visible), ("/d", "no object")]);
-        add(&connection, 1).unwrap();
+        add(&connection, StoreTime::from_millis(1)).unwrap();
         let all = |sql: &str| -> Vec<(Vec<u8>, Vec<u8>, i64)> {
             let mut statement = connection.prepare(sql).unwrap();
             let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
@@ -152,7 +154,7 @@ mod tests {
         assert_eq!(owners, [row(&uid, "/b", 110), row(&uid, "/c", 11)]);
         // A visible object without hidden dependents is the controller manager's.
         assert_eq!(all("SELECT uid, key, kind FROM gc_task"), [row(&uid, "/a", 3)]);
-        fill(&connection, 2).unwrap();
+        fill(&connection, StoreTime::from_millis(2)).unwrap();
         assert_eq!(all("SELECT owner_uid, key, 0 FROM owner").len(), 2, "filling again changes nothing");
     }
 }

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::gc_load;
+use crate::clock::StoreTime;
 use crate::engine::store::Facets;
 use crate::gc::{Coordinates, Edge, Progress, Signal, TaskChange, TaskKind, TaskState, Uid, What};
 
@@ -112,8 +113,8 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Makes tasks and tombstones of a signal; returns whether there is a task now that can go on. `now`: milliseconds since 1970.
-pub(super) fn hear(connection: &Connection, signal: &Signal, now: i64) -> rusqlite::Result<bool> {
+/// Makes tasks and tombstones of a signal; returns whether there is a task now that can go on.
+pub(super) fn hear(connection: &Connection, signal: &Signal, now: StoreTime) -> rusqlite::Result<bool> {
     let uid = signal.uid.to_blob();
     match &signal.what {
         What::Removed { namespaced, begun } => {
@@ -180,7 +181,7 @@ fn start(
     connection: &Connection,
     kind: TaskKind,
     signal: &Signal,
-    now: i64,
+    now: StoreTime,
     condition: &str,
 ) -> rusqlite::Result<bool> {
     let sql = format!(
@@ -212,14 +213,20 @@ fn wake(connection: &Connection, uid: &Uid) -> rusqlite::Result<bool> {
 /// Forgets tombstones from before a moment, a few at a time, beginning behind `after`; returns where to go on, or `None` at the end.
 ///
 /// One whose dependents are still being looked at stays, or these would take the owner for one that was never there.
-pub(super) fn forget(connection: &Connection, before: i64, after: i64, limit: i64) -> rusqlite::Result<Option<i64>> {
+pub(super) fn forget(
+    connection: &Connection,
+    before: StoreTime,
+    after: i64,
+    limit: i64,
+) -> rusqlite::Result<Option<i64>> {
     let sql = "SELECT max(id), count(*) FROM (SELECT id, at FROM gc_tombstone WHERE id > ?1 ORDER BY id LIMIT ?2) WHERE at < ?3";
-    let (last, found): (Option<i64>, i64) =
-        connection.prepare_cached(sql)?.query_row([after, limit, before], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (last, found): (Option<i64>, i64) = connection
+        .prepare_cached(sql)?
+        .query_row(params![after, limit, before], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let Some(last) = last else { return Ok(None) };
     let sql = "DELETE FROM gc_tombstone WHERE id > ?1 AND id <= ?2 AND at < ?3
         AND NOT EXISTS (SELECT 1 FROM gc_task WHERE gc_task.uid = gc_tombstone.uid AND gc_task.kind = 1)
         AND NOT EXISTS (SELECT 1 FROM gc_task WHERE gc_task.kind = 4 AND gc_task.state <> 2 AND gc_task.created_at < ?3)";
-    connection.prepare_cached(sql)?.execute([after, last, before])?;
+    connection.prepare_cached(sql)?.execute(params![after, last, before])?;
     Ok((found == limit).then_some(last))
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::error::{at, failed};
-use super::{gc_load, schema};
+use super::{clock, gc_load, schema};
 use crate::engine::Result;
 use crate::gc::{Dependent, Overview, Place, Task, Uid, View};
 use crate::object;
@@ -30,6 +30,7 @@ pub(in crate::sql) fn overview(path: &Path) -> Result<Overview> {
             connection.query_row(unknown, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(Overview {
             revision: revision(connection)?,
+            now: clock::kept(connection)?,
             status: gc_load::status(connection)?,
             parked: connection.prepare(&parked)?.query_map([], gc_load::task)?.collect::<rusqlite::Result<_>>()?,
             unknown_owners,
@@ -41,7 +42,7 @@ pub(in crate::sql) fn overview(path: &Path) -> Result<Overview> {
 /// What is known around a key.
 pub(in crate::sql) fn view(path: &Path, key: &[u8]) -> Result<View> {
     read(path, |connection| {
-        let mut view = View { revision: revision(connection)?, ..View::default() };
+        let mut view = View { revision: revision(connection)?, now: clock::kept(connection)?, ..View::default() };
         let sql = "SELECT value, mod_revision FROM current WHERE key = ?1";
         view.live = connection
             .query_row(sql, [key], |row| Ok((Bytes::copy_from_slice(row.get_ref(0)?.as_blob()?), row.get(1)?)))

@@ -6,6 +6,7 @@
 mod backfill;
 mod check;
 mod checkpoint;
+mod clock;
 mod directories;
 mod error;
 mod explain;
@@ -37,6 +38,7 @@ pub(super) use gc_view::{overview, view};
 use rusqlite::{Connection, OpenFlags};
 
 use self::error::{at, open_error};
+use crate::clock::{StoreClock, Ticker};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Reader, Store, Writer};
 use crate::engine::{Error, Result};
@@ -56,19 +58,21 @@ const STATEMENTS: usize = 128;
 pub struct Sqlite {
     path: PathBuf,
     metrics: Arc<Metrics>,
+    clock: StoreClock,
     /// Until the writer takes it.
     writer: Mutex<Option<(Connection, File)>>,
 }
 
 impl Sqlite {
-    /// Opens the file, creating it or migrating it if need be.
-    pub fn open(path: &Path, metrics: Arc<Metrics>) -> Result<Self> {
+    /// Opens the file, creating it or migrating it if need be. The ticker drives its clock on from where it was.
+    pub fn open(path: &Path, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>) -> Result<Self> {
         let lock = lock(path)?;
         write_log_anew(path)?;
         let mut connection = connect_writer(path)?;
         schema::prepare(&mut connection, path)?;
         configure(&connection, WRITER_CACHE).map_err(|error| at(path, error))?;
-        Ok(Self { path: path.to_owned(), metrics, writer: Mutex::new(Some((connection, lock))) })
+        let clock = StoreClock::from(clock::kept(&connection).map_err(|error| at(path, error))?, ticker);
+        Ok(Self { path: path.to_owned(), metrics, clock, writer: Mutex::new(Some((connection, lock))) })
     }
 }
 
@@ -76,7 +80,12 @@ impl Store for Sqlite {
     fn writer(&self) -> Result<Box<dyn Writer>> {
         let taken = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (connection, lock) = taken.ok_or_else(|| Error::Broken("the database has one writer only".into()))?;
-        Ok(Box::new(write::SqliteWriter::new(connection, lock, &self.path, Arc::clone(&self.metrics))?))
+        let (clock, metrics) = (self.clock.clone(), Arc::clone(&self.metrics));
+        Ok(Box::new(write::SqliteWriter::new(connection, lock, &self.path, clock, metrics)?))
+    }
+
+    fn clock(&self) -> StoreClock {
+        self.clock.clone()
     }
 
     fn reader(&self) -> Result<Box<dyn Reader>> {

@@ -18,7 +18,8 @@ use super::checkpoint::{Checkpoints, truncate};
 use super::error::failed;
 use super::field_index;
 use super::row::{ROW, Range, lease, range_at, row};
-use super::{gc_load, gc_store, hiding};
+use super::{clock, gc_load, gc_store, hiding};
+use crate::clock::{StoreClock, StoreTime};
 use crate::engine::catalog::{Catalog, FieldEntry};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Before, Changes, Decide, Facets, Footprint, Lease, Row, RowChange, Superseded, Writer};
@@ -53,6 +54,9 @@ pub(super) struct SqliteWriter {
     has_work: bool,
     /// The last tombstone that was looked at.
     forgotten: i64,
+    clock: StoreClock,
+    /// How late it is in the file.
+    saved: StoreTime,
     /// Keeps other processes out as long as the writer lives.
     _lock: File,
 }
@@ -68,7 +72,13 @@ impl Drop for SqliteWriter {
 }
 
 impl SqliteWriter {
-    pub(super) fn new(mut connection: Connection, lock: File, path: &Path, metrics: Arc<Metrics>) -> Result<Self> {
+    pub(super) fn new(
+        mut connection: Connection,
+        lock: File,
+        path: &Path,
+        clock: StoreClock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self> {
         let wal_pages = Arc::new(AtomicI64::new(0));
         let pages_now = Arc::clone(&wal_pages);
         let hook = move |_: &mut Wal, pages: i32| {
@@ -92,6 +102,8 @@ impl SqliteWriter {
             step_rows: 256,
             has_work: false,
             forgotten: 0,
+            saved: clock.now(),
+            clock,
             _lock: lock,
         })
     }
@@ -99,7 +111,8 @@ impl SqliteWriter {
     fn transact(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let catalog = self.catalog.take().map_or_else(|| field_index::catalog(&transaction), Ok)?;
-        let changes = decide(Before { catalog: Arc::clone(&catalog), ..load(&transaction, footprint)? });
+        let now = self.clock.now();
+        let changes = decide(Before { catalog: Arc::clone(&catalog), ..load(&transaction, footprint, now)? });
         if changes.declarations.is_empty() {
             self.catalog = Some(catalog);
         }
@@ -111,7 +124,7 @@ impl SqliteWriter {
             hiding::index(&transaction)?;
         }
         let mut names = NewNames { known: &mut self.names, added: Vec::new() };
-        let stored = store(&transaction, &changes, &mut names)
+        let stored = store(&transaction, &changes, now, &mut names)
             .and_then(|has_work| transaction.commit().map(|()| self.has_work |= has_work));
         if stored.is_err() {
             // Their rows went with the transaction.
@@ -121,6 +134,7 @@ impl SqliteWriter {
             return stored;
         }
         self.hides |= begins_to_hide;
+        self.saved = now;
         if !changes.declarations.is_empty()
             && let Err(error) = field_index::measure(&self.connection, &self.metrics)
         {
@@ -128,6 +142,20 @@ impl SqliteWriter {
             tracing::warn!(%error, "the indexes of fields could not be counted");
         }
         stored
+    }
+
+    /// Does something and keeps how late it is, in one transaction.
+    fn keep_time<T>(
+        &mut self,
+        now: StoreTime,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let done = work(&transaction)?;
+        clock::keep(&transaction, now)?;
+        transaction.commit()?;
+        self.saved = now;
+        Ok(done)
     }
 
     /// A step of a compaction need not outlive a crash: the next start goes on with it.
@@ -182,7 +210,7 @@ impl Writer for SqliteWriter {
         std::mem::take(&mut self.has_work)
     }
 
-    fn forget(&mut self, before: i64) -> Result<bool> {
+    fn forget(&mut self, before: StoreTime) -> Result<bool> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         let next = gc_store::forget(&transaction, before, self.forgotten, TOMBSTONES)
             .and_then(|next| transaction.commit().map(|()| next))
@@ -190,13 +218,26 @@ impl Writer for SqliteWriter {
         self.forgotten = next.unwrap_or(0);
         Ok(next.is_some())
     }
+
+    fn extend_leases(&mut self, least: Duration) -> Result<usize> {
+        let now = self.clock.now();
+        self.keep_time(now, |transaction| clock::extend_leases(transaction, now, least)).map_err(failed)
+    }
+
+    fn save_clock(&mut self, age: Duration) -> Result<()> {
+        let now = self.clock.now();
+        if now.since(self.saved) <= age {
+            return Ok(());
+        }
+        self.keep_time(now, |_| Ok(())).map_err(failed)
+    }
 }
 
-fn load(transaction: &Transaction<'_>, footprint: &Footprint) -> rusqlite::Result<Before> {
+fn load(transaction: &Transaction<'_>, footprint: &Footprint, now: StoreTime) -> rusqlite::Result<Before> {
     let (revision, compact_revision) = transaction
         .prepare_cached("SELECT revision, compact_revision FROM meta")?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let mut before = Before { revision, compact_revision, ..Before::default() };
+    let mut before = Before { now, revision, compact_revision, ..Before::default() };
     let mut one = transaction.prepare_cached(&format!("SELECT {ROW} FROM current WHERE key = ?1"))?;
     for key in &footprint.keys {
         if let Some(found) = one.query_row([&key[..]], row).optional()? {
@@ -224,7 +265,7 @@ fn load(transaction: &Transaction<'_>, footprint: &Footprint) -> rusqlite::Resul
         }
     }
     if let Some(quota) = &footprint.work {
-        before.work = gc_load::load(transaction, quota, &mut before.rows)?;
+        before.work = gc_load::load(transaction, quota, now, &mut before.rows)?;
     }
     Ok(before)
 }
@@ -289,7 +330,12 @@ impl NewNames<'_> {
 }
 
 /// Writes the changes; returns whether the collector has something to do because of them.
-fn store(transaction: &Transaction<'_>, changes: &Changes, names: &mut NewNames<'_>) -> rusqlite::Result<bool> {
+fn store(
+    transaction: &Transaction<'_>,
+    changes: &Changes,
+    now: StoreTime,
+    names: &mut NewNames<'_>,
+) -> rusqlite::Result<bool> {
     gc_store::store_tasks(transaction, &changes.tasks)?;
     let mut has_work = false;
     for superseded in &changes.superseded {
@@ -315,14 +361,11 @@ fn store(transaction: &Transaction<'_>, changes: &Changes, names: &mut NewNames<
     for (id, lease) in &changes.leases {
         store_lease(transaction, *id, lease.as_ref())?;
     }
-    if !changes.signals.is_empty() {
-        let now = crate::engine::now_millis();
-        for signal in &changes.signals {
-            has_work |= gc_store::hear(transaction, signal, now)?;
-        }
+    for signal in &changes.signals {
+        has_work |= gc_store::hear(transaction, signal, now)?;
     }
-    let sql = "UPDATE meta SET revision = ?1, compact_revision = max(compact_revision, ?2)";
-    transaction.prepare_cached(sql)?.execute([changes.revision, changes.compact_revision.unwrap_or(0)])?;
+    let sql = "UPDATE meta SET revision = ?1, compact_revision = max(compact_revision, ?2), clock = ?3";
+    transaction.prepare_cached(sql)?.execute(params![changes.revision, changes.compact_revision.unwrap_or(0), now])?;
     Ok(has_work)
 }
 
@@ -452,7 +495,7 @@ fn store_lease(transaction: &Transaction<'_>, id: LeaseId, lease: Option<&Lease>
         Some(lease) => {
             let sql = "INSERT INTO lease (id, ttl, expires_at) VALUES (?1, ?2, ?3)
                 ON CONFLICT (id) DO UPDATE SET ttl = excluded.ttl, expires_at = excluded.expires_at";
-            transaction.prepare_cached(sql)?.execute([id, lease.ttl, lease.expires_at])?
+            transaction.prepare_cached(sql)?.execute(params![id, lease.ttl, lease.expires_at])?
         }
         None => transaction.prepare_cached("DELETE FROM lease WHERE id = ?1")?.execute([id])?,
     };

@@ -3,11 +3,10 @@
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::{Report, shown};
-use crate::engine::now_millis;
 use crate::engine::store::Facets;
 use crate::gc::Uid;
 use crate::sql::Damage;
-use crate::sql::sqlite::gc_schema;
+use crate::sql::sqlite::{clock, gc_schema};
 
 /// How many rows are read at a time.
 const PAGE: i64 = 1000;
@@ -97,6 +96,7 @@ fn superfluous(connection: &Connection, report: &mut Report<'_>) -> rusqlite::Re
 pub(super) fn rebuild(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch("DELETE FROM owner; UPDATE current SET uid = NULL WHERE uid IS NOT NULL;")?;
-    gc_schema::fill(&transaction, now_millis())?;
+    let now = clock::kept(&transaction)?;
+    gc_schema::fill(&transaction, now)?;
     transaction.commit()
 }

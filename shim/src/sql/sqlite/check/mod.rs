@@ -12,6 +12,10 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::error::{at, failed};
+use super::row::lease;
+use super::{clock, schema};
+use crate::clock::StoreTime;
+use crate::engine::store::Lease;
 use crate::engine::{Result, Revision};
 use crate::sql::{Checked, Damage};
 
@@ -31,7 +35,7 @@ pub(in crate::sql) fn check(path: &Path, repair: bool, report: &mut Report<'_>) 
     let _lock = super::lock(path)?;
     super::write_log_anew(path)?;
     let mut connection = super::connect(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    super::schema::prepare(&mut connection, path)?;
+    schema::prepare(&mut connection, path)?;
     // Sorting and counting may need more room than there is memory.
     connection.pragma_update(None, "temp_store", "file").map_err(|error| at(path, error))?;
     let mut checked = Checked::default();
@@ -92,12 +96,22 @@ fn meta(connection: &Connection, report: &mut Report<'_>) -> rusqlite::Result<Me
     Ok(meta)
 }
 
+/// Leases that can't be, and the clock that they end by: each grant and each renewal was committed together with the
+/// moment from which the lease lasts.
 fn leases(connection: &Connection, report: &mut Report<'_>) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare("SELECT id, ttl FROM lease WHERE id = 0 OR ttl < 0")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let (id, ttl): (i64, i64) = (row.get(0)?, row.get(1)?);
-        report(damaged(format!("lease {id:x}: a time to live of {ttl} s")));
+    let now = clock::kept(connection)?;
+    if now < StoreTime::default() {
+        report(damaged(format!("the store's clock stands at {} ms", now.millis())));
+    }
+    let mut statement = connection.prepare("SELECT id, ttl, expires_at FROM lease")?;
+    for found in statement.query_map([], lease)? {
+        let Lease { id, ttl, expires_at } = found?;
+        if id == 0 || ttl < 0 {
+            report(damaged(format!("lease {id:x}: a time to live of {ttl} s")));
+        } else if expires_at > Lease::full(id, ttl, now).expires_at {
+            let left = expires_at.since(now).as_secs();
+            report(damaged(format!("lease {id:x}: {left} s are left of {ttl} s")));
+        }
     }
     Ok(())
 }
