@@ -96,6 +96,8 @@ pub(super) fn all(go: &str) -> Vec<Need> {
         package("static busybox", Images, Probe::File("/usr/share/doc/busybox-static"), "busybox-static"),
         // A build needs none but for `--source git:<url>`, which says so.
         package("git", Test, Probe::Program("git"), "git"),
+        // The shim's leases are tested with a calendar that is set.
+        package("faketime", Test, Probe::Program("faketime"), "faketime"),
         package("skopeo", Test, Probe::Program("skopeo"), "skopeo"),
         package("umoci", Test, Probe::Program("umoci"), "umoci"),
     ]
