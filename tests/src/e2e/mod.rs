@@ -5,6 +5,7 @@
 
 mod controllers;
 mod crash;
+mod downtime;
 mod equal;
 mod etcdctl;
 mod gc;
@@ -166,6 +167,7 @@ fn cases() -> Vec<Case> {
     cases.extend(crash::cases());
     cases.extend(storage::cases());
     cases.extend(etcdctl::cases());
+    cases.extend(downtime::cases());
     cases.extend(migrate::cases());
     cases
 }
