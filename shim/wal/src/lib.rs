@@ -20,6 +20,7 @@ mod gathered;
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr::null_mut;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use gathered::{Gathered, Taken};
 use rusqlite::{Connection, Transaction, ffi};
@@ -78,19 +79,31 @@ fn add() -> Result<Real, c_int> {
 /// # Errors
 /// Those of a commit.
 pub fn commit_unsynced(transaction: Transaction<'_>) -> rusqlite::Result<()> {
-    let log = file(&transaction, ffi::SQLITE_FCNTL_JOURNAL_POINTER)?;
-    // SAFETY: an open file has methods; one with ours is a `Log`.
-    let ours = unsafe { log.as_ref() }.is_some_and(|log| std::ptr::eq(log.pMethods, &METHODS));
-    if !ours {
-        return transaction.commit();
-    }
-    let log = log.cast::<Log>();
+    let Some(log) = log(&transaction)? else { return transaction.commit() };
     // SAFETY: it is open as long as the connection, which this thread alone uses.
     unsafe { (*log).deferred = true };
     let committed = transaction.commit();
     // SAFETY: as above.
     unsafe { (*log).deferred = false };
     committed
+}
+
+/// How long the connection's syncs of the log took since this was last asked; `None` if there were none, or without
+/// this VFS.
+///
+/// # Errors
+/// Those of SQLite, if the connection has no log.
+pub fn take_sync_time(connection: &Connection) -> rusqlite::Result<Option<Duration>> {
+    // SAFETY: the log is open as long as the connection, which this thread alone uses.
+    Ok(log(connection)?.and_then(|log| unsafe { (*log).syncing.take() }))
+}
+
+/// The log of a connection with this VFS.
+fn log(connection: &Connection) -> rusqlite::Result<Option<*mut Log>> {
+    let log = file(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER)?;
+    // SAFETY: an open file has methods; one with ours is a `Log`.
+    let ours = unsafe { log.as_ref() }.is_some_and(|log| std::ptr::eq(log.pMethods, &METHODS));
+    Ok(ours.then_some(log.cast()))
 }
 
 /// Brings what was written to the main database's file to the disk; what is in the log only is not touched.
@@ -133,6 +146,8 @@ struct Log {
     /// Whether the log begins afresh, by a header that is not on the disk yet. It must be there before any of the commits that follow: else these
     /// could be on the disk behind the old header, and be taken for commits of then (`sqlite3WalFrames`, which syncs it by itself).
     afresh: bool,
+    /// How long the syncs took that nobody asked for yet.
+    syncing: Option<Duration>,
 }
 
 /// The real file of a log.
@@ -185,6 +200,7 @@ unsafe extern "C" fn open(
                 gathered,
                 deferred: false,
                 afresh: false,
+                syncing: None,
             });
         } else if let Some(methods) = (*real).pMethods.as_ref()
             && let Some(close) = methods.xClose
@@ -306,11 +322,21 @@ unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
     let log = file.cast::<Log>();
     // SAFETY: a file that `open` has opened, used by one thread at a time.
     let deferred = unsafe { (*log).deferred && !(*log).afresh };
-    let code = flushed!(file, if deferred { ffi::SQLITE_OK } else { forward!(xSync(file, flags)) });
+    let code = flushed!(file, if deferred { ffi::SQLITE_OK } else { timed_sync(file, flags) });
     if code == ffi::SQLITE_OK {
         // SAFETY: as above.
         unsafe { (*log).afresh = false };
     }
+    code
+}
+
+/// Syncs a log that [`open`] has opened.
+fn timed_sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
+    let started = Instant::now();
+    let code = forward!(xSync(file, flags));
+    // SAFETY: a file that `open` has opened, used by one thread at a time.
+    let syncing = unsafe { &mut (*file.cast::<Log>()).syncing };
+    *syncing = Some(syncing.unwrap_or_default() + started.elapsed());
     code
 }
 

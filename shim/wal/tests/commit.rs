@@ -120,6 +120,24 @@ fn a_commit_can_be_left_unsynced() {
     }
 }
 
+#[test]
+fn the_time_of_syncs_is_told_once() {
+    let folder = TempDir::new().unwrap();
+    let mut writer = writer(&folder);
+    sluice_wal::take_sync_time(&writer).unwrap();
+    assert_eq!(sluice_wal::take_sync_time(&writer).unwrap(), None);
+    add(&writer, 1);
+    assert!(sluice_wal::take_sync_time(&writer).unwrap().is_some_and(|time| !time.is_zero()));
+    assert_eq!(sluice_wal::take_sync_time(&writer).unwrap(), None);
+    let transaction = writer.transaction().unwrap();
+    add(&transaction, 1);
+    sluice_wal::commit_unsynced(transaction).unwrap();
+    assert_eq!(sluice_wal::take_sync_time(&writer).unwrap(), None, "there was none");
+    let other = Connection::open(folder.path().join("db")).unwrap();
+    assert_eq!(rows(&other), 2);
+    assert_eq!(sluice_wal::take_sync_time(&other).unwrap(), None, "without the VFS nobody knows");
+}
+
 /// `None` where the system can't tell.
 #[cfg(target_os = "linux")]
 fn unsynced_pages(path: &std::path::Path) -> Option<u64> {
