@@ -8,6 +8,7 @@ mod batch;
 pub mod catalog;
 mod collect;
 pub mod collector;
+mod condition;
 mod examined;
 mod gc_metrics;
 mod hub;
@@ -30,10 +31,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use collector::{Collector, Hands};
+use condition::Condition;
 use crossbeam_channel::Sender;
 use hub::{Hub, Recent, RingEvent};
 use metrics::Metrics;
 use pages::Counts;
+use prometheus_client::registry::Registry;
 use range::{assemble, strip_values};
 use reader::{Readers, Snapshot, Weight};
 pub use session::WatchSession;
@@ -73,6 +76,7 @@ struct Inner {
     leases: Arc<lease::Changed>,
     collector: Arc<Notify>,
     collects: bool,
+    condition: Arc<Condition>,
     metrics: Arc<Metrics>,
 }
 
@@ -106,7 +110,8 @@ impl Engine {
         collector: Collector,
     ) -> Result<Self> {
         let mut writer = store.writer()?;
-        let readers = Readers::start(&store, threads.small, threads.large)?;
+        let condition = Arc::<Condition>::default();
+        let readers = Readers::start(&store, threads.small, threads.large, Arc::clone(&condition))?;
         let state = readers.run(Weight::Small, |snapshot| Ok((snapshot.revision, snapshot.compact_revision))).await?;
         if state.0 == 0 {
             return Err(load::unfinished());
@@ -118,7 +123,9 @@ impl Engine {
         let (sender, inbox) = crossbeam_channel::unbounded();
         let hands = Hands::new(&collector);
         let wake = Arc::clone(&hands.wake);
-        let thread = writer::start(writer, inbox, Arc::clone(&hub), Arc::clone(&metrics), hands)?;
+        let seen = writer::Seen { hub: Arc::clone(&hub), metrics: Arc::clone(&metrics), condition };
+        let condition = Arc::clone(&seen.condition);
+        let thread = writer::start(writer, inbox, seen, hands)?;
         let inner = Arc::new(Inner {
             writer: Mutex::new(Some((sender, thread))),
             readers,
@@ -128,6 +135,7 @@ impl Engine {
             leases: Arc::default(),
             collector: wake,
             collects: collector.enabled,
+            condition,
             metrics,
         });
         tokio::spawn(lease::run(Arc::downgrade(&inner)));
@@ -219,6 +227,39 @@ impl Engine {
         let status = self.inner.readers.run(Weight::Small, |snapshot| snapshot.reader.status()).await?;
         self.inner.hub.reached(status.revision).await;
         Ok(status)
+    }
+
+    /// Whether a write would be taken: the writer's thread answers, and the last commit, or else a trial now, reached
+    /// the disk.
+    pub async fn writable(&self) -> Result<()> {
+        self.request(Request::Probe).await.map(|_| ())
+    }
+
+    /// Whether the writer's thread is there to take requests.
+    pub fn takes_writes(&self) -> bool {
+        let writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.as_ref().is_some_and(|(_, thread)| !thread.is_finished())
+    }
+
+    /// How many requests wait for the writer's thread.
+    pub fn waiting_writes(&self) -> usize {
+        let writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.as_ref().map_or(0, |(sender, _)| sender.len())
+    }
+
+    /// Whether the last commit failed for want of space.
+    pub fn is_full(&self) -> bool {
+        matches!(self.inner.condition.refusal(), Some(Error::NoSpace(_)))
+    }
+
+    /// What was found damaged in the database since the start.
+    pub fn damage(&self) -> Option<&str> {
+        self.inner.condition.damage()
+    }
+
+    /// Adds what etcd has metrics of to a registry, under etcd's names.
+    pub fn register_as_etcd(&self, registry: &mut Registry) {
+        self.inner.metrics.register_as_etcd(registry);
     }
 
     /// Whether the collector works.

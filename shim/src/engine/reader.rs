@@ -12,6 +12,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::oneshot;
 
+use super::condition::Condition;
 use super::store::{Reader, Store};
 use super::types::{Error, Result, Revision};
 
@@ -53,6 +54,7 @@ pub(super) struct Readers {
     free: Arc<[Mutex<Box<dyn Reader>>]>,
     small: Sender<Job>,
     large: Sender<Job>,
+    condition: Arc<Condition>,
 }
 
 impl std::fmt::Debug for Readers {
@@ -63,7 +65,7 @@ impl std::fmt::Debug for Readers {
 
 impl Readers {
     /// Opens the connections and starts a thread for each.
-    pub(super) fn start(store: &Arc<dyn Store>, small: usize, large: usize) -> Result<Self> {
+    pub(super) fn start(store: &Arc<dyn Store>, small: usize, large: usize, condition: Arc<Condition>) -> Result<Self> {
         let pool = |name: &str, threads: usize, shared: usize| -> Result<Sender<Job>> {
             let (sender, jobs) = crossbeam_channel::unbounded();
             for number in 0..threads {
@@ -76,11 +78,22 @@ impl Readers {
             Ok(sender)
         };
         let free = (0..on_the_spot()).map(|_| store.reader().map(Mutex::new)).collect::<Result<_>>()?;
-        Ok(Self { free, small: pool("read-small", small, SHARED_READS)?, large: pool("read-large", large, 1)? })
+        let (small, large) = (pool("read-small", small, SHARED_READS)?, pool("read-large", large, 1)?);
+        Ok(Self { free, small, large, condition })
     }
 
     /// Runs a read: a small one here if a connection is free, else on a reader thread. Dropping the future leaves it to finish unheard.
-    pub(super) async fn run<T, F>(&self, weight: Weight, mut read: F) -> Result<T>
+    pub(super) async fn run<T, F>(&self, weight: Weight, read: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(Snapshot<'_>) -> Result<T> + Send + 'static,
+    {
+        let result = self.run_somewhere(weight, read).await;
+        self.condition.heed(&result);
+        result
+    }
+
+    async fn run_somewhere<T, F>(&self, weight: Weight, mut read: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(Snapshot<'_>) -> Result<T> + Send + 'static,
@@ -226,7 +239,7 @@ mod tests {
     async fn a_read_that_comes_during_another_sees_what_was_written_in_between() {
         let revision = Arc::new(AtomicI64::new(1));
         let store: Arc<dyn Store> = Arc::new(Bare(Arc::clone(&revision)));
-        let mut readers = Readers::start(&store, 1, 1).unwrap();
+        let mut readers = Readers::start(&store, 1, 1, Arc::default()).unwrap();
         // No connection is free, so both go to the one thread.
         readers.free = Arc::new([]);
         let (began, begins) = oneshot::channel();
@@ -254,7 +267,7 @@ mod tests {
     async fn a_small_read_is_done_on_the_spot_unless_all_connections_are_taken() {
         let revision = Arc::new(AtomicI64::new(1));
         let store: Arc<dyn Store> = Arc::new(Bare(Arc::clone(&revision)));
-        let readers = Readers::start(&store, 1, 1).unwrap();
+        let readers = Readers::start(&store, 1, 1, Arc::default()).unwrap();
         let here = thread::current().id();
         let read = |readers: &Readers| {
             let readers = readers.clone();

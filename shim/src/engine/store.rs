@@ -176,6 +176,9 @@ pub trait Writer: Send {
     /// may or may not be; any other error means that nothing happened.
     fn commit(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<()>;
 
+    /// Commits without changing anything, durably: whether commits succeed.
+    fn try_commit(&mut self) -> Result<()>;
+
     /// Removes some of the history that the last compaction freed, holding the database for a few milliseconds. Returns
     /// whether there may be more. Deletions at just that revision stay for those who watch from it on (etcd:
     /// mvcc/key_index.go, `keepTombstone`).

@@ -452,7 +452,10 @@ pub enum Error {
     /// The database was reached but whether the write happened is unknown.
     #[error("{0}")]
     Unknown(String),
-    /// The database refuses for good (read-only, other schema, corrupt).
+    /// What the database holds is damaged.
+    #[error("{0}")]
+    Damaged(String),
+    /// The database refuses for good (read-only, other schema).
     #[error("{0}")]
     Broken(String),
 }

@@ -14,6 +14,7 @@ use super::batch::Batch;
 use super::catalog::{Catalog, FieldEntry};
 use super::collect::Collected;
 use super::collector::Hands;
+use super::condition::Condition;
 use super::hub::Hub;
 use super::metrics::Metrics;
 use super::store::{Facets, Footprint, Lease, Writer};
@@ -55,6 +56,8 @@ pub(super) enum Request {
     Expire(Vec<LeaseId>),
     /// Give unused space back.
     Defragment,
+    /// Say whether commits succeed, by a trial if the last one failed.
+    Probe,
     /// Return when nothing of the last compaction is left to remove.
     AwaitCompaction,
     /// Do some of the collector's work. Done after all that waits, in a transaction of its own.
@@ -92,16 +95,23 @@ pub(super) struct Envelope {
     pub(super) reply: oneshot::Sender<Answer>,
 }
 
+/// What others see of the writer's work.
+pub(super) struct Seen {
+    pub(super) hub: Arc<Hub>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) condition: Arc<Condition>,
+}
+
 /// Starts the writer thread. It ends when all senders are gone.
 pub(super) fn start(
     writer: Box<dyn Writer>,
     inbox: Receiver<Envelope>,
-    hub: Arc<Hub>,
-    metrics: Arc<Metrics>,
+    seen: Seen,
     hands: Hands,
 ) -> Result<thread::JoinHandle<()>> {
-    let (compacting, indexing) = (true, true);
-    let state = WriterThread { writer, hub, metrics, hands, compacting, indexing, waiting: Vec::new(), retry_at: None };
+    let Seen { hub, metrics, condition } = seen;
+    let (compacting, indexing, waiting) = (true, true, Vec::new());
+    let state = WriterThread { writer, hub, metrics, condition, hands, compacting, indexing, waiting, retry_at: None };
     thread::Builder::new()
         .name("write".into())
         .spawn(move || state.run(inbox))
@@ -112,6 +122,7 @@ struct WriterThread {
     writer: Box<dyn Writer>,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
+    condition: Arc<Condition>,
     hands: Hands,
     /// Whether rows may be left that the last compaction freed. True at the start: the process may have been killed between.
     compacting: bool,
@@ -158,6 +169,11 @@ impl WriterThread {
         if self.retry_at.is_some_and(|at| at > Instant::now()) {
             return;
         }
+        if idle {
+            // When nobody writes because commits failed, somebody must notice that they no longer do. The failure
+            // itself is known.
+            let _ = self.probe();
+        }
         let mut result = self.writer.tidy(idle);
         if result.is_ok() && self.compacting {
             result = self.writer.compact_step().map(|more| self.compacting = more);
@@ -182,6 +198,16 @@ impl WriterThread {
         }
     }
 
+    /// Whether commits succeed.
+    fn probe(&mut self) -> Result<()> {
+        if self.condition.refusal().is_none() {
+            return Ok(());
+        }
+        let tried = self.writer.try_commit();
+        self.condition.committed(&tried);
+        tried
+    }
+
     fn serve(&mut self, batch: Vec<Envelope>) {
         let mut transactional = Vec::with_capacity(batch.len());
         let mut collections = Vec::new();
@@ -189,6 +215,10 @@ impl WriterThread {
             match envelope.request {
                 Request::Defragment => {
                     let answer = self.writer.defragment().map(|()| (self.hub.revision(), Outcome::Done));
+                    let _ = envelope.reply.send(answer);
+                }
+                Request::Probe => {
+                    let answer = self.probe().map(|()| (self.hub.revision(), Outcome::Done));
                     let _ = envelope.reply.send(answer);
                 }
                 Request::AwaitCompaction => self.waiting.push(envelope.reply),
@@ -235,8 +265,11 @@ impl WriterThread {
         });
         self.metrics.batch_requests.observe(batch.len() as f64);
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        self.condition.committed(&result);
+        let asked = batch.iter().filter(|envelope| !matches!(envelope.request, Request::Collect(_))).count() as u64;
         match result {
             Ok(()) => {
+                self.metrics.proposals_committed.inc_by(asked);
                 self.indexing |= declared;
                 self.metrics.events.inc_by(events.len() as u64);
                 // First the watchers, then the answers: whoever has an answer may start a watch behind it.
@@ -258,6 +291,7 @@ impl WriterThread {
             }
             Err(error) => {
                 self.metrics.commit_failures.inc();
+                self.metrics.proposals_failed.inc_by(asked);
                 tracing::error!(%error, requests = batch.len(), "a commit failed");
                 for envelope in batch {
                     let _ = envelope.reply.send(Err(error.clone()));
@@ -296,7 +330,11 @@ fn footprint(batch: &[Envelope]) -> Footprint {
                 footprint.lease_keys.extend(ids);
             }
             Request::Collect(quota) => footprint.work = Some(*quota),
-            Request::Compact(_) | Request::Defragment | Request::AwaitCompaction | Request::Forget(_) => {}
+            Request::Compact(_)
+            | Request::Defragment
+            | Request::AwaitCompaction
+            | Request::Probe
+            | Request::Forget(_) => {}
         }
     }
     footprint
@@ -322,7 +360,9 @@ fn carry_out(state: &mut Batch<'_>, request: &Request) -> Answer {
             let collected = if quota.foreground_after.is_some() { state.release() } else { state.collect() };
             Ok((state.revision(), Outcome::Collected(collected, Duration::ZERO)))
         }
-        Request::Defragment | Request::AwaitCompaction | Request::Forget(_) => Ok((state.revision(), Outcome::Done)),
+        Request::Defragment | Request::AwaitCompaction | Request::Probe | Request::Forget(_) => {
+            Ok((state.revision(), Outcome::Done))
+        }
     }
 }
 

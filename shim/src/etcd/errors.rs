@@ -120,7 +120,7 @@ impl From<engine::Error> for Status {
                 tracing::warn!(detail, "the database is not available");
                 Self::unavailable(format!("etcdserver: database unavailable: {detail}"))
             }
-            Error::Broken(detail) => {
+            Error::Damaged(detail) | Error::Broken(detail) => {
                 tracing::error!(detail, "the database refuses");
                 Self::internal(format!("etcdserver: database refuses: {detail}"))
             }

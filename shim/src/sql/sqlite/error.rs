@@ -24,7 +24,7 @@ pub(super) fn failed(error: rusqlite::Error) -> Error {
         }
         Some(ErrorCode::ReadOnly) => Error::Broken(format!("the database is read-only: {text}")),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            Error::Broken(format!("the database is damaged: {text}; restore it from a backup"))
+            Error::Damaged(format!("the database is damaged: {text}; restore it from a backup"))
         }
         _ => Error::Unavailable(format!("the database failed: {text}")),
     }

@@ -125,7 +125,10 @@ impl SqliteWriter {
         }
         let mut names = NewNames { known: &mut self.names, added: Vec::new() };
         let stored = store(&transaction, &changes, now, &mut names)
-            .and_then(|has_work| transaction.commit().map(|()| self.has_work |= has_work));
+            .and_then(|has_work| commit(transaction, &self.metrics).map(|()| self.has_work |= has_work));
+        if let Ok(Some(took)) = sluice_wal::take_sync_time(&self.connection) {
+            self.metrics.log_sync_seconds.observe(took.as_secs_f64());
+        }
         if stored.is_err() {
             // Their rows went with the transaction.
             for name in names.added {
@@ -169,6 +172,11 @@ impl SqliteWriter {
 impl Writer for SqliteWriter {
     fn commit(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<()> {
         self.transact(footprint, decide).map_err(failed)
+    }
+
+    fn try_commit(&mut self) -> Result<()> {
+        // Writes a page all the same.
+        self.connection.execute("UPDATE meta SET revision = revision", []).map(|_| ()).map_err(failed)
     }
 
     fn compact_step(&mut self) -> Result<bool> {
@@ -231,6 +239,14 @@ impl Writer for SqliteWriter {
         }
         self.keep_time(now, |_| Ok(())).map_err(failed)
     }
+}
+
+/// Commits, and counts how long that took, and the sync of the log within it.
+fn commit(transaction: Transaction<'_>, metrics: &Metrics) -> rusqlite::Result<()> {
+    let started = Instant::now();
+    transaction.commit()?;
+    metrics.store_commit_seconds.observe(started.elapsed().as_secs_f64());
+    Ok(())
 }
 
 fn load(transaction: &Transaction<'_>, footprint: &Footprint, now: StoreTime) -> rusqlite::Result<Before> {
