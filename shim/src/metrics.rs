@@ -1,9 +1,15 @@
 //! What is counted, under etcd's names where etcd has one.
 
+mod process;
+mod standing;
+
 use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::Stream;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -11,10 +17,23 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+pub use standing::{HealthChecks, Standing, Traffic};
 use tonic::{Code, Status};
 
 /// A request that takes longer is logged.
 const SLOW: Duration = Duration::from_secs(1);
+
+/// Success, and the failures that etcd's alerts count (etcd: contrib/mixin, `etcdHighNumberOfFailedGRPCRequests`).
+const EXPECTED: [&str; 8] = [
+    "OK",
+    "Unknown",
+    "FailedPrecondition",
+    "ResourceExhausted",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "DeadlineExceeded",
+];
 
 /// A gRPC method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -33,6 +52,11 @@ impl Method {
     /// A method with one request and a stream of responses.
     pub const fn stream(grpc_service: &'static str, grpc_method: &'static str) -> Self {
         Self { grpc_service, grpc_method, grpc_type: "server_stream" }
+    }
+
+    /// A method with streams in both directions.
+    pub const fn two_streams(grpc_service: &'static str, grpc_method: &'static str) -> Self {
+        Self { grpc_service, grpc_method, grpc_type: "bidi_stream" }
     }
 }
 
@@ -86,6 +110,11 @@ struct ResultLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabel {
+    cause: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SuccessLabel {
     success: &'static str,
 }
@@ -93,6 +122,7 @@ struct SuccessLabel {
 /// The counters of the gRPC layer. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
+    started: Family<Method, Counter>,
     handled: Family<Handled, Counter>,
     seconds: Family<Method, Histogram, fn() -> Histogram>,
     slow: Counter,
@@ -100,6 +130,9 @@ pub struct Metrics {
     refused_selectors: Family<RefusalLabel, Counter>,
     used_selectors: Family<UsedLabel, Counter>,
     tls_reloads: Family<ResultLabel, Counter>,
+    refused_connections: Family<CauseLabel, Counter>,
+    /// The place that an etcd has in a cluster.
+    pub standing: Standing,
     /// Watch streams that are open.
     pub watch_streams: Gauge,
     /// Watchers on them.
@@ -126,6 +159,7 @@ impl Metrics {
     /// The counters, registered.
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self {
+            started: Family::default(),
             handled: Family::default(),
             seconds: Family::new_with_constructor(latency),
             slow: Counter::default(),
@@ -133,6 +167,8 @@ impl Metrics {
             refused_selectors: Family::default(),
             used_selectors: Family::default(),
             tls_reloads: Family::default(),
+            refused_connections: Family::default(),
+            standing: Standing::default(),
             watch_streams: Gauge::default(),
             watchers: Gauge::default(),
             db_size: Gauge::default(),
@@ -141,6 +177,8 @@ impl Metrics {
         };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION")), ("commit", crate::COMMIT)]);
         registry.register("sluice_build", "What is running", build);
+        registry.register_collector(Box::new(process::ThisProcess));
+        registry.register("grpc_server_started", "Requests that began, by method", metrics.started.clone());
         registry.register("grpc_server_handled", "Requests, by method and code", metrics.handled.clone());
         registry.register("grpc_server_handling_seconds", "Time to answer, by method", metrics.seconds.clone());
         registry.register("etcd_server_slow_apply", "Requests of more than a second", metrics.slow.clone());
@@ -161,6 +199,8 @@ impl Metrics {
             metrics.used_selectors.clone(),
         );
         registry.register("sluice_tls_reloads", "Reloads of changed certificate files", metrics.tls_reloads.clone());
+        let help = "Connections that were refused, by cause";
+        registry.register("sluice_refused_connections", help, metrics.refused_connections.clone());
         registry.register(
             "etcd_debugging_mvcc_watch_stream_total",
             "Watch streams that are open",
@@ -221,9 +261,31 @@ impl Metrics {
         self.tls_reloads.get_or_create(&ResultLabel { result }).inc();
     }
 
+    /// Counts a connection that is refused.
+    pub fn refused_connection(&self, cause: &'static str) {
+        self.refused_connections.get_or_create(&CauseLabel { cause }).inc();
+    }
+
+    /// Counts a stream of answers from its begin to its end. It may wait for the client, so it is never slow.
+    pub fn observed<S>(&self, method: Method, answers: S) -> Observed<S> {
+        Observed { observation: self.begin(method, Asked { waits: true, ..Asked::default() }), answers }
+    }
+
     /// Begins to time a request.
     pub fn begin(&self, method: Method, asked: Asked) -> Observation {
+        if self.started.get_or_create(&method).inc() == 0 {
+            self.expect_ends(method);
+        }
         Observation { metrics: self.clone(), method, asked, begin: Instant::now(), code: Code::Cancelled }
+    }
+
+    /// Sets to 0 how often the method ended, so that the first end shows as a growth: what is open is what began less
+    /// what ended, and etcd's alerts look at how fast failures come.
+    fn expect_ends(&self, method: Method) {
+        let Method { grpc_service, grpc_method, grpc_type } = method;
+        for grpc_code in EXPECTED {
+            drop(self.handled.get_or_create(&Handled { grpc_service, grpc_method, grpc_type, grpc_code }));
+        }
     }
 
     /// Carries out a request and times it.
@@ -307,6 +369,32 @@ impl Drop for Observation {
                 "slow request"
             );
         }
+    }
+}
+
+/// A stream of answers that is observed.
+#[derive(Debug)]
+pub struct Observed<S> {
+    observation: Observation,
+    answers: S,
+}
+
+impl<S, T> Stream for Observed<S>
+where
+    S: Stream<Item = Result<T, Status>> + Unpin,
+{
+    type Item = S::Item;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let next = Pin::new(&mut this.answers).poll_next(cx);
+        match &next {
+            Poll::Ready(Some(Err(error))) => this.observation.ends_with(Some(error)),
+            // After an error there is nothing either.
+            Poll::Ready(None) if this.observation.code == Code::Cancelled => this.observation.ends_with(None),
+            _ => {}
+        }
+        next
     }
 }
 

@@ -1,7 +1,9 @@
 //! The Auth service of an etcd whose authentication is off (etcd: server/etcdserver/api/v3rpc/auth.go).
 //!
 //! Users and roles are not kept here: clients prove who they are with certificates (`--trusted-ca-file`). But a client that
-//! is given a name and a password asks for a token first, and goes on without one if it hears that there are none.
+//! is given a name and a password asks for a token first, and goes on without one if it hears that there are none. The
+//! calls about users and roles are not even in the protocol (`shim/proto/rpc.proto`): [`super::unknown`] answers them
+//! with [`NO_USERS`].
 
 use tonic::{Request, Response, Status};
 
@@ -13,6 +15,10 @@ use pb::auth_server::Auth;
 
 const SERVICE: &str = "etcdserverpb.Auth";
 
+/// The answer to all that is about users and roles.
+pub(super) const NO_USERS: &str =
+    "etcdserver: there are no users and roles here; use client certificates (--trusted-ca-file)";
+
 /// What etcd calls the state before any user was added.
 const FIRST_REVISION: u64 = 1;
 
@@ -23,9 +29,7 @@ pub struct AuthService(pub Shared);
 #[tonic::async_trait]
 impl Auth for AuthService {
     async fn auth_enable(&self, _: Request<pb::AuthEnableRequest>) -> Result<Response<pb::AuthEnableResponse>, Status> {
-        Err(Status::unimplemented(
-            "etcdserver: there are no users and roles here; use client certificates (--trusted-ca-file)",
-        ))
+        Err(Status::unimplemented(NO_USERS))
     }
 
     /// It is off: etcd says so by doing nothing, without an error.

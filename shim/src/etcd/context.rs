@@ -153,6 +153,19 @@ impl Context {
         self.full.load(Ordering::Relaxed)
     }
 
+    /// What is wrong with the database. It follows from its state, so an alarm ends when its cause does; damage does
+    /// not before a restart.
+    pub async fn alarms(&self) -> Vec<pb::AlarmType> {
+        let mut alarms = vec![];
+        if self.measure_quota().await || self.engine.is_full() {
+            alarms.push(pb::AlarmType::Nospace);
+        }
+        if self.engine.damage().is_some() {
+            alarms.push(pb::AlarmType::Corrupt);
+        }
+        alarms
+    }
+
     fn has_room(&self, bytes: i64) -> bool {
         self.in_use.load(Ordering::Relaxed).saturating_add(bytes) <= self.limits.quota_bytes
     }

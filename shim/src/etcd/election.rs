@@ -70,7 +70,8 @@ impl Election for ElectionService {
 
     async fn observe(&self, request: Request<pb::LeaderRequest>) -> Result<Response<Self::ObserveStream>, Status> {
         let observer = Observer::new(self.0.clone(), &request.into_inner().name);
-        Ok(Response::new(stream::unfold(observer, Observer::step).boxed()))
+        let answers = stream::unfold(observer, Observer::step).boxed();
+        Ok(Response::new(self.0.metrics.observed(Method::stream(SERVICE, "Observe"), answers).boxed()))
     }
 
     async fn resign(&self, request: Request<pb::ResignRequest>) -> Result<Response<pb::ResignResponse>, Status> {

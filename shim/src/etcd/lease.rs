@@ -59,7 +59,8 @@ impl Lease for LeaseService {
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let client = KeepAlive { context: self.0.clone(), requests: request.into_inner(), ended: false };
-        Ok(Response::new(stream::unfold(client, KeepAlive::step).boxed()))
+        let answers = stream::unfold(client, KeepAlive::step).boxed();
+        Ok(Response::new(self.0.metrics.observed(Method::two_streams(SERVICE, "LeaseKeepAlive"), answers).boxed()))
     }
 
     async fn lease_time_to_live(

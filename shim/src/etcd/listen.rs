@@ -4,20 +4,20 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use rustls::server::Acceptor;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{mpsc, watch};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
 
+use super::connection::{Connection, Door, TLS_HANDSHAKE};
 use super::context::stopped;
+use super::refused::{Cause, Refused};
 use super::tls::Tls;
 use crate::config::ListenUrl;
 
@@ -77,10 +77,15 @@ impl Listener {
     }
 
     /// Hands on connections until the server ends.
-    pub async fn accept(self, connections: mpsc::Sender<io::Result<Connection>>, mut stop: watch::Receiver<bool>) {
+    pub(super) async fn accept(
+        self,
+        door: Arc<Door>,
+        connections: mpsc::Sender<io::Result<Connection>>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         tokio::select! {
             () = stopped(&mut stop) => {}
-            () = self.accept_all(&connections) => {}
+            () = self.accept_all(&door, &connections) => {}
         }
         if let Socket::Unix(_, path) = &self.socket {
             // Another instance removes it as well when it starts.
@@ -88,28 +93,44 @@ impl Listener {
         }
     }
 
-    async fn accept_all(&self, connections: &mpsc::Sender<io::Result<Connection>>) {
+    async fn accept_all(&self, door: &Arc<Door>, connections: &mpsc::Sender<io::Result<Connection>>) {
         loop {
-            let accepted = match &self.socket {
-                Socket::Tcp(listener) => listener.accept().await.map(|(stream, _)| Connection::tcp(stream)),
-                Socket::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Connection::Unix(stream)),
-            };
-            match (accepted, &self.tls) {
-                (Ok(Connection::Tcp(stream)), Some(tls)) => {
-                    tokio::spawn(handshake(stream, tls.clone(), connections.clone()));
+            let accepted = match (&self.socket, &self.tls) {
+                (Socket::Tcp(listener), Some(tls)) => match listener.accept().await {
+                    Ok((stream, _)) => {
+                        tokio::spawn(handshake(stream, tls.clone(), door.clone(), connections.clone()));
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                },
+                (Socket::Tcp(listener), None) => {
+                    listener.accept().await.map(|(stream, _)| Connection::tcp(at_once(stream), door.clone()))
                 }
-                (Ok(connection), _) => {
+                (Socket::Unix(listener, _), _) => {
+                    listener.accept().await.map(|(stream, _)| Connection::unix(stream, door.clone()))
+                }
+            };
+            match accepted {
+                Ok(connection) => {
                     if connections.send(Ok(connection)).await.is_err() {
                         return;
                     }
                 }
-                (Err(error), _) => {
+                Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
                     tokio::time::sleep(PAUSE).await;
                 }
             }
         }
     }
+}
+
+/// What is written is sent at once.
+fn at_once(stream: TcpStream) -> TcpStream {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY was not set");
+    }
+    stream
 }
 
 /// Opens the socket; returns the address with the real port if it said 0.
@@ -122,17 +143,51 @@ async fn bind_tcp(address: &str) -> io::Result<(TcpListener, String)> {
     Ok((listener, real))
 }
 
-async fn handshake(stream: TcpStream, tls: Arc<Tls>, connections: mpsc::Sender<io::Result<Connection>>) {
-    let peer = stream.peer_addr();
-    // Reads files when they changed.
-    let Ok(config) = tokio::task::spawn_blocking(move || tls.config()).await else { return };
-    match tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await {
-        Ok(Ok(stream)) => {
+async fn handshake(
+    stream: TcpStream,
+    tls: Arc<Tls>,
+    door: Arc<Door>,
+    connections: mpsc::Sender<io::Result<Connection>>,
+) {
+    let peer = stream.peer_addr().ok();
+    match tokio::time::timeout(HANDSHAKE, secure(at_once(stream), tls)).await {
+        Ok(Ok(Some(stream))) => {
             // A server that ends takes no more connections.
-            let _ = connections.send(Ok(Connection::Tls(Box::new(stream)))).await;
+            let _ = connections.send(Ok(Connection::tls(stream, door))).await;
         }
-        Ok(Err(error)) => tracing::debug!(?peer, %error, "a TLS handshake failed"),
-        Err(_) => tracing::debug!(?peer, "a TLS handshake took too long"),
+        Ok(Ok(None)) => tracing::debug!(?peer, "a connection was closed before it began"),
+        Ok(Err(refused)) => door.refusals.tell(peer, &refused),
+        Err(_) => door.refusals.tell(peer, &Refused::new(Cause::Timeout)),
+    }
+}
+
+/// Makes the handshake; `None` if the client went away without a word, as a port scan or a load balancer does.
+async fn secure(mut stream: TcpStream, tls: Arc<Tls>) -> Result<Option<TlsStream<TcpStream>>, Refused> {
+    let failed = |error| Refused::failed(error, None);
+    let mut first = [0];
+    match stream.peek(&mut first).await {
+        Ok(0) => return Ok(None),
+        Ok(_) if first == [TLS_HANDSHAKE] => {}
+        Ok(_) => {
+            explain(&mut stream).await;
+            return Err(Refused::new(Cause::PlainToTls));
+        }
+        Err(error) => return Err(failed(error)),
+    }
+    let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(failed)?;
+    let server_name = start.client_hello().server_name().map(str::to_owned);
+    // Reads files when they changed.
+    let config = tokio::task::spawn_blocking(move || tls.config()).await.map_err(|error| failed(error.into()))?;
+    start.into_stream(config).await.map(Some).map_err(|error| Refused::failed(error, server_name))
+}
+
+/// Tells a client that speaks HTTP without TLS; another does not mind. It is refused whether it hears of it or not.
+async fn explain(stream: &mut TcpStream) {
+    const ANSWER: &[u8] = b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n\
+        This port speaks TLS: use https://\n";
+    // What is not read would break the connection before the answer arrives.
+    if stream.read(&mut [0; 4096]).await.is_ok() {
+        let _ = stream.write_all(ANSWER).await;
     }
 }
 
@@ -144,93 +199,5 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
             _ => Ok(()),
         },
         Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-/// A client's connection.
-#[derive(Debug)]
-pub enum Connection {
-    /// Plain.
-    Tcp(TcpStream),
-    /// After the handshake.
-    Tls(Box<TlsStream<TcpStream>>),
-    /// From a Unix socket.
-    Unix(UnixStream),
-}
-
-impl Connection {
-    fn tcp(stream: TcpStream) -> Self {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY was not set");
-        }
-        Self::Tcp(stream)
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Option<SocketAddr>;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        match self {
-            Self::Tcp(stream) => stream.peer_addr().ok(),
-            Self::Tls(stream) => stream.get_ref().0.peer_addr().ok(),
-            Self::Unix(_) => None,
-        }
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tcp(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-            Self::Unix(stream) => stream.is_write_vectored(),
-        }
     }
 }

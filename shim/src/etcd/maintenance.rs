@@ -40,8 +40,8 @@ impl Maintenance for MaintenanceService {
     async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
         let work = async {
             let store = self.0.engine.status().await?;
-            let full = self.0.measure_quota().await;
-            Ok(self.describe(store, full))
+            let alarms = self.0.alarms().await;
+            Ok(self.describe(store, &alarms))
         };
         let mut response = self.0.metrics.observe(Method::unary(SERVICE, "Status"), Asked::default(), work).await?;
         if self.0.engine.collects() {
@@ -126,27 +126,26 @@ impl MaintenanceService {
     /// Alarms follow from the state of the database, so they end when their cause does and can't be set by hand.
     async fn alarms(&self, request: &pb::AlarmRequest) -> Result<Vec<pb::AlarmMember>, Status> {
         use pb::alarm_request::AlarmAction;
-        let no_space = pb::AlarmMember { member_id: self.0.identity.member_id, alarm: pb::AlarmType::Nospace as i32 };
-        let asks_for = |kind: i32| kind == pb::AlarmType::None as i32 || kind == pb::AlarmType::Nospace as i32;
-        match AlarmAction::try_from(request.action) {
-            Ok(AlarmAction::Get) => {
-                let shown = asks_for(request.alarm) && self.0.measure_quota().await;
-                Ok(if shown { vec![no_space] } else { vec![] })
-            }
+        let asks_for = |kind: pb::AlarmType| [pb::AlarmType::None as i32, kind as i32].contains(&request.alarm);
+        let alarms = match AlarmAction::try_from(request.action) {
+            Ok(AlarmAction::Get) => self.0.alarms().await,
             Ok(AlarmAction::Deactivate) => {
                 let was_full = self.0.is_full();
                 let is_full = self.0.measure_quota().await;
-                Ok(if asks_for(request.alarm) && was_full && !is_full { vec![no_space] } else { vec![] })
+                if was_full && !is_full { vec![pb::AlarmType::Nospace] } else { vec![] }
             }
-            Ok(AlarmAction::Activate) | Err(_) => Err(Fault::NotCapable.into()),
-        }
+            Ok(AlarmAction::Activate) | Err(_) => return Err(Fault::NotCapable.into()),
+        };
+        let member_id = self.0.identity.member_id;
+        let shown = alarms.into_iter().filter(|kind| asks_for(*kind));
+        Ok(shown.map(|kind| pb::AlarmMember { member_id, alarm: kind as i32 }).collect())
     }
 
-    fn describe(&self, store: StoreStatus, full: bool) -> pb::StatusResponse {
+    fn describe(&self, store: StoreStatus, alarms: &[pb::AlarmType]) -> pb::StatusResponse {
         let identity = self.0.identity;
         // There is no raft log: the revision is what grows with each write.
         let index = u64::try_from(store.revision).unwrap_or(0);
-        let no_space = || format!("memberID:{} alarm:NOSPACE", identity.member_id);
+        let error = |alarm: &pb::AlarmType| format!("memberID:{} alarm:{}", identity.member_id, alarm.as_str_name());
         pb::StatusResponse {
             header: Some(identity.header(store.revision)),
             version: ETCD_VERSION.to_owned(),
@@ -155,7 +154,7 @@ impl MaintenanceService {
             raft_index: index,
             raft_term: TERM,
             raft_applied_index: index,
-            errors: if full { vec![no_space()] } else { vec![] },
+            errors: alarms.iter().map(error).collect(),
             db_size_in_use: store.db_size_in_use,
             is_learner: false,
             storage_version: CLUSTER_VERSION.to_owned(),

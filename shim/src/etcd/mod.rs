@@ -6,6 +6,7 @@
 pub mod auth;
 mod backup;
 pub mod cluster;
+mod connection;
 pub mod context;
 pub mod election;
 pub mod errors;
@@ -20,6 +21,7 @@ pub mod lock;
 pub mod maintenance;
 mod observe;
 mod oversized;
+mod refused;
 pub mod selection;
 pub mod server;
 pub mod tls;
@@ -27,5 +29,6 @@ mod translate;
 #[cfg(test)]
 mod translate_tests;
 mod turn;
+mod unknown;
 mod validate;
 pub mod watch;

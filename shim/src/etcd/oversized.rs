@@ -12,7 +12,7 @@ const STATUS: &str = "grpc-status";
 const MESSAGE: &str = "grpc-message";
 
 /// Puts Go's code and text in place of tonic's; leaves every other answer as it is. For requests of one message, which the library answers.
-pub(super) async fn rename(mut response: Response) -> Response {
+pub(super) fn rename(mut response: Response) -> Response {
     if let Some(message) = go_header(response.headers()) {
         response.headers_mut().insert(STATUS, HeaderValue::from(Code::ResourceExhausted as i32));
         response.headers_mut().insert(MESSAGE, message);

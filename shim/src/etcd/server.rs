@@ -18,6 +18,7 @@ use tonic_health::server::HealthReporter;
 
 use super::auth::AuthService;
 use super::cluster::ClusterService;
+use super::connection::Door;
 use super::context::{Context, Identity, Limits, Shared, stopped};
 use super::election::ElectionService;
 use super::http;
@@ -26,12 +27,12 @@ use super::lease::LeaseService;
 use super::listen::Listener;
 use super::lock::LockService;
 use super::maintenance::MaintenanceService;
-use super::oversized;
+use super::refused::Refusals;
 use super::tls::{Tls, TlsFiles};
 use super::watch::WatchService;
 use crate::config::{Config, ListenUrl};
 use crate::engine::Engine;
-use crate::metrics::Metrics;
+use crate::metrics::{HealthChecks, Metrics, Traffic};
 use crate::pb::etcdserverpb::auth_server::AuthServer;
 use crate::pb::etcdserverpb::cluster_server::ClusterServer;
 use crate::pb::etcdserverpb::kv_server::KvServer;
@@ -69,6 +70,9 @@ impl Server {
     /// Opens all sockets and serves the store on them. The registry holds what else is to be exported.
     pub async fn start(engine: Engine, config: &Config, snapshot_dir: PathBuf, mut registry: Registry) -> Result<Self> {
         let metrics = Metrics::new(&mut registry);
+        metrics.standing.register(&mut registry, config.quota_backend_bytes);
+        let (checks, traffic) = (HealthChecks::new(&mut registry), Traffic::new(&mut registry));
+        engine.register_as_etcd(&mut registry);
         let registry = Arc::new(registry);
         let tls = tls(config, &metrics)?;
         for url in config.listen_client_urls.iter().filter(|url| tls.is_some() && matches!(url, ListenUrl::Plain(_))) {
@@ -85,11 +89,15 @@ impl Server {
         let (client_addresses, metrics_addresses) = (addresses(&clients), addresses(&observers));
         let (client_list, metrics_list) = (urls(&clients).join(","), urls(&observers).join(","));
         let mut tasks = vec![];
-        let client_routes = routes(&context, &registry, &health);
-        tasks.push(tokio::spawn(serve(clients, client_routes, config.clone(), stop_receiver.clone())));
+        let refusals = Arc::new(Refusals::new(context.metrics.clone()));
+        let client_routes =
+            http::beside(services(&context, &health), context.clone(), registry.clone(), checks.clone());
+        let door = Arc::new(Door { refusals: refusals.clone(), traffic: Some(traffic) });
+        tasks.push(tokio::spawn(serve(clients, door, client_routes.into(), config.clone(), stop_receiver.clone())));
         if !observers.is_empty() {
-            let paths = http::add_to(axum::Router::new(), context.clone(), registry);
-            tasks.push(tokio::spawn(serve(observers, paths.into(), config.clone(), stop_receiver.clone())));
+            let paths = http::alone(context.clone(), registry, checks);
+            let door = Arc::new(Door { refusals, traffic: None });
+            tasks.push(tokio::spawn(serve(observers, door, paths.into(), config.clone(), stop_receiver.clone())));
         }
         if context.limits.quota_bytes > 0 {
             tasks.push(tokio::spawn(watch_quota(context.clone(), stop_receiver)));
@@ -175,7 +183,7 @@ async fn context(
     }))
 }
 
-fn routes(context: &Shared, registry: &Arc<Registry>, health: &HealthReporter) -> Routes {
+fn services(context: &Shared, health: &HealthReporter) -> axum::Router {
     let limit = context.limits.message_bytes();
     let gzip = CompressionEncoding::Gzip;
     let kv = KvServer::new(KvService(context.clone()));
@@ -197,15 +205,14 @@ fn routes(context: &Shared, registry: &Arc<Registry>, health: &HealthReporter) -
         .add_service(lock.max_decoding_message_size(limit).accept_compressed(gzip))
         .add_service(election.max_decoding_message_size(limit).accept_compressed(gzip))
         .add_service(health);
-    let routes = routes.into_axum_router().layer(axum::middleware::map_response(oversized::rename));
-    http::add_to(routes, context.clone(), registry.clone()).into()
+    routes.into_axum_router()
 }
 
-async fn serve(listeners: Vec<Listener>, routes: Routes, config: Config, stop: watch::Receiver<bool>) {
+async fn serve(listeners: Vec<Listener>, door: Arc<Door>, routes: Routes, config: Config, stop: watch::Receiver<bool>) {
     let (sender, connections) = mpsc::channel(BACKLOG);
     let mut acceptors = JoinSet::new();
     for listener in listeners {
-        acceptors.spawn(listener.accept(sender.clone(), stop.clone()));
+        acceptors.spawn(listener.accept(door.clone(), sender.clone(), stop.clone()));
     }
     drop(sender);
     let mut signal = stop.clone();

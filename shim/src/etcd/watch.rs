@@ -18,6 +18,7 @@ use super::context::{Shared, stopped};
 use super::errors::{self, Fault};
 use super::{fragment, oversized, translate};
 use crate::engine::{Event, KeyRange, RangeEnd, Revision, WatchMessage, WatchSession, WatchSpec};
+use crate::metrics::Method;
 use crate::pb::etcdserverpb as pb;
 use crate::selector::Selection;
 use pb::watch_request::RequestUnion;
@@ -41,9 +42,12 @@ impl Watch for WatchService {
         &self,
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let selection = self.0.selection(request.metadata());
+        let context = &self.0;
+        let selection = context.selection(request.metadata());
         let client = Client { requests: request.into_inner(), watchers: Watchers::new(self.0.clone(), selection) };
-        Ok(Response::new(stream::unfold(client, Client::step).boxed()))
+        let answers = stream::unfold(client, Client::step).boxed();
+        let method = Method::two_streams("etcdserverpb.Watch", "Watch");
+        Ok(Response::new(context.metrics.observed(method, answers).boxed()))
     }
 }
 

@@ -2,14 +2,18 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where something is not as it should be")]
 
 mod calendar;
+mod condition;
 mod election;
 mod http;
 mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod metrics;
 mod oversized;
 mod process;
+mod refused;
 mod server;
 mod tls;
+mod unknown;
 mod watch;

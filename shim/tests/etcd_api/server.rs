@@ -8,6 +8,7 @@ use clap::Parser;
 use prometheus_client::registry::Registry;
 use sluice_shim::config::Config;
 use sluice_shim::engine::metrics::Metrics;
+use sluice_shim::engine::store::Store;
 use sluice_shim::engine::{Engine, ReaderThreads};
 use sluice_shim::etcd::server::Server;
 use sluice_shim::pb::etcdserverpb as pb;
@@ -34,6 +35,15 @@ impl TestServer {
     }
 
     pub(crate) async fn start_in(dir: TempDir, args: &[&str]) -> Self {
+        Self::start_on(dir, args, |store| store).await
+    }
+
+    /// On a database that is another one than it seems.
+    pub(crate) async fn start_on(
+        dir: TempDir,
+        args: &[&str],
+        wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+    ) -> Self {
         let endpoint = format!("sqlite://{}", dir.path().join("state.db").display());
         let mut all = vec!["sluice-shim", "--endpoint", &endpoint];
         if !args.contains(&"--listen-client-urls") {
@@ -43,7 +53,7 @@ impl TestServer {
         let config = Config::try_parse_from(all).unwrap();
         config.check().unwrap();
         let metrics = Arc::new(Metrics::default());
-        let store = sql::open(&endpoint, Arc::clone(&metrics)).unwrap();
+        let store = wrap(sql::open(&endpoint, Arc::clone(&metrics)).unwrap());
         let threads = ReaderThreads { small: 1, large: 1 };
         let engine = Engine::start_with(store, threads, metrics, config.gc.collector().unwrap()).await.unwrap();
         let server = Server::start(engine, &config, dir.path().to_owned(), Registry::default()).await.unwrap();
@@ -59,14 +69,10 @@ impl TestServer {
         Client::new(channel)
     }
 
-    /// The body of a plain HTTP GET.
+    /// The answer to a plain HTTP GET, headers included.
     pub(crate) async fn get(&self, path: &str) -> String {
-        let mut stream = tokio::net::TcpStream::connect(self.address()).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
+        talk(self.address(), request.as_bytes()).await
     }
 
     /// Waits until the metrics have the line.
@@ -78,6 +84,17 @@ impl TestServer {
         };
         tokio::time::timeout(DEADLINE, found).await.unwrap_or_else(|_| panic!("the metrics never had {line:?}"));
     }
+}
+
+/// Sends bytes; returns all that comes back until the connection ends.
+pub(crate) async fn talk(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await;
+    // A connection that is refused may be reset as well as closed.
+    drop(read.unwrap());
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// The clients of all services.

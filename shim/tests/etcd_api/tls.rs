@@ -13,12 +13,17 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Endpoint, Uri};
 
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(pub(crate) CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
+        Self::named("authority")
+    }
+
+    pub(crate) fn named(name: &str) -> Self {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
@@ -30,14 +35,14 @@ impl Authority {
         (params.signed_by(&key, &self.0).unwrap(), key)
     }
 
-    fn write_server_pair(&self, dir: &Path, names: &[&str]) {
+    pub(crate) fn write_server_pair(&self, dir: &Path, names: &[&str]) {
         let (cert, key) = self.issue(names, ExtendedKeyUsagePurpose::ServerAuth);
         std::fs::write(dir.join("cert.pem"), cert.pem()).unwrap();
         std::fs::write(dir.join("key.pem"), key.serialize_pem()).unwrap();
     }
 
     /// A client that trusts this authority and shows a certificate of the other, if there is one.
-    fn client(&self, signed_by: Option<&Authority>) -> TlsConnector {
+    pub(crate) fn client(&self, signed_by: Option<&Authority>) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -62,7 +67,7 @@ async fn handshake(connector: &TlsConnector, address: SocketAddr) -> io::Result<
     connector.connect(name, TcpStream::connect(address).await?).await
 }
 
-async fn connect(connector: &TlsConnector, address: SocketAddr) -> Result<Client, tonic::transport::Error> {
+pub(crate) async fn connect(connector: &TlsConnector, address: SocketAddr) -> Result<Client, tonic::transport::Error> {
     let connector = connector.clone();
     let open = move |_: Uri| {
         let connector = connector.clone();
@@ -72,7 +77,7 @@ async fn connect(connector: &TlsConnector, address: SocketAddr) -> Result<Client
     Ok(Client::new(channel))
 }
 
-async fn start(dir: &Path, more: &[&str]) -> TestServer {
+pub(crate) async fn start(dir: &Path, more: &[&str]) -> TestServer {
     let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
     let files = ["--cert-file", cert.to_str().unwrap(), "--key-file", key.to_str().unwrap()];
     TestServer::start(&[&["--listen-client-urls", "https://127.0.0.1:0"], &files[..], more].concat()).await

@@ -1,104 +1,103 @@
 //! What is plain HTTP: /version, /health, /livez, /readyz, /metrics (etcd: server/etcdserver/api/etcdhttp).
+//!
+//! Status, body and content type are etcd's, path by path. All other paths are not found: a probe with a misspelt path
+//! must not be green.
+
+mod health;
+mod scrape;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::Request;
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, Version, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, any, get};
 use prometheus_client::registry::Registry;
 
 use super::context::{CLUSTER_VERSION, ETCD_VERSION, Shared};
-use crate::engine::{KeyRange, Projection, RangeQuery};
+use super::{oversized, unknown};
+use crate::metrics::HealthChecks;
 
-/// A database that has not answered by then is not ready.
-const READY_WITHIN: Duration = Duration::from_secs(5);
-
-const JSON: [(header::HeaderName, &str); 1] = [(header::CONTENT_TYPE, "application/json")];
-
+/// What the paths are answered from.
 #[derive(Clone)]
 struct Served {
     context: Shared,
     registry: Arc<Registry>,
+    checks: HealthChecks,
 }
 
-/// Adds the paths to a router.
-pub(super) fn add_to(router: Router, context: Shared, registry: Arc<Registry>) -> Router {
-    let paths = Router::new()
-        .route("/version", get(version))
-        .route("/health", get(health))
-        .route("/healthz", get(live))
-        .route("/livez", get(live))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(Served { context, registry });
-    router.merge(paths)
+/// The paths of a port for metrics.
+pub(super) fn alone(context: Shared, registry: Arc<Registry>, checks: HealthChecks) -> Router {
+    paths().with_state(Served { context, registry, checks }).fallback(not_found)
+}
+
+/// Adds the paths of the client port to those of gRPC; what is neither is not found.
+pub(super) fn beside(grpc: Router, context: Shared, registry: Arc<Registry>, checks: HealthChecks) -> Router {
+    let paths = paths().route("/version", only_get(get(version))).with_state(Served { context, registry, checks });
+    grpc.layer(axum::middleware::from_fn(grpc_only)).merge(paths)
+}
+
+fn paths() -> Router<Served> {
+    let mut router =
+        Router::new().route("/health", only_get(get(health::health))).route("/metrics", any(scrape::metrics));
+    for probe in [health::LIVEZ, health::READYZ] {
+        router = router.route(probe.path, only_get(get(move |state, query| probe.all(state, query))));
+        for check in probe.checks.iter().copied() {
+            let path = format!("{}/{}", probe.path, check.name());
+            router = router.route(&path, only_get(get(move |state, query| probe.one(check, state, query))));
+        }
+    }
+    router
+}
+
+/// Refuses all methods but GET, HEAD as well.
+fn only_get(route: MethodRouter<Served>) -> MethodRouter<Served> {
+    route.head(method_not_allowed).fallback(method_not_allowed)
 }
 
 /// kubeadm asks for it before it uses an external etcd.
-async fn version() -> impl IntoResponse {
+async fn version() -> Response {
     let body =
         format!(r#"{{"etcdserver":"{ETCD_VERSION}","etcdcluster":"{CLUSTER_VERSION}","storage":"{CLUSTER_VERSION}"}}"#);
-    (JSON, body)
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-async fn health(State(served): State<Served>) -> Response {
-    match unhealthy(&served.context).await {
-        None => (JSON, r#"{"health":"true","reason":""}"#).into_response(),
-        Some(reason) => {
-            let body = serde_json::json!({"health": "false", "reason": reason}).to_string();
-            (StatusCode::SERVICE_UNAVAILABLE, JSON, body).into_response()
-        }
+/// A request that is not gRPC does not reach a gRPC service, where it would be answered 200.
+async fn grpc_only(request: Request, next: Next) -> Response {
+    let uri = request.uri().clone();
+    if !is_grpc(&request) {
+        return not_found(uri).await;
     }
+    unknown::explain(&uri, oversized::rename(next.run(request).await))
 }
 
-/// The process answers: that is all.
-async fn live() -> &'static str {
-    "ok\n"
+/// etcd: server/embed/serve.go, `grpcHandlerFunc`.
+fn is_grpc(request: &Request) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    request.version() == Version::HTTP_2 && kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
 
-async fn ready(State(served): State<Served>) -> Response {
-    match not_ready(&served.context).await {
-        None => "ok\n".into_response(),
-        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response(),
-    }
+async fn not_found(uri: Uri) -> Response {
+    let gateway = uri.path() == "/v3" || uri.path().starts_with("/v3/") || uri.path().starts_with("/v3beta/");
+    let body = if gateway {
+        "404 page not found: there is no JSON gateway here; use gRPC, for instance with etcdctl\n"
+    } else {
+        "404 page not found\n"
+    };
+    plain(StatusCode::NOT_FOUND, body.to_owned())
 }
 
-async fn unhealthy(context: &Shared) -> Option<String> {
-    if context.is_full() {
-        return Some("ALARM NOSPACE".to_owned());
-    }
-    not_ready(context).await
+async fn method_not_allowed() -> Response {
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n".to_owned());
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+    response
 }
 
-/// Why requests can't be served; `None` if they can: a linearizable read works.
-async fn not_ready(context: &Shared) -> Option<String> {
-    if *context.stop.borrow() {
-        return Some("the server stops".to_owned());
-    }
-    let query =
-        RangeQuery { range: KeyRange::single("health"), projection: Projection::CountOnly, ..RangeQuery::default() };
-    match tokio::time::timeout(READY_WITHIN, context.engine.range(query)).await {
-        Ok(Ok(_)) => None,
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => Some(format!("the database did not answer within {} s", READY_WITHIN.as_secs())),
-    }
-}
-
-async fn metrics(State(served): State<Served>) -> Response {
-    // A database that does not answer is what the other metrics tell of.
-    if let Ok(Ok(store)) = tokio::time::timeout(READY_WITHIN, served.context.engine.status()).await {
-        served.context.metrics.db_size.set(store.db_size);
-        served.context.metrics.db_size_in_use.set(store.db_size_in_use);
-    }
-    let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &served.registry) {
-        Ok(()) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
-        }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+/// A text with the headers that Go gives one.
+fn plain(status: StatusCode, body: String) -> Response {
+    const HEADERS: [(HeaderName, &str); 2] =
+        [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    (status, HEADERS, body).into_response()
 }
