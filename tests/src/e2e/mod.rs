@@ -9,11 +9,13 @@ mod downtime;
 mod equal;
 mod etcdctl;
 mod gc;
+mod http;
 mod images;
 mod kubectl;
 mod lab;
 mod local;
 mod migrate;
+mod mixin;
 mod mount;
 mod policies;
 mod pushdown;
@@ -168,6 +170,8 @@ fn cases() -> Vec<Case> {
     cases.extend(storage::cases());
     cases.extend(etcdctl::cases());
     cases.extend(downtime::cases());
+    cases.extend(http::cases());
+    cases.extend(mixin::cases());
     cases.extend(migrate::cases());
     cases
 }

@@ -100,10 +100,19 @@ impl Server {
     /// # Errors
     /// When it does not get ready.
     pub(super) fn shim(tools: &Tools, folder: &Path, database: &str) -> Result<Self> {
+        Self::shim_with(tools, folder, database, &[])
+    }
+
+    /// The same with more flags.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub(super) fn shim_with(tools: &Tools, folder: &Path, database: &str, flags: &[&str]) -> Result<Self> {
         let port = port::free()?;
         let run = Run::new(&tools.shim, folder)
             .env("SLUICE_ENDPOINT", endpoint(folder, database))
-            .arg(format!("--listen-client-urls=http://127.0.0.1:{port}"));
+            .arg(format!("--listen-client-urls=http://127.0.0.1:{port}"))
+            .args(flags);
         Self::start(&run, port, &folder.join(format!("{database}.log")))
     }
 

@@ -22,6 +22,7 @@ use crate::pipeline::{Binary, Built, Verified};
 use crate::source::{Pins, Purpose, Target};
 use sluice_shell::minor::Minor;
 use stamp::Stamp;
+pub use tools::module_folder;
 
 /// A program that the toolkit can build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -50,6 +51,10 @@ pub enum Program {
     Etcdutl,
     /// kine, to compare with (needs cgo).
     Kine,
+    /// Prometheus' tool, with which etcd's alerts are evaluated.
+    Promtool,
+    /// The interpreter of the language that etcd's alerts are written in.
+    Jsonnet,
 }
 
 impl Program {
@@ -72,11 +77,16 @@ impl Program {
             Self::Etcdctl => "etcdctl",
             Self::Etcdutl => "etcdutl",
             Self::Kine => "kine",
+            Self::Promtool => "promtool",
+            Self::Jsonnet => "jsonnet",
         }
     }
 
     fn is_kubernetes(self) -> bool {
-        !matches!(self, Self::SluiceShim | Self::Etcd | Self::Etcdctl | Self::Etcdutl | Self::Kine)
+        !matches!(
+            self,
+            Self::SluiceShim | Self::Etcd | Self::Etcdctl | Self::Etcdutl | Self::Kine | Self::Promtool | Self::Jsonnet
+        )
     }
 }
 

@@ -93,6 +93,8 @@ fn versions_of_tools() {
         (Program::Etcd, "etcd Version: 3.7.3\nGit SHA: Not provided\nGo Version: go1.26.8", Some("3.7.3")),
         (Program::Etcdctl, "etcdctl version: 3.7.3\nAPI version: 3.7", Some("3.7.3")),
         (Program::Kine, "kine version v0.17.5 (HEAD)", Some("0.17.5")),
+        (Program::Promtool, "promtool, version v0.316.0 (branch: , revision: unknown)", Some("0.316.0")),
+        (Program::Jsonnet, "Jsonnet commandline interpreter (Go implementation) v0.22.0", Some("0.22.0")),
         (Program::SluiceShim, "sluice-shim 0.1.0", Some("0.1.0")),
         (Program::SluiceShim, "", None),
     ] {

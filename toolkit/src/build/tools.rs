@@ -8,16 +8,29 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::process::{Limit, Run};
 
-/// Linker flags of all of them: kine has to be told its version (kine: pkg/version).
+/// Linker flags of all of them: some have to be told their version (kine: pkg/version; prometheus/common: version).
 fn ldflags(shell: &Context, program: Program) -> Result<String> {
-    const MODULE: &str = "github.com/k3s-io/kine";
     let strip = "-s -w";
-    if program != Program::Kine {
-        return Ok(strip.to_owned());
-    }
-    let version =
-        golang::go(&module(shell, "kine"), false)?.args(["list", "-m", "-f", "{{.Version}}", MODULE]).read()?;
-    Ok(format!("{strip} -X {MODULE}/pkg/version.Version={}", version.trim()))
+    let (of, variable) = match program {
+        Program::Kine => ("github.com/k3s-io/kine", "github.com/k3s-io/kine/pkg/version.Version"),
+        Program::Promtool => ("github.com/prometheus/prometheus", "github.com/prometheus/common/version.Version"),
+        _ => return Ok(strip.to_owned()),
+    };
+    let (folder, ..) = recipe(program);
+    let version = golang::go(&module(shell, folder), false)?.args(["list", "-m", "-f", "{{.Version}}", of]).read()?;
+    Ok(format!("{strip} -X {variable}={}", version.trim()))
+}
+
+/// Where the Go command keeps a module that a folder of `toolkit/go` pins; fetches it if need be.
+///
+/// # Errors
+/// When it can't be fetched, or its checksum is another one.
+pub fn module_folder(workspace: &Path, folder: &str, module: &str) -> Result<PathBuf> {
+    let pins = workspace.join("toolkit/go").join(folder);
+    let text = golang::go(&pins, false)?.args(["mod", "download", "-json", module]).limit(Limit::Long).read()?;
+    let downloaded: serde_json::Value = serde_json::from_str(&text)?;
+    let dir = downloaded["Dir"].as_str();
+    dir.map(PathBuf::from).ok_or_else(|| Error::input(format!("go mod download {module} names no folder: {text}")))
 }
 
 /// Folder below `toolkit/go`, package, and whether it needs cgo.
@@ -26,8 +39,15 @@ fn recipe(program: Program) -> (&'static str, &'static str, bool) {
         Program::Etcdctl => ("etcd", "go.etcd.io/etcd/etcdctl/v3", false),
         Program::Etcdutl => ("etcd", "go.etcd.io/etcd/etcdutl/v3", false),
         Program::Kine => ("kine", "github.com/k3s-io/kine", true),
+        Program::Promtool => ("prometheus", "github.com/prometheus/prometheus/cmd/promtool", false),
+        Program::Jsonnet => ("prometheus", "github.com/google/go-jsonnet/cmd/jsonnet", false),
         _ => ("etcd", "go.etcd.io/etcd/server/v3", false),
     }
+}
+
+/// promtool needs none of Prometheus' ways to discover targets.
+fn tags(program: Program) -> &'static str {
+    if program == Program::Promtool { "remove_all_sd" } else { "" }
 }
 
 fn module(shell: &Context, folder: &str) -> PathBuf {
@@ -47,7 +67,7 @@ pub(super) fn build(shell: &Context, program: Program, to: &Path) -> Result<()> 
     let (folder, package, cgo) = recipe(program);
     let progress = shell.out.spinner(format!("build {}", program.name()));
     golang::go(&module(shell, folder), cgo)?
-        .args(["build", "-v", "-ldflags", &ldflags(shell, program)?, "-o"])
+        .args(["build", "-v", "-tags", tags(program), "-ldflags", &ldflags(shell, program)?, "-o"])
         .arg(to)
         .arg(package)
         .log(shell.paths.log(&format!("build-{}", program.name())))
@@ -64,7 +84,8 @@ pub(super) fn reported(program: Program, path: &Path) -> Result<String> {
         Program::Etcdctl | Program::Etcdutl => run.arg("version").read()?,
         _ => run.arg("--version").read()?,
     };
-    // "etcd Version: 3.7.3", "etcdctl version: 3.7.3", "kine version v0.17.5 (…)", "sluice-shim 0.1.0"
+    // "etcd Version: 3.7.3", "etcdctl version: 3.7.3", "kine version v0.17.5 (…)", "sluice-shim 0.1.0", "promtool,
+    // version v0.316.0 (…)"
     let words = text.lines().next().unwrap_or_default().split_whitespace();
     let version =
         words.map(|word| word.trim_start_matches('v')).find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
