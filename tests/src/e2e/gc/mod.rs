@@ -11,6 +11,7 @@ mod graph;
 mod label;
 mod orphan;
 mod procedures;
+mod quota;
 mod random;
 mod refused;
 mod side;
@@ -39,7 +40,7 @@ type Scene = fn(&Side<'_>) -> Result<Seen>;
 
 pub(super) fn cases() -> Vec<Case> {
     let shared = Rc::new(Shared::default());
-    let scenes: [(&'static str, Scene); 17] = [
+    let scenes: [(&'static str, Scene); 18] = [
         ("t01", background::t01_a_tree_goes_from_its_root),
         ("t03", background::t03_owner_is_built_in),
         ("t04", background::t04_dependents_are_visible),
@@ -56,6 +57,7 @@ pub(super) fn cases() -> Vec<Case> {
         ("t34", whole::t34_a_definition_ends),
         ("t35", refused::t35_what_does_not_take_place_collects_nothing),
         ("t38", whole::t38_quotas_count),
+        ("quota-freed", quota::each_deletion_frees_one),
         ("t39", whole::t39_storage_versions_are_migrated),
     ];
     let mut cases: Vec<Case> = Vec::new();
@@ -101,7 +103,8 @@ impl Twins {
 
 /// A controller manager finds new kinds every 30 s; one that starts after them knows them from the start.
 fn start_one(suite: &Suite, wish: Wish) -> Result<Lab> {
-    let lab = Lab::start(suite, wish)?;
+    let mut lab = Lab::start(suite, wish)?;
+    lab.cluster.settings.controller_manager_args.push(quota::SELDOM.to_owned());
     lab.cluster.stop_one(Component::ControllerManager)?;
     side::define(&lab.api)?;
     lab.cluster.start_one(Component::ControllerManager)?;
