@@ -48,6 +48,7 @@ fn value(metrics: &str, name: &str) -> f64 {
 #[tokio::test]
 async fn metrics_say_what_is() {
     let server = used().await;
+    server.get("/readyz/writable").await;
     let metrics = server.get("/metrics").await;
     let equal = [
         ("etcd_server_has_leader", 1.0),

@@ -72,8 +72,7 @@ impl Component {
         match self {
             // It has no probe; its metrics are served when the database is there.
             Self::Store if cluster.settings.store == Store::Kine => cluster.store_client().probe("/metrics")?,
-            // A full database starts all the same.
-            Self::Store => cluster.store_client().probe("/readyz?exclude=writable")?,
+            Self::Store => cluster.store_client().probe("/readyz")?,
             Self::Apiserver => cluster.client()?.probe("/readyz")?,
             Self::ControllerManager => {
                 let port = cluster.ports.controller_manager;

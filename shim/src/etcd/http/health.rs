@@ -84,26 +84,30 @@ pub(super) struct Probe {
     pub(super) path: &'static str,
     /// Its name in metrics.
     kind: &'static str,
-    pub(super) checks: &'static [Check],
+    /// What the path itself checks.
+    checks: &'static [Check],
+    /// What is checked only below the path, by its name.
+    apart: &'static [Check],
 }
 
 /// Whether the process is of use, or must be started anew.
-pub(super) const LIVEZ: Probe = Probe { path: "/livez", kind: "livez", checks: &[Check::SerializableRead] };
+pub(super) const LIVEZ: Probe = Probe { path: "/livez", kind: "livez", checks: &[Check::SerializableRead], apart: &[] };
 
-/// Whether requests can be served.
+/// Whether requests can be served. A store that takes no writes is ready, as etcd is: it serves reads, and the deletions
+/// that make room.
 pub(super) const READYZ: Probe = Probe {
     path: "/readyz",
     kind: "readyz",
-    checks: &[
-        Check::DataCorruption,
-        Check::SerializableRead,
-        Check::LinearizableRead,
-        Check::NonLearner,
-        Check::Writable,
-    ],
+    checks: &[Check::DataCorruption, Check::SerializableRead, Check::LinearizableRead, Check::NonLearner],
+    apart: &[Check::Writable],
 };
 
 impl Probe {
+    /// The checks that have a path of their own.
+    pub(super) fn named(self) -> impl Iterator<Item = Check> {
+        self.checks.iter().chain(self.apart).copied()
+    }
+
     /// All checks but those that the query excludes.
     pub(super) async fn all(self, State(served): State<Served>, RawQuery(query): RawQuery) -> Response {
         let query = Query::parse(query);

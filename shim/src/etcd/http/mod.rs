@@ -44,7 +44,7 @@ fn paths() -> Router<Served> {
         Router::new().route("/health", only_get(get(health::health))).route("/metrics", any(scrape::metrics));
     for probe in [health::LIVEZ, health::READYZ] {
         router = router.route(probe.path, only_get(get(move |state, query| probe.all(state, query))));
-        for check in probe.checks.iter().copied() {
+        for check in probe.named() {
             let path = format!("{}/{}", probe.path, check.name());
             router = router.route(&path, only_get(get(move |state, query| probe.one(check, state, query))));
         }
