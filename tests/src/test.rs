@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must hold, from the form of the code to real clusters.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::ValueEnum;
 
@@ -11,7 +11,7 @@ use crate::doctor::{self, Purpose};
 use crate::e2e::{self, Suite, Tally};
 use crate::error::{Error, Result};
 use crate::patch::{self, Effort};
-use crate::process::{Limit, Run, THIS};
+use crate::process::{Run, THIS};
 use crate::source::Target;
 
 /// Runs the tests: all of them, or one part. The last line is `N passed, N failed`; exit code 1 if one failed.
@@ -66,6 +66,10 @@ impl Cmd {
             (Some(_), Some(_)) => return Err(Error::input("`--filter` chooses among end-to-end or conformance tests")),
             (None, None) => Part::value_variants().to_vec(),
         };
+        if parts.contains(&Part::E2e) {
+            // Before minutes are spent on what it needs.
+            e2e::chosen(self.filter.as_deref())?;
+        }
         let (mut tally, mut times) = (Tally::default(), Vec::new());
         for part in parts {
             let clock = Instant::now();
@@ -155,25 +159,20 @@ fn deny(shell: &Context) -> Result<Tally> {
     Ok(Tally::default())
 }
 
-/// How long one run of cargo may take: as long as anything, and what the tests were told to take.
-fn limit() -> Limit {
-    let told = ["SLUICE_LINEARIZABILITY_SECONDS", "SLUICE_FUZZ_SECONDS"]
-        .map(|name| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(0));
-    let told = told.into_iter().fold(0, u64::saturating_add);
-    if told == 0 { Limit::Long } else { Limit::Of(Duration::from_secs(told.saturating_add(2400))) }
-}
-
 /// Runs cargo. The tests in its output are counted one by one; a command without any counts as one.
 fn cargo(shell: &Context, name: &str, args: &[&str]) -> Result<Tally> {
     let clock = Instant::now();
     let mut tally = Tally::default();
     let log = shell.paths.log(&format!("test-{name}"));
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let result = Run::new(program, shell.paths.root()).args(args).log(log).limit(limit()).watch(|line| {
+    let progress = shell.out.spinner(name);
+    let result = Run::new(program, shell.paths.root()).args(args).log(log).watch(|line| {
+        progress.now(line.trim());
         if let Some(found) = result_line(line) {
             tally += found;
         }
     });
+    drop(progress);
     let counted = match result {
         Ok(()) if tally == Tally::default() => Ok(Tally { passed: 1, failed: 0 }),
         Err(error) if tally.failed == 0 => Err(error),
@@ -231,6 +230,13 @@ mod tests {
         let mut tested = [&TOOLKIT[..], &SHIM].concat();
         (names.sort_unstable(), tested.sort_unstable());
         assert_eq!(tested, names);
+    }
+
+    #[test]
+    fn a_filter_that_fits_no_test_is_told_what_there_is() {
+        let error = e2e::chosen(Some("nosuch")).err().unwrap().to_string();
+        assert!(error.starts_with("no end-to-end test has \"nosuch\" in its name; there are:\n"), "{error}");
+        assert!(e2e::chosen(Some("up/round")).is_ok_and(|cases| cases.len() == 1));
     }
 
     #[test]

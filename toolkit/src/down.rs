@@ -7,7 +7,10 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::up;
 
-/// Stops the control plane that `up` started, and removes its data.
+/// Stops the control plane that `up` started, and removes its data
+///
+/// Processes that were killed before are no obstacle. Of the folder, only what `up` put there is removed. A database that `--backend` named is
+/// left as it is.
 #[derive(clap::Args)]
 pub struct Cmd {
     /// The cluster's folder [default: .sluice/cluster in the workspace]
@@ -21,7 +24,15 @@ pub struct Cmd {
 impl Cmd {
     /// Stops the cluster.
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
-        let cluster = Cluster::open(&up::folder(shell, self.dir.as_deref()))?;
+        let folder = up::folder(shell, self.dir.as_deref());
+        if !self.keep_data && Cluster::remove_remains(&folder)? {
+            let folder = folder.display();
+            shell.out.note(format!(
+                "cluster: there was none in {folder} yet; what an unfinished `up` left there is removed"
+            ));
+            return Ok(());
+        }
+        let cluster = Cluster::open(&folder)?;
         let folder = cluster.folder.clone();
         let progress = shell.out.spinner("cluster");
         cluster.stop()?;

@@ -11,7 +11,9 @@ use crate::error::{Explain, Result};
 use crate::output::table;
 use crate::up;
 
-/// Shows the processes of the control plane and the store's revision. Exit code 1 if one is not ready.
+/// Shows the processes of the control plane and the store's revision
+///
+/// Exit code 1 if a process is not ready; the hint then names the command that starts what is missing.
 #[derive(clap::Args)]
 pub struct Cmd {
     /// The cluster's folder [default: .sluice/cluster in the workspace]
@@ -43,16 +45,21 @@ struct Row {
     log: PathBuf,
 }
 
+/// Not all is well with the cluster.
 #[derive(Debug, thiserror::Error)]
-#[error("{} not ready", .names.join(", "))]
+#[error("{}", .problems.join("; "))]
 struct NotServing {
-    names: Vec<String>,
-    folder: PathBuf,
+    problems: Vec<String>,
+    /// The command that starts what is missing.
+    again: String,
 }
 
 impl Explain for NotServing {
     fn hint(&self) -> Option<String> {
-        Some(format!("start what is missing (the data is kept):\ncargo xtask up --dir {}", self.folder.display()))
+        Some(format!(
+            "start what does not run (the data is kept), and wait for what is not ready:\n{}\nthe end of a log says why a process ended",
+            self.again
+        ))
     }
 }
 
@@ -66,8 +73,13 @@ impl Cmd {
         } else {
             shell.out.data(render(&report))?;
         }
-        let names: Vec<String> = report.processes.iter().filter(|row| !row.ready).map(|row| row.name.clone()).collect();
-        if names.is_empty() { Ok(()) } else { Err(NotServing { names, folder: report.folder }.into()) }
+        let problem = |row: &Row| match row.pid {
+            _ if row.ready => None,
+            Some(_) => Some(format!("{} is not ready", row.name)),
+            None => Some(format!("{} does not run", row.name)),
+        };
+        let problems: Vec<String> = report.processes.iter().filter_map(problem).collect();
+        if problems.is_empty() { Ok(()) } else { Err(NotServing { problems, again: up::again(&cluster) }.into()) }
     }
 }
 

@@ -10,13 +10,15 @@ use crate::cluster::policies;
 use crate::cluster::programs;
 use crate::cluster::settings::{Settings, Store};
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, Explain, Result};
 use crate::source::Target;
+use sluice_shell::minor::Minor;
 
-/// Starts a Kubernetes control plane on this machine and prints the line that points kubectl at it.
+/// Starts a Kubernetes control plane on this machine and prints the line that points kubectl at it
 ///
-/// Store, apiserver and controller manager run as processes that listen on 127.0.0.1; there are no nodes, so nothing runs pods. A second
-/// `up` starts what is missing and keeps the data.
+/// Store, apiserver and controller manager run as processes that listen on 127.0.0.1; there are no nodes, so nothing runs pods. The first `up`
+/// compiles them, which takes minutes, and says so; what is compiled is not compiled again. A second `up` starts what is missing and keeps the
+/// data. `status` shows what runs, `down` ends it.
 #[derive(clap::Args)]
 pub struct Cmd {
     /// The cluster's folder [default: .sluice/cluster in the workspace]
@@ -82,7 +84,13 @@ impl Cmd {
         if self.store != Store::Shim && self.backend.is_some() {
             return Err(Error::input("`--backend` is the shim's database; others keep theirs in the cluster's folder"));
         }
+        if self.backend.as_ref().is_some_and(|backend| !backend.contains("://")) {
+            return Err(NoConnection.into());
+        }
         let folder = folder(shell, self.dir.as_deref());
+        // Whoever is second finds the programs built and the cluster running.
+        let _lock = shell.lock("up")?;
+        Cluster::check(&folder, self.port)?;
         let programs = match &self.bin {
             Some(bin) => programs::in_folder(bin, self.store, !self.stock)?,
             None => programs::built(shell, &self.target, self.store, !self.stock)?,
@@ -123,6 +131,45 @@ impl Cmd {
     }
 }
 
+/// `--backend` is not even of the form. What comes after the `://` is the shim's to judge.
+#[derive(Debug, thiserror::Error)]
+#[error("the value of `--backend` is no connection string")]
+struct NoConnection;
+
+impl Explain for NoConnection {
+    fn hint(&self) -> Option<String> {
+        Some("for example `--backend sqlite:///var/lib/sluice/state.db`; without the flag the database is in the cluster's folder".into())
+    }
+}
+
+/// The command that starts a cluster once more as it was started. What may hold a password is left out.
+pub(crate) fn again(cluster: &Cluster) -> String {
+    let Settings { kubernetes, store, backend, programs, apiserver_args, controller_manager_args, store_args } =
+        &cluster.settings;
+    let mut words = vec!["cargo xtask up --dir".to_owned(), quoted(&cluster.folder)];
+    if kubernetes != Minor::DEFAULT {
+        words.push(format!("--k8s {kubernetes}"));
+    }
+    if *store != Store::Shim {
+        words.push(format!("--store {}", store.value()));
+    }
+    if !programs.patched {
+        words.push("--stock".into());
+    }
+    // What is built here is in two folders.
+    if let Some(bin) = programs.store.parent().filter(|bin| Some(*bin) == programs.apiserver.parent()) {
+        words.push(format!("--bin {}", quoted(bin)));
+    }
+    if backend.is_some() {
+        words.push("--backend CONNECTION".into());
+    }
+    let passed = [("apiserver", apiserver_args), ("controller-manager", controller_manager_args), ("shim", store_args)];
+    for (to, args) in passed {
+        words.extend(args.iter().map(|arg| format!("--{to}-arg={}", quoted(Path::new(arg)))));
+    }
+    words.join(" ")
+}
+
 /// Where a cluster is unless `--dir` says otherwise.
 pub(crate) fn folder(shell: &Context, dir: Option<&Path>) -> PathBuf {
     dir.map_or_else(|| shell.paths.cache().join("cluster"), Path::to_owned)
@@ -147,7 +194,7 @@ fn has_kubectl() -> bool {
 
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
-    let plain = text.chars().all(|letter| letter.is_alphanumeric() || "/._-+:@".contains(letter));
+    let plain = !text.is_empty() && text.chars().all(|letter| letter.is_alphanumeric() || "/._-+:@=".contains(letter));
     if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 

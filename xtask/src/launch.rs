@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sluice_shell::context::Context;
 use sluice_shell::error::{Error, Explain, Fault, Result};
 use sluice_shell::output::{Progress, plain_text};
-use sluice_shell::process::{Failed, Limit, Run};
+use sluice_shell::process::{Failed, Run};
 use sluice_shell::verbs::Program;
 
 /// The toolkit's own code is wrong, or cargo can't get what the code is built from.
@@ -54,8 +54,7 @@ fn build(shell: &Context, program: Program, here: &Path) -> Result<PathBuf> {
         .args(["build", "--package", package, "--message-format", "json-render-diagnostics", "--manifest-path"])
         .arg(shell.paths.root().join("Cargo.toml"))
         .env("CARGO_TERM_COLOR", colours)
-        .env("CARGO_TERM_PROGRESS_WHEN", "never")
-        .limit(Limit::Long);
+        .env("CARGO_TERM_PROGRESS_WHEN", "never");
     let (mut step, mut crates) = (None::<Progress<'_>>, 0);
     let messages = cargo.read_with(|line| match status(&plain_text(line)) {
         // Cargo says this in any case.

@@ -160,7 +160,7 @@ impl Runner<'_> {
         let scratch = tempfile::tempdir_in(tree::folder(self.shell))?;
         let asked = scratch.path().join("asked");
         // Go's own limit comes first, and shows what every goroutine waits for.
-        let limit = Limit::Of(Duration::from_secs(self.suite.timeout) + PATIENCE);
+        let limit = Limit::Clock(Duration::from_secs(self.suite.timeout) + PATIENCE);
         let run = Run::new(self.converter, &job.package.dir)
             .args(["-p", &job.package.import])
             .arg(&job.package.binary)

@@ -8,7 +8,7 @@ use walkdir::WalkDir;
 use super::suite::{Suite, Upstream};
 use crate::context::Context;
 use crate::error::{Attempt as _, Error, Result};
-use crate::process::{Limit, Run};
+use crate::process::Run;
 use crate::source::{Purpose, Target};
 
 /// Where the go command compiles the tests of a suite.
@@ -25,7 +25,7 @@ pub(super) struct Prepared {
 impl Prepared {
     /// `go <verb>` with the exchanged file in place.
     pub(super) fn go(&self, verb: &str) -> Run {
-        go(&self.dir, "-mod=mod -buildvcs=false -trimpath").arg(verb).args(&self.flags).limit(Limit::Long)
+        go(&self.dir, "-mod=mod -buildvcs=false -trimpath").arg(verb).args(&self.flags)
     }
 }
 
@@ -134,7 +134,6 @@ fn etcd(shell: &Context) -> Result<(PathBuf, String)> {
     let listing = go(&pins, "-mod=readonly")
         .args(["mod", "download", "-json"])
         .args(modules.iter().map(|(module, _)| module))
-        .limit(Limit::Long)
         .read()
         .attempting(|| "cannot download etcd's modules")?;
     let downloads: Vec<Download> =

@@ -8,7 +8,7 @@ use super::lab::folder;
 use super::wait::ensure;
 use super::{Case, Suite, Verdict};
 use crate::error::Result;
-use crate::process::{Limit, Run, THIS};
+use crate::process::{Run, THIS};
 
 const IMAGES: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kubernetes", "sluice-shim"];
 
@@ -25,8 +25,7 @@ fn run(suite: &Suite) -> Result<Verdict> {
         let run = Run::new(THIS, &suite.workspace)
             .args(["build-images", "--json", "--k8s", target.k8s.as_str(), "--source", &target.source.to_string()])
             .arg("--out")
-            .arg(out.join(name))
-            .limit(Limit::Long);
+            .arg(out.join(name));
         Ok(serde_json::from_str(&run.read()?)?)
     };
     let (first, second) = (digests(&build("first")?), digests(&build("second")?));

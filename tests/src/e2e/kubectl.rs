@@ -10,7 +10,7 @@ use super::leftover::{Guard, Leftover};
 use super::wait::{ensure, until};
 use crate::cluster::pid::Process;
 use crate::error::{Error, Result};
-use crate::process::Run;
+use crate::process::{Limit, Run};
 
 /// kubectl with the kubeconfig of one cluster.
 pub(super) struct Kubectl {
@@ -88,7 +88,8 @@ impl Kubectl {
         fs_err::create_dir_all(&self.folder)?;
         // A discovery cache of its own: the default one is named after host and port, and ports are used again.
         let cache = format!("--cache-dir={}", self.folder.join("cache").display());
-        Ok(Run::new(&self.program, &self.folder).env("KUBECONFIG", &self.kubeconfig).arg(cache).args(args))
+        let run = Run::new(&self.program, &self.folder).env("KUBECONFIG", &self.kubeconfig).limit(Limit::ANSWER);
+        Ok(run.arg(cache).args(args))
     }
 }
 

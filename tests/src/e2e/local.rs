@@ -13,7 +13,7 @@ use crate::cluster::component::Component;
 use crate::cluster::programs;
 use crate::cluster::settings::Store;
 use crate::error::{Error, Result};
-use crate::process::{Outcome, Run, THIS};
+use crate::process::{Limit, Outcome, Run, THIS};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![Case::new("up/round", round), Case::new("up/port-taken", port_taken)]
@@ -59,7 +59,7 @@ impl Toolkit {
     }
 }
 
-/// Up, up again, a crash of everything, up again, down: the data is there until down.
+/// Up, up again with and without pid files, a crash of everything, up again, down: the data is there until down.
 fn round(suite: &Suite) -> Result<Verdict> {
     let toolkit = Toolkit::new(suite, "up")?;
     let up = || -> Result<String> {
@@ -70,7 +70,8 @@ fn round(suite: &Suite) -> Result<Verdict> {
     let kubeconfig = toolkit.folder.join("kubeconfig");
     let kubectl = |args: &str| {
         let program = kubectl_of(suite.programs(Column::OURS)?)?;
-        Run::new(program, &toolkit.folder).env("KUBECONFIG", &kubeconfig).args(args.split(' ')).read()
+        let run = Run::new(program, &toolkit.folder).env("KUBECONFIG", &kubeconfig).limit(Limit::ANSWER);
+        run.args(args.split(' ')).read()
     };
 
     let first = up()?;
@@ -81,6 +82,10 @@ fn round(suite: &Suite) -> Result<Verdict> {
 
     let second = up()?;
     ensure(second.contains("already running"), || format!("the second up printed {second:?}"))?;
+    // A run that was killed right after it had started a process has written no pid file.
+    fs_err::remove_dir_all(toolkit.folder.join("run"))?;
+    let third = up()?;
+    ensure(third.contains("already running"), || format!("without pid files up printed {third:?}"))?;
     let other = toolkit.run(&["up", "--apiserver-arg=--v=1"])?;
     ensure(other.status.code() == Some(1) && other.stderr.contains("runs with other settings"), || other.stderr)?;
 

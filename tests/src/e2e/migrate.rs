@@ -8,7 +8,7 @@ use super::wait::ensure;
 use super::{Case, Suite, Verdict};
 use crate::build::Program;
 use crate::error::{Error, Result};
-use crate::process::Run;
+use crate::process::{Limit, Run};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![Case::new("migrate/etcd-and-back", etcd_and_back), Case::new("migrate/from-kine", from_kine)]
@@ -31,7 +31,8 @@ impl Etcdctl<'_> {
 
     fn run_with(&self, args: &str, stdin: &str) -> Result<String> {
         let words = args.split_ascii_whitespace().map(|word| if word == "''" { "" } else { word });
-        Run::new(&self.tools.etcdctl, self.folder).arg(self.server.flag()).args(words).stdin(stdin).read()
+        let run = Run::new(&self.tools.etcdctl, self.folder).limit(Limit::ANSWER);
+        run.arg(self.server.flag()).args(words).stdin(stdin).read()
     }
 
     /// What must be the same everywhere: the hash of the history, all keys, and the lease.

@@ -143,7 +143,7 @@ impl Verdict {
 type Body = Box<dyn Fn(&Suite) -> Result<Verdict>>;
 
 /// One test.
-struct Case {
+pub(crate) struct Case {
     name: String,
     body: Body,
 }
@@ -176,25 +176,40 @@ fn cases() -> Vec<Case> {
     cases
 }
 
+/// The cases whose name contains `filter`.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn chosen(filter: Option<&str>) -> Result<Vec<Case>> {
+    let fits = |case: &Case| filter.is_none_or(|filter| case.name.contains(filter));
+    let chosen: Vec<Case> = cases().into_iter().filter(fits).collect();
+    if chosen.is_empty() {
+        let names: Vec<String> = cases().into_iter().map(|case| case.name).collect();
+        let filter = filter.unwrap_or_default();
+        return Err(Error::input(format!(
+            "no end-to-end test has {filter:?} in its name; there are:\n{}",
+            names.join("\n")
+        )));
+    }
+    Ok(chosen)
+}
+
 /// Runs the cases whose name contains `filter`, one after the other, and prints how each ended.
 ///
 /// # Errors
 /// When the filter fits no case, or stdout is broken. A failed case is no error here: see the tally.
 pub(crate) fn run(shell: &Context, suite: &Suite, filter: Option<&str>) -> Result<Tally> {
     leftover::clean_up_on_ctrl_c()?;
-    let chosen: Vec<Case> =
-        cases().into_iter().filter(|case| filter.is_none_or(|filter| case.name.contains(filter))).collect();
-    if chosen.is_empty() {
-        let names: Vec<String> = cases().into_iter().map(|case| case.name).collect();
-        return Err(Error::input(format!("no such case; there are:\n{}", names.join("\n"))));
-    }
+    let chosen = chosen(filter)?;
     fs_err::create_dir_all(&suite.scratch)?;
     leftover::sweep(&suite.scratch)?;
     let mut left = Vec::new();
     let mut tally = Tally::default();
     for case in chosen {
         let clock = Instant::now();
+        let progress = shell.out.spinner(format!("e2e {}", case.name));
         let result = (case.body)(suite);
+        drop(progress);
         let seconds = clock.elapsed().as_secs_f64();
         let (word, detail) = match &result {
             Ok(Verdict::Passed(numbers)) => ("ok", numbers.clone()),

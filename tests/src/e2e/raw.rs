@@ -8,7 +8,7 @@ use super::{Column, Suite};
 use crate::build::Program;
 use crate::cluster::settings::Store;
 use crate::error::Result;
-use crate::process::Run;
+use crate::process::{Limit, Run};
 
 /// etcdctl with the apiserver's own certificate.
 pub(super) struct Raw {
@@ -37,7 +37,7 @@ impl Raw {
     }
 
     fn run(&self, words: &[&str]) -> Run {
-        Run::new(&self.etcdctl, &self.folder).args(&self.flags).args(words)
+        Run::new(&self.etcdctl, &self.folder).limit(Limit::ANSWER).args(&self.flags).args(words)
     }
 
     /// The value of a key; bytes that are no text are replaced.

@@ -9,7 +9,7 @@ use super::stores::{Server, Tools};
 use super::wait::{LIMIT, until};
 use crate::cluster::pid::Process;
 use crate::error::{Error, Result};
-use crate::process::Run;
+use crate::process::{Limit, Run};
 
 /// Fields whose value is another one in each server, or in each run.
 const VOLATILE: [&str; 10] = [
@@ -64,8 +64,8 @@ impl<'a> Subject<'a> {
     /// When it does not tell.
     pub(super) fn new(tools: &'a Tools, server: &'a Server, folder: &'a Path) -> Result<Self> {
         let mut subject = Self { tools, server, folder, names: Vec::new(), lease: String::new(), watches: 0 };
-        let members =
-            Run::new(&tools.etcdctl, folder).args([&server.flag()[..], "member", "list", "-w", "json"]).read()?;
+        let members = Run::new(&tools.etcdctl, folder).limit(Limit::ANSWER);
+        let members = members.args([&server.flag()[..], "member", "list", "-w", "json"]).read()?;
         let members: Value = serde_json::from_str(&members)?;
         for (field, name) in [("cluster_id", "CLUSTER"), ("member_id", "MEMBER")] {
             let id = members["header"][field].as_u64().ok_or_else(|| Error::input(format!("no {field}: {members}")))?;
@@ -88,7 +88,7 @@ impl<'a> Subject<'a> {
             Some(_) => Run::new(&self.tools.etcdutl, self.folder),
             None => Run::new(&self.tools.etcdctl, self.folder).arg(self.server.flag()),
         };
-        let run = run.args(words).stdin(step.stdin);
+        let run = run.limit(Limit::ANSWER).args(words).stdin(step.stdin);
         if step.lines > 0 {
             return self.follow(&run, step);
         }

@@ -13,7 +13,7 @@ use crate::cluster::port;
 use crate::cluster::settings::Store;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::process::Run;
+use crate::process::{Limit, Run};
 
 /// How long a store may take to end.
 const GRACE: Duration = Duration::from_secs(20);
@@ -130,7 +130,10 @@ impl Server {
         let server = Self::spawn(&run, port, &folder.join("kine.log"))?;
         until("kine", LIMIT, || {
             server.ensure_alive("kine.log")?;
-            let asked = Run::new(&tools.etcdctl, folder).args([&server.flag()[..], "get", "/"]).outcome()?;
+            let asked = Run::new(&tools.etcdctl, folder)
+                .limit(Limit::ANSWER)
+                .args([&server.flag()[..], "get", "/"])
+                .outcome()?;
             Ok(asked.status.success().then_some(()))
         })?;
         Ok(server)

@@ -1,5 +1,7 @@
 //! What every verb gets: where things are and how to talk.
 
+use std::io::Write as _;
+
 use crate::error::{Attempt as _, Result};
 use crate::output::Output;
 use crate::paths::Paths;
@@ -23,11 +25,18 @@ impl Context {
         let folder = self.paths.cache().join("locks");
         fs_err::create_dir_all(&folder)?;
         let path = folder.join(name);
-        let file = fs_err::OpenOptions::new().create(true).append(true).open(&path)?;
+        let mut file = fs_err::OpenOptions::new().create(true).append(true).open(&path)?;
         if file.file().try_lock().is_err() {
-            self.out.note(format!("waiting for another run that holds {}", path.display()));
+            let holder = fs_err::read_to_string(&path).unwrap_or_default();
+            let holder = if holder.is_empty() { "another run" } else { holder.trim_end() };
+            let progress = self.out.spinner(format!("wait for {holder}"));
             file.file().lock().attempting(|| format!("cannot lock {}", path.display()))?;
+            progress.done("it has ended");
         }
+        // For whoever comes next. Not the arguments: they may hold a password.
+        let verb = std::env::args().nth(1).unwrap_or_default();
+        file.set_len(0)?;
+        writeln!(file, "`cargo xtask {verb}` (process {})", std::process::id())?;
         Ok(file)
     }
 

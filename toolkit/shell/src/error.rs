@@ -117,10 +117,26 @@ macro_rules! foreign {
     ($($fault:ident: $($error:ty),+;)+) => {
         $($(impl From<$error> for Error {
             fn from(error: $error) -> Self {
-                Self { chain: error.into(), fault: Fault::$fault, hint: None }
+                let hint = of_the_disk(&error.to_string());
+                Self { chain: error.into(), fault: Fault::$fault, hint }
             }
         })+)+
     };
+}
+
+/// What to do about an error of the file system that any write can meet, told by the text that the C library has for it: some libraries keep
+/// only that.
+fn of_the_disk(message: &str) -> Option<String> {
+    let hint = match message {
+        full if full.contains("No space left on device") || full.contains("Disk quota exceeded") => {
+            "make room (`df -h` shows where), and run the command again: it goes on where this one was"
+        }
+        locked if locked.contains("Read-only file system") => {
+            "the toolkit writes below `.sluice` in the workspace, or to $SLUICE_CACHE"
+        }
+        _ => return None,
+    };
+    Some(hint.into())
 }
 
 foreign! {
@@ -175,5 +191,16 @@ mod tests {
             "error: cannot compose v1.37\n  Caused by: checksum differs\n  hint: run\n    cargo xtask source"
         );
         assert_eq!(Error::from(anyhow::anyhow!("bug")).fault(), Fault::Ours);
+    }
+
+    #[test]
+    fn a_full_disk_says_what_to_do_whoever_met_it() {
+        let full = || std::io::Error::from_raw_os_error(28);
+        #[cfg(feature = "git2")]
+        let of_git = Error::from(git2::Error::from_str(&format!("failed to write chunk: {}", full())));
+        #[cfg(feature = "git2")]
+        assert!(format!("{of_git:?}").contains("hint: make room"), "{of_git:?}");
+        let ours = Error::from(full());
+        assert!(format!("{ours:?}").contains("hint: make room"), "{ours:?}");
     }
 }

@@ -4,6 +4,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::env;
 use std::io::{self, Write as _};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -14,9 +16,12 @@ const SCHEMA: u32 = 1;
 /// Where reports, notes and progress go.
 pub struct Output {
     bars: MultiProgress,
-    /// A person watches: draw bars. Otherwise one line at the start and one at the end of a step.
+    /// A person watches: draw bars. Otherwise one line at the start and one at the end of a step, and one a minute between them.
     live: bool,
 }
+
+/// How often a step says that it is still at work where no bar is drawn: CI systems end what is silent for long.
+const PULSE: Duration = Duration::from_mins(1);
 
 impl Output {
     /// Bars on a terminal outside CI, plain lines elsewhere. Colours follow `NO_COLOR` and the terminal.
@@ -76,12 +81,17 @@ impl Output {
     fn start(&self, what: String, bar: ProgressBar, template: &str) -> Progress<'_> {
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
         let bar = self.bars.add(bar.with_style(style).with_prefix(what.clone()));
-        if self.live {
+        let pulse = if self.live {
             bar.enable_steady_tick(Duration::from_millis(120));
+            None
         } else {
             self.note(format!("{what} …"));
-        }
-        Progress { out: self, bar, what, started: Instant::now() }
+            let (bar, what) = (bar.clone(), what.clone());
+            // A closed stderr must not stop the work.
+            let say = move |since| drop(writeln!(io::stderr().lock(), "{}", alive(&what, since, &bar.message())));
+            Some(Pulse::start(PULSE, say))
+        };
+        Progress { out: self, bar, what, started: Instant::now(), pulse }
     }
 }
 
@@ -91,10 +101,11 @@ pub struct Progress<'a> {
     bar: ProgressBar,
     what: String,
     started: Instant,
+    pulse: Option<Pulse>,
 }
 
 impl Progress<'_> {
-    /// What is being worked on now; shown on a terminal only.
+    /// What is being worked on now; shown on a terminal, and elsewhere once a minute.
     pub fn now(&self, piece: impl Into<String>) {
         self.bar.set_message(piece.into());
     }
@@ -105,18 +116,65 @@ impl Progress<'_> {
     }
 
     /// Ends the step with one line: what, the result, the time.
-    pub fn done(self, result: impl AsRef<str>) {
-        let seconds = self.started.elapsed().as_secs_f64();
+    pub fn done(mut self, result: impl AsRef<str>) {
+        let time = in_words(self.started.elapsed());
+        self.pulse = None;
         self.bar.finish_and_clear();
         let result = result.as_ref();
         let gap = if result.is_empty() { "" } else { ": " };
-        self.out.note(format!("{}{gap}{result} ({seconds:.1} s)", self.what));
+        self.out.note(format!("{}{gap}{result} ({time})", self.what));
     }
 }
 
 impl Drop for Progress<'_> {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Calls a function at intervals, from a thread of its own, until it is dropped.
+struct Pulse {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Pulse {
+    /// `say` gets the time since now.
+    fn start(every: Duration, say: impl Fn(Duration) + Send + 'static) -> Self {
+        let (stop, stopped) = mpsc::channel();
+        let begun = Instant::now();
+        let thread = thread::spawn(move || {
+            while stopped.recv_timeout(every) == Err(mpsc::RecvTimeoutError::Timeout) {
+                say(begun.elapsed());
+            }
+        });
+        Self { stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn alive(what: &str, since: Duration, piece: &str) -> String {
+    let gap = if piece.is_empty() { "" } else { ": " };
+    format!("{what}, {} so far{gap}{piece}", in_words(since))
+}
+
+/// `0.4 s`, `12.0 s`, `3 min`, `3 min 20 s`.
+pub fn in_words(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds < 60.0 {
+        return format!("{seconds:.1} s");
+    }
+    match (time.as_secs() / 60, time.as_secs() % 60) {
+        (minutes, 0) => format!("{minutes} min"),
+        (minutes, seconds) => format!("{minutes} min {seconds} s"),
     }
 }
 
@@ -161,6 +219,24 @@ mod tests {
     fn reports_carry_the_schema() {
         let text = json(&serde_json::json!({"missing": []})).unwrap();
         assert_eq!(text, "{\n  \"schema\": 1,\n  \"missing\": []\n}");
+    }
+
+    #[test]
+    fn a_long_step_shows_life_until_it_ends() {
+        let (said, lines) = mpsc::channel();
+        let pulse =
+            Pulse::start(Duration::from_millis(1), move |since| drop(said.send(alive("build x", since, "y/z"))));
+        let line = lines.recv().unwrap();
+        assert!(line.starts_with("build x, 0.0 s so far: y/z"), "{line}");
+        drop(pulse);
+        assert!(lines.iter().last().is_none_or(|line| line.contains("so far")), "it ends with the step");
+    }
+
+    #[test]
+    fn times() {
+        for (seconds, text) in [(0, "0.0 s"), (59, "59.0 s"), (60, "1 min"), (200, "3 min 20 s"), (7200, "120 min")] {
+            assert_eq!(in_words(Duration::from_secs(seconds)), text);
+        }
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! The only place that starts programs.
 //!
-//! [`Run`] runs one to its end: in an explicit folder, within a time limit, with its output shown on failure and optionally kept in a log file.
-//! [`Run::spawn`] starts one that outlives us.
+//! [`Run`] runs one to its end: in an explicit folder, for as long as it makes progress, with its output shown on failure and optionally kept in a
+//! log file. It does not outlive us, whatever ends us. [`Run::spawn`] starts one that does.
 
+mod cause;
+mod guardian;
+mod patience;
 mod supervise;
+mod tree;
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -11,51 +15,15 @@ use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
-use std::time::Duration;
 
 use crate::error::{Attempt as _, Error, Explain, Result};
+pub use cause::advice;
+use patience::FACTOR;
+pub use patience::Limit;
 use supervise::{End, Stream, supervise};
 
 /// Lines of output that a failure shows.
 const TAIL: usize = 40;
-
-/// Multiplies all time limits, for machines on which they are too short.
-const FACTOR: &str = "SLUICE_TIME_LIMIT_FACTOR";
-
-/// How long a program may take, on a slow and busy machine with nothing cached. The limit is there so that one that hangs is named, and
-/// does not use up the time that CI has for everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// Ten minutes: everything that has no limit of its own.
-    Usual,
-    /// Forty minutes: what compiles, downloads, or runs many tests.
-    Long,
-    /// What somebody asked to run for long, and what has a limit of its own.
-    Of(Duration),
-}
-
-impl Limit {
-    fn duration(self) -> Duration {
-        match self {
-            Self::Usual => Duration::from_mins(10),
-            Self::Long => Duration::from_mins(40),
-            Self::Of(duration) => duration,
-        }
-    }
-
-    /// With the factor of the environment; one that is no positive number counts as 1.
-    fn here(self) -> Duration {
-        let factor = std::env::var(FACTOR).ok().and_then(|text| text.parse::<f64>().ok());
-        self.times(factor.unwrap_or(1.0))
-    }
-
-    fn times(self, factor: f64) -> Duration {
-        let sound = factor.is_finite() && factor > 0.0;
-        let seconds = self.duration().as_secs_f64() * if sound { factor } else { 1.0 };
-        // More than a hundred years is no limit, and overflows clocks.
-        Duration::from_secs_f64(seconds.min(3e9))
-    }
-}
 
 /// The toolkit itself, as a program to run. Not its path: cargo may have put another build there meanwhile.
 pub const THIS: &str = "/proc/self/exe";
@@ -98,21 +66,25 @@ pub struct Failed {
     pub tail: String,
     /// The whole output, if it was kept.
     pub log: Option<PathBuf>,
+    /// What to do, if the cause is a known one.
+    advice: Option<&'static str>,
 }
 
 impl Explain for Failed {
     fn hint(&self) -> Option<String> {
-        self.log.as_ref().map(|log| format!("the whole output is in {}", log.display()))
+        let log = self.log.as_ref().map(|log| format!("the whole output is in {}", log.display()));
+        let lines: Vec<String> = self.advice.map(str::to_owned).into_iter().chain(log).collect();
+        (!lines.is_empty()).then(|| lines.join("\n"))
     }
 }
 
-/// A program was still at work when its time was up, and was ended with all that it started.
+/// A program hung or its time was up, and it was ended with all that it started.
 #[derive(Debug, thiserror::Error)]
-#[error("`{command}` in {} did not end within {} and was killed{}", dir.display(), in_words(*limit), shown(tail))]
+#[error("`{command}` in {} was killed: {}{}", dir.display(), limit.observation(), shown(tail))]
 pub struct Overdue {
     command: String,
     dir: PathBuf,
-    limit: Duration,
+    limit: Limit,
     tail: String,
     log: Option<PathBuf>,
 }
@@ -120,14 +92,14 @@ pub struct Overdue {
 impl Explain for Overdue {
     fn hint(&self) -> Option<String> {
         let log = self.log.as_ref().map(|log| format!("the whole output is in {}\n", log.display()));
-        Some(format!("{}a machine that is only slow gets more time with {FACTOR}=3", log.unwrap_or_default()))
-    }
-}
-
-fn in_words(limit: Duration) -> String {
-    match limit.as_secs_f64() {
-        seconds if seconds < 120.0 => format!("{seconds} s"),
-        seconds => format!("{:.0} min", seconds / 60.0),
+        let next = match self.limit {
+            Limit::Silence(_) => {
+                "it waited for something that did not come, such as an answer from the network or a lock: see to that, and run the \
+                 command again, which goes on where this one was"
+            }
+            Limit::Clock(_) => "see what it waited for, and run the command again",
+        };
+        Some(format!("{}{next}\na machine that is only slow gets more time with {FACTOR}=3", log.unwrap_or_default()))
     }
 }
 
@@ -169,7 +141,7 @@ impl Run {
             unset: Vec::new(),
             stdin: Vec::new(),
             log: None,
-            limit: Limit::Usual,
+            limit: Limit::HUNG,
         }
     }
 
@@ -209,7 +181,7 @@ impl Run {
         self
     }
 
-    /// How long it may take; [`Limit::Usual`] by default. Not for [`Run::spawn`].
+    /// How long it may take; [`Limit::HUNG`] by default. Not for [`Run::spawn`].
     pub fn limit(mut self, limit: Limit) -> Self {
         self.limit = limit;
         self
@@ -323,6 +295,12 @@ impl Run {
         command.spawn().map_err(|cause| self.not_started(cause))
     }
 
+    /// The words of the command line, as the program gets them.
+    pub fn words(&self) -> Vec<Vec<u8>> {
+        let words = std::iter::once(&self.program).chain(&self.args);
+        words.map(|word| word.as_encoded_bytes().to_owned()).collect()
+    }
+
     /// The command line, as one would type it.
     pub fn display(&self) -> String {
         let word = |text: &OsStr| {
@@ -358,7 +336,8 @@ impl Run {
     }
 
     fn failed(&self, status: ExitStatus, tail: String) -> Failed {
-        Failed { command: self.display(), dir: self.dir.clone(), status, tail, log: self.log.clone() }
+        let advice = cause::advice_about(&self.program, self.args.first(), &format!("{tail}\n{status}"));
+        Failed { command: self.display(), dir: self.dir.clone(), status, tail, log: self.log.clone(), advice }
     }
 
     fn overdue(&self, tail: String) -> Overdue {

@@ -16,7 +16,7 @@ use crate::process::Limit;
 
 /// For the load generator, which has limits of its own: a full run takes half an hour, one with other rounds and seconds
 /// may take a day.
-const MEASURING: Limit = Limit::Of(Duration::from_hours(24));
+const MEASURING: Limit = Limit::Clock(Duration::from_hours(24));
 
 /// Measure etcd, kine and sluice-shim against each other, alone and below a control plane.
 #[derive(Args, Debug)]

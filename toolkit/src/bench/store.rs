@@ -8,7 +8,7 @@ use super::{MEASURING, document};
 use crate::build::{self, Program};
 use crate::context::Context;
 use crate::error::{Attempt as _, Error, Result};
-use crate::process::{Limit, Run};
+use crate::process::Run;
 
 /// Measure the etcd API: etcd, kine on SQLite and sluice-shim on SQLite, in turns.
 ///
@@ -119,7 +119,6 @@ pub(super) fn generator(shell: &Context) -> Result<PathBuf> {
         .args(["build", "--release", "--locked", "--package", "sluice-bench", "--target-dir"])
         .arg(&target)
         .log(shell.paths.log("build-sluice-bench"))
-        .limit(Limit::Long)
         .watch(|line| progress.now(line.trim()))
         .attempting(|| "cannot build the load generator")?;
     progress.done("");

@@ -1,8 +1,9 @@
 //! The Go compiler, the same for every user.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::context::Context;
 use crate::error::Result;
 use crate::process::Run;
 
@@ -40,6 +41,17 @@ pub(super) fn go(dir: &Path, cgo: bool) -> Result<Run> {
         .env("GO111MODULE", "on")
         .env("GOFLAGS", "-mod=readonly -buildvcs=false -trimpath")
         .env("CGO_ENABLED", if cgo { "1" } else { "0" }))
+}
+
+/// A folder for the compiler's temporary files, empty: what a killed run left there is removed. On the disk of the programs, so that a
+/// finished one is moved to its place, and never copied. The caller holds a lock that is named like it.
+pub(super) fn scratch(shell: &Context, name: &str) -> Result<PathBuf> {
+    let folder = shell.paths.cache().join("tmp").join(name);
+    if folder.exists() {
+        fs_err::remove_dir_all(&folder)?;
+    }
+    fs_err::create_dir_all(&folder)?;
+    Ok(folder)
 }
 
 /// Version and platform of the compiler: `go version go1.26.10 linux/amd64`.

@@ -43,6 +43,7 @@ pub(super) fn build(job: &Job<'_>, program: Program, to: &Path) -> Result<()> {
         .args(["build", "-v", "-tags", TAGS, "-ldflags", &ldflags(job), "-o"])
         .arg(to)
         .arg(package(program))
+        .env("GOTMPDIR", golang::scratch(job.shell, "build")?)
         .log(job.shell.paths.log(&format!("build-{}", program.name())))
         .watch(|package| progress.now(package))?;
     progress.done("");

@@ -5,6 +5,7 @@
 
 mod golang;
 mod kubernetes;
+mod plan;
 mod shim;
 mod stamp;
 mod tools;
@@ -15,12 +16,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::context::Context;
-use crate::error::{Attempt as _, Error, Result};
+use crate::error::{Attempt as _, Error, Explain, Result};
 use crate::output::table;
 use crate::patch;
 use crate::pipeline::{Binary, Built, Verified};
 use crate::source::{Pins, Purpose, Target};
-use sluice_shell::minor::Minor;
+use plan::Plan;
+use sluice_shell::{doctor, minor::Minor};
 use stamp::Stamp;
 pub use tools::module_folder;
 
@@ -193,17 +195,65 @@ struct Job<'a> {
     epoch: i64,
     options: Options,
     folder: PathBuf,
+    /// What the person was told already.
+    announced: &'a [Program],
+}
+
+/// Only the source of a minor is pinned.
+#[derive(Debug, thiserror::Error)]
+#[error("there are no patches for Kubernetes {0}, only the checksums of its source")]
+struct NoPatches(Minor);
+
+impl Explain for NoPatches {
+    fn hint(&self) -> Option<String> {
+        Some(format!("take it as it is with `--stock`, or the patched {} without `--k8s`", Minor::DEFAULT))
+    }
 }
 
 /// The whole way from pins and patches to `programs`. The series is applied strictly and linted; whether it compiles shows here,
 /// and its tests are `patch verify`'s.
 pub(crate) fn build_patched(shell: &Context, target: &Target, options: Options, programs: &[Program]) -> Result<Built> {
+    // `Pins` says it if the minor is not known at all.
+    Pins::load(shell, &target.k8s)?;
+    if !shell.paths.patches(&target.k8s).join("series").is_file() {
+        return Err(NoPatches(target.k8s.clone()).into());
+    }
+    let folder = shell.paths.binaries(&target.k8s, &options.flavor("patched"));
+    let announced = announce(shell, target, Purpose::Patching, &folder, programs)?;
     let patched = patch::apply(shell, target.open(shell)?)?;
-    build(shell, &patch::verify(shell, patched, patch::Effort::Series)?, options, programs)
+    build(shell, &patch::verify(shell, patched, patch::Effort::Series)?, options, programs, &announced)
 }
 
-/// Builds `programs` from a verified tree.
-pub(crate) fn build(shell: &Context, verified: &Verified, options: Options, programs: &[Program]) -> Result<Built> {
+/// Says what there is to do if the source tree is not there yet. Else [`Job::all`] does, which knows it exactly. Returns the programs that
+/// were named.
+fn announce(
+    shell: &Context,
+    target: &Target,
+    purpose: Purpose,
+    folder: &Path,
+    programs: &[Program],
+) -> Result<Vec<Program>> {
+    if target.is_composed(shell, purpose)? {
+        return Ok(Vec::new());
+    }
+    doctor::require(shell, &[doctor::Purpose::Build], false)?;
+    let place = |program: Program| match program.is_kubernetes() {
+        true => folder.join(program.name()),
+        false => shell.paths.tools().join(program.name()),
+    };
+    let missing: Vec<Program> = distinct(programs).into_iter().filter(|program| !place(*program).exists()).collect();
+    Plan::new(Some(&target.version(shell)?), &missing).announce(&shell.out);
+    Ok(missing)
+}
+
+/// Builds `programs` from a verified tree; those in `announced` need no announcement.
+fn build(
+    shell: &Context,
+    verified: &Verified,
+    options: Options,
+    programs: &[Program],
+    announced: &[Program],
+) -> Result<Built> {
     let fetched = &verified.patched.fetched;
     let pins = Pins::load(shell, &fetched.minor)?;
     let version = format!("{}+sluice.{}", fetched.version, pins.sluice.revision);
@@ -216,6 +266,7 @@ pub(crate) fn build(shell: &Context, verified: &Verified, options: Options, prog
         epoch: epoch(&pins)?,
         options,
         folder: shell.paths.binaries(&fetched.minor, &options.flavor("patched")),
+        announced,
     };
     let binaries = job.all(programs)?;
     Ok(Built::new(fetched.minor.clone(), version.clone(), job.epoch, binaries))
@@ -224,6 +275,8 @@ pub(crate) fn build(shell: &Context, verified: &Verified, options: Options, prog
 /// Builds `programs` from the tree as upstream ships it.
 pub(crate) fn build_stock(shell: &Context, target: &Target, options: Options, programs: &[Program]) -> Result<Stock> {
     let pins = Pins::load(shell, &target.k8s)?;
+    let folder = shell.paths.binaries(&target.k8s, &options.flavor("stock"));
+    let announced = announce(shell, target, Purpose::Stock, &folder, programs)?;
     let fetched = target.fetch(shell, Purpose::Stock)?;
     let job = Job {
         shell,
@@ -233,7 +286,8 @@ pub(crate) fn build_stock(shell: &Context, target: &Target, options: Options, pr
         version: &fetched.version,
         epoch: epoch(&pins)?,
         options,
-        folder: shell.paths.binaries(&fetched.minor, &options.flavor("stock")),
+        folder,
+        announced: &announced,
     };
     let binaries = job.all(programs)?;
     Ok(Stock { version: fetched.version.clone(), binaries })
@@ -254,21 +308,51 @@ fn epoch(pins: &Pins) -> Result<i64> {
 /// # Errors
 /// Besides those of the compilers: a Kubernetes program among `programs`.
 pub fn build_tools(shell: &Context, programs: &[Program]) -> Result<Vec<Binary>> {
-    let folder = shell.paths.tools();
-    fs_err::create_dir_all(&folder)?;
+    if let Some(program) = programs.iter().find(|program| program.is_kubernetes()) {
+        return Err(Error::input(format!("{} needs a source tree", program.name())));
+    }
+    let tools = distinct(programs).into_iter().map(|program| tool(shell, program)).collect::<Result<Vec<_>>>()?;
+    prepare(shell, &tools, &[])?;
+    make_tools(shell, &tools)
+}
+
+fn make_tools(shell: &Context, tools: &[Wanted]) -> Result<Vec<Binary>> {
+    fs_err::create_dir_all(shell.paths.tools())?;
     let _lock = shell.lock("build-tools")?;
-    let each = distinct(programs).into_iter().map(|program| {
-        if program.is_kubernetes() {
-            return Err(Error::input(format!("{} needs a source tree", program.name())));
-        }
-        let build = |to: &Path| {
-            if program == Program::SluiceShim { shim::build(shell, to) } else { tools::build(shell, program, to) }
+    let each = tools.iter().map(|Wanted { program, path, inputs }| {
+        let build = |to: &Path| match program {
+            Program::SluiceShim => shim::build(shell, to),
+            _ => tools::build(shell, *program, to),
         };
-        let inputs = if program == Program::SluiceShim { shim::inputs(shell)? } else { tools::inputs(shell, program)? };
-        make(&folder.join(program.name()), &inputs, build, |path| tools::reported(program, path))
+        make(path, inputs, build, |path| tools::reported(*program, path))
             .attempting(|| format!("cannot build {}", program.name()))
     });
     each.collect()
+}
+
+/// A program, where it shall be, and the digest of what it is made from.
+struct Wanted {
+    program: Program,
+    path: PathBuf,
+    inputs: String,
+}
+
+fn tool(shell: &Context, program: Program) -> Result<Wanted> {
+    let inputs = if program == Program::SluiceShim { shim::inputs(shell)? } else { tools::inputs(shell, program)? };
+    Ok(Wanted { program, path: shell.paths.tools().join(program.name()), inputs })
+}
+
+/// If something is to be built: makes sure of the compilers, and says what, unless that was `announced`.
+fn prepare(shell: &Context, wanted: &[Wanted], announced: &[Program]) -> Result<()> {
+    let stale = wanted.iter().filter(|it| Stamp::current(&it.path, &it.inputs).is_none()).map(|it| it.program);
+    let stale: Vec<Program> = stale.collect();
+    if !stale.is_empty() {
+        doctor::require(shell, &[doctor::Purpose::Build], false)?;
+    }
+    if stale.iter().any(|program| !announced.contains(program)) {
+        Plan::new(None, &stale).announce(&shell.out);
+    }
+    Ok(())
 }
 
 impl Job<'_> {
@@ -276,12 +360,23 @@ impl Job<'_> {
     fn all(&self, programs: &[Program]) -> Result<Vec<Binary>> {
         fs_err::create_dir_all(&self.folder)?;
         let _lock = self.shell.lock("build")?;
+        let wanted = |program: Program| match program.is_kubernetes() {
+            true => Ok(Wanted {
+                program,
+                path: self.folder.join(program.name()),
+                inputs: kubernetes::inputs(self, program)?,
+            }),
+            false => tool(self.shell, program),
+        };
+        let wanted = distinct(programs).into_iter().map(wanted).collect::<Result<Vec<_>>>()?;
+        prepare(self.shell, &wanted, self.announced)?;
         let mut binaries = Vec::new();
-        for program in distinct(programs) {
-            if program.is_kubernetes() {
-                binaries.push(self.one(program).attempting(|| format!("cannot build {}", program.name()))?);
+        for it in &wanted {
+            let name = it.program.name();
+            if it.program.is_kubernetes() {
+                binaries.push(self.one(it).attempting(|| format!("cannot build {name}"))?);
             } else {
-                binaries.extend(build_tools(self.shell, &[program])?);
+                binaries.extend(make_tools(self.shell, std::slice::from_ref(it))?);
             }
         }
         Ok(binaries)
@@ -297,12 +392,11 @@ impl Job<'_> {
         Err(Error::input(format!("another run changed {} meanwhile; build again", self.tree.display())))
     }
 
-    fn one(&self, program: Program) -> Result<Binary> {
-        let inputs = kubernetes::inputs(self, program)?;
-        let path = self.folder.join(program.name());
+    fn one(&self, Wanted { program, path, inputs }: &Wanted) -> Result<Binary> {
+        let program = *program;
         make(
-            &path,
-            &inputs,
+            path,
+            inputs,
             |to| {
                 // Nobody may exchange the files under the compiler.
                 let _tree = self.shell.lock("trees")?;

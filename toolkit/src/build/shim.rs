@@ -6,7 +6,7 @@ use walkdir::WalkDir;
 use super::stamp::{digest, sha256_of};
 use crate::context::Context;
 use crate::error::Result;
-use crate::process::{Limit, Run};
+use crate::process::Run;
 
 /// No dynamic loader, no libc of the machine: the image needs nothing else.
 const STATIC: &str = "-C target-feature=+crt-static";
@@ -87,7 +87,6 @@ pub(super) fn build(shell: &Context, to: &Path) -> Result<()> {
         .env_remove("RUSTFLAGS")
         .env(format!("CARGO_TARGET_{}_RUSTFLAGS", target.replace('-', "_").to_uppercase()), flags)
         .log(shell.paths.log("build-sluice-shim"))
-        .limit(Limit::Long)
         .watch(|line| progress.now(line.trim()))?;
     fs_err::copy(folder.join(&target).join("release/sluice-shim"), to)?;
     progress.done("");

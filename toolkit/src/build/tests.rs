@@ -19,6 +19,7 @@ fn job<'a>(shell: &'a Context, minor: &'a Minor, release_flags: bool) -> Job<'a>
         epoch: 1_793_102_464,
         options: Options { release_flags },
         folder: shell.paths.root().to_owned(),
+        announced: &[],
     }
 }
 

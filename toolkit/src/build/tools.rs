@@ -6,7 +6,7 @@ use super::stamp::{digest, sha256_of};
 use super::{Program, golang};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::process::{Limit, Run};
+use crate::process::Run;
 
 /// Linker flags of all of them: some have to be told their version (kine: pkg/version; prometheus/common: version).
 fn ldflags(shell: &Context, program: Program) -> Result<String> {
@@ -70,8 +70,8 @@ pub(super) fn build(shell: &Context, program: Program, to: &Path) -> Result<()> 
         .args(["build", "-v", "-tags", tags(program), "-ldflags", &ldflags(shell, program)?, "-o"])
         .arg(to)
         .arg(package)
+        .env("GOTMPDIR", golang::scratch(shell, "build-tools")?)
         .log(shell.paths.log(&format!("build-{}", program.name())))
-        .limit(Limit::Long)
         .watch(|line| progress.now(line))?;
     progress.done("");
     Ok(())

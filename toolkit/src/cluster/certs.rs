@@ -46,7 +46,12 @@ impl Certificates {
             write_all(&unfinished).attempting(|| "cannot create the cluster's certificates")?;
             fs::rename(&unfinished, folder)?;
         }
-        Ok(Self { folder: folder.to_owned() })
+        Ok(Self::at(folder))
+    }
+
+    /// Those in the folder, which may not be there.
+    pub(crate) fn at(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
     }
 
     /// The authority of the cluster's users and of the apiserver's serving certificate.

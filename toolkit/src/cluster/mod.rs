@@ -31,7 +31,7 @@ use self::certs::Certificates;
 use self::client::Client;
 use self::component::Component;
 use self::pid::Process;
-use self::problem::{Busy, NoCluster, NotReady, OtherSettings, PortTaken, Reason};
+use self::problem::{Busy, Foreign, NoCluster, NoFolder, NotReady, OtherSettings, PortTaken, Reason};
 use self::settings::{Ports, Saved, Settings, Store};
 use crate::error::{Attempt as _, Error, Result};
 
@@ -42,7 +42,19 @@ const READY_LIMIT: Duration = Duration::from_secs(120);
 const GRACE: Duration = Duration::from_secs(10);
 
 /// What the toolkit puts into a cluster's folder, and so may remove.
-const CONTENTS: [&str; 8] = ["cluster.json", "kubeconfig", "kubectl", "run", "log", "pki", "data", "lock"];
+const CONTENTS: [&str; 11] = [
+    "cluster.json",
+    "cluster.json.unfinished",
+    "kubeconfig",
+    "kubeconfig.unfinished",
+    "kubectl",
+    "run",
+    "log",
+    "pki",
+    "pki.unfinished",
+    "data",
+    "lock",
+];
 
 /// A cluster whose settings are known. Its processes may or may not run.
 pub struct Cluster {
@@ -65,12 +77,15 @@ impl Cluster {
     /// [`OtherSettings`] when processes of it run that were started otherwise; [`Busy`]; file errors.
     pub fn prepare(folder: &Path, settings: Settings, port: Option<u16>) -> Result<Self> {
         let folder = std::path::absolute(folder)?;
+        refuse_foreign(&folder)?;
+        // First of all: it tells the remains of a run that was killed from a folder of the person's own.
+        fs::create_dir_all(&folder).map_err(|error| NoFolder { folder: folder.clone(), cause: error.to_string() })?;
+        let lock = lock(&folder)?;
         for part in ["run", "log", "data"] {
             fs::create_dir_all(folder.join(part))?;
         }
-        let lock = lock(&folder)?;
         let saved = Saved::load(&folder.join("cluster.json"))?;
-        let runs = Component::ALL.iter().any(|&component| running(&folder, component).is_some());
+        let runs = saved.as_ref().is_some_and(|saved| Self::of(&folder, saved.clone()).runs());
         let ports = match &saved {
             Some(saved) if runs => {
                 if let Some(difference) = difference(saved, &settings, port) {
@@ -104,8 +119,50 @@ impl Cluster {
     pub fn look(folder: &Path) -> Result<Self> {
         let folder = std::path::absolute(folder)?;
         let Some(saved) = Saved::load(&folder.join("cluster.json"))? else { return Err(NoCluster(folder).into()) };
-        let certs = Certificates::ensure(&folder.join("pki"))?;
-        Ok(Self { folder, settings: saved.settings, ports: saved.ports, certs, _lock: None })
+        Certificates::ensure(&folder.join("pki"))?;
+        Ok(Self::of(&folder, saved))
+    }
+
+    /// The cluster of a settings file, to look at.
+    fn of(folder: &Path, saved: Saved) -> Self {
+        let certs = Certificates::at(&folder.join("pki"));
+        Self { folder: folder.to_owned(), settings: saved.settings, ports: saved.ports, certs, _lock: None }
+    }
+
+    /// Whether one of its processes runs.
+    fn runs(&self) -> bool {
+        Component::ALL.iter().any(|&component| self.process(component).is_some())
+    }
+
+    /// Refuses what [`Cluster::prepare`] and [`Cluster::start`] would, before minutes are spent on programs for it: a folder that can't be
+    /// written or is somebody's, a port that is taken.
+    ///
+    /// # Errors
+    /// [`Foreign`], [`NoFolder`], [`PortTaken`].
+    pub(crate) fn check(folder: &Path, port: Option<u16>) -> Result<()> {
+        let folder = std::path::absolute(folder)?;
+        refuse_foreign(&folder)?;
+        let before = Saved::load(&folder.join("cluster.json"))?.map(|saved| Self::of(&folder, saved));
+        if before.as_ref().is_some_and(Self::runs) {
+            return Ok(());
+        }
+        let port = port.or(before.map(|cluster| cluster.ports.apiserver)).filter(|&port| port != 0);
+        Ok(port.map_or(Ok(()), |port| {
+            port::bind(port).map_err(|why| PortTaken::of(Component::Apiserver.file_name(), port, &why))
+        })?)
+    }
+
+    /// Removes what a run left in the folder that was killed before there was a cluster. Says whether there was anything.
+    ///
+    /// # Errors
+    /// [`Busy`]; when a file can't be removed.
+    pub(crate) fn remove_remains(folder: &Path) -> Result<bool> {
+        if !folder.join("lock").is_file() || folder.join("cluster.json").exists() {
+            return Ok(false);
+        }
+        let _lock = lock(folder)?;
+        remove_contents(folder)?;
+        Ok(true)
     }
 
     /// Starts what does not run and waits until everything is ready. Says what was started. On failure, what was started is
@@ -141,9 +198,7 @@ impl Cluster {
     pub fn start_one(&self, component: Component) -> Result<()> {
         let title = component.title(self);
         for port in component.ports(self) {
-            if !port::is_free(port) {
-                return Err(PortTaken { component: title, port, holder: port::holder(port) }.into());
-            }
+            port::bind(port).map_err(|why| PortTaken::of(&title, port, &why))?;
         }
         let log = self.log(component);
         let said_before = fs::metadata(&log).map_or(0, |file| file.len());
@@ -151,7 +206,10 @@ impl Cluster {
         let pid = i32::try_from(child.id()).map_err(anyhow::Error::from)?;
         // A child that has ended already is still there until it is waited for, so this can't be another process.
         let process = Process::of(pid).ok_or_else(|| Error::input(format!("{title} is gone right after its start")))?;
-        process.save(&pid_file(&self.folder, component))?;
+        if let Err(error) = process.save(&pid_file(&self.folder, component)) {
+            process.kill()?;
+            return Err(error);
+        }
         self.wait_ready(component, said_before)
     }
 
@@ -206,23 +264,15 @@ impl Cluster {
     /// # Errors
     /// When a file can't be removed.
     pub fn remove(self) -> Result<()> {
-        for name in CONTENTS {
-            let path = self.folder.join(name);
-            if path.is_dir() {
-                fs::remove_dir_all(&path)?;
-            } else if path.exists() {
-                fs::remove_file(&path)?;
-            }
-        }
-        if fs::read_dir(&self.folder)?.next().is_none() {
-            fs::remove_dir(&self.folder)?;
-        }
-        Ok(())
+        remove_contents(&self.folder)
     }
 
-    /// The process, if it runs.
+    /// The process, if it runs: that of the pid file, or one that was started as we do it, by a run that was killed before it had written
+    /// the file.
     pub fn process(&self, component: Component) -> Option<Process> {
-        running(&self.folder, component)
+        let file = pid_file(&self.folder, component);
+        let known = Process::load(&file).ok()?.filter(Process::is_alive);
+        known.or_else(|| Process::started_as(&self.folder, &component.command(self).words()))
     }
 
     /// Whether the process says that it can serve.
@@ -332,9 +382,39 @@ fn pid_file(folder: &Path, component: Component) -> PathBuf {
     folder.join("run").join(format!("{}.pid", component.file_name()))
 }
 
-fn running(folder: &Path, component: Component) -> Option<Process> {
-    let process = Process::load(&pid_file(folder, component)).ok()??;
-    process.is_alive().then_some(process)
+/// Refuses a folder that is none, can't be written, or has files of somebody else where a cluster has its own: `down` would remove those.
+fn refuse_foreign(folder: &Path) -> Result<()> {
+    // What is there of it: the folder or the nearest one above.
+    let there = folder.ancestors().find(|above| above.symlink_metadata().is_ok()).unwrap_or(folder);
+    let refuse = |cause| Err(NoFolder { folder: folder.to_owned(), cause }.into());
+    match fs::metadata(there) {
+        Ok(meta) if !meta.is_dir() => return refuse(format!("{} is no folder", there.display())),
+        Err(error) => return refuse(error.to_string()),
+        Ok(_) => {}
+    }
+    if let Err(error) = nix::unistd::access(there, nix::unistd::AccessFlags::W_OK) {
+        return refuse(format!("{} can't be written: {}", there.display(), error.desc()));
+    }
+    if folder.join("lock").exists() || folder.join("cluster.json").exists() {
+        return Ok(());
+    }
+    let files: Vec<&str> = CONTENTS.into_iter().filter(|name| folder.join(name).symlink_metadata().is_ok()).collect();
+    if files.is_empty() { Ok(()) } else { Err(Foreign { folder: folder.to_owned(), files }.into()) }
+}
+
+fn remove_contents(folder: &Path) -> Result<()> {
+    for name in CONTENTS {
+        let path = folder.join(name);
+        if path.is_dir() {
+            fs::remove_dir_all(&path)?;
+        } else if path.exists() {
+            fs::remove_file(&path)?;
+        }
+    }
+    if fs::read_dir(folder)?.next().is_none() {
+        fs::remove_dir(folder)?;
+    }
+    Ok(())
 }
 
 fn lock(folder: &Path) -> Result<fs::File> {

@@ -31,6 +31,18 @@ impl Process {
         Some(Self { pid, started: Stat::read(pid)?.started, boot: boot_id() })
     }
 
+    /// The process in `folder` that was started with exactly these words.
+    pub(crate) fn started_as(folder: &Path, words: &[Vec<u8>]) -> Option<Self> {
+        let folder = fs::canonicalize(folder).ok()?;
+        let line: Vec<u8> = words.iter().flat_map(|word| word.iter().copied().chain([0])).collect();
+        fs::read_dir("/proc").ok()?.filter_map(Result::ok).find_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let same = fs::read(entry.path().join("cmdline")).ok()? == line;
+            let there = same && fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == folder);
+            Self::of(pid).filter(|process| there && process.is_alive())
+        })
+    }
+
     /// What a pid file says; none if it is missing. A file that a crash cut short counts as missing.
     ///
     /// # Errors
@@ -151,6 +163,7 @@ fn boot_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::Run;
 
     fn me() -> Process {
         Process::of(i32::try_from(std::process::id()).unwrap()).unwrap()
@@ -175,6 +188,26 @@ mod tests {
         // Would end this test run if the identity were not looked at.
         before.stop(Duration::ZERO).unwrap();
         other_boot.kill().unwrap();
+    }
+
+    #[test]
+    fn a_process_without_a_pid_file_is_found_by_its_command_and_folder() {
+        let (temp, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let run = Run::new("/bin/sleep", temp.path()).arg("1000");
+        let mut child = run.spawn(&temp.path().join("log")).unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let found = |folder: &Path, run: &Run| Process::started_as(folder, &run.words()).map(|process| process.pid);
+        // The new process is a copy of this one until it has become the program.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while found(temp.path(), &run).is_none() && Instant::now() < deadline {
+            std::thread::sleep(POLL);
+        }
+        let (mine, elsewhere) = (found(temp.path(), &run), found(other.path(), &run));
+        let otherwise = found(temp.path(), &run.clone().arg("1"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((mine, elsewhere, otherwise), (Some(pid), None, None));
+        assert_eq!(found(temp.path(), &run), None);
     }
 
     #[test]

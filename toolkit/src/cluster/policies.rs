@@ -10,7 +10,7 @@ use super::Cluster;
 use super::client::{Client, HttpError};
 use super::pid::POLL;
 use crate::error::{Error, Result};
-use crate::process::Run;
+use crate::process::{Limit, Run};
 
 /// The group that the manifest's binding names.
 const EXAMPLE: &str = r#"["stable.example.com"]"#;
@@ -28,6 +28,7 @@ pub fn install(cluster: &Cluster, workspace: &Path, groups: &[String]) -> Result
         return Err(Error::input("`--with-policies` needs a kubectl beside the other programs"));
     };
     let apply = Run::new(kubectl, &cluster.folder)
+        .limit(Limit::ANSWER)
         .env("KUBECONFIG", cluster.kubeconfig())
         .arg(format!("--cache-dir={}", cluster.folder.join("kubectl/cache").display()))
         .args(["apply", "-f", "-"])

@@ -36,7 +36,15 @@ pub fn free() -> Result<u16> {
 
 /// Whether a server can listen on the port.
 pub(crate) fn is_free(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+    bind(port).is_ok()
+}
+
+/// Listens on the port for a moment.
+///
+/// # Errors
+/// Why that can't be.
+pub(crate) fn bind(port: u16) -> std::io::Result<()> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop)
 }
 
 /// The process that listens on a port.

@@ -4,7 +4,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::port::Holder;
+use super::port;
 use crate::error::Explain;
 
 /// How much of a log's end is looked at. Bytes.
@@ -13,18 +13,30 @@ const LOG_END: u64 = 32 * 1024;
 /// How many lines of it are shown.
 const LOG_LINES: usize = 15;
 
-/// A port of the cluster is taken by another process.
+/// A port of the cluster can't be listened on, mostly because another process does.
 #[derive(Debug, thiserror::Error)]
-#[error("{component} cannot listen on 127.0.0.1:{port}: {} listens there", holder.as_ref().map_or("another process".to_owned(), Holder::to_string))]
+#[error("{component} cannot listen on 127.0.0.1:{port}: {why}")]
 pub(crate) struct PortTaken {
-    pub(super) component: String,
-    pub(super) port: u16,
-    pub(super) holder: Option<Holder>,
+    component: String,
+    port: u16,
+    why: String,
+}
+
+impl PortTaken {
+    /// What `component` wanted, and why that was refused.
+    pub(super) fn of(component: &str, port: u16, why: &std::io::Error) -> Self {
+        let why = match (why.kind(), port::holder(port)) {
+            (std::io::ErrorKind::AddrInUse, Some(holder)) => format!("{holder} listens there"),
+            (std::io::ErrorKind::AddrInUse, None) => "another process listens there".into(),
+            _ => why.to_string(),
+        };
+        Self { component: component.to_owned(), port, why }
+    }
 }
 
 impl Explain for PortTaken {
     fn hint(&self) -> Option<String> {
-        Some("stop that process, or choose another port with `--port` (0: any free one)".into())
+        Some("stop what listens there, or choose another port with `--port` (0: any that is free)".into())
     }
 }
 
@@ -57,7 +69,10 @@ pub enum Reason {
 
 impl Explain for NotReady {
     fn hint(&self) -> Option<String> {
-        Some(format!("the whole log is in {}", self.log.display()))
+        let full = |line: &String| line.contains("database space exceeded") || line.contains("No space left on device");
+        let cause = if self.tail.iter().any(full) { "the disk is full (`df -h` shows which)\n" } else { "" };
+        let log = self.log.display();
+        Some(format!("{cause}the whole log is in {log}; when the cause is gone, run the same command again"))
     }
 }
 
@@ -78,6 +93,34 @@ impl Explain for OtherSettings {
     }
 }
 
+/// A cluster can't be in the folder.
+#[derive(Debug, thiserror::Error)]
+#[error("no cluster can be in {}: {cause}", folder.display())]
+pub(crate) struct NoFolder {
+    pub(super) folder: PathBuf,
+    pub(super) cause: String,
+}
+
+impl Explain for NoFolder {
+    fn hint(&self) -> Option<String> {
+        Some("name another folder with `--dir`; one that does not exist is created".into())
+    }
+}
+
+/// The folder holds files of somebody else.
+#[derive(Debug, thiserror::Error)]
+#[error("{} holds no cluster, but files where a cluster keeps its own: {}", folder.display(), files.join(", "))]
+pub(crate) struct Foreign {
+    pub(super) folder: PathBuf,
+    pub(super) files: Vec<&'static str>,
+}
+
+impl Explain for Foreign {
+    fn hint(&self) -> Option<String> {
+        Some("name a new or empty folder with `--dir`: `down` removes what is in these places".into())
+    }
+}
+
 /// There is no cluster in the folder.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no cluster in {}", .0.display())]
@@ -85,7 +128,10 @@ pub(crate) struct NoCluster(pub(super) PathBuf);
 
 impl Explain for NoCluster {
     fn hint(&self) -> Option<String> {
-        Some(format!("start one:\ncargo xtask up --dir {}", self.0.display()))
+        let folder = self.0.display();
+        Some(format!(
+            "start one there:\ncargo xtask up --dir {folder}\nor name the folder of the one that is meant with `--dir`"
+        ))
     }
 }
 

@@ -25,6 +25,17 @@ pub enum Store {
     Kine,
 }
 
+impl Store {
+    /// As `--store` takes it.
+    pub(crate) fn value(self) -> &'static str {
+        match self {
+            Self::Shim => "shim",
+            Self::Etcd => "etcd",
+            Self::Kine => "kine",
+        }
+    }
+}
+
 impl fmt::Display for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::file::Patch;
 use super::series::hex;
 use crate::error::Result;
-use crate::process::{Limit, Run};
+use crate::process::Run;
 
 /// Where upstream keeps the modules that it publishes under k8s.io/.
 const STAGING: &str = "staging/src/";
@@ -32,7 +32,9 @@ impl Go {
         if !folder.join("go.mod").exists() {
             fs_err::create_dir_all(&folder)?;
             fs_err::write(folder.join("go.sum"), sums)?;
-            fs_err::write(folder.join("go.mod"), module)?;
+            // Whole or not at all: it says that the folder is complete.
+            fs_err::write(folder.join("go.mod.new"), module)?;
+            fs_err::rename(folder.join("go.mod.new"), folder.join("go.mod"))?;
         }
         Ok(Self { tree: tree.to_owned(), modfile: folder.join("go.mod") })
     }
@@ -65,7 +67,6 @@ impl Go {
             .env("GOFLAGS", "-mod=mod -buildvcs=false -trimpath")
             .env("CGO_ENABLED", "0")
             .log(log)
-            .limit(Limit::Long)
     }
 }
 

@@ -16,6 +16,9 @@ const BRANCH: &str = "refs/heads/sluice";
 /// The last commit that we made or turned into patch files: what stands below it can be made again.
 const SAVED: &str = "refs/sluice/saved";
 
+/// The commit whose files are being written: it stays where a run was killed meanwhile.
+const SWITCHING: &str = "refs/sluice/switching";
+
 /// The commit at which a rebase stopped with conflicts in the files.
 const STOPPED: &str = "refs/sluice/stopped";
 
@@ -65,7 +68,40 @@ impl WorkTree {
             Repository::open(&root).attempting(|| format!("cannot open the git repository in {}", root.display()))?;
         let base = Oid::from_str(&fetched.base)?;
         repo.find_commit(base).attempting(|| format!("{} does not hold the upstream commit", root.display()))?;
-        Ok(Self { repo, base, root, _lock: lock })
+        let tree = Self { repo, base, root, _lock: lock };
+        tree.undo_half_a_switch()?;
+        Ok(tree)
+    }
+
+    /// Brings back the files of the head commit, where a run was killed that wrote those of another one. What it had written is told from edits
+    /// by its content: that of the other commit, or the beginning of it.
+    fn undo_half_a_switch(&self) -> Result<()> {
+        let Some(next) = self.target(SWITCHING)? else { return Ok(()) };
+        let (head, next) = (self.repo.find_commit(self.head()?)?, self.repo.find_commit(next)?.tree()?);
+        let mut checkout = CheckoutBuilder::new();
+        checkout.force().remove_untracked(true).disable_filters(true).disable_pathspec_match(true);
+        let mut half = false;
+        for path in self.changed()? {
+            let written = fs_err::read(self.root.join(&path)).unwrap_or_default();
+            let theirs = engine::content(&self.repo, &next, &path)?.map_or(Vec::new(), |(content, _)| content);
+            if theirs.starts_with(&written) {
+                checkout.path(path.as_str());
+                half = true;
+            }
+        }
+        if half {
+            self.repo.checkout_tree(head.as_object(), Some(&mut checkout))?;
+        }
+        self.switched()
+    }
+
+    /// The files are those of the head commit again.
+    fn switched(&self) -> Result<()> {
+        match self.repo.find_reference(SWITCHING) {
+            Ok(mut reference) => Ok(reference.delete()?),
+            Err(error) if error.code() == ErrorCode::NotFound => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The commit that the files belong to.
@@ -95,7 +131,7 @@ impl WorkTree {
         }
         let head = self.head()?;
         let mut known = vec![self.base, next];
-        known.extend(self.saved()?);
+        known.extend(self.target(SAVED)?);
         for known in known {
             if head == known || self.repo.graph_descendant_of(known, head)? {
                 return Ok(());
@@ -118,7 +154,8 @@ impl WorkTree {
     pub(super) fn place(&self, commit: Oid) -> Result<()> {
         self.files(commit)?;
         self.repo.reference(BRANCH, commit, true, "sluice: apply patches")?;
-        Ok(self.repo.set_head(BRANCH)?)
+        self.repo.set_head(BRANCH)?;
+        self.switched()
     }
 
     /// Remembers that changes in the files from now on resolve a conflict on top of `commit`.
@@ -170,7 +207,8 @@ impl WorkTree {
     /// Makes the files those of `commit`, on no branch. [`WorkTree::switch`] comes back.
     pub(super) fn visit(&self, commit: Oid) -> Result<()> {
         self.files(commit)?;
-        Ok(self.repo.set_head_detached(commit)?)
+        self.repo.set_head_detached(commit)?;
+        self.switched()
     }
 
     /// Says that `commit` and all below it are in the patch files.
@@ -209,8 +247,8 @@ impl WorkTree {
         Ok(update.create_updated(&self.repo, &head.tree()?)?)
     }
 
-    fn saved(&self) -> Result<Option<Oid>> {
-        match self.repo.find_reference(SAVED) {
+    fn target(&self, reference: &str) -> Result<Option<Oid>> {
+        match self.repo.find_reference(reference) {
             Ok(reference) => Ok(reference.target()),
             Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
             Err(error) => Err(error.into()),
@@ -222,6 +260,7 @@ impl WorkTree {
         let mut checkout = CheckoutBuilder::new();
         // Byte for byte what the commit has: no line-end conversion, no clean/smudge filters.
         checkout.force().remove_untracked(true).disable_filters(true);
+        self.repo.reference(SWITCHING, commit, true, "sluice: begin")?;
         Ok(self.repo.checkout_tree(&tree, Some(&mut checkout))?)
     }
 }

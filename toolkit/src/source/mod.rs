@@ -101,6 +101,7 @@ impl Target {
         let pins = Pins::load(shell, &self.k8s)?;
         let place = place(shell, self, &pins, purpose)?;
         let _lock = shell.lock("trees")?;
+        repository::unlock(&place)?;
         let base = match Repository::open(&place)? {
             Some(repository) => restore(shell, &repository, &place)?,
             None => None,
@@ -108,11 +109,23 @@ impl Target {
         self.found_or_composed(shell, &pins, place, base)
     }
 
+    /// Whether the tree is there, so that it needs no download.
+    pub(crate) fn is_composed(&self, shell: &Context, purpose: Purpose) -> Result<bool> {
+        let place = place(shell, self, &Pins::load(shell, &self.k8s)?, purpose)?;
+        Ok(Repository::open(&place)?.is_some_and(|repository| repository.base().is_ok()))
+    }
+
+    /// The Kubernetes version of the source.
+    pub(crate) fn version(&self, shell: &Context) -> Result<String> {
+        self.source.version(&self.k8s, &Pins::load(shell, &self.k8s)?)
+    }
+
     /// The tree as it is, with all edits in it; a new one if there is none.
     pub fn open(&self, shell: &Context) -> Result<Fetched> {
         let pins = Pins::load(shell, &self.k8s)?;
         let place = place(shell, self, &pins, Purpose::Patching)?;
         let _lock = shell.lock("trees")?;
+        repository::unlock(&place)?;
         let base = Repository::open(&place)?.and_then(|repository| repository.base().ok());
         self.found_or_composed(shell, &pins, place, base)
     }

@@ -11,7 +11,7 @@ use super::copy;
 use super::pins::{Kubernetes, Module, Pins, Sluice};
 use crate::context::Context;
 use crate::error::{Attempt as _, Error, Explain, Result};
-use crate::process::{Limit, Run};
+use crate::process::{self, Run};
 use sluice_shell::minor::Minor;
 
 const MAIN: &str = "k8s.io/kubernetes";
@@ -98,7 +98,8 @@ struct Unavailable {
 
 impl Explain for Unavailable {
     fn hint(&self) -> Option<String> {
-        Some("check the network and GOPROXY; a module that was downloaded once needs neither".into())
+        let usual = "check the network and GOPROXY; a module that was downloaded once needs neither";
+        Some(process::advice(&self.reason).unwrap_or(usual).into())
     }
 }
 
@@ -201,7 +202,7 @@ fn download(shell: &Context, names: &[String], pinned: bool) -> Result<BTreeMap<
     let progress = shell.out.spinner(format!("download {} Go modules", names.len()));
     // Outside any module, so that no go.mod or go.work of the workspace plays a part.
     let outside = tempfile::tempdir()?;
-    let mut run = go(outside.path()).args(["mod", "download", "-json"]).args(names).limit(Limit::Long);
+    let mut run = go(outside.path()).args(["mod", "download", "-json"]).args(names);
     if pinned {
         run = run.env("GONOSUMDB", "k8s.io");
     }

@@ -13,7 +13,7 @@ use super::copy;
 use super::pins::Pins;
 use crate::context::Context;
 use crate::error::{Attempt as _, Explain, Result};
-use crate::process::{Failed, Limit, NotStarted, Run};
+use crate::process::{Failed, NotStarted, Run};
 use sluice_shell::minor::Minor;
 
 /// Where upstream's source comes from.
@@ -221,7 +221,7 @@ fn advertised(clone: &Path, url: &str, reference: &str) -> Result<String> {
 /// The git program in the clone, without what a user's configuration could have it start or ask.
 fn git(clone: &Path) -> Run {
     let quiet = ["-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", "-c", "maintenance.auto=false"];
-    Run::new("git", clone).args(quiet).env("GIT_TERMINAL_PROMPT", "0").limit(Limit::Long)
+    Run::new("git", clone).args(quiet).env("GIT_TERMINAL_PROMPT", "0")
 }
 
 /// There is no git program.

@@ -66,7 +66,7 @@ struct UnknownMinor {
 
 impl Explain for UnknownMinor {
     fn hint(&self) -> Option<String> {
-        (!self.known.is_empty()).then(|| format!("there are patches for {}", self.known.join(", ")))
+        (!self.known.is_empty()).then(|| format!("those with a folder below patches/ are {}", self.known.join(", ")))
     }
 }
 

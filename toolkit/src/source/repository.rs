@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Explain, Result};
 
 /// The branch of the untouched source.
 const BASE: &str = "refs/heads/base";
@@ -43,6 +43,20 @@ impl Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.what, self.path)
+    }
+}
+
+/// The person's own git works in the tree.
+#[derive(Debug, thiserror::Error)]
+#[error("git is at work in {} (process {pid})", place.display())]
+struct AtWork {
+    place: PathBuf,
+    pid: i32,
+}
+
+impl Explain for AtWork {
+    fn hint(&self) -> Option<String> {
+        Some("let it come to its end (it may wait for an editor), and run the command again".into())
     }
 }
 
@@ -131,6 +145,41 @@ impl Repository {
         fs_err::write(&file, text)?;
         Ok(Some(file))
     }
+}
+
+/// Removes git's lock files from the tree at `place`. The caller holds the lock of all trees, so they are of a run that was killed, unless
+/// somebody's git runs there.
+///
+/// # Errors
+/// [`AtWork`] if one does.
+pub(crate) fn unlock(place: &Path) -> Result<()> {
+    let git = place.join(".git");
+    let top = ["index.lock", "HEAD.lock", "config.lock", "packed-refs.lock"].map(|name| git.join(name));
+    let below = WalkDir::new(git.join("refs")).into_iter().filter_map(|entry| Some(entry.ok()?.into_path()));
+    let is_lock = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "lock");
+    let locks: Vec<PathBuf> = top.into_iter().filter(|path| path.exists()).chain(below.filter(is_lock)).collect();
+    if locks.is_empty() {
+        return Ok(());
+    }
+    if let Some(pid) = git_in(place) {
+        return Err(AtWork { place: place.to_owned(), pid }.into());
+    }
+    for lock in locks {
+        fs_err::remove_file(lock)?;
+    }
+    Ok(())
+}
+
+/// The number of a git process whose folder is in the tree.
+fn git_in(place: &Path) -> Option<i32> {
+    let place = fs_err::canonicalize(place).ok()?;
+    fs_err::read_dir("/proc").ok()?.find_map(|entry| {
+        let process = entry.ok()?.path();
+        let pid = process.file_name()?.to_str()?.parse().ok()?;
+        let name = fs_err::read_to_string(process.join("comm")).ok()?;
+        let inside = fs_err::read_link(process.join("cwd")).ok()?.starts_with(&place);
+        (inside && name.starts_with("git")).then_some(pid)
+    })
 }
 
 /// Settings of the repository that win over the user's.

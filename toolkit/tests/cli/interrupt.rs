@@ -34,9 +34,8 @@ fn is_gone(pid: &str) -> bool {
     stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
 }
 
-#[test]
-fn programs_do_not_outlive_an_interruption() {
-    let workspace = Workspace::new();
+/// Sends `signal` to a toolkit whose go command is at work. Returns its exit code, and the numbers of go and of its program.
+fn send(workspace: &Workspace, signal: Signal) -> (Option<i32>, [String; 2]) {
     workspace.write("bin/go", GO);
     fs_err::set_permissions(workspace.path("bin/go"), std::fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", workspace.path("bin").display(), std::env::var("PATH").unwrap());
@@ -44,8 +43,24 @@ fn programs_do_not_outlive_an_interruption() {
     command.env("PATH", path).env("PIDS", workspace.path("")).stderr(std::process::Stdio::null());
     let mut child = command.spawn().unwrap();
     let pids = ["outer", "inner"].map(|name| until("go starts", || pid(&workspace.path(name))));
-    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+    (child.wait().unwrap().code(), pids)
+}
+
+#[test]
+fn programs_do_not_outlive_an_interruption() {
+    let workspace = Workspace::new();
+    let (code, pids) = send(&workspace, Signal::SIGTERM);
+    assert_eq!(code, Some(130));
+    for pid in pids {
+        until("go ends with us", || is_gone(&pid).then_some(()));
+    }
+}
+
+#[test]
+fn programs_do_not_outlive_a_toolkit_that_is_killed() {
+    let workspace = Workspace::new();
+    let (_, pids) = send(&workspace, Signal::SIGKILL);
     for pid in pids {
         until("go ends with us", || is_gone(&pid).then_some(()));
     }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it can't go on")]
 
+mod cluster;
 mod interrupt;
 mod proxy;
 mod source;

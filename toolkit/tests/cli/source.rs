@@ -108,6 +108,29 @@ fn a_tampered_module_cache_is_refused() {
 }
 
 #[test]
+fn without_a_network_it_says_so_and_the_next_run_is_as_if_nothing_was() {
+    let workspace = pinned();
+    let source = |proxy: Option<&str>| {
+        let mut command = workspace.command(&["source"]);
+        command.env("GOMODCACHE", workspace.path("modules/other"));
+        command.envs(proxy.map(|proxy| ("GOPROXY", proxy)));
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, text) = source(Some("http://127.0.0.1:1"));
+    assert_eq!(code, Some(1));
+    for part in [
+        "cannot compose Kubernetes v1.37.2",
+        "cannot download k8s.io/",
+        "connection refused",
+        "hint: the network or a proxy",
+    ] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    assert_eq!(source(None).0, Some(0));
+}
+
+#[test]
 fn wrong_inputs() {
     let workspace = pinned();
     insta::assert_snapshot!("unknown_minor", workspace.xtask(&["source", "--k8s", "v1.12"]));

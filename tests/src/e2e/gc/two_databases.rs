@@ -15,7 +15,7 @@ use super::side::{self, HOLD, Policy, Side, blocking, owners, reference};
 use crate::cluster::client::Client;
 use crate::cluster::component::Component;
 use crate::error::Result;
-use crate::process::Run;
+use crate::process::{Limit, Run};
 
 /// An owner in another database is neither living nor dead to the shim: what is labelled stays, with its reference, whatever becomes of the owner. All
 /// others are collected as ever.
@@ -35,8 +35,8 @@ pub(super) fn run(suite: &Suite) -> Result<Verdict> {
 
     let side = Side::new(&lab, true).in_namespace("t26")?;
     create(&side)?;
-    let keys = Run::new(&tools.etcdctl, &folder).arg(second.flag()).args(["get", "--prefix", "--keys-only", "/"]);
-    let keys = keys.read()?;
+    let keys = Run::new(&tools.etcdctl, &folder).limit(Limit::ANSWER).arg(second.flag());
+    let keys = keys.args(["get", "--prefix", "--keys-only", "/"]).read()?;
     let apart = keys.contains("/registry/configmaps/t26/map") && !keys.contains("shirts");
     ensure(apart, || format!("in the second database there is {keys}"))?;
 

@@ -11,12 +11,12 @@ use crate::context::Context;
 use crate::error::{Attempt as _, Explain, Result};
 use crate::minor::Minor;
 use crate::output::table;
-use crate::process::{Limit, Run};
+use crate::process::Run;
 use machine::Machine;
 pub use needs::Purpose;
 use needs::{Need, Remedy};
 
-/// Say which tools and Debian packages are missing, and the command that installs each.
+/// Says which tools and Debian packages are missing, and the command that installs each
 #[derive(Args, Debug)]
 pub struct Cmd {
     /// Install missing Debian packages (as root, on Debian).
@@ -51,7 +51,7 @@ pub struct Finding {
 
 /// Something that is needed is not there.
 #[derive(Debug, thiserror::Error)]
-#[error("missing on this machine: {}", .0.iter().map(|finding| finding.name).collect::<Vec<_>>().join(", "))]
+#[error("missing on this machine: {}", .0.iter().map(|it| format!("{} ({})", it.name, it.found)).collect::<Vec<_>>().join(", "))]
 pub struct Missing(Vec<Finding>);
 
 impl Explain for Missing {
@@ -193,7 +193,7 @@ fn install(shell: &Context, machine: &Machine, findings: &[Finding]) -> Result<(
     let progress = shell.out.spinner(format!("install {}", packages.join(" ")));
     let apt = |log: &str| {
         let run = Run::new("apt-get", "/").env("DEBIAN_FRONTEND", "noninteractive").args(["-q", "-y"]);
-        run.log(shell.paths.log(log)).limit(Limit::Long)
+        run.log(shell.paths.log(log))
     };
     // A package list that can't be refreshed may still do: the installation itself decides.
     if let Err(error) = apt("apt-get-update").arg("update").watch(|line| progress.now(line)) {

@@ -71,8 +71,13 @@ impl Remedy {
 pub(super) fn all(go: &str) -> Vec<Need> {
     use Purpose::{Build, Images, Test};
     let least_go: Vec<u32> = go.split('.').take(2).filter_map(|part| part.parse().ok()).collect();
+    let machine = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
     let get_go = format!(
-        "curl -fsSL https://go.dev/dl/go{go}.linux-amd64.tar.gz | tar -C /usr/local -xz && ln -s /usr/local/go/bin/go /usr/local/bin/"
+        "curl -fsSL https://go.dev/dl/go{go}.linux-{machine}.tar.gz | tar -C /usr/local -xz && ln -s /usr/local/go/bin/go /usr/local/bin/"
     );
     let get_rust = "curl -fsSL https://sh.rustup.rs | sh -s -- -y".to_owned();
     let package = |name, purpose, probe, package| Need { name, purpose, probe, remedy: Remedy::Package(package) };

@@ -1,4 +1,4 @@
-//! Watches over one program: passes its output on, and ends it with all that it started when its time is up.
+//! Watches over one program: passes its output on, and ends it with all that it started when it hangs or its time is up.
 //!
 //! Each program leads a process group of its own. So a test that hangs is ended together with the servers that it started; but Ctrl-C in the
 //! terminal does not reach it, so we pass the interruption on.
@@ -11,9 +11,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
+use super::guardian;
+use super::patience::{Limit, Patience};
+use super::tree::{self, Stat, Tree};
 use crate::error::Result;
 use crate::interrupt;
 
@@ -36,7 +39,7 @@ pub(super) enum Stream {
 pub(super) enum End {
     /// By itself.
     Itself(ExitStatus),
-    /// It was still at work at the limit.
+    /// It had reached its limit, and was ended.
     Overdue,
 }
 
@@ -63,15 +66,16 @@ impl Group {
         let child = start()?;
         let leader = i32::try_from(child.id()).map_err(anyhow::Error::from)?;
         groups.insert(leader);
+        guardian::add(leader);
         Ok(Self { child, leader, ended: false })
     }
 
-    /// Waits for the program; `None` when it is still at work at `deadline`.
-    fn wait(&mut self, deadline: Instant) -> std::io::Result<Option<ExitStatus>> {
+    /// Waits for the program; `None` when `is_over` says so while it is still at work.
+    fn wait(&mut self, mut is_over: impl FnMut() -> bool) -> std::io::Result<Option<ExitStatus>> {
         loop {
             let status = self.child.try_wait()?;
             self.ended = status.is_some();
-            if self.ended || Instant::now() >= deadline {
+            if self.ended || is_over() {
                 return Ok(status);
             }
             thread::sleep(LOOK);
@@ -86,32 +90,33 @@ impl Drop for Group {
             let _ = self.child.wait();
         }
         groups().remove(&self.leader);
+        guardian::remove(self.leader);
     }
 }
 
-/// Ends a group: asks first, since a program that runs others (we among them) wants to end those, then insists.
+/// Ends a group and what it started in other groups: asks first, since a program that runs others (we among them) wants to end those, then
+/// insists.
 fn end(leader: i32) {
     let group = Pid::from_raw(leader);
     let deadline = Instant::now() + GRACE;
+    let all = Stat::all();
+    let others: Vec<&Stat> = tree::members(&all, leader).into_iter().filter(|stat| stat.group != leader).collect();
     // The leader stays a zombie until it is waited for, so the number can't be somebody else's.
     let _ = killpg(group, Signal::SIGTERM);
     while Instant::now() < deadline && is_at_work(leader) {
         thread::sleep(LOOK);
     }
     let _ = killpg(group, Signal::SIGKILL);
+    for Stat { pid, started, .. } in others {
+        if Stat::of(*pid).is_some_and(|now| now.started == *started) {
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+    }
 }
 
 /// Whether a process of the group still runs. The leader itself may have ended long ago.
 fn is_at_work(leader: i32) -> bool {
-    let group = leader.to_string();
-    let runs = |entry: std::io::Result<fs_err::DirEntry>| {
-        let stat = fs_err::read_to_string(entry.ok()?.path().join("stat")).ok()?;
-        // "PID (name) STATE PARENT GROUP …"; the name may hold blanks and brackets.
-        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-        let state = fields.next()?;
-        Some(fields.nth(1)? == group && state != "Z" && state != "X")
-    };
-    fs_err::read_dir("/proc").is_ok_and(|mut entries| entries.any(|entry| runs(entry).unwrap_or(false)))
+    Stat::all().iter().any(|stat| stat.group == leader && !stat.ended)
 }
 
 /// When we are interrupted ourselves. The lock stays: nobody starts another program, or reports that one failed, until we have ended.
@@ -131,18 +136,27 @@ fn end_all() {
 pub(super) fn supervise(
     start: impl FnOnce() -> Result<Child>,
     input: Vec<u8>,
-    limit: Duration,
+    limit: Limit,
     mut line: impl FnMut(Stream, &[u8]),
 ) -> Result<End> {
-    let deadline = Instant::now() + limit;
+    let mut patience = Patience::new(limit, Instant::now());
     let mut group = Group::start(start)?;
+    let mut tree = Tree::new(group.leader);
     let lines = pipes(&mut group.child, input);
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match lines.recv_timeout(left) {
-            Ok((stream, bytes)) if !left.is_zero() => line(stream, &bytes),
-            Err(RecvTimeoutError::Disconnected) => return Ok(group.wait(deadline)?.map_or(End::Overdue, End::Itself)),
-            Ok(_) | Err(RecvTimeoutError::Timeout) => break,
+        match lines.recv_timeout(patience.pause(Instant::now())) {
+            Ok((stream, bytes)) => {
+                patience.heard(&bytes);
+                line(stream, &bytes);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                let ended = group.wait(|| patience.is_over(Instant::now(), || tree.look()))?;
+                return Ok(ended.map_or(End::Overdue, End::Itself));
+            }
+        }
+        if patience.is_over(Instant::now(), || tree.look()) {
+            break;
         }
     }
     drop(group);

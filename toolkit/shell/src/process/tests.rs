@@ -1,6 +1,6 @@
 //! Programs that fail, hang, and leave others behind.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -55,38 +55,71 @@ fn wait_until_gone(pid: &str) {
     }
 }
 
-fn limited(script: &str) -> Run {
-    sh(script).limit(Limit::Of(Duration::from_millis(300)))
+const SHORT: Duration = Duration::from_millis(300);
+
+fn overdue(result: Result<()>, script: &str) -> String {
+    let error = result.unwrap_err();
+    assert!(error.downcast_ref::<Overdue>().is_some(), "{script}: {error:?}");
+    format!("{error:?}")
 }
 
 #[test]
 fn what_hangs_is_killed_with_all_that_it_started() {
     let dir = tempfile::tempdir().unwrap();
-    let pid = dir.path().join("pid");
-    // The inner shell ignores the request to end, and holds the output open.
-    let inner = format!("sh -c 'trap \"\" TERM; echo $$ >{}; echo begun; while :; do sleep 1000; done'", pid.display());
-    let log = dir.path().join("log");
-    let error = limited(&format!("{inner} & wait")).log(&log).run().unwrap_err();
-    assert!(error.downcast_ref::<Overdue>().is_some(), "{error:?}");
-    let text = format!("{error:?}");
-    for part in ["while :; do sleep 1000", "did not end within 0.3 s and was killed", "begun", "/log", FACTOR] {
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    // The inner shells ignore the request to end, and hold the output open. One is in a group of its own.
+    let inner = |name: &str| format!("sh -c 'trap \"\" TERM; echo $$ >{}; while :; do sleep 1000; done'", path(name));
+    let script = format!("echo begun; {} & setsid {} & wait", inner("in"), inner("out"));
+    let text = overdue(sh(&script).log(path("log")).limit(Limit::Silence(SHORT)).run(), &script);
+    for part in ["while :; do sleep 1000", "killed: no output and no processor time for 0.3 s", "begun", "/log", FACTOR]
+    {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
-    wait_until_gone(fs_err::read_to_string(&pid).unwrap().trim());
+    for name in ["in", "out"] {
+        wait_until_gone(fs_err::read_to_string(path(name)).unwrap().trim());
+    }
 }
 
 #[test]
 fn the_limit_holds_however_the_output_is_used() {
-    for script in ["sleep 1000", "exec >&- 2>&-; sleep 1000", "sleep 1000 & exit 0", "yes"] {
-        let overdue = |result: Result<()>| {
-            let error = result.unwrap_err();
-            assert!(error.downcast_ref::<Overdue>().is_some(), "{script}: {error:?}");
-        };
-        overdue(limited(script).run());
-        overdue(limited(script).outcome().map(drop));
+    let silent = ["sleep 1000", "exec >&- 2>&-; sleep 1000", "sleep 1000 & exit 0"];
+    let cases = silent.map(|script| (script, Limit::Silence(SHORT)));
+    for (script, limit) in cases.into_iter().chain([("yes", Limit::Clock(SHORT)), ("sleep 1000", Limit::Clock(SHORT))])
+    {
+        let limited = sh(script).limit(limit);
+        overdue(limited.run(), script);
+        overdue(limited.outcome().map(drop), script);
         // More than a pipe holds, to a program that does not read it.
-        overdue(limited(script).stdin(vec![b'x'; 1 << 20]).read().map(drop));
+        overdue(limited.stdin(vec![b'x'; 1 << 20]).read().map(drop), script);
     }
+}
+
+/// Runs a script that works in silence until the file `$DONE` is there, three times as long as the limit.
+fn works(script: &str) {
+    let limit = Duration::from_secs(1);
+    let dir = tempfile::tempdir().unwrap();
+    let (begun, done) = (dir.path().join("begun"), dir.path().join("done"));
+    let run = sh(script).env("BEGUN", &begun).env("DONE", &done).limit(Limit::Silence(limit));
+    std::thread::scope(|scope| {
+        let program = scope.spawn(move || run.run());
+        let mut since = None;
+        while !program.is_finished() && since.is_none_or(|since: Instant| since.elapsed() < 3 * limit) {
+            since = since.or_else(|| begun.exists().then(Instant::now));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        fs_err::write(&done, "").unwrap();
+        program.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn what_computes_in_silence_does_not_hang() {
+    works("echo >$BEGUN; while [ ! -e $DONE ]; do :; done");
+}
+
+#[test]
+fn what_has_a_grandchild_at_work_does_not_hang() {
+    works("sh -c 'setsid -w sh -c \"echo >$BEGUN; while [ ! -e $DONE ]; do :; done\"; exit 0'");
 }
 
 #[test]
@@ -99,10 +132,7 @@ fn a_program_that_is_done_in_time_is_not_overdue() {
 }
 
 #[test]
-fn the_factor_of_the_environment() {
-    let limit = Limit::Of(Duration::from_secs(2));
-    let cases = [(1.0, 2.0), (2.5, 5.0), (0.0, 2.0), (-1.0, 2.0), (f64::NAN, 2.0), (f64::INFINITY, 2.0), (1e300, 3e9)];
-    for (factor, seconds) in cases {
-        assert_eq!(limit.times(factor), Duration::from_secs_f64(seconds), "{factor}");
-    }
+fn a_failure_with_a_known_cause_says_what_to_do() {
+    let error = sh("echo 'link: write /tmp/x: no space left on device' >&2; exit 1").run().unwrap_err();
+    assert!(format!("{error:?}").contains("hint: the disk is full"), "{error:?}");
 }
