@@ -51,7 +51,8 @@ mod tests {
         let about = |verb: &clap::Command| verb.get_about().map(ToString::to_string).unwrap_or_default();
         let mut done: Vec<(&str, String)> =
             command.get_subcommands().map(|verb| (verb.get_name(), about(verb))).collect();
-        (listed.sort(), done.sort());
+        listed.sort();
+        done.sort();
         assert_eq!(listed, done);
     }
 

@@ -228,7 +228,8 @@ mod tests {
         let packages = metadata["packages"].as_array().unwrap();
         let mut names: Vec<&str> = packages.iter().map(|package| package["name"].as_str().unwrap()).collect();
         let mut tested = [&TOOLKIT[..], &SHIM].concat();
-        (names.sort_unstable(), tested.sort_unstable());
+        names.sort_unstable();
+        tested.sort_unstable();
         assert_eq!(tested, names);
     }
 

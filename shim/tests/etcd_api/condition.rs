@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::server::{Client, TestServer, put, range_of};
+use sluice_shim::clock::{StoreClock, StoreTime};
 use sluice_shim::engine::store::{Decide, Footprint, Reader, Store, Writer};
 use sluice_shim::engine::{Error, Result};
 use sluice_shim::pb::etcdserverpb as pb;
@@ -108,6 +109,10 @@ impl Store for SmallDisk {
         Ok(Box::new(OnSmallDisk { writer: self.store.writer()?, full: Arc::clone(&self.full) }))
     }
 
+    fn clock(&self) -> StoreClock {
+        self.store.clock()
+    }
+
     fn reader(&self) -> Result<Box<dyn Reader>> {
         self.store.reader()
     }
@@ -144,7 +149,15 @@ impl Writer for OnSmallDisk {
         self.writer.has_work()
     }
 
-    fn forget(&mut self, before: i64) -> Result<bool> {
+    fn forget(&mut self, before: StoreTime) -> Result<bool> {
         self.writer.forget(before)
+    }
+
+    fn extend_leases(&mut self, least: Duration) -> Result<usize> {
+        self.writer.extend_leases(least)
+    }
+
+    fn save_clock(&mut self, age: Duration) -> Result<()> {
+        self.writer.save_clock(age)
     }
 }

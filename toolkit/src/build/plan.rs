@@ -31,6 +31,8 @@ impl Program {
             Self::SluiceShim => (250, 40),
             Self::Etcd | Self::Etcdctl | Self::Etcdutl => (120, 10),
             Self::Kine => (200, 60),
+            Self::Promtool => (120, 20),
+            Self::Jsonnet => (15, 5),
         };
         Cost { shared, alone }
     }

@@ -27,7 +27,7 @@ fn ldflags(shell: &Context, program: Program) -> Result<String> {
 /// When it can't be fetched, or its checksum is another one.
 pub fn module_folder(workspace: &Path, folder: &str, module: &str) -> Result<PathBuf> {
     let pins = workspace.join("toolkit/go").join(folder);
-    let text = golang::go(&pins, false)?.args(["mod", "download", "-json", module]).limit(Limit::Long).read()?;
+    let text = golang::go(&pins, false)?.args(["mod", "download", "-json", module]).read()?;
     let downloaded: serde_json::Value = serde_json::from_str(&text)?;
     let dir = downloaded["Dir"].as_str();
     dir.map(PathBuf::from).ok_or_else(|| Error::input(format!("go mod download {module} names no folder: {text}")))
