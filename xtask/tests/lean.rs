@@ -1,7 +1,5 @@
 //! `cargo xtask doctor` is the first thing that a newcomer waits for.
 
-#![expect(clippy::unwrap_used, reason = "a test fails where it can't go on")]
-
 use sluice_shell::process::Run;
 
 /// Crates that are compiled before `doctor` can answer, with ours: 15 s on two cores. Raise the number only for something that `doctor`
