@@ -14,7 +14,12 @@
 //!
 //! [`commit_unsynced`] is for what need not outlive a crash of the system. What it wrote stands in the log before the commits that follow: once a sync has
 //! failed the system may have given up either, so nothing more may be committed until the log has been written anew.
+//!
+//! The database's file has some bytes that SQLite does not use ([`RESERVED`]). A connection with this VFS reads them as
+//! zeros and never writes them, so that they can hold what is true of this file alone, and not of what SQLite copies:
+//! [`read_reserved`], [`write_reserved`].
 
+mod database;
 mod gathered;
 
 use std::ffi::{CStr, c_int, c_void};
@@ -22,8 +27,23 @@ use std::ptr::null_mut;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+pub use database::{RESERVED, read_reserved, write_reserved};
 use gathered::{Gathered, Taken};
 use rusqlite::{Connection, Transaction, ffi};
+
+/// Calls a method of the real file of a log.
+macro_rules! forward {
+    ($method:ident($file:expr $(, $argument:expr)*)) => {{
+        // SAFETY: SQLite calls our methods with a file that `open` has opened, whose real file has methods.
+        unsafe {
+            let real = real($file);
+            match (*(*real).pMethods).$method {
+                Some(method) => method(real $(, $argument)*),
+                None => ffi::SQLITE_IOERR,
+            }
+        }
+    }};
+}
 
 /// The name to open a database with, for instance by `Connection::open_with_flags_and_vfs`.
 pub const NAME: &CStr = c"sluice-wal";
@@ -122,6 +142,32 @@ pub fn sync_database(connection: &Connection) -> rusqlite::Result<()> {
     checked(unsafe { sync(database, ffi::SQLITE_SYNC_NORMAL) })
 }
 
+/// The salt of the log that the connection commits to: another one each time the log begins afresh. `None` if there is
+/// no log with a header, or the connection is without this VFS.
+///
+/// # Errors
+/// Those of reading the log.
+pub fn log_salt(connection: &Connection) -> rusqlite::Result<Option<[u8; 8]>> {
+    let Some(open) = log(connection)? else { return Ok(None) };
+    // SAFETY: it is open as long as the connection, which this thread alone uses.
+    let salt = unsafe { &mut (*open).salt };
+    let file: *mut ffi::sqlite3_file = open.cast();
+    if salt.is_none() {
+        let (mut header, mut size) = ([0_u8; HEADER], 0);
+        checked(forward!(xFileSize(file, &raw mut size)))?;
+        if size >= HEADER as i64 {
+            checked(forward!(xRead(file, header.as_mut_ptr().cast(), HEADER as c_int, 0)))?;
+            *salt = salt_in(&header);
+        }
+    }
+    Ok(*salt)
+}
+
+/// The salt in the header of a log (<https://sqlite.org/fileformat2.html#the_write_ahead_log>).
+fn salt_in(header: &[u8]) -> Option<[u8; 8]> {
+    header.get(SALT)?.try_into().ok()
+}
+
 /// A file of the main database, by the control that asks for it.
 fn file(connection: &Connection, which: c_int) -> rusqlite::Result<*mut ffi::sqlite3_file> {
     let mut file: *mut ffi::sqlite3_file = null_mut();
@@ -134,6 +180,10 @@ fn file(connection: &Connection, which: c_int) -> rusqlite::Result<*mut ffi::sql
 fn checked(code: c_int) -> rusqlite::Result<()> {
     if code == ffi::SQLITE_OK { Ok(()) } else { Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)) }
 }
+
+/// The bytes of a log's header, and where the salt stands in them.
+const HEADER: usize = 32;
+const SALT: std::ops::Range<usize> = 16..24;
 
 /// An open log. SQLite gives us the room for it; the real file stands right behind.
 #[repr(C)]
@@ -148,6 +198,8 @@ struct Log {
     afresh: bool,
     /// How long the syncs took that nobody asked for yet.
     syncing: Option<Duration>,
+    /// The salt of its header, as far as it was read or written.
+    salt: Option<[u8; 8]>,
 }
 
 /// The real file of a log.
@@ -157,20 +209,6 @@ struct Log {
 unsafe fn real(file: *mut ffi::sqlite3_file) -> *mut ffi::sqlite3_file {
     // SAFETY: by the contract it is within the room, aligned as `Log` is: both begin with a pointer.
     unsafe { file.cast::<Log>().add(1).cast() }
-}
-
-/// Calls a method of the real file of a log.
-macro_rules! forward {
-    ($method:ident($file:expr $(, $argument:expr)*)) => {{
-        // SAFETY: SQLite calls our methods with a file that `open` has opened, whose real file has methods.
-        unsafe {
-            let real = real($file);
-            match (*(*real).pMethods).$method {
-                Some(method) => method(real $(, $argument)*),
-                None => ffi::SQLITE_IOERR,
-            }
-        }
-    }};
 }
 
 unsafe extern "C" fn open(
@@ -185,7 +223,12 @@ unsafe extern "C" fn open(
     let Some(real_open) = (unsafe { (**vfs).xOpen }) else { return ffi::SQLITE_CANTOPEN };
     if flags & ffi::SQLITE_OPEN_WAL == 0 {
         // SAFETY: SQLite's own arguments; the room is larger than it need be.
-        return unsafe { real_open(*vfs, name, file, flags, out) };
+        let code = unsafe { real_open(*vfs, name, file, flags, out) };
+        if code == ffi::SQLITE_OK && flags & ffi::SQLITE_OPEN_MAIN_DB != 0 {
+            // SAFETY: it was opened just now, and nobody else has it yet.
+            return unsafe { database::adopt(file) };
+        }
+        return code;
     }
     // SAFETY: the room is as large as `szOsFile` says. A file whose opening failed has no methods, so nobody closes it but we.
     unsafe {
@@ -201,6 +244,7 @@ unsafe extern "C" fn open(
                 deferred: false,
                 afresh: false,
                 syncing: None,
+                salt: None,
             });
         } else if let Some(methods) = (*real).pMethods.as_ref()
             && let Some(close) = methods.xClose
@@ -266,12 +310,13 @@ macro_rules! flushed {
 
 unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, from: *const c_void, bytes: c_int, offset: i64) -> c_int {
     let Ok(length) = usize::try_from(bytes) else { return ffi::SQLITE_MISUSE };
-    if offset == 0 {
-        // SAFETY: a file that `open` has opened, used by one thread at a time.
-        unsafe { (*file.cast::<Log>()).afresh = true };
-    }
     // SAFETY: SQLite's own arguments: so many bytes to read.
     let new = unsafe { std::slice::from_raw_parts(from.cast::<u8>(), length) };
+    if offset == 0 {
+        let log = file.cast::<Log>();
+        // SAFETY: a file that `open` has opened, used by one thread at a time.
+        unsafe { ((*log).afresh, (*log).salt) = (true, salt_in(new)) };
+    }
     // SAFETY: a file that `open` has opened; the borrow ends with the call.
     let take = || unsafe { gathered(file) }.take(new, offset);
     match take() {
@@ -315,6 +360,10 @@ unsafe extern "C" fn read(file: *mut ffi::sqlite3_file, to: *mut c_void, bytes: 
 unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: i64) -> c_int {
     // SAFETY: a file that `open` has opened.
     unsafe { gathered(file) }.cut(size);
+    if size < HEADER as i64 {
+        // SAFETY: as above, used by one thread at a time.
+        unsafe { (*file.cast::<Log>()).salt = None };
+    }
     flushed!(file, forward!(xTruncate(file, size)))
 }
 
