@@ -107,6 +107,23 @@ pub(crate) fn declaration(key: &[u8], value: Option<&[u8]>) -> Option<Declaratio
     Some(Declaration { prefix, api_version: format!("{group}/{version}"), fields })
 }
 
+/// The keys that the definition of an object's kind may have: one as a rule, more if the key has dots before its group.
+pub(crate) fn definitions_of(key: &[u8]) -> Vec<Vec<u8>> {
+    let parts: Vec<&[u8]> = key.split(|byte| *byte == b'/').collect();
+    let mut keys = Vec::new();
+    for (at, pair) in parts.windows(2).enumerate() {
+        // The last part is the object's name, so the plural stands before it.
+        if let [group, plural] = pair
+            && group.contains(&b'.')
+            && at + 2 < parts.len()
+        {
+            let cluster = parts[..at].join(&b'/');
+            keys.push([&cluster, DEFINITIONS, plural, b".", group].concat());
+        }
+    }
+    keys
+}
+
 /// Whether the keys of a directory are those of definitions.
 pub(crate) fn is_of_definitions(directory: &[u8]) -> bool {
     directory.ends_with(DEFINITIONS)
@@ -141,6 +158,21 @@ mod tests {
         }
         let nested = "/a/b/apiextensions.k8s.io/customresourcedefinitions/x.y";
         assert_eq!(declared(nested, None).map(|(prefix, ..)| prefix).as_deref(), Some("/a/b/y/x/"));
+    }
+
+    #[test]
+    fn the_definition_of_an_object_is_found_by_its_key() {
+        let of = |key: &str| {
+            let keys = definitions_of(key.as_bytes()).into_iter();
+            keys.map(|key| String::from_utf8(key).unwrap()).collect::<Vec<_>>()
+        };
+        let expected = "/registry/apiextensions.k8s.io/customresourcedefinitions/shirts.example.com";
+        assert_eq!(of("/registry/example.com/shirts/a/b.c"), [expected]);
+        assert_eq!(of("/registry/example.com/shirts/b.c"), [expected]);
+        assert_eq!(of("/registry/pods/a/b.c"), [""; 0]);
+        assert_eq!(of("/registry/pods/b.c"), [""; 0]);
+        assert_eq!(of("/a.b/example.com/shirts/x").len(), 2);
+        assert_eq!(of(""), [""; 0]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::clock::{StoreTime, WallTime};
 use crate::gc::rewrite::{Edit, rewrite};
 use crate::gc::{
     Action, Below, Deletion, Dependent, Entry, FOREGROUND, HOLD, Known, ORPHAN, Progress, Rules, Seen, Signal, Step,
-    Task, TaskChange, TaskKind, TaskState, Uid, What, Work, decide, ends, group, held_by, signals, verdict,
+    Task, TaskChange, TaskKind, TaskState, Uid, Verdict, What, Work, decide, ends, group, held_by, signals, verdict,
 };
 use crate::object::{self, ObjectMeta, OwnerReference};
 
@@ -374,7 +374,9 @@ fn labelled(meta: &ObjectMeta<'_>) -> bool {
 
 fn unknown<'k>(meta: &ObjectMeta<'_>, known: impl Fn(&OwnerReference<'_>) -> Option<&'k Known>) -> u64 {
     let unknown = |reference: &&OwnerReference<'_>| {
-        known(reference).is_none_or(|known| verdict(&meta.namespace, reference, known) == crate::gc::Verdict::Unknown)
+        known(reference).is_none_or(|known| {
+            matches!(verdict(&meta.namespace, reference, known), Verdict::Unknown | Verdict::Unserved)
+        })
     };
     meta.owner_references.iter().filter(unknown).count() as u64
 }

@@ -4,8 +4,12 @@
 //! pkg/controller/garbagecollector/garbagecollector.go of Kubernetes 1.37. Where upstream asks the API server whether an owner exists, this looks for
 //! the UID in the store; where only the API server can tell, the owner counts as alive.
 
-use super::node::group;
+use std::sync::Arc;
+
+use super::node::{group, version};
+use super::rules::stable_versions;
 use super::{Deletion, FOREGROUND, HOLD, ORPHAN};
+use crate::object::crd::Served;
 use crate::object::{ObjectMeta, OwnerReference};
 
 /// What the store knows of a UID.
@@ -17,6 +21,8 @@ pub struct Known {
     pub tombstone: Option<bool>,
     /// Whether its dependents are being orphaned still, though it may be gone.
     pub orphaning: bool,
+    /// What the definition of its kind says, if the store has that definition.
+    pub definition: Option<Arc<Served>>,
 }
 
 /// Where an object is, and whether it waits for its dependents.
@@ -24,6 +30,8 @@ pub struct Known {
 pub struct Coordinates {
     /// Its group.
     pub group: String,
+    /// The version that it is stored in.
+    pub version: String,
     /// Its kind.
     pub kind: String,
     /// Its name.
@@ -39,6 +47,7 @@ impl Coordinates {
     pub fn of(meta: &ObjectMeta<'_>) -> Self {
         Self {
             group: group(&meta.api_version).to_owned(),
+            version: version(&meta.api_version).to_owned(),
             kind: meta.kind.to_string(),
             name: meta.name.to_string(),
             namespace: meta.namespace.to_string(),
@@ -62,15 +71,21 @@ pub enum Verdict {
     Unknown,
     /// An owner in a namespace, of an object in none: upstream gives up on such an object.
     Unresolvable,
+    /// A version that is not served, or not known to be: upstream can't look at such an owner, and does nothing with
+    /// the object.
+    Unserved,
 }
 
 /// What a reference of an object in the namespace (or in none: empty) points to.
 pub fn verdict(namespace: &str, reference: &OwnerReference<'_>, known: &Known) -> Verdict {
     let kind = |at: &&Coordinates| at.group == group(&reference.api_version) && at.kind == reference.kind;
+    let defined = |of: &Served| of.group == group(&reference.api_version) && of.kind == reference.kind;
     if known.live.is_empty() {
         return match known.tombstone {
             None => Verdict::Unknown,
             Some(_) if known.orphaning => Verdict::Orphaned,
+            Some(_) if known.definition.as_deref().is_some_and(|of| !defined(of)) => Verdict::Unknown,
+            Some(_) if !is_served(reference, known) => Verdict::Unserved,
             Some(true) if namespace.is_empty() => Verdict::Unresolvable,
             Some(_) => Verdict::Dead,
         };
@@ -79,6 +94,9 @@ pub fn verdict(namespace: &str, reference: &OwnerReference<'_>, known: &Known) -
     if of_kind.peek().is_none() {
         // Whether the kind exists at all only the API server knows: upstream retries for ever if it does not.
         return Verdict::Unknown;
+    }
+    if !is_served(reference, known) {
+        return Verdict::Unserved;
     }
     let mut verdict = Verdict::Dead;
     for at in of_kind {
@@ -90,6 +108,20 @@ pub fn verdict(namespace: &str, reference: &OwnerReference<'_>, known: &Known) -
         }
     }
     verdict
+}
+
+/// Whether the API server can look at an owner in the version that the reference gives (upstream: `apiResource` in
+/// operations.go). The definition of a custom resource says so. Of Kubernetes' own groups the stable versions are
+/// served always, and one that an object is stored in is taken for served. Of all else, that is aggregated API servers
+/// and definitions that are gone, nothing is known, and the version is not looked at: upstream's cache of absent owners
+/// would not either.
+fn is_served(reference: &OwnerReference<'_>, known: &Known) -> bool {
+    let (group, version) = (group(&reference.api_version), version(&reference.api_version));
+    if let Some(definition) = known.definition.as_deref().filter(|definition| definition.group == group) {
+        return definition.versions.iter().any(|served| served == version);
+    }
+    let stored = |at: &Coordinates| at.group == group && at.kind == reference.kind && at.version == version;
+    stable_versions(group).is_none_or(|stable| stable.contains(&version) || known.live.iter().any(stored))
 }
 
 /// What the store knows of the dependents of a dependent.
@@ -129,6 +161,8 @@ pub enum Why {
     Deleting,
     /// One of its owners is in a namespace, and it is not.
     Unresolvable,
+    /// One of its owners is named in a version that is not served, or not known to be.
+    Unserved,
 }
 
 /// What is to become of an object with these owners. `known`: what the store knows of each reference's UID.
@@ -146,6 +180,7 @@ pub fn decide<'k>(
         let verdict = known(reference).map_or(Verdict::Unknown, |known| verdict(&meta.namespace, reference, known));
         let uids = match verdict {
             Verdict::Unresolvable => return Action::Keep(Why::Unresolvable),
+            Verdict::Unserved => return Action::Keep(Why::Unserved),
             Verdict::Solid | Verdict::Unknown => &mut solid,
             Verdict::Waiting => &mut waiting,
             Verdict::Dead => &mut dead,

@@ -1,7 +1,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::*;
+use crate::object::crd::Served;
 use crate::object::{ObjectMeta, OwnerReference};
 
 const GROUP: &str = "example.com";
@@ -20,6 +22,7 @@ fn reference(uid: &'static str) -> OwnerReference<'static> {
 fn at(namespace: &str, name: &str, waits: bool) -> Known {
     let live = vec![Coordinates {
         group: GROUP.to_owned(),
+        version: "v1".to_owned(),
         kind: "Shirt".to_owned(),
         name: name.to_owned(),
         namespace: namespace.to_owned(),
@@ -65,7 +68,62 @@ fn what_a_reference_points_to() {
     }
 }
 
-/// An object with owners that are named by their verdicts: `s`olid, `w`aiting, `d`ead, `o`rphaned, `u`nknown, un`r`esolvable; a capital is another of that kind.
+/// Of an owner named in a version that nobody serves, or may not serve, upstream gets an error and does nothing with
+/// the object.
+#[test]
+fn a_version_that_is_not_served_is_not_judged() {
+    let in_version =
+        |api_version: &'static str| OwnerReference { api_version: Cow::Borrowed(api_version), ..reference("u") };
+    let defined = |known: Known, kind: &str| {
+        let versions = vec!["v1".to_owned(), "v2".to_owned()];
+        let served = Served { group: GROUP.to_owned(), kind: kind.to_owned(), versions };
+        Known { definition: Some(Arc::new(served)), ..known }
+    };
+    let built_in = |version: &str| {
+        let mut known = at("a", "o", false);
+        for at in &mut known.live {
+            (at.group, at.version) = ("autoscaling".to_owned(), version.to_owned());
+        }
+        known
+    };
+    let table = [
+        ("example.com/v1", defined(gone(true, false), "Shirt"), Verdict::Dead),
+        ("example.com/v2", defined(gone(true, false), "Shirt"), Verdict::Dead),
+        ("example.com/v3", defined(gone(true, false), "Shirt"), Verdict::Unserved),
+        ("example.com/v3", defined(gone(true, true), "Shirt"), Verdict::Orphaned),
+        ("example.com/v3", defined(at("a", "o", false), "Shirt"), Verdict::Unserved),
+        ("example.com/v3", defined(at("a", "o", true), "Shirt"), Verdict::Unserved),
+        ("example.com/v3", defined(at("b", "o", false), "Shirt"), Verdict::Unserved),
+        ("example.com/v2", defined(at("a", "o", false), "Shirt"), Verdict::Solid),
+        ("example.com/v1", defined(gone(true, false), "Skirt"), Verdict::Unknown),
+        ("other.com/v1", defined(gone(true, false), "Shirt"), Verdict::Unknown),
+        // No definition: an aggregated API server's, or the definition is gone.
+        ("example.com/v3", gone(true, false), Verdict::Dead),
+        ("example.com/v3", at("a", "o", false), Verdict::Solid),
+        // Kubernetes' own.
+        ("apps/v1", gone(true, false), Verdict::Dead),
+        ("apps/v9", gone(true, false), Verdict::Unserved),
+        ("v1", gone(true, false), Verdict::Dead),
+        ("v2", gone(true, false), Verdict::Unserved),
+        ("resource.k8s.io/v1beta1", gone(true, false), Verdict::Unserved),
+        ("apiextensions.k8s.io/v1", gone(false, false), Verdict::Dead),
+        ("apiextensions.k8s.io/v1beta1", gone(false, false), Verdict::Unserved),
+        ("autoscaling/v1", built_in("v2"), Verdict::Solid),
+        ("autoscaling/v2beta2", built_in("v2"), Verdict::Unserved),
+        ("autoscaling/v2beta2", built_in("v2beta2"), Verdict::Solid),
+    ];
+    for (api_version, known, expected) in table {
+        assert_eq!(verdict("a", &in_version(api_version), &known), expected, "{api_version} {known:?}");
+    }
+}
+
+fn unserved() -> Known {
+    let served = Served { group: GROUP.to_owned(), kind: "Shirt".to_owned(), versions: Vec::new() };
+    Known { definition: Some(Arc::new(served)), ..gone(true, false) }
+}
+
+/// An object with owners that are named by their verdicts: `s`olid, `w`aiting, `d`ead, `o`rphaned, `u`nknown,
+/// un`r`esolvable, not ser`v`ed; a capital is another of that kind.
 fn decided(owners: &'static str, finalizers: &[&'static str], deleting: bool, below: Below) -> Action {
     let known: BTreeMap<&str, Known> = [
         ("s", at("a", "o", false)),
@@ -74,6 +132,7 @@ fn decided(owners: &'static str, finalizers: &[&'static str], deleting: bool, be
         ("D", at("b", "o", false)),
         ("o", gone(true, true)),
         ("u", Known::default()),
+        ("v", unserved()),
     ]
     .into();
     let meta = ObjectMeta {
@@ -96,11 +155,13 @@ fn what_becomes_of_an_object() {
     let foreground = |owners: &str| Action::Foreground(owners.chars().map(String::from).collect());
     let keep = Action::Keep;
     let x: &[&str] = &["example.com/x"];
-    let table: [(&str, &[&str], bool, Below, Action); 22] = [
+    let table: [(&str, &[&str], bool, Below, Action); 24] = [
         ("", &[], false, none, keep(Why::NoOwners)),
         ("s", &[], false, none, keep(Why::Owned)),
         ("u", &[], false, none, keep(Why::Owned)),
         ("dr", &[], false, none, keep(Why::Unresolvable)),
+        ("v", &[], false, none, keep(Why::Unserved)),
+        ("dv", x, false, none, keep(Why::Unserved)),
         ("d", &[], true, none, keep(Why::Deleting)),
         ("d", &[], false, none, Action::Delete),
         ("D", &[], false, none, Action::Delete),

@@ -84,6 +84,11 @@ pub fn group(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
+/// The version of an `apiVersion`.
+pub(super) fn version(api_version: &str) -> &str {
+    api_version.split_once('/').map_or(api_version, |(_, version)| version)
+}
+
 fn edges(meta: &ObjectMeta<'_>) -> Vec<Edge> {
     let mut edges = Vec::with_capacity(meta.owner_references.len());
     for reference in &meta.owner_references {

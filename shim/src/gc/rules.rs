@@ -30,6 +30,18 @@ pub const TYPED_GROUPS: [&str; 21] = [
     "storagemigration.k8s.io",
 ];
 
+/// The stable versions that kube-apiserver serves of its own groups, none of which was ever taken away; `None` for
+/// other groups (kubernetes 1.37: `stableAPIGroupVersionsEnabledByDefault` in pkg/controlplane/instance.go and
+/// apiserver.go).
+pub(super) fn stable_versions(group: &str) -> Option<&'static [&'static str]> {
+    match group {
+        "autoscaling" => Some(&["v1", "v2"]),
+        "extensions" | "internal.apiserver.k8s.io" | "lifecycle.k8s.io" => Some(&[]),
+        "apiextensions.k8s.io" | "apiregistration.k8s.io" => Some(&["v1"]),
+        _ => TYPED_GROUPS.contains(&group).then_some(&["v1"]),
+    }
+}
+
 /// Kinds that own nothing and are owned by nothing, as `group/Kind` (pkg/controller/garbagecollector/graph_builder.go, `ignoredResources`).
 pub const IGNORED: [&str; 2] = ["/Event", "events.k8s.io/Event"];
 

@@ -1,4 +1,4 @@
-//! What a stored CustomResourceDefinition says of its selectable fields.
+//! What a stored CustomResourceDefinition says of its selectable fields, and of the versions that are served.
 //!
 //! kube-apiserver stores definitions as JSON, in v1beta1 (kubernetes: `CreateAPIExtensionsConfig` in
 //! pkg/controlplane/apiserver/apiextensions.go), where fields that all versions share stand beside the versions instead of in them
@@ -34,6 +34,27 @@ pub fn selectable(value: &[u8]) -> Option<Selectable> {
     Some(Selectable { version, fields: fields.filter(|field| is_path(field)).map(str::to_owned).collect() })
 }
 
+/// How objects of a definition can be named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// The group.
+    pub group: String,
+    /// The kind.
+    pub kind: String,
+    /// The versions that kube-apiserver serves, without the group: `v1`.
+    pub versions: Vec<String>,
+}
+
+/// Reads which versions of a definition are served; `None` if the definition is not readable.
+pub fn served(value: &[u8]) -> Option<Served> {
+    let Definition { spec } = serde_json::from_slice(value).ok()?;
+    let versions: Vec<String> = match spec.versions.filter(|versions| !versions.is_empty()) {
+        Some(versions) => versions.into_iter().filter(|version| version.served).map(|version| version.name).collect(),
+        None => spec.version.into_iter().collect(),
+    };
+    Some(Served { group: spec.group?, kind: spec.names?.kind?, versions })
+}
+
 /// Whether a path is only names with dots between them, which are read the same by JSONPath and by us.
 fn is_path(path: &str) -> bool {
     let is_name = |name: &str| {
@@ -52,15 +73,24 @@ struct Definition {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Spec {
+    group: Option<String>,
+    names: Option<Names>,
     version: Option<String>,
     versions: Option<Vec<Version>>,
     selectable_fields: Option<Vec<Field>>,
 }
 
 #[derive(Deserialize)]
+struct Names {
+    kind: Option<String>,
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Version {
     name: String,
+    #[serde(default)]
+    served: bool,
     #[serde(default)]
     storage: bool,
     selectable_fields: Option<Vec<Field>>,
@@ -113,6 +143,24 @@ mod tests {
             assert_eq!(read(spec), expected, "{spec}");
         }
         assert_eq!(selectable(b"k8s:enc:aescbc:v1:"), None);
+    }
+
+    #[test]
+    fn the_versions_that_are_served_are_read_in_both_forms() {
+        let read = |spec: &str| {
+            let served = served(
+                format!(r#"{{"spec":{{"group":"g.example","names":{{"kind":"K","plural":"ks"}},{spec}}}}}"#).as_bytes(),
+            )?;
+            Some((served.group, served.kind, served.versions.join(",")))
+        };
+        let expected = |versions: &str| Some(("g.example".to_owned(), "K".to_owned(), versions.to_owned()));
+        let several = r#""versions":[{"name":"v1","served":true},{"name":"v2","served":false},
+            {"name":"v3","served":true,"storage":true},{"name":"v4"}]"#;
+        assert_eq!(read(several), expected("v1,v3"));
+        assert_eq!(read(r#""version":"v1""#), expected("v1"));
+        assert_eq!(read(r#""version":"v1","versions":[{"name":"v1","served":false}]"#), expected(""));
+        assert_eq!(served(br#"{"spec":{"group":"g.example","version":"v1"}}"#), None);
+        assert_eq!(served(b"k8s:enc:aescbc:v1:"), None);
     }
 
     #[test]

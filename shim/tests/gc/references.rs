@@ -57,7 +57,7 @@ async fn t12_an_owner_of_another_kind_is_not_judged() {
     world.delete(&doomed).await;
     world.settle().await;
     assert_eq!(world.owners(&owned).await, [uid(1)]);
-    // The version does not matter.
+    // Without a definition in the store nothing is known of versions.
     let owned = shirt(3);
     let mut json = owned.json();
     let mut reference = owner.reference(true);
@@ -67,6 +67,55 @@ async fn t12_an_owner_of_another_kind_is_not_judged() {
     world.delete(&owner).await;
     world.settle().await;
     assert!(!world.exists(&owned).await);
+}
+
+fn in_version(object: &Object, owner: &Object, api_version: &str) -> serde_json::Value {
+    let mut json = object.json();
+    let mut reference = owner.reference(true);
+    reference["apiVersion"] = api_version.into();
+    json["metadata"]["ownerReferences"] = serde_json::json!([reference]);
+    json
+}
+
+/// Kubernetes' collector can't look at an owner in such a version, and keeps what it owns.
+#[tokio::test]
+async fn t12_an_owner_named_in_a_version_that_is_not_served_keeps_its_dependent() {
+    let world = World::new().await;
+    let definition = "/registry/apiextensions.k8s.io/customresourcedefinitions/shirts.example.com";
+    let versions = |second: bool| {
+        let of =
+            |name: &str, served: bool| serde_json::json!({"name": name, "served": served, "storage": name == "v1"});
+        let versions = [of("v1", true), of("v2", second), of("v1beta1", false)];
+        serde_json::json!({"spec": {"group": "example.com", "names": {"kind": "Shirt", "plural": "shirts"}, "versions": versions}})
+    };
+    world.put(definition, &versions(true)).await;
+    let (first, second, built_in) = (shirt(1), shirt(2), configmap(3));
+    world.create_all([&first, &second, &built_in]).await;
+    // The numbers of the objects that go with each owner, and of those that stay.
+    let table = [
+        (11, &first, "example.com/v1", true),
+        (12, &first, "example.com/v2", true),
+        (13, &first, "example.com/v1beta1", false),
+        (14, &first, "example.com/v3", false),
+        (21, &second, "example.com/v1", true),
+        (22, &second, "example.com/v2", false),
+        (31, &built_in, "v1", true),
+        (32, &built_in, "v2", false),
+    ];
+    for (number, owner, api_version, _) in table {
+        world.put(&shirt(number).key(), &in_version(&shirt(number), owner, api_version)).await;
+    }
+    world.delete(&first).await;
+    world.settle().await;
+    // A version that is no longer served.
+    world.put(definition, &versions(false)).await;
+    for owner in [&second, &built_in] {
+        world.delete(owner).await;
+    }
+    world.settle().await;
+    for (number, _, api_version, goes) in table {
+        assert_eq!(world.exists(&shirt(number)).await, !goes, "{number} in {api_version}");
+    }
 }
 
 #[tokio::test]

@@ -104,6 +104,12 @@ fn judge(meta: &ObjectMeta<'_>, reference: &OwnerReference<'_>, view: &View) -> 
         (Verdict::Unknown, None) => {
             "unknown: no object in this database has the UID, or had it lately; it counts as living".to_owned()
         }
+        (Verdict::Unserved, _) => {
+            format!(
+                "the version {} is not served, or not known to be: nothing is done with the object",
+                reference.api_version
+            )
+        }
         (Verdict::Unresolvable, _) => {
             "in a namespace, which an owner of an object in none can't be: such an object is never collected".to_owned()
         }
@@ -140,6 +146,9 @@ fn outcome(meta: &ObjectMeta<'_>, whose: Whose, view: &View) -> String {
         Action::Keep(Why::Owned) => "kept: its owners live, or count as living".to_owned(),
         Action::Keep(Why::Deleting) => "kept: it is being deleted, and goes with its last finalizer".to_owned(),
         Action::Keep(Why::Unresolvable) => "kept: one of its owners is in a namespace, and it is not".to_owned(),
+        Action::Keep(Why::Unserved) => {
+            "kept: one of its owners is named in a version that is not served, or not known to be".to_owned()
+        }
         Action::Drop(owners) => format!("kept, without its references to {}", owners.join(", ")),
         Action::Delete => "deleted".to_owned(),
         Action::Mark => "marked as being deleted; its finalizers hold it".to_owned(),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::gc_definitions::Definitions;
 use super::gc_store::{kind_number, state_number};
 use super::row::{ROW, row};
 use crate::clock::StoreTime;
@@ -30,7 +31,7 @@ pub(super) fn load(
     now: StoreTime,
     rows: &mut BTreeMap<Bytes, Row>,
 ) -> rusqlite::Result<Work> {
-    let mut work = Work::default();
+    let (mut work, mut definitions) = (Work::default(), Definitions::default());
     let tasks = match quota.foreground_after {
         Some(after) => tasks(connection, "kind = 3 AND id > ?1 ORDER BY id LIMIT ?2", after)?,
         None => tasks(connection, "state <> 1 AND not_before <= ?1 ORDER BY not_before, id LIMIT ?2", now.millis())?,
@@ -59,7 +60,7 @@ pub(super) fn load(
             }
             let Some(found) = one(connection, &dependent.place.key)? else { continue };
             bytes = bytes.saturating_sub(found.kv.value.len());
-            relatives(connection, &found, &mut work)?;
+            relatives(connection, &found, &mut work, &mut definitions)?;
             rows.insert(found.kv.key.clone(), found);
         }
         if read < step.dependents.len() {
@@ -163,13 +164,18 @@ fn is_awaiting(task: &Task) -> bool {
 }
 
 /// Adds what is known of a dependent's owners, and of its own dependents if these may matter.
-fn relatives(connection: &Connection, dependent: &Row, work: &mut Work) -> rusqlite::Result<()> {
+fn relatives(
+    connection: &Connection,
+    dependent: &Row,
+    work: &mut Work,
+    definitions: &mut Definitions,
+) -> rusqlite::Result<()> {
     let Some(meta) = object::decode(&dependent.kv.value) else { return Ok(()) };
     let mut waits = meta.finalizers.iter().any(|finalizer| finalizer == FOREGROUND);
     for reference in &meta.owner_references {
         let Some(uid) = Uid::parse(&reference.uid) else { continue };
         if !work.known.contains_key(&uid) {
-            let known = known(connection, &uid)?;
+            let known = known(connection, &uid, definitions)?;
             work.known.insert(uid.clone(), known);
         }
         waits |= work.known.get(&uid).is_some_and(|known| known.live.iter().any(|at| at.waits));
@@ -181,18 +187,34 @@ fn relatives(connection: &Connection, dependent: &Row, work: &mut Work) -> rusql
     Ok(())
 }
 
+/// Where the live objects are that have a UID.
+pub(super) fn living(connection: &Connection, uid: &Uid) -> rusqlite::Result<Vec<Coordinates>> {
+    let mut statement = connection.prepare_cached("SELECT value FROM current WHERE uid = ?1")?;
+    let mut rows = statement.query([uid.to_blob()])?;
+    let mut live = Vec::new();
+    while let Some(row) = rows.next()? {
+        live.extend(object::decode(row.get_ref(0)?.as_blob()?).as_ref().map(Coordinates::of));
+    }
+    Ok(live)
+}
+
 /// What the store knows of a UID.
-pub(super) fn known(connection: &Connection, uid: &Uid) -> rusqlite::Result<Known> {
+pub(super) fn known(connection: &Connection, uid: &Uid, definitions: &mut Definitions) -> rusqlite::Result<Known> {
     let blob = uid.to_blob();
     let mut known = Known::default();
-    let mut statement = connection.prepare_cached("SELECT value FROM current WHERE uid = ?1")?;
+    let mut statement = connection.prepare_cached("SELECT value, key FROM current WHERE uid = ?1")?;
     let mut rows = statement.query([&blob])?;
     while let Some(row) = rows.next()? {
+        known.definition = definitions.of(connection, row.get_ref(1)?.as_blob()?)?;
         known.live.extend(object::decode(row.get_ref(0)?.as_blob()?).as_ref().map(Coordinates::of));
     }
     if known.live.is_empty() {
-        let sql = "SELECT namespaced FROM gc_tombstone WHERE uid = ?1 ORDER BY id DESC LIMIT 1";
-        known.tombstone = connection.prepare_cached(sql)?.query_row([&blob], |row| row.get(0)).optional()?;
+        let sql = "SELECT namespaced, key FROM gc_tombstone WHERE uid = ?1 ORDER BY id DESC LIMIT 1";
+        let found = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?));
+        if let Some((namespaced, key)) = connection.prepare_cached(sql)?.query_row([&blob], found).optional()? {
+            known.tombstone = Some(namespaced);
+            known.definition = definitions.of(connection, &key)?;
+        }
         let sql = "SELECT EXISTS (SELECT 1 FROM gc_task WHERE uid = ?1 AND kind = 2)";
         known.orphaning = connection.prepare_cached(sql)?.query_row([&blob], |row| row.get(0))?;
     }

@@ -170,9 +170,9 @@ fn is_doubtful(connection: &Connection, namespace: &str, edge: &Edge) -> rusqlit
     if !namespace.is_empty() && found.get_ref(0)?.as_blob()?.ends_with(usual.as_bytes()) {
         return Ok(false);
     }
-    let known = gc_load::known(connection, &edge.owner)?;
+    let live = gc_load::living(connection, &edge.owner)?;
     let fits = |at: &Coordinates| at.name == *edge.name && (at.namespace.is_empty() || at.namespace == namespace);
-    Ok(!known.live.iter().any(fits))
+    Ok(!live.iter().any(fits))
 }
 
 /// Adds a task if a condition holds, or lets one that is there begin again. ?2 is the object's UID; ?8 is 0 if it is hidden, else 1: that is, the least value of

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::error::{at, failed};
+use super::gc_definitions::Definitions;
 use super::{clock, gc_load, schema};
 use crate::engine::Result;
 use crate::gc::{Dependent, Overview, Place, Task, Uid, View};
@@ -49,10 +50,10 @@ pub(in crate::sql) fn view(path: &Path, key: &[u8]) -> Result<View> {
             .optional()?;
         let uid = match &view.live {
             Some((value, _)) => {
-                let meta = object::decode(value);
+                let (meta, mut definitions) = (object::decode(value), Definitions::default());
                 for reference in meta.iter().flat_map(|meta| &meta.owner_references) {
                     let Some(uid) = Uid::parse(&reference.uid) else { continue };
-                    let known = gc_load::known(connection, &uid)?;
+                    let known = gc_load::known(connection, &uid, &mut definitions)?;
                     view.owners.push((uid, known));
                 }
                 meta.and_then(|meta| Uid::parse(&meta.uid))

@@ -11,6 +11,7 @@ mod directories;
 mod error;
 mod explain;
 mod field_index;
+mod gc_definitions;
 mod gc_load;
 mod gc_schema;
 mod gc_store;
