@@ -187,8 +187,9 @@ pub trait Writer: Send {
     /// Builds field indexes, or removes the entries of those that are gone, holding the database for about that time. Returns whether there is more to do.
     fn index_step(&mut self, time: Duration) -> Result<bool>;
 
-    /// A chance to tidy up between batches (a checkpoint). `idle`: there were no requests for a while.
-    fn tidy(&mut self, idle: bool) -> Result<()>;
+    /// A chance to tidy up between batches (a checkpoint). `idle`: there were no requests for a while. Returns whether
+    /// something is under way that needs another call soon.
+    fn tidy(&mut self, idle: bool) -> Result<bool>;
 
     /// Gives unused space back to the file system.
     fn defragment(&mut self) -> Result<()>;

@@ -38,6 +38,8 @@ const IDLE: Duration = Duration::from_secs(5);
 /// How old the time in the database may be while something lasts: after a kill that much does not count (etcd:
 /// `LeaseCheckpointInterval`).
 const CLOCK_AGE: Duration = Duration::from_secs(300);
+/// How often to look after what is tidied up beside the writer.
+const SOON: Duration = Duration::from_millis(10);
 
 /// What the writer thread is asked to do.
 #[derive(Debug)]
@@ -110,8 +112,9 @@ pub(super) fn start(
     hands: Hands,
 ) -> Result<thread::JoinHandle<()>> {
     let Seen { hub, metrics, condition } = seen;
-    let (compacting, indexing, waiting) = (true, true, Vec::new());
-    let state = WriterThread { writer, hub, metrics, condition, hands, compacting, indexing, waiting, retry_at: None };
+    let (compacting, indexing, tidying, waiting, retry_at) = (true, true, false, Vec::new(), None);
+    let state =
+        WriterThread { writer, hub, metrics, condition, hands, compacting, indexing, tidying, waiting, retry_at };
     thread::Builder::new()
         .name("write".into())
         .spawn(move || state.run(inbox))
@@ -128,6 +131,8 @@ struct WriterThread {
     compacting: bool,
     /// Whether field indexes may have to be built or removed.
     indexing: bool,
+    /// Whether the database is being tidied up.
+    tidying: bool,
     /// Those that wait for the compaction.
     waiting: Vec<oneshot::Sender<Answer>>,
     /// When to try background work again after it failed.
@@ -160,6 +165,7 @@ impl WriterThread {
         match self.retry_at {
             Some(at) => at.saturating_duration_since(Instant::now()),
             None if self.compacting || self.indexing => Duration::ZERO,
+            None if self.tidying => SOON,
             None => IDLE,
         }
     }
@@ -174,7 +180,7 @@ impl WriterThread {
             // itself is known.
             let _ = self.probe();
         }
-        let mut result = self.writer.tidy(idle);
+        let mut result = self.writer.tidy(idle).map(|under_way| self.tidying = under_way);
         if result.is_ok() && self.compacting {
             result = self.writer.compact_step().map(|more| self.compacting = more);
             self.metrics.compaction_pending.set(i64::from(self.compacting));

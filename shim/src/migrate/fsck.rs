@@ -18,6 +18,11 @@ pub struct Fsck {
     /// Build anew what is derived from other data, if it is wrong: directory counts, the indexes of labels and fields, the skip-label column.
     #[arg(long)]
     pub repair: bool,
+
+    /// Go on without the log (the file that ends in -wal) if it is lost or another one than the database needs. What
+    /// was written to it is gone, and revisions go back: clients that saw later ones must list anew.
+    #[arg(long)]
+    pub accept_lost_log: bool,
 }
 
 impl Fsck {
@@ -28,6 +33,12 @@ impl Fsck {
     pub fn run(&self, out: &mut dyn Write) -> Result<bool> {
         let endpoint: Endpoint = self.endpoint.parse()?;
         super::exists(&endpoint)?;
+        if self.accept_lost_log {
+            match sql::accept_lost_log(&endpoint.to_string())? {
+                Some(what) => writeln!(out, "accepted: {what}")?,
+                None => writeln!(out, "no log is lost: nothing was accepted")?,
+            }
+        }
         let mut printed = Ok(());
         let mut print = |Damage { what, derived }: Damage| {
             let kind = if derived { "derived" } else { "damage" };

@@ -66,6 +66,12 @@ pub fn check(endpoint: &str, repair: bool, report: &mut dyn FnMut(Damage)) -> Re
     }
 }
 
+/// Goes on without the log that a database needs, which nobody has open: what was written to the log is lost. Says what
+/// was done; `None` if nothing is wrong with the log.
+pub fn accept_lost_log(endpoint: &str) -> Result<Option<String>> {
+    sqlite::accept_lost_log(file(endpoint)?)
+}
+
 /// Says how a query with a selection is read, which also reads it. A server may have the database open meanwhile.
 pub fn explain(endpoint: &str, query: &RangeQuery) -> Result<Explanation> {
     sqlite::explain(file(endpoint)?, query)

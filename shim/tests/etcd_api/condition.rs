@@ -137,7 +137,7 @@ impl Writer for OnSmallDisk {
         self.writer.index_step(time)
     }
 
-    fn tidy(&mut self, idle: bool) -> Result<()> {
+    fn tidy(&mut self, idle: bool) -> Result<bool> {
         self.writer.tidy(idle)
     }
 

@@ -23,7 +23,7 @@ fn run(dir: &Path, input: &[u8]) -> u64 {
     let restored = restore.run().map_err(|error| words(format!("{error:#}")));
     if restored.is_ok() {
         let mut report = Vec::new();
-        let sound = Fsck { endpoint, repair: false }.run(&mut report).unwrap();
+        let sound = Fsck { endpoint, repair: false, accept_lost_log: false }.run(&mut report).unwrap();
         assert!(sound, "{}", String::from_utf8_lossy(&report));
     }
     std::fs::remove_dir_all(database).unwrap();

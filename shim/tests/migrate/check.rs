@@ -6,11 +6,12 @@ use rusqlite::Connection;
 fn damage(folder: &std::path::Path, name: &str, sql: &str) {
     let connection = Connection::open(file(folder, name)).unwrap();
     connection.execute_batch(sql).unwrap();
+    all_in_the_file(&connection);
 }
 
 /// Runs fsck; returns whether it is sound, and what it says.
 async fn check(endpoint: &str, repair: bool) -> (bool, String) {
-    let fsck = sluice_shim::migrate::fsck::Fsck { endpoint: endpoint.to_owned(), repair };
+    let fsck = sluice_shim::migrate::fsck::Fsck { endpoint: endpoint.to_owned(), repair, accept_lost_log: false };
     let run = move || {
         let mut out = Vec::new();
         let sound = fsck.run(&mut out).unwrap();

@@ -4,6 +4,7 @@
 
 mod check;
 mod import;
+mod lost_log;
 mod pages;
 mod restore;
 mod support;

@@ -92,6 +92,7 @@ async fn an_upgrade_that_fails_changes_nothing() {
     assert_eq!(version(&connection).unwrap(), 1);
     assert_eq!(connection.query_row("SELECT count(*) FROM directory", [], |row| row.get::<_, i64>(0)).unwrap(), 2);
     connection.execute_batch("DROP TRIGGER stop").unwrap();
+    all_in_the_file(&connection);
     drop(open(&database).await.unwrap());
     assert_eq!(version(&connection).unwrap(), 4);
 }

@@ -124,7 +124,7 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::super::{check, schema, write::SqliteWriter};
+    use super::super::{check, connect_writer, log::Guarded, write::SqliteWriter};
     use super::*;
     use crate::clock::{Steady, StoreClock, StoreTime};
     use crate::engine::KeyValue;
@@ -133,20 +133,20 @@ mod tests {
 
     struct Database {
         folder: tempfile::TempDir,
-        writer: SqliteWriter,
+        /// `None` for a moment: a database has one writer at a time.
+        writer: Option<SqliteWriter>,
     }
 
     impl Database {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let writer = Self::open(&folder);
+            let writer = Some(Self::open(&folder));
             Self { folder, writer }
         }
 
         fn open(folder: &tempfile::TempDir) -> SqliteWriter {
             let path = folder.path().join("state.db");
-            let mut connection = Connection::open(&path).unwrap();
-            schema::prepare(&mut connection, &path).unwrap();
+            let connection = Guarded::new(connect_writer(&path).unwrap(), &path).unwrap();
             let lock = File::create(folder.path().join("lock")).unwrap();
             let clock = StoreClock::from(StoreTime::default(), Arc::new(Steady::default()));
             SqliteWriter::new(connection, lock, &path, clock, Arc::default()).unwrap()
@@ -177,7 +177,7 @@ mod tests {
                 }];
                 Changes { revision, declarations: declarations(&rows), rows, ..Changes::default() }
             };
-            self.writer.commit(&footprint, decide).unwrap();
+            self.writer.as_mut().unwrap().commit(&footprint, decide).unwrap();
         }
 
         /// A step over three objects or entries; says whether there is more to do.
@@ -236,7 +236,8 @@ mod tests {
                 database.put(&key, value.filter(|_| steps % 3 != 2));
             }
             if steps % 2 == 0 {
-                database.writer = Database::open(&database.folder);
+                database.writer = None;
+                database.writer = Some(Database::open(&database.folder));
             }
             database.is_sound();
             steps += 1;

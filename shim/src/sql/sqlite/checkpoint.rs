@@ -10,10 +10,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
 use super::error::failed;
-use super::{BUSY_TIMEOUT, READER_CACHE, configure, connect, error};
+use super::log::keep_log_at_close;
+use super::{BUSY_TIMEOUT, READER_CACHE, configure, connect_writer, error};
 use crate::engine::{Error, Result};
 
 /// The log is copied when it has so many pages, or so many while nothing else is to do. A page that was changed often is copied once: with 8,192 instead
@@ -26,11 +27,28 @@ const ROUNDS: u32 = 4;
 
 /// How far a checkpoint came, in pages of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Progress {
+pub(super) struct Progress {
     /// In the log when it began.
-    log: i64,
+    pub(super) log: i64,
     /// Of these, copied.
-    copied: i64,
+    pub(super) copied: i64,
+}
+
+impl Progress {
+    /// Whether nothing was left.
+    pub(super) fn is_whole(self) -> bool {
+        self.copied >= self.log
+    }
+}
+
+/// What was done between two commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Copied {
+    Nothing,
+    /// The thread copied so many pages of the log; commits may have been added meanwhile.
+    Beside(i64),
+    /// The writer copied.
+    Here(Progress),
 }
 
 /// What the writer has to do between two commits.
@@ -108,7 +126,8 @@ pub(super) struct Checkpoints {
 impl Checkpoints {
     /// Starts the thread.
     pub(super) fn start(path: &Path) -> Result<Self> {
-        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let connection = connect_writer(path)?;
+        keep_log_at_close(&connection, true).map_err(|error| error::at(path, error))?;
         configure(&connection, READER_CACHE).map_err(|error| error::at(path, error))?;
         connection.pragma_update(None, "synchronous", "full").map_err(|error| error::at(path, error))?;
         let ((wake, woken), (sender, results)) = (crossbeam_channel::bounded(1), crossbeam_channel::bounded(1));
@@ -126,13 +145,18 @@ impl Checkpoints {
         Ok(Self { course: Course::new(), wake: Some(wake), results, thread: Some(thread) })
     }
 
-    /// Does what is due; `writer` is the connection of the writer, `log` how many pages its log has. Returns whether the thread is at rest.
-    pub(super) fn step(&mut self, writer: &Connection, log: &AtomicI64, idle: bool) -> Result<bool> {
+    /// Does what is due; `writer` is the connection of the writer, `log` how many pages its log has. Returns what was
+    /// copied.
+    pub(super) fn step(&mut self, writer: &Connection, log: &AtomicI64, idle: bool) -> Result<Copied> {
         let pages = log.load(Ordering::Relaxed);
+        let mut copied = Copied::Nothing;
         let step = if self.course.running {
             match self.results.try_recv() {
-                Ok(progress) => self.after(progress, pages)?,
-                Err(TryRecvError::Empty) => return Ok(false),
+                Ok(progress) => {
+                    copied = progress.as_ref().map_or(copied, |progress| Copied::Beside(progress.copied));
+                    self.after(progress, pages)?
+                }
+                Err(TryRecvError::Empty) => return Ok(copied),
                 Err(TryRecvError::Disconnected) => return Err(stopped()),
             }
         } else {
@@ -145,9 +169,15 @@ impl Checkpoints {
                 let progress = passive(writer)?;
                 self.course.finished(progress);
                 log.store(progress.log - progress.copied, Ordering::Relaxed);
+                copied = Copied::Here(progress);
             }
         }
-        Ok(!self.course.running)
+        Ok(copied)
+    }
+
+    /// Whether the thread copies.
+    pub(super) fn is_running(&self) -> bool {
+        self.course.running
     }
 
     /// Waits until the thread is at rest.
@@ -193,7 +223,8 @@ fn round(connection: &Connection) -> Result<Progress> {
     Ok(progress)
 }
 
-fn passive(connection: &Connection) -> Result<Progress> {
+/// Copies what no reader is in the way of.
+pub(super) fn passive(connection: &Connection) -> Result<Progress> {
     checkpoint(connection, "PASSIVE")
 }
 

@@ -2,23 +2,21 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
+use super::connect_reader;
 use super::directories::{self, Odd, is_within};
-use super::error::{at, failed};
+use super::error::failed;
 use super::field_index::{self, BUILDING, READY};
 use super::plan::{Candidate, Estimate, Plan, Source, Unanswered, plan};
 use super::select::{Read, planned};
-use super::{READER_CACHE, configure, connect, schema};
 use crate::engine::metrics::{Metrics, ReadSource};
 use crate::engine::{RangeQuery, Result, Revision};
 use crate::sql::explain::{self, Explanation};
 
 /// Plans the read, does it, and says how.
 pub(in crate::sql) fn explain(path: &Path, query: &RangeQuery) -> Result<Explanation> {
-    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    configure(&connection, READER_CACHE).map_err(|error| at(path, error))?;
-    schema::check(&connection, path)?;
+    let connection = connect_reader(path)?;
     connection.execute_batch("BEGIN").map_err(failed)?;
     explained(&connection, query).map_err(failed)
 }

@@ -5,11 +5,11 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::error::{at, failed};
+use super::error::failed;
 use super::gc_definitions::Definitions;
-use super::{clock, gc_load, schema};
+use super::{clock, gc_load};
 use crate::engine::Result;
 use crate::gc::{Dependent, Overview, Place, Task, Uid, View};
 use crate::object;
@@ -103,9 +103,7 @@ fn revision(connection: &Connection) -> rusqlite::Result<i64> {
 
 /// Reads in one snapshot of a file that has our tables.
 fn read<T>(path: &Path, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-    let connection = super::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    super::configure(&connection, super::READER_CACHE).map_err(|error| at(path, error))?;
-    schema::check(&connection, path)?;
+    let connection = super::connect_reader(path)?;
     let snapshot = connection.unchecked_transaction().map_err(failed)?;
     read(&snapshot).map_err(failed)
 }

@@ -17,6 +17,7 @@ mod gc_schema;
 mod gc_store;
 mod gc_view;
 mod hiding;
+mod log;
 mod merge;
 mod plan;
 mod read;
@@ -39,6 +40,7 @@ pub(super) use gc_view::{overview, view};
 use rusqlite::{Connection, OpenFlags};
 
 use self::error::{at, open_error};
+use self::log::Guarded;
 use crate::clock::{StoreClock, Ticker};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Reader, Store, Writer};
@@ -61,17 +63,14 @@ pub struct Sqlite {
     metrics: Arc<Metrics>,
     clock: StoreClock,
     /// Until the writer takes it.
-    writer: Mutex<Option<(Connection, File)>>,
+    writer: Mutex<Option<(Guarded, File)>>,
 }
 
 impl Sqlite {
     /// Opens the file, creating it or migrating it if need be. The ticker drives its clock on from where it was.
     pub fn open(path: &Path, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>) -> Result<Self> {
         let lock = lock(path)?;
-        write_log_anew(path)?;
-        let mut connection = connect_writer(path)?;
-        schema::prepare(&mut connection, path)?;
-        configure(&connection, WRITER_CACHE).map_err(|error| at(path, error))?;
+        let connection = Guarded::new(connect_writer(path)?, path)?;
         let clock = StoreClock::from(clock::kept(&connection).map_err(|error| at(path, error))?, ticker);
         Ok(Self { path: path.to_owned(), metrics, clock, writer: Mutex::new(Some((connection, lock))) })
     }
@@ -100,12 +99,11 @@ impl Store for Sqlite {
 ///
 /// After a failed sync it may be whole in memory only, where the system takes it for written (fsync(2), `EIO`): what is committed behind it
 /// would be lost in a crash of the system.
-fn write_log_anew(path: &Path) -> Result<()> {
-    let name = beside(path, "-wal");
-    let log = match File::options().read(true).write(true).open(&name) {
+fn write_log_anew(name: &Path) -> Result<()> {
+    let log = match File::options().read(true).write(true).open(name) {
         Ok(log) => log,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(open_error(&name, &error)),
+        Err(error) => return Err(open_error(name, &error)),
     };
     rewrite(&log).map_err(|error| Error::Broken(format!("cannot write the log {} anew: {error}", name.display())))
 }
@@ -120,6 +118,22 @@ fn rewrite(file: &File) -> std::io::Result<()> {
         file.write_all_at(&buffer[..read], offset)?;
         offset += read as u64;
     }
+}
+
+/// Goes on without the log that the database needs; says what was done, or `None` if nothing is wrong with the log. No
+/// server has the database open.
+pub(super) fn accept_lost_log(path: &Path) -> Result<Option<String>> {
+    let _lock = lock(path)?;
+    log::accept_lost(&connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, path)
+}
+
+/// A connection that only reads, maybe beside a server.
+fn connect_reader(path: &Path) -> Result<Connection> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    log::check(&connection, path)?;
+    configure(&connection, READER_CACHE).map_err(|error| at(path, error))?;
+    schema::check(&connection, path)?;
+    Ok(connection)
 }
 
 /// The file whose name is the database's with something behind it.
@@ -148,7 +162,8 @@ fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// The connection that commits. What it writes to the log it writes at once, which needs `synchronous=FULL` (see [`sluice_wal`]).
+/// The connection that commits, or copies the log. What it writes to the log it writes at once, which needs
+/// `synchronous=FULL` (see [`sluice_wal`]).
 fn connect_writer(path: &Path) -> Result<Connection> {
     sluice_wal::register().map_err(|code| Error::Broken(format!("SQLite can't be set up: error {code}")))?;
     connect_by(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE, sluice_wal::NAME)

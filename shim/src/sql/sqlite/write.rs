@@ -4,19 +4,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rusqlite::hooks::Wal;
 use rusqlite::types::Null;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::backfill::Backfill;
 use super::beside;
-use super::checkpoint::{Checkpoints, truncate};
+use super::checkpoint::{Checkpoints, Copied};
 use super::error::failed;
 use super::field_index;
+use super::log::Guarded;
 use super::row::{ROW, Range, lease, range_at, row};
 use super::{clock, gc_load, gc_store, hiding};
 use crate::clock::{StoreClock, StoreTime};
@@ -35,11 +35,13 @@ const TOMBSTONES: i64 = 1000;
 
 /// The one writer.
 pub(super) struct SqliteWriter {
-    connection: Connection,
+    connection: Guarded,
     wal: PathBuf,
     /// How many pages the WAL had after the last commit, or still has to copy after a checkpoint.
     wal_pages: Arc<AtomicI64>,
     checkpoints: Checkpoints,
+    /// The log that the thread copies.
+    copying: Option<[u8; 8]>,
     /// Row ids of the names in `attribute_name`.
     names: HashMap<Box<str>, i64>,
     /// The field indexes; `None` after a transaction that may have changed them.
@@ -63,37 +65,36 @@ pub(super) struct SqliteWriter {
 
 impl Drop for SqliteWriter {
     /// After a clean stop everything is in the database file: a copy of that one file is a backup. SQLite does this by itself only when
-    /// the last connection closes, and the readers' are not closed in any order.
+    /// the last connection closes, and the readers' are not closed in any order. So [`Guarded`] does, after the thread.
     fn drop(&mut self) {
         self.checkpoints.stop();
-        // Where it can't be done (a full disk), the log stays and is read at the next start.
-        let _ = truncate(&self.connection);
     }
 }
 
 impl SqliteWriter {
     pub(super) fn new(
-        mut connection: Connection,
+        mut connection: Guarded,
         lock: File,
         path: &Path,
         clock: StoreClock,
         metrics: Arc<Metrics>,
     ) -> Result<Self> {
-        let wal_pages = Arc::new(AtomicI64::new(0));
-        let pages_now = Arc::clone(&wal_pages);
-        let hook = move |_: &mut Wal, pages: i32| {
-            pages_now.store(pages.into(), Ordering::Relaxed);
-            Ok(())
-        };
-        connection.wal_hook(Some(hook)).map_err(failed)?;
+        let wal_pages = connection.frames();
         let hides = hiding::is_indexed(&connection).map_err(failed)?;
         let checkpoints = Checkpoints::start(path)?;
         let (wal, names) = (beside(path, "-wal"), HashMap::new());
+        if std::fs::metadata(&wal).is_ok_and(|wal| wal.len() > 0)
+            && let Err(error) = connection.ready().map_err(failed)
+        {
+            // Before the first commit this is tried again.
+            tracing::warn!(%error, "the database could not be marked as one that needs its log");
+        }
         Ok(Self {
             connection,
             wal,
             wal_pages,
             checkpoints,
+            copying: None,
             names,
             catalog: None,
             hides,
@@ -109,6 +110,7 @@ impl SqliteWriter {
     }
 
     fn transact(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> rusqlite::Result<()> {
+        self.connection.ready()?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let catalog = self.catalog.take().map_or_else(|| field_index::catalog(&transaction), Ok)?;
         let now = self.clock.now();
@@ -136,6 +138,10 @@ impl SqliteWriter {
             }
             return stored;
         }
+        if let Err(error) = self.connection.ready().map_err(failed) {
+            // What was committed stays so, and nothing more is until this works.
+            tracing::warn!(%error, "the database could not be marked as one that needs its log");
+        }
         self.hides |= begins_to_hide;
         self.saved = now;
         if !changes.declarations.is_empty()
@@ -153,6 +159,7 @@ impl SqliteWriter {
         now: StoreTime,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
+        self.connection.ready()?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let done = work(&transaction)?;
         clock::keep(&transaction, now)?;
@@ -163,6 +170,7 @@ impl SqliteWriter {
 
     /// A step of a compaction need not outlive a crash: the next start goes on with it.
     fn delete(&mut self, sql: &str) -> rusqlite::Result<usize> {
+        self.connection.ready()?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let removed = transaction.prepare_cached(sql)?.execute([self.step_rows])?;
         sluice_wal::commit_unsynced(transaction).map(|()| removed)
@@ -175,6 +183,7 @@ impl Writer for SqliteWriter {
     }
 
     fn try_commit(&mut self) -> Result<()> {
+        self.connection.ready().map_err(failed)?;
         // Writes a page all the same.
         self.connection.execute("UPDATE meta SET revision = revision", []).map(|_| ()).map_err(failed)
     }
@@ -197,21 +206,36 @@ impl Writer for SqliteWriter {
     }
 
     fn index_step(&mut self, time: Duration) -> Result<bool> {
+        self.connection.ready().map_err(failed)?;
         self.backfill.step(&mut self.connection, &self.metrics, time).map_err(failed)
     }
 
-    fn tidy(&mut self, idle: bool) -> Result<()> {
-        let at_rest = self.checkpoints.step(&self.connection, &self.wal_pages, idle)?;
-        if at_rest && idle && std::fs::metadata(&self.wal).is_ok_and(|wal| wal.len() > WAL_FILE) {
-            truncate(&self.connection)?;
+    fn tidy(&mut self, idle: bool) -> Result<bool> {
+        let copied = self.checkpoints.step(&self.connection, &self.wal_pages, idle)?;
+        // A thread that was woken just now copies this log: only a commit here can begin another.
+        let log = self.connection.log().map_err(failed)?;
+        let copying = self.copying.take();
+        if self.checkpoints.is_running() {
+            self.copying = copying.filter(|_| copied == Copied::Nothing).or(log);
         }
-        Ok(())
+        match copied {
+            Copied::Nothing => {}
+            Copied::Here(progress) if progress.is_whole() => self.connection.whole().map_err(failed)?,
+            Copied::Here(progress) => self.connection.copied(progress.copied, log).map_err(failed)?,
+            Copied::Beside(pages) => self.connection.copied(pages, copying).map_err(failed)?,
+        }
+        let at_rest = !self.checkpoints.is_running();
+        if at_rest && idle && std::fs::metadata(&self.wal).is_ok_and(|wal| wal.len() > WAL_FILE) {
+            self.connection.settle()?;
+        }
+        Ok(!at_rest)
     }
 
     fn defragment(&mut self) -> Result<()> {
+        self.connection.ready().map_err(failed)?;
         self.connection.execute_batch("PRAGMA incremental_vacuum").map_err(failed)?;
         self.checkpoints.wait()?;
-        truncate(&self.connection)
+        self.connection.settle().map(|_| ())
     }
 
     fn has_work(&mut self) -> bool {
@@ -219,6 +243,7 @@ impl Writer for SqliteWriter {
     }
 
     fn forget(&mut self, before: StoreTime) -> Result<bool> {
+        self.connection.ready().map_err(failed)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         let next = gc_store::forget(&transaction, before, self.forgotten, TOMBSTONES)
             .and_then(|next| transaction.commit().map(|()| next))

@@ -11,9 +11,9 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
+use super::clock;
 use super::error::{at, failed};
 use super::row::lease;
-use super::{clock, schema};
 use crate::clock::StoreTime;
 use crate::engine::store::Lease;
 use crate::engine::{Result, Revision};
@@ -33,9 +33,7 @@ struct Meta {
 /// checked again.
 pub(in crate::sql) fn check(path: &Path, repair: bool, report: &mut Report<'_>) -> Result<Checked> {
     let _lock = super::lock(path)?;
-    super::write_log_anew(path)?;
-    let mut connection = super::connect(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    schema::prepare(&mut connection, path)?;
+    let mut connection = super::log::Guarded::new(super::connect_writer(path)?, path)?;
     // Sorting and counting may need more room than there is memory.
     connection.pragma_update(None, "temp_store", "file").map_err(|error| at(path, error))?;
     let mut checked = Checked::default();
@@ -52,6 +50,7 @@ pub(in crate::sql) fn check(path: &Path, repair: bool, report: &mut Report<'_>) 
     gc::check(&connection, &mut count).map_err(failed)?;
     checked.keys = keys;
     if repair && checked.derived > 0 {
+        connection.ready().map_err(failed)?;
         derived::rebuild(&mut connection).map_err(failed)?;
         gc::rebuild(&mut connection).map_err(failed)?;
         let mut left = 0;
