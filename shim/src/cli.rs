@@ -1,10 +1,11 @@
 //! The command line: without a command it serves, see [`Config`].
 
+use std::ffi::OsString;
 use std::io::Write;
 
 use anyhow::Result;
 use clap::builder::styling::Styles;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::{Config, version};
 use crate::inspect::explain::Explain;
@@ -13,6 +14,7 @@ use crate::migrate::export::Export;
 use crate::migrate::fsck::Fsck;
 use crate::migrate::import::Import;
 use crate::migrate::restore::Restore;
+use crate::variables;
 
 /// An etcd v3 server that keeps its data in an SQL database.
 #[derive(Debug, Clone, Parser)]
@@ -44,6 +46,28 @@ pub enum Command {
     /// Look at the garbage collector's work, also while a server has the database open.
     #[command(subcommand)]
     Gc(Gc),
+}
+
+impl Cli {
+    /// Reads the command line and the variables. A variable that is set to nothing counts as unset.
+    ///
+    /// # Errors
+    /// clap's: what is wrong, or the help that was asked for.
+    pub fn read(words: &[OsString]) -> Result<Self, clap::Error> {
+        let mut command = variables::without_empty(Self::command());
+        let mut matches = command.try_get_matches_from_mut(words)?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    }
+
+    /// Which of the flags that an error names have their values from variables: a line for each.
+    pub fn origins(words: &[OsString], error: &str) -> Vec<String> {
+        variables::origins(&Self::command(), words, error)
+    }
+
+    /// Variables that are no flag's, but look like misspelt ones: each with the one that may be meant.
+    pub fn misspelt_variables() -> Vec<(String, String)> {
+        variables::misspelt(&Self::command())
+    }
 }
 
 impl Command {

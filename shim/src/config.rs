@@ -1,15 +1,34 @@
 //! Flags and environment variables: etcd's names where etcd has one.
 
 mod collector;
+mod duration;
+mod endpoint;
+mod error;
+mod files;
+mod kinds;
+mod log_level;
+mod number;
+mod url;
 
-use std::fmt;
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::builder::styling::Styles;
 use clap::{ArgAction, Parser, ValueEnum};
 pub use collector::{GcConfig, Switch};
+pub use endpoint::Endpoint;
+pub use error::ConfigError;
+pub(crate) use kinds::{group, ignored_kind};
+pub(crate) use number::whole;
+pub use url::ListenUrl;
+
+use duration::{duration, duration_or_zero};
+use log_level::log_level;
+
+/// The longest message that may be asked for: SQLite takes no value beyond 10⁹ bytes.
+const LONGEST_REQUEST: u64 = 512 << 20;
 
 /// The version with the commit.
 pub(crate) fn version() -> &'static str {
@@ -26,10 +45,10 @@ pub struct Config {
     pub endpoint: Option<String>,
 
     /// The name of this member.
-    #[arg(long, env = "SLUICE_NAME", default_value = "default")]
+    #[arg(long, env = "SLUICE_NAME", default_value = "default", value_parser = NonEmptyStringValueParser::new())]
     pub name: String,
 
-    /// Where clients connect to: http://, https:// or unix:// URLs, separated by commas.
+    /// Where clients connect to: http://, https://, unix:// or unixs:// URLs, separated by commas.
     #[arg(
         long,
         env = "SLUICE_LISTEN_CLIENT_URLS",
@@ -41,13 +60,13 @@ pub struct Config {
 
     /// The URLs that clients are told to use. The default is where they connect to.
     #[arg(long, env = "SLUICE_ADVERTISE_CLIENT_URLS", value_delimiter = ',', value_name = "URLS")]
-    pub advertise_client_urls: Vec<String>,
+    pub advertise_client_urls: Vec<ListenUrl>,
 
     /// More addresses for /metrics, /health, /livez and /readyz, which are on the client URLs too.
     #[arg(long, env = "SLUICE_LISTEN_METRICS_URLS", value_delimiter = ',', value_name = "URLS")]
     pub listen_metrics_urls: Vec<ListenUrl>,
 
-    /// The certificate of https:// URLs (PEM). It is read again when it changes.
+    /// The certificate of https:// and unixs:// URLs (PEM). It is read again when it changes.
     #[arg(long, env = "SLUICE_CERT_FILE", value_name = "FILE", requires = "key_file")]
     pub cert_file: Option<PathBuf>,
 
@@ -78,38 +97,62 @@ pub struct Config {
         env = "SLUICE_WATCH_PROGRESS_NOTIFY_INTERVAL",
         default_value = "5s",
         value_parser = duration,
+        allow_hyphen_values = true,
         value_name = "DURATION"
     )]
     pub watch_progress_notify_interval: Duration,
 
     /// The greatest number of operations in a transaction.
-    #[arg(long, env = "SLUICE_MAX_TXN_OPS", default_value_t = 128, value_name = "N")]
+    #[arg(
+        long,
+        env = "SLUICE_MAX_TXN_OPS",
+        default_value_t = 128,
+        value_parser = whole::<usize>(1..=u64::from(u32::MAX)),
+        allow_hyphen_values = true,
+        value_name = "N"
+    )]
     pub max_txn_ops: usize,
 
     /// The greatest size of a write.
-    #[arg(long, env = "SLUICE_MAX_REQUEST_BYTES", default_value_t = 1_572_864, value_name = "BYTES")]
+    #[arg(
+        long,
+        env = "SLUICE_MAX_REQUEST_BYTES",
+        default_value_t = 1_572_864,
+        value_parser = whole::<usize>(1..=LONGEST_REQUEST),
+        allow_hyphen_values = true,
+        value_name = "BYTES"
+    )]
     pub max_request_bytes: usize,
 
-    /// The greatest number of requests that a connection has open at a time.
-    #[arg(long, env = "SLUICE_MAX_CONCURRENT_STREAMS", default_value_t = u32::MAX, value_name = "N")]
+    /// The greatest number of requests that a connection has open at a time; 0 for no limit.
+    #[arg(
+        long,
+        env = "SLUICE_MAX_CONCURRENT_STREAMS",
+        default_value_t = u32::MAX,
+        value_parser = whole::<u32>(0..=u64::from(u32::MAX)),
+        allow_hyphen_values = true,
+        value_name = "N"
+    )]
     pub max_concurrent_streams: u32,
 
-    /// How long a connection is idle before the server asks whether the client is there.
+    /// How long a connection is idle before the server asks whether the client is there; 0 to never ask.
     #[arg(
         long,
         env = "SLUICE_GRPC_KEEPALIVE_INTERVAL",
         default_value = "30s",
-        value_parser = duration,
+        value_parser = duration_or_zero,
+        allow_hyphen_values = true,
         value_name = "DURATION"
     )]
     pub grpc_keepalive_interval: Duration,
 
-    /// How long the server waits for that answer before it closes the connection.
+    /// How long the server waits for that answer before it closes the connection; 0 to never ask.
     #[arg(
         long,
         env = "SLUICE_GRPC_KEEPALIVE_TIMEOUT",
         default_value = "20s",
-        value_parser = duration,
+        value_parser = duration_or_zero,
+        allow_hyphen_values = true,
         value_name = "DURATION"
     )]
     pub grpc_keepalive_timeout: Duration,
@@ -119,7 +162,8 @@ pub struct Config {
         long,
         env = "SLUICE_QUOTA_BACKEND_BYTES",
         default_value_t = 0,
-        value_parser = clap::value_parser!(i64).range(0..),
+        value_parser = whole::<i64>(0..=i64::MAX as u64),
+        allow_hyphen_values = true,
         value_name = "BYTES"
     )]
     pub quota_backend_bytes: i64,
@@ -132,8 +176,8 @@ pub struct Config {
     #[command(flatten)]
     pub gc: GcConfig,
 
-    /// What is logged: error, warn, info, debug, trace; also by module, as in info,sluice_shim::sql=debug.
-    #[arg(long, env = "SLUICE_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    /// What is logged: off, error, warn, info, debug, trace; also by module, as in warn,sluice_shim::sql=debug.
+    #[arg(long, env = "SLUICE_LOG_LEVEL", default_value = "info", value_parser = log_level, value_name = "LEVEL")]
     pub log_level: String,
 
     /// How it is logged.
@@ -150,109 +194,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// What is wrong with the configuration, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what}")]
-pub struct ConfigError {
-    /// What is wrong.
-    pub what: String,
-    /// What to do.
-    pub hint: String,
-}
-
-impl ConfigError {
-    fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { what: what.into(), hint: hint.into() }
-    }
-}
-
-/// Where the data is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Endpoint {
-    /// A SQLite file.
-    Sqlite(PathBuf),
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Sqlite(path) = self;
-        write!(f, "sqlite://{}", path.display())
-    }
-}
-
-impl FromStr for Endpoint {
-    type Err = ConfigError;
-
-    /// Errors never show more of the URL than its scheme, since there may be a password in it.
-    fn from_str(url: &str) -> Result<Self, ConfigError> {
-        let example = "use --endpoint sqlite:///var/lib/sluice/state.db";
-        let Some((scheme, rest)) = url.split_once("://") else {
-            return Err(ConfigError::new("the endpoint is not a URL", example));
-        };
-        match scheme {
-            "sqlite" if rest.contains('?') => {
-                Err(ConfigError::new("a sqlite endpoint has no options", "remove what comes after the ?"))
-            }
-            "sqlite" if rest.is_empty() || rest.ends_with('/') => {
-                Err(ConfigError::new("the sqlite endpoint names no file", example))
-            }
-            "sqlite" => Ok(Self::Sqlite(PathBuf::from(rest))),
-            "postgres" | "postgresql" | "mysql" => {
-                Err(ConfigError::new(format!("{scheme} is not in this build"), format!("it has sqlite; {example}")))
-            }
-            "http" | "https" => Err(ConfigError::new(
-                "the endpoint is a database, not an etcd",
-                format!("to listen at a URL use --listen-client-urls; for the data {example}"),
-            )),
-            _ => Err(ConfigError::new(format!("there is no database of the kind {scheme:?}"), example)),
-        }
-    }
-}
-
-/// An address to listen at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ListenUrl {
-    /// http://host:port
-    Plain(String),
-    /// https://host:port
-    Tls(String),
-    /// unix:///path
-    Unix(PathBuf),
-}
-
-impl FromStr for ListenUrl {
-    type Err = String;
-
-    fn from_str(url: &str) -> Result<Self, String> {
-        let Some((scheme, address)) = url.split_once("://") else {
-            return Err("not a URL: it begins with http://, https:// or unix://".to_owned());
-        };
-        if scheme == "unix" {
-            return if address.is_empty() { Err("names no file".to_owned()) } else { Ok(Self::Unix(address.into())) };
-        }
-        let address = address.trim_end_matches('/');
-        let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
-        if port.is_none_or(|port| port.parse::<u16>().is_err()) {
-            return Err("needs a host and a port, as in http://127.0.0.1:2379".to_owned());
-        }
-        match scheme {
-            "http" => Ok(Self::Plain(address.to_owned())),
-            "https" => Ok(Self::Tls(address.to_owned())),
-            _ => Err(format!("the scheme {scheme:?} is none of http, https, unix")),
-        }
-    }
-}
-
-impl fmt::Display for ListenUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Plain(address) => write!(f, "http://{address}"),
-            Self::Tls(address) => write!(f, "https://{address}"),
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
-        }
-    }
-}
-
 impl Config {
     /// Checks what flags have to do with each other; returns where the data is.
     pub fn check(&self) -> Result<Endpoint, ConfigError> {
@@ -262,18 +203,29 @@ impl Config {
                 "use --endpoint sqlite:///var/lib/sluice/state.db (or the variable SLUICE_ENDPOINT)",
             )
         })?;
-        let urls = || self.listen_client_urls.iter().chain(&self.listen_metrics_urls);
-        if let Some(url) = urls().find(|url| matches!(url, ListenUrl::Tls(_)))
-            && self.cert_file.is_none()
-        {
-            let hint = "use --cert-file and --key-file, or an http:// URL";
-            return Err(ConfigError::new(format!("{url} needs a certificate"), hint));
-        }
+        self.check_urls()?;
         if self.client_cert_auth && self.trusted_ca_file.is_none() {
             let hint = "use --trusted-ca-file with the authorities that sign them";
             return Err(ConfigError::new("--client-cert-auth does not know whose certificates to accept", hint));
         }
         endpoint.parse()
+    }
+
+    fn check_urls(&self) -> Result<(), ConfigError> {
+        let listeners =
+            [("--listen-client-urls", &self.listen_client_urls), ("--listen-metrics-urls", &self.listen_metrics_urls)];
+        let mut places = HashSet::new();
+        for (flag, url) in listeners.into_iter().flat_map(|(flag, urls)| urls.iter().map(move |url| (flag, url))) {
+            if url.is_tls() && self.cert_file.is_none() {
+                let hint = "use --cert-file and --key-file, or an http:// or unix:// URL";
+                return Err(ConfigError::new(format!("{flag}: {url} needs a certificate"), hint));
+            }
+            if !url.is_repeatable() && !places.insert(url.place()) {
+                let hint = "give each address once, in --listen-client-urls or in --listen-metrics-urls";
+                return Err(ConfigError::new(format!("{flag}: the address of {url} is given twice"), hint));
+            }
+        }
+        Ok(())
     }
 
     /// Where snapshots are written.
@@ -282,30 +234,6 @@ impl Config {
         let beside = database.parent().filter(|dir| !dir.as_os_str().is_empty());
         self.snapshot_dir.clone().or_else(|| beside.map(PathBuf::from)).unwrap_or_else(|| PathBuf::from("."))
     }
-}
-
-/// A duration as Go writes it: `500ms`, `5s`, `1h30m`. At least 1 ms.
-fn duration(text: &str) -> Result<Duration, String> {
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let (number, tail) = rest.split_at(digits);
-        let unit = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit);
-        let milliseconds = match unit {
-            "ms" => 1,
-            "s" => 1000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            _ => return Err("needs numbers with units (h, m, s, ms), as in 1m30s".to_owned()),
-        };
-        let number: u64 = number.parse().map_err(|_| "needs a number before each unit".to_owned())?;
-        let part = number.checked_mul(milliseconds).map(Duration::from_millis);
-        total = part.and_then(|part| total.checked_add(part)).ok_or("is too long")?;
-        rest = tail;
-    }
-    if total.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(total) }
 }
 
 #[cfg(test)]
@@ -341,38 +269,26 @@ mod tests {
     }
 
     #[test]
-    fn endpoints() {
-        let refusals = [
-            ("state.db", "the endpoint is not a URL"),
-            ("sqlite://", "the sqlite endpoint names no file"),
-            ("sqlite:///a/", "the sqlite endpoint names no file"),
-            ("sqlite:///a?mode=ro", "a sqlite endpoint has no options"),
-            ("postgres://me:secret@db/x", "postgres is not in this build"),
-            ("mysql://me:secret@db/x", "mysql is not in this build"),
-            ("http://127.0.0.1:2379", "the endpoint is a database, not an etcd"),
-            ("oracle://x", "there is no database of the kind \"oracle\""),
-        ];
-        for (url, expected) in refusals {
-            let error = url.parse::<Endpoint>().unwrap_err();
-            assert_eq!(error.what, expected);
-            assert!(!error.hint.is_empty() && !format!("{error:?}").contains("secret"));
+    fn urls() {
+        let config = parse(&["--listen-client-urls", "http://127.0.0.1:0,https://[::1]:2379/,unix:///run/s.sock"]);
+        let shown: Vec<_> = config.listen_client_urls.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["http://127.0.0.1:0", "https://[::1]:2379", "unix:///run/s.sock"]);
+        for flag in ["--listen-client-urls", "--listen-metrics-urls", "--advertise-client-urls"] {
+            assert!(refusal(&[flag, "http://a:1,http://b"]).contains(flag));
         }
     }
 
     #[test]
-    fn urls() {
-        let config = parse(&["--listen-client-urls", "http://127.0.0.1:0,https://[::1]:2379/,unix:///run/s.sock"]);
-        let expected = [
-            ListenUrl::Plain("127.0.0.1:0".into()),
-            ListenUrl::Tls("[::1]:2379".into()),
-            ListenUrl::Unix("/run/s.sock".into()),
-        ];
-        assert_eq!(config.listen_client_urls, expected);
-        let shown: Vec<_> = config.listen_client_urls.iter().map(ToString::to_string).collect();
-        assert_eq!(shown, ["http://127.0.0.1:0", "https://[::1]:2379", "unix:///run/s.sock"]);
-        for bad in ["127.0.0.1:2379", "http://127.0.0.1", "http://:1", "http://a:b", "ftp://a:1", "unix://", ""] {
-            assert!(refusal(&["--listen-client-urls", bad]).contains("--listen-client-urls"), "{bad}");
-        }
+    fn two_sockets_at_one_address_are_refused() {
+        let check = |clients: &str, metrics: &[&str]| {
+            let args = [&["--endpoint", "sqlite:///a", "--listen-client-urls", clients][..], metrics].concat();
+            parse(&args).check().map_err(|error| error.what)
+        };
+        let twice = "--listen-client-urls: the address of http://a:1 is given twice";
+        assert_eq!(check("http://a:1,http://b:1,http://a:1", &[]), Err(twice.to_owned()));
+        let metrics = check("unix:///a", &["--listen-metrics-urls", "unix:///a"]);
+        assert_eq!(metrics, Err("--listen-metrics-urls: the address of unix:///a is given twice".to_owned()));
+        assert!(check("http://a:0,http://a:0", &["--listen-metrics-urls", "http://a:0"]).is_ok());
     }
 
     #[test]
@@ -381,20 +297,15 @@ mod tests {
         assert!(refusal(&["--trusted-ca-file", "a"]).contains("--cert-file"));
         let endpoint = ["--endpoint", "sqlite:///a"];
         let check = |args: &[&str]| parse(&[&endpoint[..], args].concat()).check().map_err(|error| error.what);
-        assert_eq!(check(&["--listen-client-urls", "https://a:1"]).unwrap_err(), "https://a:1 needs a certificate");
+        assert_eq!(
+            check(&["--listen-client-urls", "https://a:1"]).unwrap_err(),
+            "--listen-client-urls: https://a:1 needs a certificate"
+        );
+        assert!(
+            check(&["--listen-client-urls", "unixs:///a"]).unwrap_err().ends_with("unixs:///a needs a certificate")
+        );
         assert!(check(&["--client-cert-auth"]).unwrap_err().starts_with("--client-cert-auth does not know"));
         assert!(check(&["--client-cert-auth=false"]).is_ok());
-    }
-
-    #[test]
-    fn durations() {
-        let table = [("5s", 5000), ("500ms", 500), ("1m30s", 90_000), ("1h", 3_600_000)];
-        for (text, milliseconds) in table {
-            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)));
-        }
-        for bad in ["", "5", "s", "5x", "-5s", "0s", "5s3", "99999999999999999999s", "18446744073709551615h"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod selector;
 pub mod snapshot;
 pub mod sql;
 pub mod telemetry;
+mod variables;
 
 pub use sluice_wire::{contract, pb};
 

@@ -1,25 +1,33 @@
 //! The `sluice-shim` binary.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use clap::Parser;
+use clap::error::ErrorKind;
 use prometheus_client::registry::Registry;
 use sluice_shim::cli::{Cli, Command};
 use sluice_shim::config::{Config, ConfigError, Endpoint};
 use sluice_shim::engine::store::Store;
 use sluice_shim::engine::{Engine, ReaderThreads, metrics::Metrics};
-use sluice_shim::etcd::server::Server;
+use sluice_shim::etcd::server::{Server, Sockets};
 use sluice_shim::{sql, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
+
+/// The exit code for flags that can't be right, as clap's; 1 is for all else.
+const USAGE: u8 = 2;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Cli { command, server } = Cli::parse();
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let Cli { command, server } = match Cli::read(&words) {
+        Ok(cli) => cli,
+        Err(error) => return unread(&words, &error),
+    };
     let done = match command {
         Some(command) => work(command).await,
         None => run(server).await.map(|()| true),
@@ -27,11 +35,20 @@ async fn main() -> ExitCode {
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            report(&error);
-            ExitCode::FAILURE
+        Err(error) => report(&words, &error),
+    }
+}
+
+/// What clap says: the help, or an error; with the variables that may be to blame.
+#[expect(clippy::print_stderr, reason = "there is no log yet")]
+fn unread(words: &[OsString], error: &clap::Error) -> ExitCode {
+    let shown = error.print();
+    if !matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        for line in Cli::origins(words, &error.to_string()) {
+            eprintln!("note: {line}");
         }
     }
+    if shown.is_err() { ExitCode::FAILURE } else { u8::try_from(error.exit_code()).unwrap_or(USAGE).into() }
 }
 
 /// Does something with a database instead of serving it; returns whether all is well.
@@ -42,7 +59,11 @@ async fn work(command: Command) -> Result<bool> {
 
 async fn run(config: Config) -> Result<()> {
     let endpoint = config.check()?;
+    config.check_files()?;
     telemetry::init(&config)?;
+    for (name, meant) in Cli::misspelt_variables() {
+        tracing::warn!("{name} is no variable of sluice-shim; is {meant} meant?");
+    }
     // Before anything is opened, so that no signal is missed.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let server = start(&config, &endpoint).await?;
@@ -58,14 +79,17 @@ async fn start(config: &Config, endpoint: &Endpoint) -> Result<Server> {
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::default());
     metrics.register(registry.sub_registry_with_prefix("sluice"));
-    let store = sql::open(&endpoint.to_string(), Arc::clone(&metrics)).with_context(|| format!("open {endpoint}"))?;
+    // The database last: what can't be served makes none.
+    let sockets = Sockets::open(config, &mut registry).await?;
     let collector = config.gc.collector()?;
+    let store = sql::open(&endpoint.to_string(), Arc::clone(&metrics))
+        .with_context(|| format!("--endpoint: open {endpoint}"))?;
     if collector.enabled {
         warn_of_encrypted(store.as_ref())?;
     }
     let engine =
         Engine::start_with(store, ReaderThreads::default(), metrics, collector).await.context("start the store")?;
-    Server::start(engine, config, config.snapshot_dir(endpoint), registry).await
+    Server::start(engine, config, sockets, config.snapshot_dir(endpoint), registry).await
 }
 
 /// The collector can't read encrypted custom resources: if there are any, somebody must know that those with the label are never collected.
@@ -83,12 +107,15 @@ fn warn_of_encrypted(store: &dyn Store) -> Result<()> {
 
 /// Says what went wrong, why, and what to do.
 #[expect(clippy::print_stderr, reason = "the log may not be open")]
-fn report(error: &anyhow::Error) {
-    eprintln!("error: {error}");
-    for cause in error.chain().skip(1) {
-        eprintln!("Caused by: {cause}");
+fn report(words: &[OsString], error: &anyhow::Error) -> ExitCode {
+    let mut lines = vec![format!("error: {error}")];
+    lines.extend(error.chain().skip(1).map(|cause| format!("Caused by: {cause}")));
+    let wrong: Option<&ConfigError> = error.downcast_ref();
+    lines.extend(wrong.map(|wrong| format!("hint: {}", wrong.hint)));
+    let text = lines.join("\n");
+    eprintln!("{text}");
+    for line in Cli::origins(words, &text) {
+        eprintln!("note: {line}");
     }
-    if let Some(ConfigError { hint, .. }) = error.downcast_ref() {
-        eprintln!("hint: {hint}");
-    }
+    if wrong.is_some_and(|wrong| wrong.usage) { USAGE.into() } else { ExitCode::FAILURE }
 }

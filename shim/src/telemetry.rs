@@ -6,6 +6,7 @@ use crate::config::{Config, LogFormat};
 
 /// Begins to log to the standard error.
 pub fn init(config: &Config) -> anyhow::Result<()> {
+    // Checked already: see `config::log_level`.
     let filter = EnvFilter::try_new(&config.log_level)
         .map_err(|error| anyhow::anyhow!("--log-level {:?}: {error}", config.log_level))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::{ConfigError, duration};
+use super::{ConfigError, duration, group, ignored_kind, whole};
 use crate::engine::collector::Collector;
 use crate::gc::{Audit, Rules};
 
@@ -22,13 +22,21 @@ pub struct GcConfig {
         long,
         env = "SLUICE_GC_RATE",
         default_value_t = 2000,
-        value_parser = clap::value_parser!(u32).range(1..),
+        value_parser = whole::<u32>(1..=u64::from(u32::MAX)),
+        allow_hyphen_values = true,
         value_name = "N"
     )]
     pub gc_rate: u32,
 
     /// How long deleted objects are remembered: a dependent that is created later is kept.
-    #[arg(long, env = "SLUICE_GC_TOMBSTONE_TTL", default_value = "1h", value_parser = duration, value_name = "DURATION")]
+    #[arg(
+        long,
+        env = "SLUICE_GC_TOMBSTONE_TTL",
+        default_value = "1h",
+        value_parser = duration,
+        allow_hyphen_values = true,
+        value_name = "DURATION"
+    )]
     pub gc_tombstone_ttl: Duration,
 
     /// Whether an object that the controller manager deletes in the foreground is held until labelled dependents that block it are gone.
@@ -37,11 +45,11 @@ pub struct GcConfig {
 
     /// Groups whose objects the controller manager sees in spite of the label; the core group is the empty name. The default are those that
     /// Kubernetes 1.37 watches with typed informers.
-    #[arg(long, env = "SLUICE_GC_TYPED_GROUPS", value_delimiter = ',', value_name = "GROUPS")]
+    #[arg(long, env = "SLUICE_GC_TYPED_GROUPS", value_delimiter = ',', value_parser = group, value_name = "GROUPS")]
     pub gc_typed_groups: Option<Vec<String>>,
 
     /// Kinds that own nothing and are owned by nothing, as group/Kind. The default are the Events.
-    #[arg(long, env = "SLUICE_GC_IGNORED", value_delimiter = ',', value_name = "KINDS")]
+    #[arg(long, env = "SLUICE_GC_IGNORED", value_delimiter = ',', value_parser = ignored_kind, value_name = "KINDS")]
     pub gc_ignored: Option<Vec<String>>,
 
     /// Where each change that the collector makes is written down, a line of JSON each. The default is the log.
@@ -67,8 +75,8 @@ impl GcConfig {
         let audit = match &self.gc_audit_log {
             None => Audit::default(),
             Some(path) => Audit::to_file(path).map_err(|error| {
-                let hint = "its folder must exist and be writable; or leave out --gc-audit-log to have it in the log";
-                ConfigError::new(format!("cannot open the audit log {}: {error}", path.display()), hint)
+                let hint = "name a file in a folder that is there and that this user can write; or leave the flag out: it is in the log then";
+                ConfigError::here(format!("--gc-audit-log {} can't be opened: {error}", path.display()), hint)
             })?,
         };
         let mut rules = Rules { strict_foreground: self.gc_strict_foreground == Switch::On, ..Rules::default() };
@@ -116,6 +124,6 @@ mod tests {
     fn an_audit_log_that_can_t_be_opened_is_an_error() {
         let args = ["sluice-shim", "--gc-audit-log", "/does/not/exist/audit.log"];
         let error = Config::try_parse_from(args).unwrap().gc.collector().unwrap_err();
-        assert!(error.what.contains("/does/not/exist/audit.log") && !error.hint.is_empty());
+        assert!(error.what.contains("/does/not/exist/audit.log") && !error.usage);
     }
 }

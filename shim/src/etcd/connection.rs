@@ -40,6 +40,8 @@ enum Stream {
     /// After the handshake.
     Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
+    /// From a Unix socket, after the handshake.
+    UnixTls(Box<TlsStream<UnixStream>>),
 }
 
 impl Connection {
@@ -58,11 +60,16 @@ impl Connection {
         Self { stream: Stream::Unix(stream), door, unheard: true }
     }
 
+    /// From a Unix socket, after the handshake.
+    pub(super) fn unix_tls(stream: TlsStream<UnixStream>, door: Arc<Door>) -> Self {
+        Self { stream: Stream::UnixTls(Box::new(stream)), door, unheard: false }
+    }
+
     fn address(&self) -> Option<SocketAddr> {
         match &self.stream {
             Stream::Tcp(stream) => stream.peer_addr().ok(),
             Stream::Tls(stream) => stream.get_ref().0.peer_addr().ok(),
-            Stream::Unix(_) => None,
+            Stream::Unix(_) | Stream::UnixTls(_) => None,
         }
     }
 
@@ -105,6 +112,7 @@ impl AsyncRead for Connection {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::UnixTls(stream) => Pin::new(stream).poll_read(cx, buffer),
         };
         match read {
             Poll::Ready(Ok(())) => Poll::Ready(this.hear(buffer.filled().get(before..).unwrap_or_default())),
@@ -120,6 +128,7 @@ impl AsyncWrite for Connection {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::UnixTls(stream) => Pin::new(stream).poll_write(cx, bytes),
         };
         this.spoke(&written);
         written
@@ -130,6 +139,7 @@ impl AsyncWrite for Connection {
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::UnixTls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -138,6 +148,7 @@ impl AsyncWrite for Connection {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::UnixTls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
@@ -151,6 +162,7 @@ impl AsyncWrite for Connection {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Stream::UnixTls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         };
         this.spoke(&written);
         written
@@ -161,6 +173,7 @@ impl AsyncWrite for Connection {
             Stream::Tcp(stream) => stream.is_write_vectored(),
             Stream::Tls(stream) => stream.is_write_vectored(),
             Stream::Unix(stream) => stream.is_write_vectored(),
+            Stream::UnixTls(stream) => stream.is_write_vectored(),
         }
     }
 }

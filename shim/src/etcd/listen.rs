@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use rustls::server::Acceptor;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::LazyConfigAcceptor;
@@ -38,27 +38,34 @@ pub struct Listener {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener, #[expect(dead_code, reason = "it is there to be dropped")] SocketFile),
+}
+
+/// The file of a Unix socket, which is removed with it. Another instance removes it as well when it starts.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl Listener {
     /// Opens the socket.
     pub async fn bind(url: &ListenUrl, tls: Option<&Arc<Tls>>) -> Result<Self> {
-        let failed = || format!("listen at {url}");
+        let tls = if url.is_tls() { Some(tls.context("there is no certificate")?.clone()) } else { None };
         match url {
             ListenUrl::Plain(address) => {
-                let (listener, address) = bind_tcp(address).await.with_context(failed)?;
-                Ok(Self { url: ListenUrl::Plain(address), socket: Socket::Tcp(listener), tls: None })
+                let (listener, address) = bind_tcp(address).await?;
+                Ok(Self { url: ListenUrl::Plain(address), socket: Socket::Tcp(listener), tls })
             }
             ListenUrl::Tls(address) => {
-                let tls = Some(tls.context("there is no certificate").with_context(failed)?.clone());
-                let (listener, address) = bind_tcp(address).await.with_context(failed)?;
+                let (listener, address) = bind_tcp(address).await?;
                 Ok(Self { url: ListenUrl::Tls(address), socket: Socket::Tcp(listener), tls })
             }
-            ListenUrl::Unix(path) => {
-                remove_stale_socket(path).with_context(failed)?;
-                let socket = Socket::Unix(UnixListener::bind(path).with_context(failed)?, path.clone());
-                Ok(Self { url: url.clone(), socket, tls: None })
+            ListenUrl::Unix(path) | ListenUrl::UnixTls(path) => {
+                Ok(Self { url: url.clone(), socket: bind_unix(path)?, tls })
             }
         }
     }
@@ -87,10 +94,6 @@ impl Listener {
             () = stopped(&mut stop) => {}
             () = self.accept_all(&door, &connections) => {}
         }
-        if let Socket::Unix(_, path) = &self.socket {
-            // Another instance removes it as well when it starts.
-            let _ = std::fs::remove_file(path);
-        }
     }
 
     async fn accept_all(&self, door: &Arc<Door>, connections: &mpsc::Sender<io::Result<Connection>>) {
@@ -98,7 +101,17 @@ impl Listener {
             let accepted = match (&self.socket, &self.tls) {
                 (Socket::Tcp(listener), Some(tls)) => match listener.accept().await {
                     Ok((stream, _)) => {
-                        tokio::spawn(handshake(stream, tls.clone(), door.clone(), connections.clone()));
+                        let peer = stream.peer_addr().ok();
+                        let secured = secure_tcp(at_once(stream), tls.clone());
+                        tokio::spawn(handshake(peer, secured, Connection::tls, door.clone(), connections.clone()));
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                },
+                (Socket::Unix(listener, _), Some(tls)) => match listener.accept().await {
+                    Ok((stream, _)) => {
+                        let secured = secure(stream, tls.clone());
+                        tokio::spawn(handshake(None, secured, Connection::unix_tls, door.clone(), connections.clone()));
                         continue;
                     }
                     Err(error) => Err(error),
@@ -106,7 +119,7 @@ impl Listener {
                 (Socket::Tcp(listener), None) => {
                     listener.accept().await.map(|(stream, _)| Connection::tcp(at_once(stream), door.clone()))
                 }
-                (Socket::Unix(listener, _), _) => {
+                (Socket::Unix(listener, _), None) => {
                     listener.accept().await.map(|(stream, _)| Connection::unix(stream, door.clone()))
                 }
             };
@@ -134,8 +147,8 @@ fn at_once(stream: TcpStream) -> TcpStream {
 }
 
 /// Opens the socket; returns the address with the real port if it said 0.
-async fn bind_tcp(address: &str) -> io::Result<(TcpListener, String)> {
-    let listener = TcpListener::bind(address).await?;
+async fn bind_tcp(address: &str) -> Result<(TcpListener, String)> {
+    let listener = TcpListener::bind(address).await.map_err(explained)?;
     let real = match address.strip_suffix(":0") {
         Some(host) => format!("{host}:{}", listener.local_addr()?.port()),
         None => address.to_owned(),
@@ -143,17 +156,41 @@ async fn bind_tcp(address: &str) -> io::Result<(TcpListener, String)> {
     Ok((listener, real))
 }
 
-async fn handshake(
-    stream: TcpStream,
-    tls: Arc<Tls>,
+fn bind_unix(path: &Path) -> Result<Socket> {
+    remove_stale_socket(path)?;
+    let is_other = std::fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket());
+    if is_other {
+        bail!("{} is there already, and is no socket; name another file", path.display());
+    }
+    let listener = UnixListener::bind(path).map_err(explained)?;
+    Ok(Socket::Unix(listener, SocketFile(path.to_owned())))
+}
+
+/// With what to do about it.
+fn explained(error: io::Error) -> anyhow::Error {
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => "another process listens there; stop it, or choose another address",
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; 0.0.0.0 or [::] stands for all that it has"
+        }
+        io::ErrorKind::PermissionDenied => "this user may not; choose a port from 1024 on, or another folder",
+        io::ErrorKind::NotFound => "the folder of the socket must exist",
+        _ => return error.into(),
+    };
+    anyhow::anyhow!("{error}; {advice}")
+}
+
+async fn handshake<S>(
+    peer: Option<SocketAddr>,
+    secured: impl Future<Output = Result<Option<TlsStream<S>>, Refused>>,
+    connected: fn(TlsStream<S>, Arc<Door>) -> Connection,
     door: Arc<Door>,
     connections: mpsc::Sender<io::Result<Connection>>,
 ) {
-    let peer = stream.peer_addr().ok();
-    match tokio::time::timeout(HANDSHAKE, secure(at_once(stream), tls)).await {
+    match tokio::time::timeout(HANDSHAKE, secured).await {
         Ok(Ok(Some(stream))) => {
             // A server that ends takes no more connections.
-            let _ = connections.send(Ok(Connection::tls(stream, door))).await;
+            let _ = connections.send(Ok(connected(stream, door))).await;
         }
         Ok(Ok(None)) => tracing::debug!(?peer, "a connection was closed before it began"),
         Ok(Err(refused)) => door.refusals.tell(peer, &refused),
@@ -162,8 +199,7 @@ async fn handshake(
 }
 
 /// Makes the handshake; `None` if the client went away without a word, as a port scan or a load balancer does.
-async fn secure(mut stream: TcpStream, tls: Arc<Tls>) -> Result<Option<TlsStream<TcpStream>>, Refused> {
-    let failed = |error| Refused::failed(error, None);
+async fn secure_tcp(mut stream: TcpStream, tls: Arc<Tls>) -> Result<Option<TlsStream<TcpStream>>, Refused> {
     let mut first = [0];
     match stream.peek(&mut first).await {
         Ok(0) => return Ok(None),
@@ -172,8 +208,17 @@ async fn secure(mut stream: TcpStream, tls: Arc<Tls>) -> Result<Option<TlsStream
             explain(&mut stream).await;
             return Err(Refused::new(Cause::PlainToTls));
         }
-        Err(error) => return Err(failed(error)),
+        Err(error) => return Err(Refused::failed(error, None)),
     }
+    secure(stream, tls).await
+}
+
+/// Makes the handshake with a client of which nothing is known.
+async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    tls: Arc<Tls>,
+) -> Result<Option<TlsStream<S>>, Refused> {
+    let failed = |error| Refused::failed(error, None);
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(failed)?;
     let server_name = start.client_hello().server_name().map(str::to_owned);
     // Reads files when they changed.

@@ -66,20 +66,45 @@ pub struct Server {
     metrics_addresses: Vec<SocketAddr>,
 }
 
-impl Server {
-    /// Opens all sockets and serves the store on them. The registry holds what else is to be exported.
-    pub async fn start(engine: Engine, config: &Config, snapshot_dir: PathBuf, mut registry: Registry) -> Result<Self> {
-        let metrics = Metrics::new(&mut registry);
-        metrics.standing.register(&mut registry, config.quota_backend_bytes);
-        let (checks, traffic) = (HealthChecks::new(&mut registry), Traffic::new(&mut registry));
-        engine.register_as_etcd(&mut registry);
-        let registry = Arc::new(registry);
+/// The open sockets of a server that does not serve yet. Dropped, they leave nothing.
+#[derive(Debug)]
+pub struct Sockets {
+    clients: Vec<Listener>,
+    observers: Vec<Listener>,
+    metrics: Metrics,
+}
+
+impl Sockets {
+    /// Reads the certificates and opens the sockets. What is counted is registered.
+    ///
+    /// # Errors
+    /// When a certificate can't be used, or an address can't be listened at.
+    pub async fn open(config: &Config, registry: &mut Registry) -> Result<Self> {
+        let metrics = Metrics::new(registry);
         let tls = tls(config, &metrics)?;
         for url in config.listen_client_urls.iter().filter(|url| tls.is_some() && matches!(url, ListenUrl::Plain(_))) {
             tracing::warn!(%url, "certificates are given, but this URL is without TLS");
         }
-        let clients = bind(&config.listen_client_urls, tls.as_ref()).await?;
-        let observers = bind(&config.listen_metrics_urls, tls.as_ref()).await?;
+        let clients = bind("--listen-client-urls", &config.listen_client_urls, tls.as_ref()).await?;
+        let observers = bind("--listen-metrics-urls", &config.listen_metrics_urls, tls.as_ref()).await?;
+        Ok(Self { clients, observers, metrics })
+    }
+}
+
+impl Server {
+    /// Serves the store on the sockets. The registry holds what else is to be exported.
+    pub async fn start(
+        engine: Engine,
+        config: &Config,
+        sockets: Sockets,
+        snapshot_dir: PathBuf,
+        mut registry: Registry,
+    ) -> Result<Self> {
+        let Sockets { clients, observers, metrics } = sockets;
+        metrics.standing.register(&mut registry, config.quota_backend_bytes);
+        let (checks, traffic) = (HealthChecks::new(&mut registry), Traffic::new(&mut registry));
+        engine.register_as_etcd(&mut registry);
+        let registry = Arc::new(registry);
         let (stop, stop_receiver) = watch::channel(false);
         let client_urls = advertised(config, &clients);
         let context = context(engine, config, client_urls, snapshot_dir, metrics, stop_receiver.clone()).await?;
@@ -142,13 +167,15 @@ impl Server {
 fn tls(config: &Config, metrics: &Metrics) -> Result<Option<Arc<Tls>>> {
     let (Some(cert), Some(key)) = (&config.cert_file, &config.key_file) else { return Ok(None) };
     let files = TlsFiles { cert: cert.clone(), key: key.clone(), trusted_ca: config.trusted_ca_file.clone() };
-    Ok(Some(Arc::new(Tls::new(files, metrics.clone()).context("prepare TLS")?)))
+    Ok(Some(Arc::new(
+        Tls::new(files, metrics.clone()).context("prepare TLS with --cert-file, --key-file and --trusted-ca-file")?,
+    )))
 }
 
-async fn bind(urls: &[ListenUrl], tls: Option<&Arc<Tls>>) -> Result<Vec<Listener>> {
+async fn bind(flag: &str, urls: &[ListenUrl], tls: Option<&Arc<Tls>>) -> Result<Vec<Listener>> {
     let mut listeners = vec![];
     for url in urls {
-        listeners.push(Listener::bind(url, tls).await?);
+        listeners.push(Listener::bind(url, tls).await.with_context(|| format!("{flag}: listen at {url}"))?);
     }
     Ok(listeners)
 }
@@ -216,11 +243,14 @@ async fn serve(listeners: Vec<Listener>, door: Arc<Door>, routes: Routes, config
     }
     drop(sender);
     let mut signal = stop.clone();
+    // etcd: server/embed/etcd.go, where no answer is waited for if either is 0.
+    let asks = !config.grpc_keepalive_interval.is_zero() && !config.grpc_keepalive_timeout.is_zero();
+    let keepalive = asks.then_some(config.grpc_keepalive_interval);
     let served = tonic::transport::Server::builder()
         // HTTP/1 for /version, /health and /metrics.
         .accept_http1(true)
-        .max_concurrent_streams(config.max_concurrent_streams)
-        .http2_keepalive_interval(Some(config.grpc_keepalive_interval))
+        .max_concurrent_streams(streams(config.max_concurrent_streams))
+        .http2_keepalive_interval(keepalive)
         .http2_keepalive_timeout(Some(config.grpc_keepalive_timeout))
         .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS))
         .add_routes(routes)
@@ -231,6 +261,11 @@ async fn serve(listeners: Vec<Listener>, door: Arc<Door>, routes: Routes, config
     }
     // They end by themselves when the server does; this waits until their sockets are closed.
     while acceptors.join_next().await.is_some() {}
+}
+
+/// 0 is no limit, as for gRPC in Go; HTTP/2 would take no request.
+fn streams(limit: u32) -> u32 {
+    if limit == 0 { u32::MAX } else { limit }
 }
 
 async fn watch_quota(context: Shared, mut stop: watch::Receiver<bool>) {
@@ -253,5 +288,6 @@ fn urls(listeners: &[Listener]) -> Vec<String> {
 
 /// The URLs that clients are told to use: those given, else those listened at.
 fn advertised(config: &Config, clients: &[Listener]) -> Vec<String> {
-    if config.advertise_client_urls.is_empty() { urls(clients) } else { config.advertise_client_urls.clone() }
+    let given = &config.advertise_client_urls;
+    if given.is_empty() { urls(clients) } else { given.iter().map(ToString::to_string).collect() }
 }

@@ -4,8 +4,9 @@ use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use clap::builder::NonEmptyStringValueParser;
 
-use crate::config::{ConfigError, Endpoint};
+use crate::config::{ConfigError, Endpoint, whole};
 use crate::engine::{KeyRange, RangeQuery};
 use crate::selector::Selection;
 use crate::sql;
@@ -23,19 +24,19 @@ pub struct Explain {
     pub prefix: String,
 
     /// The label selector, as in `kubectl get -l`.
-    #[arg(long, short = 'l', value_name = "SELECTOR")]
+    #[arg(long, short = 'l', value_parser = NonEmptyStringValueParser::new(), value_name = "SELECTOR")]
     pub selector: Option<String>,
 
     /// The field selector, as in `kubectl get --field-selector`.
-    #[arg(long, value_name = "SELECTOR")]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new(), value_name = "SELECTOR")]
     pub field_selector: Option<String>,
 
     /// The group and version that the list is asked for in: stable.example.com/v1. Fields of other versions can't be compared.
-    #[arg(long, value_name = "GROUP/VERSION")]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new(), value_name = "GROUP/VERSION")]
     pub group_version: Option<String>,
 
     /// The size of a page; 0 for the whole list.
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_parser = whole::<usize>(0..=i64::MAX as u64), allow_hyphen_values = true, value_name = "N")]
     pub limit: usize,
 }
 
@@ -48,14 +49,18 @@ impl Explain {
         let endpoint: Endpoint = self.endpoint.parse()?;
         crate::migrate::exists(&endpoint)?;
         let (label, field) = (self.selector.as_deref(), self.field_selector.as_deref());
-        let selection = Selection::parse(label, field, self.group_version.as_deref()).context("read the selector")?;
-        let selection = selection.map(Arc::new).ok_or_else(|| ConfigError {
-            what: "the selectors leave nothing out".to_owned(),
-            hint: "use --selector, or --field-selector with --group-version".to_owned(),
+        let selection = Selection::parse(label, field, self.group_version.as_deref()).map_err(|error| {
+            let hint = "write them as for kubectl get -l and --field-selector";
+            ConfigError::new(format!("--selector or --field-selector can't be read: {error}"), hint)
+        })?;
+        let selection = selection.map(Arc::new).ok_or_else(|| {
+            let hint = "use --selector, or --field-selector with --group-version";
+            ConfigError::new("the selectors leave nothing out", hint)
         })?;
         let range = prefix(&self.prefix)?;
         let query = RangeQuery { range, selection: Some(selection), limit: self.limit, ..RangeQuery::default() };
-        write!(out, "{}", sql::explain(&endpoint.to_string(), &query)?)?;
+        let explained = sql::explain(&endpoint.to_string(), &query);
+        write!(out, "{}", explained.with_context(|| format!("--endpoint: read {endpoint}"))?)?;
         Ok(())
     }
 }
@@ -67,10 +72,7 @@ fn prefix(prefix: &str) -> Result<KeyRange, ConfigError> {
         Some(last) if *last == b'/' => *last += 1,
         _ => {
             let what = format!("the prefix {prefix:?} does not end in a slash");
-            return Err(ConfigError {
-                what,
-                hint: "write it as --prefix /registry/stable.example.com/shirts/".to_owned(),
-            });
+            return Err(ConfigError::new(what, "write it as --prefix /registry/stable.example.com/shirts/"));
         }
     }
     Ok(KeyRange::from_wire(prefix.as_bytes().to_vec().into(), end.into()))

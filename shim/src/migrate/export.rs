@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use super::Moved;
+use crate::config::ConfigError;
 use crate::engine::Revision;
 use crate::engine::load::Loaded;
 use crate::engine::store::Reader;
@@ -36,20 +37,22 @@ impl Export {
     /// When the database can't be read, or the file can't be written.
     pub fn run(&self) -> Result<Moved> {
         let to = &self.to;
+        let endpoint = self.endpoint.parse()?;
         if to.exists() {
-            bail!("{} exists already", to.display());
+            let hint = "name a file that is not there yet";
+            return Err(ConfigError::here(format!("--to {} exists already", to.display()), hint).into());
         }
-        let store = super::open_existing(&self.endpoint.parse()?)?;
+        let store = super::open_existing(&endpoint)?;
         let mut reader = store.reader()?;
         let part = part_of(to);
-        let (file, moved) = write(reader.as_mut(), &part)?;
+        let (file, moved) = write(reader.as_mut(), &part).with_context(|| format!("--to: write {}", part.display()))?;
         reader.end();
         let sealed = seal(&file, to);
         if sealed.is_err() {
             // The first error says more than one of the removal.
             let _ = std::fs::remove_file(&part);
         }
-        sealed.with_context(|| format!("write {}", to.display()))?;
+        sealed.with_context(|| format!("--to: write {}", to.display()))?;
         Ok(moved)
     }
 }

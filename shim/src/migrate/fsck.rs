@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::config::Endpoint;
 use crate::sql::{self, Checked, Damage};
@@ -46,7 +46,8 @@ impl Fsck {
                 printed = writeln!(out, "{kind}: {what}");
             }
         };
-        let Checked { keys, damaged, derived, repaired } = sql::check(&endpoint.to_string(), self.repair, &mut print)?;
+        let Checked { keys, damaged, derived, repaired } = sql::check(&endpoint.to_string(), self.repair, &mut print)
+            .with_context(|| format!("--endpoint: check {endpoint}"))?;
         printed?;
         let sound = damaged == 0 && derived == repaired;
         match (sound, derived) {

@@ -47,7 +47,8 @@ impl std::fmt::Display for Moved {
 
 /// Opens a database that is to be filled; creates it if need be.
 fn open(endpoint: &Endpoint) -> Result<Arc<dyn Store>> {
-    sql::open(&endpoint.to_string(), Arc::new(Metrics::default())).with_context(|| format!("open {endpoint}"))
+    sql::open(&endpoint.to_string(), Arc::new(Metrics::default()))
+        .with_context(|| format!("--endpoint: open {endpoint}"))
 }
 
 /// Opens a database that must be there.
@@ -63,7 +64,7 @@ pub(crate) fn exists(endpoint: &Endpoint) -> Result<(), ConfigError> {
         return Ok(());
     }
     let what = format!("there is no database {}", path.display());
-    Err(ConfigError { what, hint: "check --endpoint; nothing was created".to_owned() })
+    Err(ConfigError::here(what, "check --endpoint; nothing was created"))
 }
 
 fn all_keys() -> KeyRange {

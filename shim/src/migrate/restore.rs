@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::Moved;
 use crate::clock::StoreTime;
+use crate::config::{ConfigError, whole};
 use crate::engine::load::Loader;
 use crate::engine::store::{Lease, Store};
 use crate::engine::{LeaseId, Revision};
@@ -23,8 +24,8 @@ pub struct Restore {
     pub endpoint: String,
 
     /// How much to raise the revision, so that no client sees it go back. Take more than was written since the snapshot.
-    #[arg(long, default_value_t = 0, requires = "mark_compacted", value_parser = clap::value_parser!(i64).range(0..),
-          value_name = "N")]
+    #[arg(long, default_value_t = 0, requires = "mark_compacted", value_parser = whole::<i64>(0..=i64::MAX as u64),
+          allow_hyphen_values = true, value_name = "N")]
     pub bump_revision: Revision,
 
     /// Mark all revisions as compacted, so that clients list again instead of watching on from a history that is not theirs. Needed with --bump-revision.
@@ -43,10 +44,13 @@ impl Restore {
     /// When the snapshot is damaged or the database is not empty. What was built by then can't be used, and says so.
     pub fn run(&self) -> Result<Moved> {
         if (self.bump_revision > 0) != self.mark_compacted {
-            bail!("--bump-revision above 0 and --mark-compacted go together");
+            let hint = "with --bump-revision give --mark-compacted, and a number above 0";
+            return Err(ConfigError::new("--bump-revision above 0 and --mark-compacted go together", hint).into());
         }
-        let snapshot = open_snapshot(&self.from, self.skip_hash_check)?;
-        let store = super::open(&self.endpoint.parse()?)?;
+        let endpoint = self.endpoint.parse()?;
+        let snapshot = open_snapshot(&self.from, self.skip_hash_check)
+            .with_context(|| format!("read --from {}", self.from.display()))?;
+        let store = super::open(&endpoint)?;
         let bump = (self.bump_revision > 0).then_some(self.bump_revision);
         // With its full time, as with etcd.
         let full = |id, ttl| Lease::full(id, ttl, store.clock().now()).expires_at;

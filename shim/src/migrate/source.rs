@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Status};
 
+use crate::config::ConfigError;
 use crate::engine::{KeyRange, LeaseId, RangeEnd, Revision};
 use crate::pb::etcdserverpb as pb;
 use crate::pb::mvccpb;
@@ -61,32 +62,46 @@ pub(super) struct RangePage {
 impl Address {
     /// Connects.
     pub(super) fn connect(&self, runtime: Handle) -> Result<Source> {
-        let connected = self.endpoint().and_then(|endpoint| Ok(runtime.block_on(endpoint.connect())?));
-        let channel = connected.with_context(|| format!("connect to {}", self.url))?;
+        let endpoint = self.endpoint()?;
+        let channel =
+            runtime.block_on(endpoint.connect()).with_context(|| format!("--from-etcd: connect to {}", self.url))?;
         Ok(Source { runtime, channel })
     }
 
     fn endpoint(&self) -> Result<Endpoint> {
-        let endpoint = Endpoint::from_shared(self.url.clone())?.connect_timeout(CONNECT);
+        let hint = "write it as http://127.0.0.1:2379, or as https:// with --cacert";
+        let refuse = |what: &str| Err(ConfigError::new(format!("--from-etcd {} {what}", self.url), hint).into());
+        let endpoint = || {
+            let parsed = Endpoint::from_shared(self.url.clone());
+            parsed
+                .with_context(|| format!("--from-etcd {}", self.url))
+                .map(|endpoint| endpoint.connect_timeout(CONNECT))
+        };
         match (self.url.split_once("://"), &self.cacert) {
-            (Some(("http", _)), _) => Ok(endpoint),
+            (Some(("http", _)), None) if self.cert.is_none() => endpoint(),
+            (Some(("http", _)), _) => refuse("is without TLS: --cacert, --cert and --key are for https://"),
             (Some(("https", _)), Some(cacert)) => {
-                let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(cacert)?));
+                let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("--cacert", cacert)?));
                 if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
-                    tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
+                    tls = tls.identity(Identity::from_pem(read("--cert", cert)?, read("--key", key)?));
                 }
-                Ok(endpoint.tls_config(tls)?)
+                Ok(endpoint()?.tls_config(tls)?)
             }
             (Some(("https", _)), None) => {
-                bail!("https needs --cacert, the authority that signed the server's certificate")
+                refuse("can't be verified: https needs --cacert, the authority that signed the server's certificate")
             }
-            _ => bail!("the URL begins neither with http:// nor with https://"),
+            _ => refuse("begins neither with http:// nor with https://"),
         }
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("read {}", path.display()))
+/// The content of a PEM file.
+fn read(flag: &str, path: &Path) -> Result<Vec<u8>> {
+    let text = std::fs::read(path).with_context(|| format!("{flag}: read {}", path.display()))?;
+    if !text.windows(10).any(|window| window == b"-----BEGIN") {
+        bail!("{flag}: there is nothing in {} that is PEM", path.display());
+    }
+    Ok(text)
 }
 
 /// Whether the server has no such call. kine says so with a text of its own instead of the code (kine: pkg/server/lease.go, maintenance.go).

@@ -67,9 +67,13 @@ impl Drop for Process {
 #[test]
 fn errors_come_with_a_hint_and_a_code() {
     let table: [(&[&str], &str, i32); 4] = [
-        (&[], "error: no database is given\nhint: use --endpoint sqlite:///", 1),
-        (&["--endpoint", "mysql://me:secret@db"], "error: mysql is not in this build\nhint: it has sqlite;", 1),
-        (&["--endpoint", "sqlite:///does/not/exist.db"], "error: open sqlite:///does/not/exist.db\nCaused by: ", 1),
+        (&[], "error: no database is given\nhint: use --endpoint sqlite:///", 2),
+        (&["--endpoint", "mysql://me:secret@db"], "error: mysql is not in this build\nhint: it has sqlite;", 2),
+        (
+            &["--endpoint", "sqlite:///does/not/exist.db"],
+            "error: --endpoint: open sqlite:///does/not/exist.db\nCaused by: ",
+            1,
+        ),
         (&["--watch-progress-notify-interval", "5"], "error: invalid value '5' for '--watch-progress", 2),
     ];
     for (args, expected, code) in table {

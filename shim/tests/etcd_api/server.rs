@@ -10,7 +10,7 @@ use sluice_shim::config::Config;
 use sluice_shim::engine::metrics::Metrics;
 use sluice_shim::engine::store::Store;
 use sluice_shim::engine::{Engine, ReaderThreads};
-use sluice_shim::etcd::server::Server;
+use sluice_shim::etcd::server::{Server, Sockets};
 use sluice_shim::pb::etcdserverpb as pb;
 use sluice_shim::pb::v3electionpb::election_client::ElectionClient;
 use sluice_shim::pb::v3lockpb::lock_client::LockClient;
@@ -56,7 +56,9 @@ impl TestServer {
         let store = wrap(sql::open(&endpoint, Arc::clone(&metrics)).unwrap());
         let threads = ReaderThreads { small: 1, large: 1 };
         let engine = Engine::start_with(store, threads, metrics, config.gc.collector().unwrap()).await.unwrap();
-        let server = Server::start(engine, &config, dir.path().to_owned(), Registry::default()).await.unwrap();
+        let mut registry = Registry::default();
+        let sockets = Sockets::open(&config, &mut registry).await.unwrap();
+        let server = Server::start(engine, &config, sockets, dir.path().to_owned(), registry).await.unwrap();
         Self { server, dir }
     }
 

@@ -6,7 +6,7 @@ use crate::support::*;
 use clap::Parser as _;
 use prometheus_client::registry::Registry;
 use sluice_shim::config::Config;
-use sluice_shim::etcd::server::Server;
+use sluice_shim::etcd::server::{Server, Sockets};
 
 async fn serve(folder: &Path, database: &str, more: &[String]) -> (Server, u16) {
     let mut args = vec!["sluice-shim".to_owned()];
@@ -16,7 +16,9 @@ async fn serve(folder: &Path, database: &str, more: &[String]) -> (Server, u16) 
     args.extend_from_slice(more);
     let config = Config::try_parse_from(args).unwrap();
     let engine = open(database).await.unwrap();
-    let server = Server::start(engine, &config, folder.to_owned(), Registry::default()).await.unwrap();
+    let mut registry = Registry::default();
+    let sockets = Sockets::open(&config, &mut registry).await.unwrap();
+    let server = Server::start(engine, &config, sockets, folder.to_owned(), registry).await.unwrap();
     let port = server.client_addresses()[0].port();
     (server, port)
 }

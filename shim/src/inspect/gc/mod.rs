@@ -6,10 +6,11 @@ mod status;
 use std::collections::BTreeSet;
 use std::io::Write;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use clap::builder::NonEmptyStringValueParser;
 
 use crate::clock::StoreTime;
-use crate::config::Endpoint;
+use crate::config::{Endpoint, group, ignored_kind};
 use crate::gc::{Rules, Task, TaskState};
 use crate::{migrate, sql};
 
@@ -34,6 +35,7 @@ pub struct Status {
 #[derive(Debug, Clone, clap::Args)]
 pub struct Explain {
     /// The object's key, such as /registry/stable.example.com/shirts/shop/blue.
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub key: String,
 
     /// The database.
@@ -41,11 +43,11 @@ pub struct Explain {
     pub endpoint: String,
 
     /// As the server was given it: groups whose objects the controller manager sees in spite of the label.
-    #[arg(long, env = "SLUICE_GC_TYPED_GROUPS", value_delimiter = ',', value_name = "GROUPS")]
+    #[arg(long, env = "SLUICE_GC_TYPED_GROUPS", value_delimiter = ',', value_parser = group, value_name = "GROUPS")]
     pub gc_typed_groups: Option<Vec<String>>,
 
     /// As the server was given it: kinds that own nothing and are owned by nothing, as group/Kind.
-    #[arg(long, env = "SLUICE_GC_IGNORED", value_delimiter = ',', value_name = "KINDS")]
+    #[arg(long, env = "SLUICE_GC_IGNORED", value_delimiter = ',', value_parser = ignored_kind, value_name = "KINDS")]
     pub gc_ignored: Option<Vec<String>>,
 }
 
@@ -57,11 +59,13 @@ impl Gc {
     pub fn run(&self, out: &mut dyn Write) -> Result<()> {
         match self {
             Self::Status(Status { endpoint }) => {
-                let overview = sql::gc_overview(&existing(endpoint)?)?;
+                let overview =
+                    sql::gc_overview(&existing(endpoint)?).with_context(|| format!("--endpoint: read {endpoint}"))?;
                 status::print(out, &overview)?;
             }
             Self::Explain(flags) => {
-                let view = sql::gc_view(&existing(&flags.endpoint)?, flags.key.as_bytes())?;
+                let view = sql::gc_view(&existing(&flags.endpoint)?, flags.key.as_bytes())
+                    .with_context(|| format!("--endpoint: read {}", flags.endpoint))?;
                 explain::print(out, &flags.key, &view, &flags.rules())?;
             }
         }

@@ -19,6 +19,7 @@ mod gc_view;
 mod hiding;
 mod log;
 mod merge;
+mod place;
 mod plan;
 mod read;
 mod row;
@@ -29,7 +30,7 @@ mod write;
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -69,9 +70,11 @@ pub struct Sqlite {
 impl Sqlite {
     /// Opens the file, creating it or migrating it if need be. The ticker drives its clock on from where it was.
     pub fn open(path: &Path, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>) -> Result<Self> {
-        let lock = lock(path)?;
-        let connection = Guarded::new(connect_writer(path)?, path)?;
-        let clock = StoreClock::from(clock::kept(&connection).map_err(|error| at(path, error))?, ticker);
+        let ((connection, clock), lock) = alone(path, || {
+            let connection = Guarded::new(connect_writer(path)?, path)?;
+            let clock = StoreClock::from(clock::kept(&connection).map_err(|error| at(path, error))?, ticker);
+            Ok((connection, clock))
+        })?;
         Ok(Self { path: path.to_owned(), metrics, clock, writer: Mutex::new(Some((connection, lock))) })
     }
 }
@@ -105,7 +108,10 @@ fn write_log_anew(name: &Path) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(open_error(name, &error)),
     };
-    rewrite(&log).map_err(|error| Error::Broken(format!("cannot write the log {} anew: {error}", name.display())))
+    rewrite(&log).map_err(|error| {
+        let advice = "see the system's log for errors of the disk, or restore a backup";
+        Error::Broken(format!("cannot write the log {} anew: {error}; {advice}", name.display()))
+    })
 }
 
 fn rewrite(file: &File) -> std::io::Result<()> {
@@ -143,23 +149,42 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Takes the lock that keeps other processes out. The system gives it back when the process ends, however it ends.
-fn lock(path: &Path) -> Result<File> {
+/// Opens a database that no other process has open. If that fails, no file is left that was not there before, but what a
+/// database that was there needs.
+fn alone<T>(path: &Path, open: impl FnOnce() -> Result<T>) -> Result<(T, File)> {
+    place::check(path)?;
     let name = beside(path, ".lock");
+    let lock_file = Some(name.clone()).filter(|name| place::is_missing(name));
+    let lock = lock(path, &name)?;
+    // After the lock was taken: until then another process may have made a database. Dropped before the lock.
+    let fresh = place::Fresh::of(path, lock_file);
+    let opened = open()?;
+    fresh.keep();
+    Ok((opened, lock))
+}
+
+/// Takes the lock that keeps other processes out. The system gives it back when the process ends, however it ends.
+fn lock(path: &Path, name: &Path) -> Result<File> {
     let file = File::options()
         .create(true)
         .truncate(false)
         .write(true)
-        .open(&name)
-        .map_err(|error| open_error(&name, &error))?;
-    file.try_lock().map_err(|error| match error {
-        std::fs::TryLockError::WouldBlock => Error::Broken(format!(
+        .open(name)
+        .map_err(|error| open_error(name, &error))?;
+    let other = || {
+        Error::Broken(format!(
             "another process has the database {} open; a SQLite file serves one sluice-shim",
             path.display()
-        )),
-        std::fs::TryLockError::Error(error) => open_error(&name, &error),
+        ))
+    };
+    file.try_lock().map_err(|error| match error {
+        std::fs::TryLockError::WouldBlock => other(),
+        std::fs::TryLockError::Error(error) => open_error(name, &error),
     })?;
-    Ok(file)
+    // A process that could not open the database may have removed it since.
+    let (ours, named) = (file.metadata(), std::fs::metadata(name));
+    let is_there = ours.and_then(|ours| Ok(ours.ino() == named?.ino())).unwrap_or(false);
+    if is_there { Ok(file) } else { Err(other()) }
 }
 
 /// The connection that commits, or copies the log. What it writes to the log it writes at once, which needs
