@@ -1,5 +1,4 @@
-//! The Cluster service: one member, which is the instance that answers. Others on the same database answer the same
-//! questions, but know nothing of each other.
+//! The Cluster service: one member, which is the instance that answers.
 
 use tonic::{Request, Response, Status};
 
@@ -30,7 +29,7 @@ fn itself(context: &Context) -> pb::Member {
 
 fn fixed_membership() -> Status {
     Status::unimplemented(
-        "etcdserver: members are not managed here: the database is the cluster; start another instance with the same --endpoint",
+        "etcdserver: members can't be added, removed, updated or promoted: one process alone serves a SQLite database",
     )
 }
 
