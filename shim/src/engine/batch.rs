@@ -246,7 +246,7 @@ impl<'a> Batch<'a> {
                     if query.revision > self.revision {
                         return Err(Error::FutureRevision);
                     }
-                    if query.revision > 0 && query.revision < self.compact_revision {
+                    if query.revision < 0 || (query.revision > 0 && query.revision < self.compact_revision) {
                         return Err(Error::Compacted { compact_revision: self.compact_revision });
                     }
                 }

@@ -75,7 +75,11 @@ pub(super) fn txn(request: pb::TxnRequest) -> Result<Txn, Status> {
 fn op(request: pb::RequestOp) -> Result<Op, Status> {
     use pb::request_op::Request;
     match request.request {
-        Some(Request::RequestRange(inner)) => Ok(Op::Range(range_query(inner, None))),
+        Some(Request::RequestRange(inner)) => {
+            // Not as in a read of its own, where a negative one means none (etcd: server/etcdserver/txn/txn.go, `checkRange`).
+            let revision = inner.revision;
+            Ok(Op::Range(RangeQuery { revision, ..range_query(inner, None) }))
+        }
         Some(Request::RequestPut(inner)) => Ok(Op::Put(put(inner))),
         Some(Request::RequestDeleteRange(inner)) => Ok(Op::Delete(delete(inner))),
         Some(Request::RequestTxn(inner)) => Ok(Op::Txn(txn(inner)?)),
