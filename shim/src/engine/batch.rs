@@ -257,11 +257,12 @@ impl<'a> Batch<'a> {
     }
 
     fn check_put(&self, put: &Put) -> Result<()> {
-        if (put.ignore_value || put.ignore_lease) && !self.rows.contains_key(&put.key) {
-            return Err(Error::KeyNotFound);
-        }
+        // In etcd's order (etcd: server/etcdserver/txn/put.go).
         if put.lease != 0 && !put.ignore_lease && !self.leases.contains_key(&put.lease) {
             return Err(Error::LeaseNotFound);
+        }
+        if (put.ignore_value || put.ignore_lease) && !self.rows.contains_key(&put.key) {
+            return Err(Error::KeyNotFound);
         }
         Ok(())
     }

@@ -49,6 +49,8 @@ pub enum Fault {
     AuthNotEnabled,
     /// There is nobody to hand the leadership to.
     BadLeaderTransferee,
+    /// Neither to validate, nor to enable, nor to cancel.
+    UnknownAction,
     /// A downgrade to something that is not a version.
     WrongDowngradeVersionFormat,
     /// A downgrade to a version that can't be gone to.
@@ -79,6 +81,7 @@ impl Fault {
             Self::Timeout => (Code::Unavailable, "etcdserver: request timed out"),
             Self::AuthNotEnabled => (Code::FailedPrecondition, "etcdserver: authentication is not enabled"),
             Self::BadLeaderTransferee => (Code::FailedPrecondition, "etcdserver: bad leader transferee"),
+            Self::UnknownAction => (Code::Unknown, "etcdserver: unknown method"),
             Self::WrongDowngradeVersionFormat => {
                 (Code::InvalidArgument, "etcdserver: wrong downgrade target version format")
             }

@@ -168,8 +168,10 @@ impl MaintenanceService {
 /// no downgrade under way.
 fn downgrade(request: &pb::DowngradeRequest) -> Option<Fault> {
     use pb::downgrade_request::DowngradeAction;
-    if request.action == DowngradeAction::Cancel as i32 {
-        return None;
+    match DowngradeAction::try_from(request.action) {
+        Ok(DowngradeAction::Cancel) => return None,
+        Ok(DowngradeAction::Validate | DowngradeAction::Enable) => {}
+        Err(_) => return Some(Fault::UnknownAction),
     }
     let mut parts = request.version.splitn(3, '.');
     let numbers = parts.all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
@@ -193,6 +195,7 @@ mod tests {
             (1, "three.six", Some(Fault::WrongDowngradeVersionFormat)),
             (1, "3", Some(Fault::WrongDowngradeVersionFormat)),
             (2, "", None),
+            (7, "3.6", Some(Fault::UnknownAction)),
         ];
         for (action, version, expected) in table {
             let request = pb::DowngradeRequest { action, version: version.to_owned() };

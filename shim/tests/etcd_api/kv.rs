@@ -215,3 +215,28 @@ async fn selectors() {
     server.wait_for_metric("sluice_selectors_refused_total{reason=\"unparsable\"} 1").await;
     server.wait_for_metric("sluice_selectors_used_total{by=\"labels\"} 5").await;
 }
+
+/// In a read of its own a negative revision means the newest; in a transaction etcd takes it for one that is compacted.
+#[tokio::test]
+async fn a_negative_revision_is_only_refused_in_a_transaction() {
+    let server = TestServer::start(&[]).await;
+    let mut client = server.connect().await;
+    client.put("a", "1").await;
+    let past = pb::RangeRequest { revision: -7, ..range_of("a") };
+    assert_eq!(client.range(past.clone()).await.unwrap().count, 1);
+    let read = pb::RequestOp { request: Some(pb::request_op::Request::RequestRange(past)) };
+    let put = pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put("b", "1"))) };
+    let txn = pb::TxnRequest { success: vec![put, read], ..Default::default() };
+    let refused = client.kv.txn(txn).await.unwrap_err();
+    assert_eq!(refused.message(), "etcdserver: mvcc: required revision has been compacted");
+    assert_eq!(client.range(range_of("b")).await.unwrap().count, 0, "nothing of it was done");
+}
+
+/// Of two things that are missing etcd tells the lease.
+#[tokio::test]
+async fn a_missing_lease_is_told_before_a_missing_key() {
+    let server = TestServer::start(&[]).await;
+    let mut client = server.connect().await;
+    let request = pb::PutRequest { key: "a".into(), lease: 5, ignore_value: true, ..Default::default() };
+    assert_eq!(client.kv.put(request).await.unwrap_err().message(), "etcdserver: requested lease not found");
+}
