@@ -48,8 +48,11 @@ pub(super) fn table(rows: &[Row]) -> String {
     text
 }
 
-/// For docs/conformance.md: without times, so that the same results give the same file. What `previous`, the file as it is, says of suites
-/// and minors that did not run stays.
+/// Begins the last section of docs/conformance.md, which people write.
+const DIFFERENCES: &str = "\n## How the shim differs from etcd\n";
+
+/// For docs/conformance.md: without times, so that the same results give the same file. What `previous`, the file as it
+/// is, says of suites and minors that did not run stays, and so does its last section.
 pub(super) fn document(rows: &[Row], suites: &[Suite], previous: &str) -> String {
     let mut text = String::from(concat!(
         "# Upstream's tests against sluice-shim\n\n",
@@ -77,6 +80,7 @@ pub(super) fn document(rows: &[Row], suites: &[Suite], previous: &str) -> String
         entries(&mut text, "Can't pass:", &suite.cannot);
         entries(&mut text, "Not about a store behind an endpoint, so not run:", &suite.outside);
     }
+    text.push_str(previous.find(DIFFERENCES).and_then(|at| previous.get(at..)).unwrap_or_default());
     text
 }
 
@@ -138,5 +142,7 @@ mod tests {
         let old = "| a | v1.34.4 | 7 | 0 | 0 | 0 | 0 |";
         assert_eq!(table(&third), ["| a | v1.37.3 | 8 | 0 | 0 | 0 | 0 |", old, b]);
         assert!(third.contains("## a\nAbout a.\n") && third.contains("## b\nAbout b.\n"));
+        let by_hand = format!("{third}{DIFFERENCES}Written by hand.\n");
+        assert_eq!(document(&[row("a", "v1.37.3", 8)], &suites, &by_hand), by_hand);
     }
 }
