@@ -214,10 +214,7 @@ async fn secure_tcp(mut stream: TcpStream, tls: Arc<Tls>) -> Result<Option<TlsSt
 }
 
 /// Makes the handshake with a client of which nothing is known.
-async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: S,
-    tls: Arc<Tls>,
-) -> Result<Option<TlsStream<S>>, Refused> {
+async fn secure<S: AsyncRead + AsyncWrite + Unpin>(stream: S, tls: Arc<Tls>) -> Result<Option<TlsStream<S>>, Refused> {
     let failed = |error| Refused::failed(error, None);
     let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(failed)?;
     let server_name = start.client_hello().server_name().map(str::to_owned);

@@ -124,3 +124,28 @@ async fn a_new_certificate_is_used_without_a_restart() {
     tokio::time::timeout(DEADLINE, renewed).await.unwrap();
     assert_eq!(client.put("a", "2").await, 3, "connections that were open stay so");
 }
+
+/// TLS over a Unix socket, as etcd has it.
+#[tokio::test]
+async fn unixs() {
+    let (dir, ca) = (tempfile::tempdir().unwrap(), Authority::new());
+    ca.write_server_pair(dir.path(), &["localhost"]);
+    let (socket, cert, key) = (dir.path().join("s"), dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    let url = format!("unixs://{}", socket.display());
+    let files = ["--cert-file", cert.to_str().unwrap(), "--key-file", key.to_str().unwrap()];
+    let server = TestServer::start(&[&["--listen-client-urls", &url[..]], &files[..]].concat()).await;
+    let (connector, path) = (ca.client(None), socket.clone());
+    let open = move |_: Uri| {
+        let (connector, path) = (connector.clone(), path.clone());
+        async move {
+            let stream = tokio::net::UnixStream::connect(path).await?;
+            connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.map(TokioIo::new)
+        }
+    };
+    let channel = Endpoint::from_static("http://localhost").connect_with_connector(tower::service_fn(open)).await;
+    let mut client = Client::new(channel.unwrap());
+    assert_eq!(client.put("a", "1").await, 2);
+    drop(client);
+    server.server.shutdown().await;
+    assert!(!socket.exists());
+}

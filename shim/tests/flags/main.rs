@@ -3,6 +3,7 @@
 //! The flags are clap's own list: one without a row in [`table`] fails.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where something is not as it should be")]
 
+mod full_disk;
 mod kinds;
 mod program;
 mod table;

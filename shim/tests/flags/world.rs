@@ -124,7 +124,8 @@ impl World {
         command
     }
 
-    fn names(&self) -> BTreeSet<String> {
+    /// What is in the folder.
+    pub(crate) fn names(&self) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         for folder in [self.folder().to_owned(), self.folder().join("folder")] {
             for entry in std::fs::read_dir(&folder).unwrap() {
