@@ -1,4 +1,5 @@
-//! Environment variables beside flags: each flag of the server has one, an empty one counts as unset, and errors say where a value is from.
+//! Environment variables beside flags: each flag of the server has one, an empty one counts as unset, and errors say
+//! where a value is from.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;

@@ -75,7 +75,7 @@ impl GcConfig {
         let audit = match &self.gc_audit_log {
             None => Audit::default(),
             Some(path) => Audit::to_file(path).map_err(|error| {
-                let hint = "name a file in a folder that is there and that this user can write; or leave the flag out: it is in the log then";
+                let hint = "name a file in a folder that this user can write; without the flag it is in the log";
                 ConfigError::here(format!("--gc-audit-log {} can't be opened: {error}", path.display()), hint)
             })?,
         };

@@ -29,7 +29,8 @@ const CRATES: [&str; 10] =
 /// How alike two words are, of 1, for the one to be a misspelling of the other.
 const ALIKE: f64 = 0.7;
 
-/// Checks the levels, and the levels of modules. Modules that are not named log at the level that stands alone, `info` without one.
+/// Checks the levels, and the levels of modules. Modules that are not named log at the level that stands alone; without
+/// one at `info`.
 pub(super) fn log_level(text: &str) -> Result<String, String> {
     let mut alone = false;
     for part in text.split(',').map(str::trim) {

@@ -76,7 +76,8 @@ fn op(request: pb::RequestOp) -> Result<Op, Status> {
     use pb::request_op::Request;
     match request.request {
         Some(Request::RequestRange(inner)) => {
-            // Not as in a read of its own, where a negative one means none (etcd: server/etcdserver/txn/txn.go, `checkRange`).
+            // Not as in a read of its own, where a negative one means none (etcd: server/etcdserver/txn/txn.go,
+            // `checkRange`).
             let revision = inner.revision;
             Ok(Op::Range(RangeQuery { revision, ..range_query(inner, None) }))
         }

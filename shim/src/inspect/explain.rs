@@ -36,7 +36,13 @@ pub struct Explain {
     pub group_version: Option<String>,
 
     /// The size of a page; 0 for the whole list.
-    #[arg(long, default_value_t = 0, value_parser = whole::<usize>(0..=i64::MAX as u64), allow_hyphen_values = true, value_name = "N")]
+    #[arg(
+        long,
+        default_value_t = 0,
+        value_parser = whole::<usize>(0..=i64::MAX as u64),
+        allow_hyphen_values = true,
+        value_name = "N"
+    )]
     pub limit: usize,
 }
 

@@ -193,8 +193,9 @@ mod tests {
         let table = [
             ("https://127.0.0.1:2379", None, "https needs --cacert"),
             ("https://127.0.0.1:2379", Some("/nowhere/ca.pem"), "read /nowhere/ca.pem"),
-            ("127.0.0.1:2379", None, "the URL begins neither"),
-            ("unix://a", None, "the URL begins neither"),
+            ("http://127.0.0.1:2379", Some("/nowhere/ca.pem"), "is without TLS"),
+            ("127.0.0.1:2379", None, "begins neither with http://"),
+            ("unix://a", None, "begins neither with http://"),
         ];
         for (url, cacert, expected) in table {
             let error = endpoint(url, cacert).unwrap_err();

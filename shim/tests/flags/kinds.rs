@@ -41,7 +41,7 @@ pub(crate) enum Kind {
     Switch,
     /// Any text but none.
     Text,
-    /// Text that another program gives a meaning, so that only some of it is right: what is taken, and what is not, with the words.
+    /// Text of which only some is right: what is taken, and what is not, with the words.
     Language(&'static str, &'static [(&'static str, i32, &'static str)]),
     /// Levels and modules.
     LogLevel,

@@ -1,7 +1,8 @@
-//! Every flag of the binary, as a flag and as a variable, with all kinds of values: refused at the start with a reason, or it works.
+//! Every flag of the binary, as a flag and as a variable, with all kinds of values: refused at the start with a reason,
+//! or it works.
 //!
 //! The flags are clap's own list: one without a row in [`table`] fails.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where something is not as it should be")]
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 mod full_disk;
 mod kinds;
@@ -51,6 +52,7 @@ fn commands_refuse_or_work() {
 fn a_second_server_is_refused() {
     let world = world::World::new("");
     let first = program::Serving::start(&mut world.server());
+    first.answers();
     let log = program::refused(world.server().env("SLUICE_LISTEN_CLIENT_URLS", "unix://second.sock"), 1);
     assert!(log.contains("another process has the database state.db open"), "{log}");
     assert!(!world.folder().join("second.sock").exists());

@@ -84,7 +84,7 @@ enum Address {
 }
 
 impl Serving {
-    /// Starts it, and waits until it answers.
+    /// Starts it. It may not listen yet: whatever asks it waits for that.
     pub(crate) fn start(command: &mut Command) -> Self {
         let folder = command.get_current_dir().unwrap().to_owned();
         let mut guard = Guard(command.spawn().unwrap());

@@ -73,7 +73,7 @@ fn a_file_that_is_none_is_an_error_and_stays_so() {
     let run = |name: &str| {
         let endpoint = format!("sqlite://{}", folder.path().join(name).display());
         let cli = Cli::try_parse_from(["sluice-shim", "gc", "status", "--endpoint", &endpoint]).unwrap();
-        cli.command.unwrap().run(&mut Vec::new()).unwrap_err().to_string()
+        format!("{:#}", cli.command.unwrap().run(&mut Vec::new()).unwrap_err())
     };
     assert!(run("missing.db").contains("there is no database"));
     assert!(!folder.path().join("missing.db").exists());

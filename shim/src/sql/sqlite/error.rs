@@ -80,7 +80,8 @@ pub(super) fn at(path: &Path, error: rusqlite::Error) -> Error {
 fn no_room(path: &Path, error: &std::io::Error) -> Error {
     let path = path.display();
     Error::NoSpace(format!(
-        "cannot open the database {path}: no file can be made or grow beside it (it needs {path}-wal and {path}-shm): {error}; free some space there"
+        "cannot open the database {path}: no file can be made or grow beside it (it needs {path}-wal and {path}-shm): \
+         {error}; free some space there"
     ))
 }
 

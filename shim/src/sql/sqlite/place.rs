@@ -14,7 +14,7 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const FILES: [&str; 3] = ["", "-wal", "-shm"];
 
 /// As much as SQLite makes the smallest of its files.
-const PROBE: [u8; 32 << 10] = [0; 32 << 10];
+static PROBE: [u8; 32 << 10] = [0; 32 << 10];
 
 /// Refuses a path that no database can be at, before anything is made there.
 pub(super) fn check(path: &Path) -> Result<()> {
@@ -91,8 +91,8 @@ impl Drop for Fresh {
     }
 }
 
-/// Why no file can be made or grow beside the database, if so: a full disk, a quota, the limit of a file's size. SQLite does not pass on the
-/// system's reason.
+/// Why no file can be made or grow beside the database, if so: a full disk, a quota, the limit of a file's size. SQLite
+/// does not pass on the system's reason.
 pub(super) fn full(path: &Path) -> Option<io::Error> {
     let probe = beside(path, &format!(".probe-{}", std::process::id()));
     let mut file = match File::create_new(&probe) {
