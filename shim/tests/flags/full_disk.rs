@@ -37,7 +37,11 @@ fn a_start_without_room_says_which_files_need_it() {
             assert!(said.contains(word), "{database}: it does not say {word:?}: {said}");
         }
         assert!(!said.contains("disk I/O error"), "{said}");
-        assert_eq!(world.names(), before, "{database} left something behind");
+        // A database that is there keeps its log, which it may need from the first moment on.
+        let of_the_log = ["kept.db-wal", "kept.db-shm"];
+        let left = world.names();
+        let left: Vec<_> = left.difference(&before).filter(|name| !of_the_log.contains(&&name[..])).collect();
+        assert!(left.is_empty(), "{database} left something behind: {left:?}");
     }
     let sound = ["fsck", "--endpoint", "sqlite://kept.db"];
     assert!(program::done(program::shim().current_dir(world.folder()).args(sound)).starts_with("sound: "));

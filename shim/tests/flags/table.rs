@@ -93,6 +93,7 @@ fn commands() -> Vec<Row> {
         row("--to", Kind::Write).of("export"),
         row("--endpoint", Kind::ExistingDatabase).of("fsck"),
         row("--repair", Kind::Switch).of("fsck"),
+        row("--accept-lost-log", Kind::Switch).of("fsck"),
         row("--endpoint", Kind::ExistingDatabase).of("explain"),
         row(
             "--prefix",

@@ -129,7 +129,7 @@ fn rewrite(file: &File) -> std::io::Result<()> {
 /// Goes on without the log that the database needs; says what was done, or `None` if nothing is wrong with the log. No
 /// server has the database open.
 pub(super) fn accept_lost_log(path: &Path) -> Result<Option<String>> {
-    let _lock = lock(path)?;
+    let _lock = lock(path, &beside(path, ".lock"))?;
     log::accept_lost(&connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, path)
 }
 
