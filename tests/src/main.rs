@@ -8,9 +8,6 @@ mod test;
 
 use std::process::ExitCode;
 
-use sluice_shell::{context, doctor, error, output, process};
-use sluice_toolkit::{build, cluster, patch, source};
-
 /// Sluice's toolkit, with its tests.
 #[derive(clap::Parser)]
 #[command(bin_name = "cargo xtask", version, disable_help_subcommand = true)]

@@ -6,13 +6,13 @@ use std::time::Instant;
 use clap::ValueEnum;
 
 use crate::conformance;
-use crate::context::Context;
-use crate::doctor::{self, Purpose};
 use crate::e2e::{self, Suite, Tally};
-use crate::error::{Error, Result};
-use crate::patch::{self, Effort};
-use crate::process::{Run, THIS};
-use crate::source::Target;
+use sluice_shell::context::Context;
+use sluice_shell::doctor::{self, Purpose};
+use sluice_shell::error::{Error, Result};
+use sluice_shell::process::{Run, THIS};
+use sluice_toolkit::patch::{self, Effort};
+use sluice_toolkit::source::Target;
 
 /// Runs the tests: all of them, or one part. The last line is `N passed, N failed`; exit code 1 if one failed.
 #[derive(clap::Args)]

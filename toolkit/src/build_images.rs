@@ -15,14 +15,14 @@ use clap::ValueEnum as _;
 
 use crate::{
     build::{Options, Program, build_patched},
-    context::Context,
-    error::{Attempt as _, Error, Explain, Result},
     images::{
         self, Arch, Assembler, BlobStore, Definition, Definitions, Reference, archive, check_machine, layout, validate,
     },
     pipeline::Built,
     source::Target,
 };
+use sluice_shell::context::Context;
+use sluice_shell::error::{Attempt as _, Error, Explain, Result};
 
 /// Build the container images, without a container daemon.
 #[derive(clap::Args)]
@@ -179,7 +179,8 @@ mod tests {
     use sluice_shell::minor::Minor;
 
     use super::*;
-    use crate::{pipeline::Binary, process::Run};
+    use crate::pipeline::Binary;
+    use sluice_shell::process::Run;
 
     const EPOCH: i64 = 1_700_000_000;
 
@@ -353,7 +354,7 @@ mod tests {
 
         fs::write(bench.out(), "a file").unwrap();
         let error = bench.write(&["sluice-shim"]).unwrap_err();
-        assert_eq!(error.fault(), crate::error::Fault::Input);
+        assert_eq!(error.fault(), sluice_shell::error::Fault::Input);
         assert!(error.to_string().contains(&bench.out().display().to_string()), "{error}");
     }
 

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use crate::cluster::{self, Cluster};
-use crate::context::Context;
-use crate::error::Result;
 use crate::up;
+use sluice_shell::context::Context;
+use sluice_shell::error::Result;
 
 /// Stops the control plane that `up` started, and removes its data
 ///

@@ -19,7 +19,6 @@ mod up;
 
 use sluice_shell::context::Context;
 use sluice_shell::error::Result;
-use sluice_shell::{context, error, interrupt, output, process};
 
 /// A verb with its flags.
 #[derive(clap::Subcommand)]

@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use crate::cluster::Cluster;
 use crate::cluster::component::Component;
-use crate::context::Context;
-use crate::error::{Explain, Result};
-use crate::output::table;
 use crate::up;
+use sluice_shell::context::Context;
+use sluice_shell::error::{Explain, Result};
+use sluice_shell::output::table;
 
 /// Shows the processes of the control plane and the store's revision
 ///

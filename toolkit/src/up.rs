@@ -9,9 +9,9 @@ use crate::cluster::component::Component;
 use crate::cluster::policies;
 use crate::cluster::programs;
 use crate::cluster::settings::{Settings, Store};
-use crate::context::Context;
-use crate::error::{Error, Explain, Result};
 use crate::source::Target;
+use sluice_shell::context::Context;
+use sluice_shell::error::{Error, Explain, Result};
 use sluice_shell::minor::Minor;
 
 /// Starts a Kubernetes control plane on this machine and prints the line that points kubectl at it

@@ -83,7 +83,7 @@ fn title(program: Program) -> String {
         Program::Toolkit | Program::Xtask => "compile the toolkit",
     };
     let built_before = env::current_exe().is_ok_and(|file| file.with_file_name(program.package()).exists());
-    if built_before { what.to_owned() } else { format!("{what}, once about two minutes") }
+    if built_before { what.to_owned() } else { format!("{what}, once a minute or two") }
 }
 
 /// `("Compiling", "clap v4.6.9")` of `   Compiling clap v4.6.9`: cargo ends its words at column 12.

@@ -12,9 +12,9 @@ use std::time::Duration;
 use super::suite::Suite;
 use super::tree::{self, Prepared};
 use super::verdict::{Outcome, Ran};
-use crate::context::Context;
-use crate::error::{Attempt as _, Error, Result};
-use crate::process::{Limit, Overdue, Run};
+use sluice_shell::context::Context;
+use sluice_shell::error::{Attempt as _, Error, Result};
+use sluice_shell::process::{Limit, Overdue, Run};
 
 /// How much longer than its own limit a test's process may live.
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -15,13 +15,13 @@ mod verdict;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::build::{self, Program};
-use crate::context::Context;
 use crate::e2e::Tally;
-use crate::error::{Attempt as _, Error, Result};
-use crate::source::Target;
 use gotest::Runner;
 use report::Row;
+use sluice_shell::context::Context;
+use sluice_shell::error::{Attempt as _, Error, Result};
+use sluice_toolkit::build::{self, Program};
+use sluice_toolkit::source::Target;
 use suite::Suite;
 use verdict::Verdict;
 

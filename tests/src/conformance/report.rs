@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::suite::{Entry, Suite};
 use super::verdict::Verdict;
-use crate::output;
+use sluice_shell::output;
 
 /// The result of one suite.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use std::path::Path;
 
-use crate::error::{Attempt as _, Error, Result};
+use sluice_shell::error::{Attempt as _, Error, Result};
 
 /// A suite, as its file says.
 #[derive(Clone, Debug, Deserialize)]

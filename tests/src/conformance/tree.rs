@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 use super::suite::{Suite, Upstream};
-use crate::context::Context;
-use crate::error::{Attempt as _, Error, Result};
-use crate::process::Run;
-use crate::source::{Purpose, Target};
+use sluice_shell::context::Context;
+use sluice_shell::error::{Attempt as _, Error, Result};
+use sluice_shell::process::Run;
+use sluice_toolkit::source::{Purpose, Target};
 
 /// Where the go command compiles the tests of a suite.
 #[derive(Clone, Debug)]

@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use super::lab::{Lab, Wish};
-use super::shirts::{self, NAMESPACE, PATH, SKIP_LABEL, names, shirt};
-use super::wait::{LIMIT, ensure, until};
 use super::{Case, Column, Suite, Verdict};
-use crate::cluster::client::Client;
-use crate::error::Result;
+use sluice_shell::error::Result;
+use sluice_toolkit::cluster::client::Client;
+use sluice_toolkit::cluster::shirts::{self, NAMESPACE, PATH, SKIP_LABEL, names, shirt};
+use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/wardrobe/configmaps";
 

@@ -11,13 +11,13 @@ use serde_json::Value;
 
 use super::kubectl::Event;
 use super::lab::{Lab, Wish};
-use super::shirts::{self, NAMESPACE, PATH, revision, shirt};
-use super::wait::{ensure, until};
 use super::{Case, Column, Suite, Verdict};
-use crate::cluster::client::{Client, HttpError};
-use crate::cluster::component::Component;
-use crate::cluster::pid::POLL;
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::client::{Client, HttpError};
+use sluice_toolkit::cluster::component::Component;
+use sluice_toolkit::cluster::pid::POLL;
+use sluice_toolkit::cluster::shirts::{self, NAMESPACE, PATH, revision, shirt};
+use sluice_toolkit::cluster::wait::{ensure, until};
 
 const CREATORS: usize = 32;
 const CRASHES: usize = 10;

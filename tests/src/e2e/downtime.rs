@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::lab::folder;
 use super::stores::{Server, Tools};
-use super::wait::{LIMIT, ensure, until};
 use super::{Case, Suite, Verdict};
-use crate::error::Result;
-use crate::process::Run;
+use sluice_shell::error::Result;
+use sluice_shell::process::Run;
+use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![Case::new("etcdctl/downtime", same_as_etcd)]

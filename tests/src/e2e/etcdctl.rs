@@ -3,9 +3,9 @@
 use super::lab::folder;
 use super::script::{Step, Subject};
 use super::stores::{Server, Tools};
-use super::wait::ensure;
 use super::{Case, Suite, Verdict};
-use crate::error::Result;
+use sluice_shell::error::Result;
+use sluice_toolkit::cluster::wait::ensure;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![Case::new("etcdctl/same-as-etcd", same_as_etcd)]

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::lab::folder;
 use super::stores::{Server, Tools};
-use super::wait::ensure;
 use super::{Case, Suite, Verdict};
-use crate::error::Result;
+use sluice_shell::error::Result;
+use sluice_toolkit::cluster::wait::ensure;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![Case::new("http/same-as-etcd", same_as_etcd)]

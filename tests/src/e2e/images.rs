@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::lab::folder;
-use super::wait::ensure;
 use super::{Case, Suite, Verdict};
-use crate::error::Result;
-use crate::process::{Run, THIS};
+use sluice_shell::error::Result;
+use sluice_shell::process::{Run, THIS};
+use sluice_toolkit::cluster::wait::ensure;
 
 const IMAGES: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kubernetes", "sluice-shim"];
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::leftover::{Guard, Leftover};
-use super::wait::{ensure, until};
-use crate::cluster::pid::Process;
-use crate::error::{Error, Result};
-use crate::process::{Limit, Run};
+use sluice_shell::error::{Error, Result};
+use sluice_shell::process::{Limit, Run};
+use sluice_toolkit::cluster::leftover::{Guard, Leftover};
+use sluice_toolkit::cluster::pid::Process;
+use sluice_toolkit::cluster::wait::{ensure, until};
 
 /// kubectl with the kubeconfig of one cluster.
 pub(super) struct Kubectl {

@@ -4,16 +4,16 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::kubectl::Kubectl;
-use super::leftover::{Guard, Leftover};
-use super::wait::{LIMIT, ensure, until};
 use super::{Column, Suite};
-use crate::cluster::Cluster;
-use crate::cluster::client::Client;
-use crate::cluster::component::Component;
-use crate::cluster::pid::Process;
-use crate::cluster::port;
-use crate::cluster::settings::{Programs, Settings};
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::Cluster;
+use sluice_toolkit::cluster::client::Client;
+use sluice_toolkit::cluster::component::Component;
+use sluice_toolkit::cluster::leftover::{Guard, Leftover};
+use sluice_toolkit::cluster::pid::Process;
+use sluice_toolkit::cluster::port;
+use sluice_toolkit::cluster::settings::{Programs, Settings};
+use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
 /// What a case wants its cluster to be.
 #[derive(Debug, Clone)]

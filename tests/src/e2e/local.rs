@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::lab::{folder, kubectl_of};
-use super::leftover::{Guard, Leftover};
-use super::wait::ensure;
 use super::{Case, Column, Suite, Verdict};
-use crate::cluster::Cluster;
-use crate::cluster::component::Component;
-use crate::cluster::programs;
-use crate::cluster::settings::Store;
-use crate::error::{Error, Result};
-use crate::process::{Limit, Outcome, Run, THIS};
+use sluice_shell::error::{Error, Result};
+use sluice_shell::process::{Limit, Outcome, Run, THIS};
+use sluice_toolkit::cluster::Cluster;
+use sluice_toolkit::cluster::component::Component;
+use sluice_toolkit::cluster::leftover::{Guard, Leftover};
+use sluice_toolkit::cluster::programs;
+use sluice_toolkit::cluster::settings::Store;
+use sluice_toolkit::cluster::wait::ensure;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![Case::new("up/round", round), Case::new("up/port-taken", port_taken)]

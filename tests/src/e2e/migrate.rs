@@ -4,11 +4,11 @@ use std::path::Path;
 
 use super::lab::folder;
 use super::stores::{Server, Tools, endpoint, tool};
-use super::wait::ensure;
 use super::{Case, Suite, Verdict};
-use crate::build::Program;
-use crate::error::{Error, Result};
-use crate::process::{Limit, Run};
+use sluice_shell::error::{Error, Result};
+use sluice_shell::process::{Limit, Run};
+use sluice_toolkit::build::Program;
+use sluice_toolkit::cluster::wait::ensure;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![Case::new("migrate/etcd-and-back", etcd_and_back), Case::new("migrate/from-kine", from_kine)]

@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 
 use super::http::exchange;
 use super::lab::folder;
-use super::leftover::{Guard, Leftover};
 use super::stores::{Server, Tools, tool};
-use super::wait::{LIMIT, ensure, until};
 use super::{Case, Suite, Verdict};
-use crate::build::{self, Program};
-use crate::cluster::pid::Process;
-use crate::error::{Error, Result};
-use crate::process::Run;
+use sluice_shell::error::{Error, Result};
+use sluice_shell::process::Run;
+use sluice_toolkit::build::{self, Program};
+use sluice_toolkit::cluster::leftover::{Guard, Leftover};
+use sluice_toolkit::cluster::pid::Process;
+use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![Case::new("metrics/etcds-alerts-and-dashboards", alerts_and_dashboards)]

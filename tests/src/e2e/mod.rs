@@ -1,6 +1,6 @@
 //! The end-to-end tests: real control planes, real kubectl.
 //!
-//! A [`Case`] is one function over the [`Programs`](crate::cluster::settings::Programs) under test. It starts its own [`lab::Lab`] (a
+//! A [`Case`] is one function over the [`Programs`](sluice_toolkit::cluster::settings::Programs) under test. It starts its own [`lab::Lab`] (a
 //! cluster in a folder of its own on free ports), so that any number of runs can go on side by side.
 
 mod controllers;
@@ -30,12 +30,12 @@ mod watches;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::cluster::programs;
-use crate::cluster::settings::{Programs, Store};
-use crate::cluster::{leftover, shirts, wait};
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::source::Target;
+use sluice_shell::context::Context;
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::leftover;
+use sluice_toolkit::cluster::programs;
+use sluice_toolkit::cluster::settings::{Programs, Store};
+use sluice_toolkit::source::Target;
 
 /// The programs under test, and where clusters may be put.
 pub(crate) struct Suite {

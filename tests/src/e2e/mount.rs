@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
 
-use super::leftover::{Guard, Leftover};
-use crate::error::{Attempt as _, Result};
+use sluice_shell::error::{Attempt as _, Result};
+use sluice_toolkit::cluster::leftover::{Guard, Leftover};
 
 /// A file system in memory; unmounted on drop.
 pub(super) struct Tmpfs {

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use super::lab::Lab;
 use super::stores::tool;
 use super::{Column, Suite};
-use crate::build::Program;
-use crate::cluster::settings::Store;
-use crate::error::Result;
-use crate::process::{Limit, Run};
+use sluice_shell::error::Result;
+use sluice_shell::process::{Limit, Run};
+use sluice_toolkit::build::Program;
+use sluice_toolkit::cluster::settings::Store;
 
 /// etcdctl with the apiserver's own certificate.
 pub(super) struct Raw {

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::leftover::{Guard, Leftover};
 use super::stores::{Server, Tools};
-use super::wait::{LIMIT, until};
-use crate::cluster::pid::Process;
-use crate::error::{Error, Result};
-use crate::process::{Limit, Run};
+use sluice_shell::error::{Error, Result};
+use sluice_shell::process::{Limit, Run};
+use sluice_toolkit::cluster::leftover::{Guard, Leftover};
+use sluice_toolkit::cluster::pid::Process;
+use sluice_toolkit::cluster::wait::{LIMIT, until};
 
 /// Fields whose value is another one in each server, or in each run.
 const VOLATILE: [&str; 10] = [

@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use super::lab::{Lab, Wish};
-use super::shirts::{self, NAMESPACE, PATH, SKIP_LABEL, names, shirt};
-use super::wait::ensure;
 use super::{Case, Column, Suite, Verdict};
-use crate::cluster::component::Component;
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::component::Component;
+use sluice_toolkit::cluster::shirts::{self, NAMESPACE, PATH, SKIP_LABEL, names, shirt};
+use sluice_toolkit::cluster::wait::ensure;
 
 const FEW: usize = 2_000;
 const MANY: usize = 20_000;

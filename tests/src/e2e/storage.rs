@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::lab::{Lab, Wish, folder};
 use super::mount::{self, Tmpfs};
-use super::shirts::names;
-use super::wait::{LIMIT, ensure, until};
 use super::{Case, Column, Suite, Verdict};
-use crate::cluster::component::Component;
-use crate::cluster::problem::{NotReady, Reason};
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::component::Component;
+use sluice_toolkit::cluster::problem::{NotReady, Reason};
+use sluice_toolkit::cluster::shirts::names;
+use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
 const PATH: &str = "/api/v1/namespaces/default/configmaps";
 

@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::leftover::{Guard, Leftover};
-use super::wait::{LIMIT, ensure, until};
 use super::{Column, Suite};
-use crate::build::{self, Program};
-use crate::cluster::client::Client;
-use crate::cluster::pid::Process;
-use crate::cluster::port;
-use crate::cluster::settings::Store;
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::process::{Limit, Run};
+use sluice_shell::context::Context;
+use sluice_shell::error::{Error, Result};
+use sluice_shell::process::{Limit, Run};
+use sluice_toolkit::build::{self, Program};
+use sluice_toolkit::cluster::client::Client;
+use sluice_toolkit::cluster::leftover::{Guard, Leftover};
+use sluice_toolkit::cluster::pid::Process;
+use sluice_toolkit::cluster::port;
+use sluice_toolkit::cluster::settings::Store;
+use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
 /// How long a store may take to end.
 const GRACE: Duration = Duration::from_secs(20);

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::kubectl::Event;
 use super::lab::{Lab, Wish};
-use super::shirts::{self, NAMESPACE, PATH, names, shirt};
-use super::wait::{LIMIT, ensure, until};
 use super::{Case, Column, Suite, Verdict};
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::shirts::{self, NAMESPACE, PATH, names, shirt};
+use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
 /// What every column must show, step by step: upstream's behaviour.
 const EXPECTED: &[(&str, &str)] = &[

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use super::kubectl::Event;
 use super::lab::{Lab, Wish};
 use super::raw::Raw;
-use super::shirts::{self, NAMESPACE, PATH, names, revision, shirt};
-use super::wait::ensure;
 use super::{Case, Column, Suite, Verdict};
-use crate::cluster::client::{Client, HttpError};
-use crate::cluster::settings::Store;
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::client::{Client, HttpError};
+use sluice_toolkit::cluster::settings::Store;
+use sluice_toolkit::cluster::shirts::{self, NAMESPACE, PATH, names, revision, shirt};
+use sluice_toolkit::cluster::wait::ensure;
 
 /// How often the store tells watches the revision that they have seen everything up to.
 const PROGRESS: &str = "--watch-progress-notify-interval=1s";

@@ -50,11 +50,7 @@ pub const ALL: [Verb; 11] = [
         "Starts a Kubernetes control plane on this machine and prints the line that points kubectl at it",
     ),
     verb("down", Program::Toolkit, "Stops the control plane that `up` started, and removes its data"),
-    verb(
-        "status",
-        Program::Toolkit,
-        "Shows the processes of the control plane and the store's revision. Exit code 1 if one is not ready",
-    ),
+    verb("status", Program::Toolkit, "Shows the processes of the control plane and the store's revision"),
     verb(
         "test",
         Program::Tests,

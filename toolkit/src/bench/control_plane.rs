@@ -11,10 +11,10 @@ use crate::cluster::component::Component;
 use crate::cluster::leftover::{Guard, Leftover};
 use crate::cluster::programs;
 use crate::cluster::settings::{Programs, Settings, Store};
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::process::Run;
 use crate::source::Target;
+use sluice_shell::context::Context;
+use sluice_shell::error::{Error, Result};
+use sluice_shell::process::Run;
 
 /// The resources of the load leave the watch cache.
 const NO_WATCH_CACHE: &str = "--watch-cache-sizes=*.stable.example.com#0";

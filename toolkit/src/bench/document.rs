@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::error::{Explain, Result};
+use sluice_shell::error::{Explain, Result};
 
 const END: &str = "<!-- end -->";
 

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::context::Context;
-use crate::error::Result;
-use crate::process::Limit;
+use sluice_shell::context::Context;
+use sluice_shell::error::Result;
+use sluice_shell::process::Limit;
 
 /// For the load generator, which has limits of its own: a full run takes half an hour, one with other rounds and seconds
 /// may take a day.

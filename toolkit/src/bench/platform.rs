@@ -9,10 +9,10 @@ use super::control_plane::{ControlPlane, Generator, System, versions};
 use super::{document, store};
 use crate::cluster::leftover;
 use crate::cluster::settings::Programs;
-use crate::context::Context;
-use crate::error::Result;
-use crate::process::Run;
 use crate::source::Target;
+use sluice_shell::context::Context;
+use sluice_shell::error::Result;
+use sluice_shell::process::Run;
 
 /// Up to so many shirts all systems run at once and are asked in turns; with more, one after the other has the machine.
 const IN_TURNS: u64 = 10_000;

@@ -6,9 +6,9 @@ use clap::Args;
 
 use super::{MEASURING, document};
 use crate::build::{self, Program};
-use crate::context::Context;
-use crate::error::{Attempt as _, Error, Result};
-use crate::process::Run;
+use sluice_shell::context::Context;
+use sluice_shell::error::{Attempt as _, Error, Result};
+use sluice_shell::process::Run;
 
 /// Measure the etcd API: etcd, kine on SQLite and sluice-shim on SQLite, in turns.
 ///

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::context::Context;
-use crate::error::Result;
-use crate::process::Run;
+use sluice_shell::context::Context;
+use sluice_shell::error::Result;
+use sluice_shell::process::Run;
 
 /// Where modules and caches are is the user's business, whether set in the shell or with `go env -w`. Nothing else is.
 const KEPT: [&str; 9] =

@@ -7,8 +7,8 @@ use std::path::Path;
 use super::stamp::digest;
 use super::{Job, Program, golang};
 use crate::calendar;
-use crate::error::{Explain, Result};
-use crate::process::Run;
+use sluice_shell::error::{Explain, Result};
+use sluice_shell::process::Run;
 
 /// Upstream's build tags of non-debug builds.
 const TAGS: &str = "selinux,notest,grpcnotrace";

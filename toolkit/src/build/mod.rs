@@ -15,13 +15,13 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::context::Context;
-use crate::error::{Attempt as _, Error, Explain, Result};
-use crate::output::table;
 use crate::patch;
 use crate::pipeline::{Binary, Built, Verified};
 use crate::source::{Pins, Purpose, Target};
 use plan::Plan;
+use sluice_shell::context::Context;
+use sluice_shell::error::{Attempt as _, Error, Explain, Result};
+use sluice_shell::output::table;
 use sluice_shell::{doctor, minor::Minor};
 use stamp::Stamp;
 pub use tools::module_folder;

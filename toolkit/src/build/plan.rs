@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Program;
-use crate::output::{Output, in_words};
+use sluice_shell::output::{Output, in_words};
 
 /// The work on one program (or on the source tree), measured on two processors of 2.5 GHz with empty caches. Seconds.
 #[derive(Clone, Copy)]

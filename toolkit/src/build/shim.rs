@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 use super::stamp::{digest, sha256_of};
-use crate::context::Context;
-use crate::error::Result;
-use crate::process::Run;
+use sluice_shell::context::Context;
+use sluice_shell::error::Result;
+use sluice_shell::process::Run;
 
 /// No dynamic loader, no libc of the machine: the image needs nothing else.
 const STATIC: &str = "-C target-feature=+crt-static";

@@ -6,8 +6,8 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::error::Result;
 use crate::pipeline::Binary;
+use sluice_shell::error::Result;
 
 /// What is known about a program that was built, beside it in `.stamps/<name>.json`.
 #[derive(Debug, Deserialize, Serialize)]

@@ -108,5 +108,5 @@ fn versions_of_tools() {
 fn tools_are_not_kubernetes() {
     let folder = tempfile::tempdir().unwrap();
     let error = build_tools(&Context::for_test(folder.path()), &[Program::Kubectl]).unwrap_err();
-    assert_eq!(error.fault(), crate::error::Fault::Input);
+    assert_eq!(error.fault(), sluice_shell::error::Fault::Input);
 }

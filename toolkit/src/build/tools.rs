@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::stamp::{digest, sha256_of};
 use super::{Program, golang};
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::process::Run;
+use sluice_shell::context::Context;
+use sluice_shell::error::{Error, Result};
+use sluice_shell::process::Run;
 
 /// Linker flags of all of them: some have to be told their version (kine: pkg/version; prometheus/common: version).
 fn ldflags(shell: &Context, program: Program) -> Result<String> {

@@ -5,11 +5,9 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use serde::Serialize;
 
-use crate::{
-    error::Result,
-    images::{Definition, Digest, Reference, Variant},
-    output::table,
-};
+use crate::images::{Definition, Digest, Reference, Variant};
+use sluice_shell::error::Result;
+use sluice_shell::output::table;
 
 /// Everything about a run of `build-images`.
 #[derive(Debug, Serialize)]

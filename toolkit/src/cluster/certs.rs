@@ -10,7 +10,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 
-use crate::error::{Attempt as _, Result};
+use sluice_shell::error::{Attempt as _, Result};
 
 /// The first address of [`super::apiserver::SERVICE_RANGE`]: what pods would call the apiserver by.
 const SERVICE_ADDRESS: &str = "10.96.0.1";

@@ -10,7 +10,7 @@ use ureq::Agent;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 use super::certs::Pair;
-use crate::error::{Explain, Result};
+use sluice_shell::error::{Explain, Result};
 
 /// A request is given up after this time. The apiserver's own limit is 60 s.
 const LIMIT: Duration = Duration::from_secs(70);

@@ -8,8 +8,8 @@ use super::Cluster;
 use super::certs::Pair;
 use super::client::Client;
 use super::settings::Store;
-use crate::error::Result;
-use crate::process::Run;
+use sluice_shell::error::Result;
+use sluice_shell::process::Run;
 
 /// The addresses of services. No kube-proxy serves them here; the apiserver wants a range all the same.
 const SERVICE_RANGE: &str = "10.96.0.0/16";

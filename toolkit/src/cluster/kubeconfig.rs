@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::certs::Pair;
 use super::private;
-use crate::error::Result;
+use sluice_shell::error::Result;
 
 /// Writes a kubeconfig with everything in it, so that it works wherever it is copied to on this machine. It is JSON, which is YAML
 /// too.

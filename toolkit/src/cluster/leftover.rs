@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::cluster::Cluster;
 use crate::cluster::pid::Process;
-use crate::error::Result;
-use crate::interrupt;
+use sluice_shell::error::Result;
+use sluice_shell::interrupt;
 
 static ACTIVE: Mutex<Vec<Leftover>> = Mutex::new(Vec::new());
 

@@ -33,7 +33,7 @@ use self::component::Component;
 use self::pid::Process;
 use self::problem::{Busy, Foreign, NoCluster, NoFolder, NotReady, OtherSettings, PortTaken, Reason};
 use self::settings::{Ports, Saved, Settings, Store};
-use crate::error::{Attempt as _, Error, Result};
+use sluice_shell::error::{Attempt as _, Error, Result};
 
 /// How long a process may take to be ready. The apiserver needs 5 s on an idle machine of two cores.
 const READY_LIMIT: Duration = Duration::from_secs(120);

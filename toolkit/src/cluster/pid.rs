@@ -9,7 +9,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Attempt as _, Error, Result};
+use sluice_shell::error::{Attempt as _, Error, Result};
 
 /// How long a condition is left alone before it is looked at again.
 pub const POLL: Duration = Duration::from_millis(20);
@@ -163,7 +163,7 @@ fn boot_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::Run;
+    use sluice_shell::process::Run;
 
     fn me() -> Process {
         Process::of(i32::try_from(std::process::id()).unwrap()).unwrap()

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::Cluster;
 use super::client::{Client, HttpError};
 use super::pid::POLL;
-use crate::error::{Error, Result};
-use crate::process::{Limit, Run};
+use sluice_shell::error::{Error, Result};
+use sluice_shell::process::{Limit, Run};
 
 /// The group that the manifest's binding names.
 const EXAMPLE: &str = r#"["stable.example.com"]"#;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use fs_err as fs;
 
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
 
 /// Below what Linux hands out to outgoing connections (32768): a port that is free now can't be taken by a client socket before the
 /// server binds it.

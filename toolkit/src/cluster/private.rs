@@ -5,7 +5,7 @@ use std::path::Path;
 
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 
-use crate::error::Result;
+use sluice_shell::error::Result;
 
 /// Writes a file with mode 0600, whole or not at all.
 ///

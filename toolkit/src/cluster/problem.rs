@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::port;
-use crate::error::Explain;
+use sluice_shell::error::Explain;
 
 /// How much of a log's end is looked at. Bytes.
 const LOG_END: u64 = 32 * 1024;

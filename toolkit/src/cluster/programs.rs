@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::settings::{Programs, Store};
 use crate::build::{self, Options, Program};
-use crate::context::Context;
-use crate::error::{Error, Explain, Result};
 use crate::pipeline::Binary;
 use crate::source::Target;
+use sluice_shell::context::Context;
+use sluice_shell::error::{Error, Explain, Result};
 
 /// A folder that was said to hold the programs lacks one.
 #[derive(Debug, thiserror::Error)]

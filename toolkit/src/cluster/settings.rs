@@ -7,7 +7,7 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use super::private;
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
 
 /// The format of the settings file.
 const SCHEMA: u32 = 1;

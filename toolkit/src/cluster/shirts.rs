@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::wait::{LIMIT, until};
 use crate::cluster::client::Client;
 use crate::cluster::client::HttpError;
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
 
 /// The namespace that shirts live in.
 pub const NAMESPACE: &str = "wardrobe";

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::cluster::pid::POLL;
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
 
 /// How long most things may take.
 pub const LIMIT: Duration = Duration::from_secs(60);

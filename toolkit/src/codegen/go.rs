@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::contract::{Constant, Contract, Value, capital, wrap};
-use crate::error::Result;
 use crate::patch;
+use sluice_shell::error::Result;
 
 /// Beside the code that sends the selectors, in a package of its own so that nothing of upstream's is touched.
 const PATH: &str = "staging/src/k8s.io/apiserver/pkg/storage/etcd3/selectorcontract/contract.go";

@@ -8,10 +8,10 @@ mod rust;
 
 use std::path::PathBuf;
 
-use crate::context::Context;
-use crate::error::{Attempt as _, Explain, Result};
 use crate::patch;
 use contract::Contract;
+use sluice_shell::context::Context;
+use sluice_shell::error::{Attempt as _, Explain, Result};
 
 /// Writes the constants of patches/contract.toml as Go (in a patch) and as Rust (in the shim)
 #[derive(clap::Args)]

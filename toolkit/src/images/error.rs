@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::error::{Explain, Fault};
+use sluice_shell::error::{Explain, Fault};
 
 /// An error of the image library. Its text says what was attempted on what; [`Error::hint`] says what to do next.
 #[derive(Debug, thiserror::Error)]

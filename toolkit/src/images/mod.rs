@@ -46,7 +46,7 @@ mod tests {
             let path = entry.unwrap().path();
             let text = fs_err::read_to_string(&path).unwrap();
             let code = text.split("mod tests {").next().unwrap_or_default();
-            for forbidden in ["crate::process", "std::process", "std::net", "unix::net", "xshell"] {
+            for forbidden in ["sluice_shell::process", "std::process", "std::net", "unix::net", "xshell"] {
                 assert!(!code.contains(forbidden), "{} uses {forbidden}", path.display());
             }
         }

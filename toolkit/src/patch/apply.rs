@@ -6,10 +6,10 @@ use std::time::Instant;
 use super::engine::{self, Moved, Step};
 use super::series::Series;
 use super::tree::WorkTree;
-use crate::context::Context;
-use crate::error::{Attempt as _, Result};
 use crate::pipeline::{Fetched, Patched};
 use crate::source::Target;
+use sluice_shell::context::Context;
+use sluice_shell::error::{Attempt as _, Result};
 
 /// Applies the series to the composed source, one commit per patch
 #[derive(clap::Args)]

@@ -386,7 +386,7 @@ fn hunk_header(line: &[u8]) -> Option<(Hunk, usize, usize)> {
 }
 
 /// The hunks between two contents: three lines of context, git's line matching and function names, no user configuration.
-pub(super) fn between(path: &str, old: &[u8], new: &[u8]) -> crate::error::Result<Vec<Hunk>> {
+pub(super) fn between(path: &str, old: &[u8], new: &[u8]) -> sluice_shell::error::Result<Vec<Hunk>> {
     let mut options = git2::DiffOptions::new();
     // git's default since 2.14; the user may turn it off (diff.indentHeuristic), and every hunk with a brace would move.
     // Buffers instead of blobs: diff.noprefix, diff.context, textconv and attributes don't reach them.
@@ -397,7 +397,7 @@ pub(super) fn between(path: &str, old: &[u8], new: &[u8]) -> crate::error::Resul
     let mut reader = Reader::new(&text);
     while reader.peek().is_some_and(|line| !line.starts_with(b"@@ ")) {
         if reader.next().is_some_and(|line| line.starts_with(b"Binary ")) {
-            return Err(crate::error::Error::input(format!("{path} is binary; a patch holds text only")));
+            return Err(sluice_shell::error::Error::input(format!("{path} is binary; a patch holds text only")));
         }
     }
     let mut hunks = Vec::new();

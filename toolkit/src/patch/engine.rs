@@ -8,7 +8,7 @@ use std::fmt;
 use super::diff::{self, EXECUTABLE, FileDiff, PLAIN};
 use super::file::{Author, Patch};
 use super::reject::{Reject, Why};
-use crate::error::{Attempt as _, Error, Explain, Result};
+use sluice_shell::error::{Attempt as _, Error, Explain, Result};
 
 /// A patch that became a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use super::engine;
 use super::series::Series;
 use super::tree::WorkTree;
-use crate::context::Context;
-use crate::error::{Error, Result};
 use crate::source::Target;
+use sluice_shell::context::Context;
+use sluice_shell::error::{Error, Result};
 use sluice_shell::minor::Minor;
 
 /// Writes the series for other tools

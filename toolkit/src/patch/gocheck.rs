@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::file::Patch;
 use super::series::hex;
-use crate::error::Result;
-use crate::process::Run;
+use sluice_shell::error::Result;
+use sluice_shell::process::Run;
 
 /// Where upstream keeps the modules that it publishes under k8s.io/.
 const STAGING: &str = "staging/src/";

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use super::header;
 use super::series::Series;
-use crate::context::Context;
-use crate::error::Result;
-use crate::output::table;
+use sluice_shell::context::Context;
+use sluice_shell::error::Result;
 use sluice_shell::minor::Minor;
+use sluice_shell::output::table;
 
 /// Shows the series of each Kubernetes minor and how many upstream lines it touches
 #[derive(clap::Args)]

@@ -27,8 +27,8 @@ pub use apply::apply;
 pub(crate) use list::minors;
 pub use verify::{Effort, verify};
 
-use crate::context::Context;
-use crate::error::Result;
+use sluice_shell::context::Context;
+use sluice_shell::error::Result;
 
 /// Kubernetes patches: list, apply, verify, make, refresh, rebase, export
 #[derive(clap::Args)]

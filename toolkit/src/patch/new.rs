@@ -5,9 +5,9 @@ use super::file::{Author, Patch};
 use super::header::TEMPLATE;
 use super::series::Series;
 use super::tree::WorkTree;
-use crate::context::Context;
-use crate::error::{Error, Explain, Result};
 use crate::source::Target;
+use sluice_shell::context::Context;
+use sluice_shell::error::{Error, Explain, Result};
 
 /// Makes a commit and a patch file from the changes in the tree; then fill in the header in the patch file
 #[derive(clap::Args)]

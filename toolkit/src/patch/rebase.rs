@@ -11,11 +11,11 @@ use super::file::Patch;
 use super::refresh::refresh;
 use super::series::{Change, Series};
 use super::tree::WorkTree;
-use crate::context::Context;
-use crate::error::{Attempt as _, Error, Explain, Result};
-use crate::output::table;
 use crate::source::{Origin, Target};
+use sluice_shell::context::Context;
+use sluice_shell::error::{Attempt as _, Error, Explain, Result};
 use sluice_shell::minor::Minor;
+use sluice_shell::output::table;
 
 /// Carries the series to another Kubernetes minor; run it again after resolving conflicts
 #[derive(clap::Args)]

@@ -7,9 +7,9 @@ use super::engine;
 use super::file::Patch;
 use super::series::{Change, Series};
 use super::tree::WorkTree;
-use crate::context::Context;
-use crate::error::{Attempt as _, Error, Result};
 use crate::source::Target;
+use sluice_shell::context::Context;
+use sluice_shell::error::{Attempt as _, Error, Result};
 
 /// Writes commits that were changed, added or removed in the tree back into the patch files
 #[derive(clap::Args)]

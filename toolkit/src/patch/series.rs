@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::diff::Malformed;
 use super::file::Patch;
 use super::header;
-use crate::error::{Explain, Result};
+use sluice_shell::error::{Explain, Result};
 
 /// Name of the file with the order.
 const SERIES: &str = "series";

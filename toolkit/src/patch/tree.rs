@@ -7,9 +7,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::engine::{self, Content};
-use crate::context::Context;
-use crate::error::{Attempt as _, Error, Explain, Result};
 use crate::pipeline::Fetched;
+use sluice_shell::context::Context;
+use sluice_shell::error::{Attempt as _, Error, Explain, Result};
 
 /// The branch that carries one commit per patch.
 const BRANCH: &str = "refs/heads/sluice";

@@ -12,11 +12,11 @@ use super::gocheck::{self, Go};
 use super::header;
 use super::series::{Entry, Problem, Series, hex};
 use super::tree::WorkTree;
-use crate::context::Context;
-use crate::error::{Attempt as _, Error, Explain, Result};
-use crate::output::table;
 use crate::pipeline::{Patched, Verified};
 use crate::source::Target;
+use sluice_shell::context::Context;
+use sluice_shell::error::{Attempt as _, Error, Explain, Result};
+use sluice_shell::output::table;
 
 /// Checks the series: form and headers, strict apply, re-export, compile, vet, tests
 #[derive(clap::Args)]

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
-use crate::error::{Explain, Result};
+use sluice_shell::error::{Explain, Result};
 
 /// A folder holds something that a source tree can't.
 #[derive(Debug, thiserror::Error)]

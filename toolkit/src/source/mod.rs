@@ -17,12 +17,12 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
 
-use crate::context::Context;
-use crate::error::{Attempt as _, Result};
 use crate::pipeline::Fetched;
 pub(crate) use origin::Origin;
 pub(crate) use pins::Pins;
 use repository::{Change, Repository};
+use sluice_shell::context::Context;
+use sluice_shell::error::{Attempt as _, Result};
 use sluice_shell::minor::Minor;
 
 /// Part of every tree's name: raise it when the same inputs give another tree than before.

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use super::copy;
 use super::pins::{Kubernetes, Module, Pins, Sluice};
-use crate::context::Context;
-use crate::error::{Attempt as _, Error, Explain, Result};
-use crate::process::{self, Run};
+use sluice_shell::context::Context;
+use sluice_shell::error::{Attempt as _, Error, Explain, Result};
 use sluice_shell::minor::Minor;
+use sluice_shell::process::{self, Run};
 
 const MAIN: &str = "k8s.io/kubernetes";
 

@@ -11,10 +11,10 @@ use std::str::FromStr;
 
 use super::copy;
 use super::pins::Pins;
-use crate::context::Context;
-use crate::error::{Attempt as _, Explain, Result};
-use crate::process::{Failed, NotStarted, Run};
+use sluice_shell::context::Context;
+use sluice_shell::error::{Attempt as _, Explain, Result};
 use sluice_shell::minor::Minor;
+use sluice_shell::process::{Failed, NotStarted, Run};
 
 /// Where upstream's source comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 use crate::calendar;
-use crate::context::Context;
-use crate::error::{Attempt as _, Explain, Result};
+use sluice_shell::context::Context;
+use sluice_shell::error::{Attempt as _, Explain, Result};
 use sluice_shell::minor::Minor;
 
 /// The pins of one minor.

@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
-use crate::error::{Error, Explain, Result};
+use sluice_shell::error::{Error, Explain, Result};
 
 /// The branch of the untouched source.
 const BASE: &str = "refs/heads/base";

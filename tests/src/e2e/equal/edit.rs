@@ -6,7 +6,7 @@ use super::form::{Form, Place, field_value};
 use super::kind::Kind;
 use super::random::Random;
 use super::selector::Selector;
-use crate::cluster::client::{Client, HttpError};
+use sluice_toolkit::cluster::client::{Client, HttpError};
 
 /// Keeps a deleted object until it is taken off.
 const FINALIZER: &str = "equal.example.com/hold";

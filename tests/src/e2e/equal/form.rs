@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::kind::Kind;
 use super::random::Random;
-use crate::cluster::shirts::SKIP_LABEL;
+use sluice_toolkit::cluster::shirts::SKIP_LABEL;
 
 /// Label keys.
 pub(super) const KEYS: [&str; 5] = ["color", "size", "team", "example.com/tier", SKIP_LABEL];

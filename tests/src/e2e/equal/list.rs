@@ -5,9 +5,9 @@ use super::random::Random;
 use super::selector::Selector;
 use super::system::System;
 use super::timeline::Object;
-use crate::cluster::client::HttpError;
-use crate::error::{Error, Result};
 use serde_json::Value;
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::client::HttpError;
 
 /// At which state, given as a position in the order of changes.
 #[derive(Debug, Clone, Copy)]
@@ -157,7 +157,7 @@ fn page(system: &System, path: &str) -> Result<Result<Page, u16>> {
     let metadata = &list["metadata"];
     let next = metadata["continue"].as_str().filter(|next| !next.is_empty()).map(str::to_owned);
     Ok(Ok(Page {
-        revision: crate::cluster::shirts::revision(&list)?,
+        revision: sluice_toolkit::cluster::shirts::revision(&list)?,
         objects: items.into_iter().map(Object::of).collect::<Result<_>>()?,
         remaining: metadata["remainingItemCount"].as_u64(),
         next,

@@ -33,10 +33,10 @@ use self::random::Random;
 use self::system::System;
 use self::watch::{Start, Watch};
 use super::lab::{Lab, Wish};
-use super::wait::ensure;
 use super::{Case, Column, Suite, Verdict};
-use crate::cluster::settings::Store;
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::settings::Store;
+use sluice_toolkit::cluster::wait::ensure;
 
 /// Lists, in all rounds together.
 const CHECKS: usize = 3000;

@@ -3,10 +3,10 @@
 use super::edit::Edit;
 use super::kind::{Kind, NAMESPACES};
 use super::timeline::{Event, Timeline};
-use crate::cluster::wait::{LIMIT, until};
 use crate::e2e::lab::Lab;
-use crate::error::Result;
 use serde_json::json;
+use sluice_shell::error::Result;
+use sluice_toolkit::cluster::wait::{LIMIT, until};
 
 /// A running control plane, and what is known of its order of changes.
 pub(super) struct System {

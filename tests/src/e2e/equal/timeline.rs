@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::form::MARK;
 use super::kind::Kind;
-use crate::cluster::client::Client;
-use crate::cluster::shirts;
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::client::Client;
+use sluice_toolkit::cluster::shirts;
 
 /// One event of a watch.
 #[derive(Debug, Clone, PartialEq)]

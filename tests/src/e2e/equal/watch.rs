@@ -15,8 +15,8 @@ use super::random::Random;
 use super::selector::Selector;
 use super::system::System;
 use super::timeline::{Event, event};
-use crate::cluster::client::{Client, HttpError};
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::client::{Client, HttpError};
 
 /// How long a watch may wait for its mark, in seconds.
 const LIMIT: u64 = 60;

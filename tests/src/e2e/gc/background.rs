@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::super::kubectl::Event;
-use super::super::shirts::revision;
-use super::super::wait::ensure;
 use super::Seen;
 use super::side::{HOLD, Policy, Side, is_deleting, owners, reference};
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::shirts::revision;
+use sluice_toolkit::cluster::wait::ensure;
 
 /// What a dependent may outlive its owner by.
 const SOON: Duration = Duration::from_secs(5);

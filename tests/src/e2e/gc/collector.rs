@@ -1,12 +1,12 @@
 //! The controller manager leaves labelled objects to the storage's collector, and says at its start whether there is one.
 
 use super::super::lab::{Lab, Wish};
-use super::super::wait::{LIMIT, ensure, until};
 use super::super::{Column, Suite, Verdict};
 use super::side;
-use crate::cluster::component::Component;
-use crate::cluster::settings::Store;
-use crate::error::Result;
+use sluice_shell::error::Result;
+use sluice_toolkit::cluster::component::Component;
+use sluice_toolkit::cluster::settings::Store;
+use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
 /// What any authenticated user may read.
 const PATH: &str = "/apis/storage-gc.sluice-project.github.io";

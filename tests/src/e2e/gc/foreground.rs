@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Seen;
 use super::side::{HOLD, Policy, Side, blocking, is_deleting, reference};
-use crate::error::Result;
+use sluice_shell::error::Result;
 
 /// A chain goes from its end on; a foreign finalizer holds up all that is above it, unless it does not block.
 pub(super) fn t05_a_chain_goes_from_its_end(side: &Side<'_>) -> Result<Seen> {

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::super::shirts::SKIP_LABEL;
-use super::super::wait::ensure;
 use super::Seen;
 use super::side::{Policy, Side, owners, reference};
-use crate::error::Result;
+use sluice_shell::error::Result;
+use sluice_toolkit::cluster::shirts::SKIP_LABEL;
+use sluice_toolkit::cluster::wait::ensure;
 
 /// A living owner that gets the label leaves the controller manager's informers as if it were deleted. Its dependents must stay, and keep
 /// their reference; when it is deleted in truth, they go.

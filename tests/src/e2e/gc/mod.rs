@@ -26,11 +26,11 @@ use std::thread;
 
 use self::side::Side;
 use super::lab::{Lab, Wish};
-use super::wait::ensure;
 use super::{Case, Column, Suite, Verdict};
-use crate::cluster::component::Component;
-use crate::cluster::settings::Store;
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::component::Component;
+use sluice_toolkit::cluster::settings::Store;
+use sluice_toolkit::cluster::wait::ensure;
 
 /// What was seen, by name. It must be the same on both clusters.
 type Seen = BTreeMap<String, String>;

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::super::wait::{LIMIT, until};
 use super::Seen;
 use super::side::{HOLD, Policy, Side, owners, reference};
-use crate::error::Result;
+use sluice_shell::error::Result;
+use sluice_toolkit::cluster::wait::{LIMIT, until};
 
 /// A hidden owner's dependents stay and lose the reference, whoever sees them.
 pub(super) fn t07_dependents_stay(side: &Side<'_>) -> Result<Seen> {

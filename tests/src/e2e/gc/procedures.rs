@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use super::super::kubectl::Kubectl;
 use super::super::lab::{Lab, Wish};
-use super::super::shirts::SKIP_LABEL;
-use super::super::wait::{LIMIT, ensure, until};
 use super::super::{Column, Suite, Verdict};
 use super::side::{self, HOLD, Policy, Side, blocking, is_deleting, reference};
-use crate::cluster::component::Component;
-use crate::error::Result;
+use sluice_shell::error::Result;
+use sluice_toolkit::cluster::component::Component;
+use sluice_toolkit::cluster::shirts::SKIP_LABEL;
+use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
 const HOLD_OF_SHIM: &str = "storage-gc.sluice-project.github.io/dependents";
 

@@ -4,10 +4,10 @@
 
 use serde_json::json;
 
-use super::super::wait::{LIMIT, ensure, until};
 use super::Seen;
 use super::side::{HOLD, Policy, Side, reference};
-use crate::error::Result;
+use sluice_shell::error::Result;
+use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
 /// What makes the controller managers count by themselves once an hour.
 pub(super) const SELDOM: &str = "--resource-quota-sync-period=1h";

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::super::Verdict;
-use super::super::shirts::each;
-use super::super::wait::{LIMIT, until};
 use super::Twins;
 use super::graph::{Deed, Dice, Edge, Graph, Kind, Node};
 use super::side::{HOLD, Policy, Side, is_deleting, owners, reference};
-use crate::cluster::client::HttpError;
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::client::HttpError;
+use sluice_toolkit::cluster::shirts::each;
+use sluice_toolkit::cluster::wait::{LIMIT, until};
 
 /// Graphs that are at work at the same time.
 const GRAPHS: usize = 24;
@@ -228,7 +228,7 @@ fn insist(work: impl Fn() -> Result<(), HttpError>) -> Result<(), HttpError> {
                 if Instant::now() < deadline
                     && error.status().is_none_or(|status| status == 409 || status == 429 || status >= 500) =>
             {
-                thread::sleep(crate::cluster::pid::POLL);
+                thread::sleep(sluice_toolkit::cluster::pid::POLL);
             }
             other => return other,
         }

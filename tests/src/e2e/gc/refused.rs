@@ -5,12 +5,12 @@ use std::io::BufRead as _;
 use serde_json::{Value, json};
 
 use super::super::kubectl::Event;
-use super::super::shirts::revision;
-use super::super::wait::ensure;
 use super::Seen;
 use super::side::{HOLD, Policy, Side, is_deleting, reference};
-use crate::cluster::client::HttpError;
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::client::HttpError;
+use sluice_toolkit::cluster::shirts::revision;
+use sluice_toolkit::cluster::wait::ensure;
 
 /// The end of what is watched.
 const LAST: &str = "last";

@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::super::lab::Lab;
-pub(super) use super::super::shirts::SKIP_LABEL;
-use super::super::shirts::{self, names};
-use super::super::wait::{LIMIT, until};
-use crate::cluster::client::{Client, HttpError};
-use crate::cluster::component::Component;
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::client::{Client, HttpError};
+use sluice_toolkit::cluster::component::Component;
+pub(super) use sluice_toolkit::cluster::shirts::SKIP_LABEL;
+use sluice_toolkit::cluster::shirts::{self, names};
+use sluice_toolkit::cluster::wait::{LIMIT, until};
 
 /// Our cluster runs as a platform would: its kinds are out of the watch cache.
 pub(super) const NO_WATCH_CACHE: &str = shirts::NO_WATCH_CACHE_FOR_GROUP;

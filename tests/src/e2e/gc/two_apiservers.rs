@@ -7,11 +7,11 @@ use std::thread;
 use serde_json::{Value, json};
 
 use super::super::Verdict;
-use super::super::shirts::each;
-use super::super::wait::{LIMIT, ensure, until};
 use super::side::{HOLD, Policy, Side, is_deleting, owners, reference};
-use crate::cluster::client::{Client, HttpError};
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::client::{Client, HttpError};
+use sluice_toolkit::cluster::shirts::each;
+use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
 /// Owners that are deleted, one after the other.
 const OWNERS: usize = 8;

@@ -9,13 +9,13 @@ use serde_json::Value;
 
 use super::super::lab::{self, Lab, Wish};
 use super::super::stores::{Server, Tools};
-use super::super::wait::ensure;
 use super::super::{Column, Suite, Verdict};
 use super::side::{self, HOLD, Policy, Side, blocking, owners, reference};
-use crate::cluster::client::Client;
-use crate::cluster::component::Component;
-use crate::error::Result;
-use crate::process::{Limit, Run};
+use sluice_shell::error::Result;
+use sluice_shell::process::{Limit, Run};
+use sluice_toolkit::cluster::client::Client;
+use sluice_toolkit::cluster::component::Component;
+use sluice_toolkit::cluster::wait::ensure;
 
 /// An owner in another database is neither living nor dead to the shim: what is labelled stays, with its reference, whatever becomes of the owner. All
 /// others are collected as ever.

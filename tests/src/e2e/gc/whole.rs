@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::super::shirts::{each, names};
-use super::super::wait::{LIMIT, ensure, until};
 use super::Seen;
 use super::side::{DEFINITIONS, HOLD, Side, is_deleting, reference};
-use crate::cluster::client::HttpError;
-use crate::error::Result;
+use sluice_shell::error::Result;
+use sluice_toolkit::cluster::client::HttpError;
+use sluice_toolkit::cluster::shirts::{each, names};
+use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
 /// Objects in the namespace that ends.
 const MANY: usize = 1_000;

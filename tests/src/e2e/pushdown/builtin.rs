@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use super::probe::{Probe, Row, field};
-use crate::cluster::client::Client;
-use crate::cluster::shirts::NAMESPACE;
-use crate::cluster::wait::{LIMIT, until};
 use crate::e2e::raw::Raw;
-use crate::error::Result;
+use sluice_shell::error::Result;
+use sluice_toolkit::cluster::client::Client;
+use sluice_toolkit::cluster::shirts::NAMESPACE;
+use sluice_toolkit::cluster::wait::{LIMIT, until};
 
 /// Those that the checks take out of the watch cache.
 pub(super) const RESOURCES: [&str; 7] =

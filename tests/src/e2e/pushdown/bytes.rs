@@ -4,9 +4,9 @@ use serde_json::json;
 
 use super::probe::{Probe, field, label};
 use super::resource::{GROUP, Version, create_labelled, define, key, path};
-use crate::cluster::shirts::NAMESPACE;
 use crate::e2e::raw::Raw;
-use crate::error::Result;
+use sluice_shell::error::Result;
+use sluice_toolkit::cluster::shirts::NAMESPACE;
 
 /// An object with these texts as labels and spec.
 fn stored(name: &str, labels: &str, spec: &str) -> String {

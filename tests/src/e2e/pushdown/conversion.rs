@@ -6,7 +6,7 @@ use super::probe::{Probe, Row, field, label};
 use super::resource::{Version, create, create_labelled, define, path, redefine, wait_accepted};
 use super::webhook::Webhook;
 use crate::e2e::raw::Raw;
-use crate::error::Result;
+use sluice_shell::error::Result;
 
 /// An object that is stored in another version than the one asked for: it is read with its own version's schema first, which here has lost a field
 /// that the other version has.

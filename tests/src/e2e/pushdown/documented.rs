@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use crate::cluster::shirts::{self, NAMESPACE, PATH};
-use crate::cluster::wait::{LIMIT, ensure, until};
 use crate::e2e::lab::{Lab, Wish};
 use crate::e2e::{Column, Suite, Verdict};
-use crate::error::Result;
+use sluice_shell::error::Result;
+use sluice_toolkit::cluster::shirts::{self, NAMESPACE, PATH};
+use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
 /// A selector of the page on fields that only its policy fills.
 const SELECTOR: &str = "spec.color=green,spec.size=M";

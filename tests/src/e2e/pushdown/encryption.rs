@@ -8,9 +8,9 @@ use tempfile::TempDir;
 
 use super::probe::{Probe, field, label};
 use super::resource::{GROUP, Version, create_labelled, define, key, object, path};
-use crate::cluster::wait::ensure;
 use crate::e2e::raw::Raw;
-use crate::error::Result;
+use sluice_shell::error::Result;
+use sluice_toolkit::cluster::wait::ensure;
 
 /// The configuration of encryption at rest for two of the checks' resources, in a folder of its own.
 pub(super) struct Keys {

@@ -21,11 +21,11 @@ use serde_json::json;
 use self::probe::Probe;
 use super::lab::{Lab, Wish};
 use super::raw::Raw;
-use super::shirts::NAMESPACE;
-use super::wait::ensure;
 use super::{Case, Column, Suite, Verdict};
-use crate::cluster::settings::Store;
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::settings::Store;
+use sluice_toolkit::cluster::shirts::NAMESPACE;
+use sluice_toolkit::cluster::wait::ensure;
 
 /// Custom resources of the checks; none has a watch cache.
 const RESOURCES: [&str; 11] = [

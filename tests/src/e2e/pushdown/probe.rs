@@ -4,11 +4,11 @@ use std::io::BufRead as _;
 
 use serde_json::Value;
 
-use crate::cluster::client::{Client, HttpError};
-use crate::cluster::shirts::names;
 use crate::e2e::kubectl::Event;
 use crate::e2e::lab::Lab;
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::client::{Client, HttpError};
+use sluice_toolkit::cluster::shirts::names;
 
 /// How often the objects of a list are counted: others may list the same resource meanwhile.
 const TRIES: usize = 5;

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::client::Client;
-use crate::cluster::shirts::NAMESPACE;
-use crate::cluster::wait::{LIMIT, until};
-use crate::error::Result;
+use sluice_shell::error::Result;
+use sluice_toolkit::cluster::client::Client;
+use sluice_toolkit::cluster::shirts::NAMESPACE;
+use sluice_toolkit::cluster::wait::{LIMIT, until};
 
 /// The group of all of them.
 pub(super) const GROUP: &str = "stable.example.com";

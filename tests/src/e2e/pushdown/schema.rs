@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 
 use super::probe::{Probe, Row, field, label};
 use super::resource::{Version, create, create_labelled, define, path, redefine, wait_accepted, wait_reads};
-use crate::cluster::component::Component;
-use crate::cluster::shirts;
-use crate::cluster::wait::{LIMIT, until};
 use crate::e2e::raw::Raw;
-use crate::error::{Error, Result};
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::component::Component;
+use sluice_toolkit::cluster::shirts;
+use sluice_toolkit::cluster::wait::{LIMIT, until};
 
 /// What nothing stands in the way of is pushed: each row reads only what matches.
 pub(super) fn plain(probe: &mut Probe<'_>, _: Option<&Raw>) -> Result<()> {

@@ -13,9 +13,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
-use crate::cluster::certs::Certificates;
-use crate::cluster::wait::ensure;
-use crate::error::Result;
+use sluice_shell::error::Result;
+use sluice_toolkit::cluster::certs::Certificates;
+use sluice_toolkit::cluster::wait::ensure;
 
 /// A connection that says nothing for so long is closed.
 const IDLE: Duration = Duration::from_secs(60);

@@ -17,9 +17,9 @@ use self::system::{System, Work};
 use super::document;
 use crate::cluster::programs;
 use crate::cluster::settings::{Programs, Store};
-use crate::context::Context;
-use crate::error::Result;
 use crate::source::Target;
+use sluice_shell::context::Context;
+use sluice_shell::error::Result;
 
 /// Measure garbage collection: one owner with many dependents is deleted, on ours and on stock Kubernetes with etcd.
 ///

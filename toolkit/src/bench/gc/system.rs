@@ -14,8 +14,8 @@ use crate::cluster::component::Component;
 use crate::cluster::settings::{Programs, Settings, Store};
 use crate::cluster::shirts::{self, NAMESPACE, PATH, SKIP_LABEL};
 use crate::cluster::wait::{LIMIT, until};
-use crate::context::Context;
-use crate::error::{Error, Result};
+use sluice_shell::context::Context;
+use sluice_shell::error::{Error, Result};
 
 /// How long writers are watched before anything is collected, and memory is at rest.
 const CALM: Duration = Duration::from_secs(8);

@@ -10,7 +10,7 @@ use crate::patch::file::{Author, Patch};
 use crate::patch::refresh::refresh;
 use crate::patch::series::Change;
 use crate::patch::{self, Effort, list, verify};
-use crate::process::Run;
+use sluice_shell::process::Run;
 
 /// Two patches that between them change, add, remove, make executable, and touch the odd ends of files.
 fn two_patches() -> Tiny {

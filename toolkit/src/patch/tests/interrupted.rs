@@ -67,8 +67,10 @@ fn locks_that_a_killed_run_left_are_removed_and_those_of_a_running_git_are_not()
     tiny.write(".git/index.lock", "");
     let git = tiny.dir.path().join("git");
     fs_err::copy("/bin/sleep", &git).unwrap();
-    let mut editing =
-        crate::process::Run::new(&git, &tiny.fetched.tree).arg("1000").spawn(&tiny.dir.path().join("log")).unwrap();
+    let mut editing = sluice_shell::process::Run::new(&git, &tiny.fetched.tree)
+        .arg("1000")
+        .spawn(&tiny.dir.path().join("log"))
+        .unwrap();
     let refused = target(&tiny).open(&tiny.shell);
     editing.kill().unwrap();
     editing.wait().unwrap();

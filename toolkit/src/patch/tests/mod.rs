@@ -12,9 +12,9 @@ use tempfile::TempDir;
 use super::file::Patch;
 use super::series::Series;
 use super::tree::WorkTree;
-use crate::context::Context;
 use crate::pipeline::Fetched;
 use crate::source::Target;
+use sluice_shell::context::Context;
 use sluice_shell::minor::Minor;
 
 const PINS: &str = "[kubernetes]\nversion = \"v1.37.2\"\nsum = \"h1:x\"\ngo = \"1.26.0\"\n\

@@ -1,11 +1,11 @@
 //! What a person sees when a patch does not apply.
 
 use super::Tiny;
-use crate::error::Error;
 use crate::patch::apply::bring_tree;
 use crate::patch::engine::{self, DoesNotApply};
 use crate::patch::file::Patch;
 use crate::patch::verify;
+use sluice_shell::error::Error;
 
 /// A series with one patch that changes `Get`, and the tree back at upstream.
 fn get_patch() -> Tiny {
