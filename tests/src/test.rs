@@ -164,9 +164,8 @@ fn cargo(shell: &Context, name: &str, args: &[&str]) -> Result<Tally> {
     let clock = Instant::now();
     let mut tally = Tally::default();
     let log = shell.paths.log(&format!("test-{name}"));
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let progress = shell.out.spinner(name);
-    let result = Run::new(program, shell.paths.root()).args(args).log(log).watch(|line| {
+    let result = Run::cargo(shell.paths.root()).args(args).log(log).watch(|line| {
         progress.now(line.trim());
         if let Some(found) = result_line(line) {
             tally += found;
@@ -223,7 +222,7 @@ mod tests {
     #[test]
     fn the_tests_of_all_packages_are_run() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let metadata = Run::new("cargo", root).args(["metadata", "--no-deps", "--format-version", "1"]).read().unwrap();
+        let metadata = Run::cargo(root).args(["metadata", "--no-deps", "--format-version", "1"]).read().unwrap();
         let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
         let packages = metadata["packages"].as_array().unwrap();
         let mut names: Vec<&str> = packages.iter().map(|package| package["name"].as_str().unwrap()).collect();

@@ -1,7 +1,6 @@
 //! Builds the program of a verb, unless it is up to date, and becomes it.
 
 use std::env;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use sluice_shell::context::Context;
@@ -50,7 +49,7 @@ pub(crate) fn launch(shell: &Context, program: Program) -> Result<()> {
 fn build(shell: &Context, program: Program, here: &Path) -> Result<PathBuf> {
     let package = program.package();
     let colours = if shell.out.has_colours() { "always" } else { "never" };
-    let cargo = Run::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")), here)
+    let cargo = Run::cargo(here)
         .args(["build", "--package", package, "--message-format", "json-render-diagnostics", "--manifest-path"])
         .arg(shell.paths.root().join("Cargo.toml"))
         .env("CARGO_TERM_COLOR", colours)
@@ -71,7 +70,7 @@ fn build(shell: &Context, program: Program, here: &Path) -> Result<PathBuf> {
         None => error,
     })?;
     if let Some(step) = step {
-        step.done(format!("{crates} crates"));
+        step.done(if crates == 1 { "1 crate".to_owned() } else { format!("{crates} crates") });
     }
     executable(&messages, package)
 }
@@ -82,7 +81,10 @@ fn title(program: Program) -> String {
         Program::Tests => "compile the toolkit and the tests",
         Program::Toolkit | Program::Xtask => "compile the toolkit",
     };
-    let built_before = env::current_exe().is_ok_and(|file| file.with_file_name(program.package()).exists());
+    // Nearly all of either program is the toolkit.
+    let beside =
+        |program: Program| env::current_exe().is_ok_and(|file| file.with_file_name(program.package()).exists());
+    let built_before = [Program::Toolkit, Program::Tests].into_iter().any(beside);
     if built_before { what.to_owned() } else { format!("{what}, once a minute or two") }
 }
 

@@ -5,6 +5,10 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// The toolkit that the pretended cargo builds: says how it was called, and ends with 7.
 const TOOLKIT: &str = "#!/bin/sh\nprintf '[%s]' \"$@\"\necho problem >&2\nexit 7\n";
@@ -33,8 +37,9 @@ impl Workspace {
     }
 
     #[expect(clippy::disallowed_types, reason = "the wrapper is part of what is tested")]
-    fn xtask(&self, args: &[&str]) -> Output {
-        std::process::Command::new(env!("CARGO_BIN_EXE_xtask"))
+    fn command(&self, args: &[&str]) -> std::process::Command {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command
             .args(args)
             .current_dir(self.0.path())
             .env_remove("CARGO_MANIFEST_DIR")
@@ -43,9 +48,12 @@ impl Workspace {
             .env("ASKED", self.path("asked"))
             .env("CI", "1")
             .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn xtask(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
     }
 }
 
@@ -76,7 +84,7 @@ fn what_is_compiled_is_said_on_stderr() {
     let output = Workspace::new(&cargo).xtask(&["source", "--json"]);
     let stderr = text(&output.stderr);
     assert!(stderr.starts_with("compile the toolkit"), "{stderr}");
-    assert!(stderr.contains("\nwarning: unused\n") && stderr.contains(": 1 crates ("), "{stderr}");
+    assert!(stderr.contains("\nwarning: unused\n") && stderr.contains(": 1 crate ("), "{stderr}");
     assert_eq!(text(&output.stdout), "[source][--json]");
 }
 
@@ -88,6 +96,36 @@ fn a_toolkit_that_does_not_compile_is_our_fault() {
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert_eq!(stderr.matches("error[E0432]: unresolved import").count(), 1, "{stderr}");
     assert!(stderr.contains("error: cargo can't build sluice-toolkit"), "{stderr}");
+}
+
+#[test]
+fn an_interruption_ends_the_compilation() {
+    let workspace = Workspace::new("echo $$ > \"$ASKED.new\"; mv \"$ASKED.new\" \"$ASKED.pid\"; exec sleep 1000");
+    let mut child = workspace.command(&["up"]).stderr(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !workspace.path("asked.pid").exists() {
+        assert!(Instant::now() < deadline, "cargo is not started");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let cargo = fs_err::read_to_string(workspace.path("asked.pid")).unwrap();
+    let stat = fs_err::read_to_string(format!("/proc/{}/stat", cargo.trim_end())).unwrap_or_default();
+    assert!(stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z')), "{stat}");
+}
+
+/// Build scripts that look at these would run again.
+#[test]
+fn cargo_does_not_see_that_cargo_runs_us() {
+    let workspace = Workspace::new("env > \"$ASKED.env\"; exit 1");
+    let mut command = workspace.command(&["up"]);
+    let package = [("CARGO_MANIFEST_DIR", workspace.path("patches")), ("CARGO_PKG_NAME", "xtask".into())];
+    command.envs(package).env("CARGO_TARGET_DIR", "kept").output().unwrap();
+    let env = fs_err::read_to_string(workspace.path("asked.env")).unwrap();
+    let of_cargo: Vec<&str> = env.lines().filter(|line| line.starts_with("CARGO_")).collect();
+    assert!(of_cargo.contains(&"CARGO_TARGET_DIR=kept"), "{of_cargo:?}");
+    let seen = |name: &str| of_cargo.iter().any(|line| line.starts_with(name));
+    assert!(!seen("CARGO_MANIFEST_") && !seen("CARGO_PKG_"), "{of_cargo:?}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ const HEAVY: [&str; 8] = ["cc", "git2", "ring", "rustls", "tokio", "regex", "oci
 
 #[test]
 fn doctor_waits_for_few_crates() {
-    let tree = Run::new("cargo", env!("CARGO_MANIFEST_DIR"))
+    let tree = Run::cargo(env!("CARGO_MANIFEST_DIR"))
         .args(["tree", "--package", "xtask", "--edges", "normal,build", "--prefix", "none", "--format", "{p}"])
         .read()
         .unwrap();

@@ -12,6 +12,7 @@ mod tree;
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
@@ -143,6 +144,16 @@ impl Run {
             log: None,
             limit: Limit::HUNG,
         }
+    }
+
+    /// The cargo that runs us, in `dir`. It does not see which package `cargo run` has started: build scripts that look at that (ring's)
+    /// would run again, and all that depends on them, each time cargo is called by us after it was called by a person.
+    pub fn cargo(dir: impl AsRef<Path>) -> Self {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let about_us = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_NAME", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE"];
+        let names = std::env::vars_os().map(|(name, _)| name);
+        let unset = names.filter(|name| about_us.iter().any(|start| name.as_bytes().starts_with(start.as_bytes())));
+        Self { unset: unset.collect(), ..Self::new(cargo, dir) }
     }
 
     /// One more argument.

@@ -114,8 +114,7 @@ pub(super) fn generator(shell: &Context) -> Result<PathBuf> {
     let root = shell.paths.root();
     let progress = shell.out.spinner("build sluice-bench");
     let target = root.join("target");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    Run::new(cargo, root)
+    Run::cargo(root)
         .args(["build", "--release", "--locked", "--package", "sluice-bench", "--target-dir"])
         .arg(&target)
         .log(shell.paths.log("build-sluice-bench"))

@@ -68,7 +68,7 @@ pub(super) fn build(shell: &Context, to: &Path) -> Result<()> {
         flags.push_str(&format!(" --remap-path-prefix={home}=/cargo"));
     }
     let progress = shell.out.spinner("build sluice-shim");
-    Run::new("cargo", root)
+    Run::cargo(root)
         .args([
             "build",
             "--release",
