@@ -268,6 +268,8 @@ impl Writer for SqliteWriter {
 
 /// Commits, and counts how long that took, and the sync of the log within it.
 fn commit(transaction: Transaction<'_>, metrics: &Metrics) -> rusqlite::Result<()> {
+    // A sync before this one, which marked the file, is not this commit's.
+    let _ = sluice_wal::take_sync_time(&transaction);
     let started = Instant::now();
     transaction.commit()?;
     metrics.store_commit_seconds.observe(started.elapsed().as_secs_f64());
