@@ -309,3 +309,21 @@ proptest! {
         });
     }
 }
+
+/// The value of one of the three keys exceeds the bytes of a page that is full with all three.
+#[tokio::test]
+async fn a_full_page_of_the_past_knows_whether_it_is_the_last() {
+    let mut system = System::new().await;
+    let steps = [
+        Step::Put(7, 56, false),
+        Step::Cas(4, 0, 0),
+        Step::Put(2, 4, false),
+        Step::Put(3, 0, false),
+        Step::Put(4, 0, false),
+        Step::Range(0, 8, 2, 3),
+    ];
+    for step in steps {
+        system.run(step).await;
+    }
+    system.engine.shutdown().await;
+}

@@ -216,6 +216,14 @@ impl Reader for SqliteReader {
             Ok((live.kvs, cut))
         };
         let (mut kvs, cut) = read().map_err(failed)?;
+        // In the past the bytes may have ended one of the two reads, and what both found is a full page all the same.
+        if kvs.len() == limit
+            && let (Some(last), Some(_)) = (kvs.last(), cut.as_ref())
+        {
+            let behind = RangeQuery { range: query.range.after(&last.key), ..query.clone() };
+            let more = !self.page(&behind, revision, 1)?.kvs.is_empty();
+            return Ok(Page { kvs, more });
+        }
         let more = cut.is_some() || (limit > 0 && kvs.len() > limit);
         if limit > 0 {
             kvs.truncate(limit);
