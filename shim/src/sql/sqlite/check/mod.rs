@@ -32,7 +32,9 @@ struct Meta {
 /// Checks the whole file, which no other process has open, and tells everything that is wrong. With `repair`, derived data is built anew if any of it is wrong, and
 /// checked again.
 pub(in crate::sql) fn check(path: &Path, repair: bool, report: &mut Report<'_>) -> Result<Checked> {
-    let (mut connection, _lock) = super::alone(path, || super::log::Guarded::new(super::connect_writer(path)?, path))?;
+    let (connection, lock) = super::alone(path, || super::log::Guarded::new(super::connect_writer(path)?, path))?;
+    // The connection writes when it is dropped, so the lock goes last.
+    let (_lock, mut connection) = (lock, connection);
     // Sorting and counting may need more room than there is memory.
     connection.pragma_update(None, "temp_store", "file").map_err(|error| at(path, error))?;
     let mut checked = Checked::default();
