@@ -1,4 +1,9 @@
 //! The real server is killed, and then something happens to its files.
+//!
+//! No other test is in this program: what it starts has the open files of the whole program for a moment, and so the
+//! locks.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;

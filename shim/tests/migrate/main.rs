@@ -4,7 +4,6 @@
 
 mod check;
 mod import;
-mod lost_log;
 mod pages;
 mod restore;
 mod support;
