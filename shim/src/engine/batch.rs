@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::catalog::{Catalog, declarations};
-use super::collect::{Collecting, waits};
+use super::catalog::Catalog;
+use super::collecting::{Collecting, waits};
 use super::range::assemble;
-use super::store::{Before, Changes, Facets, Footprint, Lease, Row, RowChange, Superseded};
+use super::store::{Before, Changes, Facets, Footprint, Lease, Row, RowChange, Superseded, declarations};
 use super::types::*;
 use crate::clock::StoreTime;
 use crate::gc::Rules;

@@ -8,7 +8,6 @@ use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 
-use super::store::RowChange;
 use crate::object::{FieldSet, crd};
 
 /// What stands between the prefix of all keys and the name of a definition.
@@ -83,12 +82,6 @@ pub struct Declaration {
     pub api_version: String,
     /// The fields to index, maybe none.
     pub fields: BTreeSet<String>,
-}
-
-/// What the definitions among the changed rows declare.
-pub(crate) fn declarations(rows: &[RowChange]) -> Vec<Declaration> {
-    let declared = |row: &RowChange| declaration(&row.key, row.after.as_ref().map(|(row, _)| &row.kv.value[..]));
-    rows.iter().filter_map(declared).collect()
 }
 
 /// What a definition with this key declares; `None` if the key is not one of a definition. One that is deleted or can't be read declares nothing to

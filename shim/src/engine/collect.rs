@@ -3,80 +3,19 @@
 //! Each of its changes is a revision of its own, as if a client had made it: watchers see it, and compaction forgets it. What is changed was read in the
 //! same transaction, so a change never rests on something that is not so any more; doing a task twice is harmless.
 
-use std::collections::BTreeSet;
-use std::sync::LazyLock;
-use std::time::Duration;
-
 use bytes::Bytes;
-use memchr::memmem::Finder;
 
 use super::batch::Batch;
+use super::collecting::Collected;
 use super::store::Facets;
 use super::types::*;
 use crate::clock::{StoreTime, WallTime};
 use crate::gc::rewrite::{Edit, rewrite};
 use crate::gc::{
-    Action, Below, Deletion, Dependent, Entry, FOREGROUND, HOLD, Known, ORPHAN, Progress, Rules, Seen, Signal, Step,
-    Task, TaskChange, TaskKind, TaskState, Uid, Verdict, What, Work, decide, ends, group, held_by, signals, verdict,
+    Action, Below, Deletion, Dependent, Entry, FOREGROUND, HOLD, Known, ORPHAN, Progress, Step, Task, TaskChange,
+    TaskKind, TaskState, Uid, Verdict, What, Work, decide, ends, group, held_by, verdict,
 };
 use crate::object::{self, ObjectMeta, OwnerReference};
-
-/// What a batch knows and gathers of the collector's business.
-pub(super) struct Collecting<'a> {
-    rules: &'a Rules,
-    /// Objects that labelled dependents block.
-    blocked: BTreeSet<Uid>,
-    work: Work,
-    pub(super) signals: Vec<Signal>,
-    pub(super) tasks: Vec<TaskChange>,
-    done: Collected,
-}
-
-/// What a portion of the collector's work came to.
-#[derive(Debug, Default)]
-pub(super) struct Collected {
-    /// How many tasks were worked on.
-    pub(super) tasks: usize,
-    /// What was changed.
-    pub(super) entries: Vec<Entry>,
-    /// How many bytes of values the changes put aside.
-    pub(super) bytes: usize,
-    /// How many references to unknown UIDs were met.
-    pub(super) unknown: u64,
-    /// How long the tasks that ended had been there.
-    pub(super) ages: Vec<Duration>,
-    /// What can't be changed, with its task's number.
-    pub(super) failures: Vec<(i64, Bytes)>,
-    /// When there is more to do.
-    pub(super) due: Option<StoreTime>,
-    /// The last task of a portion that was asked for by number.
-    pub(super) last_task: Option<i64>,
-}
-
-impl<'a> Collecting<'a> {
-    pub(super) fn new(rules: &'a Rules, blocked: BTreeSet<Uid>, work: Work) -> Self {
-        Self { rules, blocked, work, signals: Vec::new(), tasks: Vec::new(), done: Collected::default() }
-    }
-
-    /// Notes a change of a key at a revision.
-    pub(super) fn changed(&mut self, at: (&Bytes, Revision), old: Option<&Facets>, new: Option<&Facets>) {
-        signals(self.rules, at, old.and_then(seen), new.and_then(seen), &mut self.signals);
-    }
-}
-
-/// An object as the collector sees it.
-pub(super) fn seen(facets: &Facets) -> Option<Seen<'_>> {
-    facets.node.as_ref().map(|node| Seen { node, labelled: facets.hidden })
-}
-
-/// The UID of an object that waits for its dependents, if the value is one. Nearly all values are told by their bytes alone: the finalizer is
-/// written the same in all encodings.
-pub(super) fn waits(value: &[u8]) -> Option<Uid> {
-    static NAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(FOREGROUND));
-    NAME.find(value)?;
-    let meta = object::decode(value)?;
-    Deletion::of(&meta).foreground.then(|| Uid::parse(&meta.uid)).flatten()
-}
 
 /// An owner as it is now.
 struct Owner {
@@ -97,7 +36,7 @@ enum Outcome {
 
 impl Batch<'_> {
     /// Holds objects that began, since there were so many signals, to wait for dependents that the controller manager does not see: it would let them go
-    /// at once. (GC.md row 6.)
+    /// at once.
     pub(super) fn hold(&mut self, since: usize) {
         if !self.gc.rules.strict_foreground {
             return;

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::collect::Collected;
+use super::collecting::Collected;
 use super::reader::Weight;
+use super::request::{Outcome, Request};
 use super::types::Result;
-use super::writer::{Outcome, Request};
 use super::{Engine, Inner, mismatch};
 use crate::clock::StoreTime;
 use crate::gc::{Audit, Quota, Rules};

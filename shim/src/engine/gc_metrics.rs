@@ -7,7 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::collect::Collected;
+use super::collecting::Collected;
 use crate::clock::StoreTime;
 use crate::gc::{Status, TaskKind, TaskState};
 

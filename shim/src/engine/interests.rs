@@ -8,9 +8,9 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
-use super::hub::RingEvent;
-use super::required::ByValue;
-use super::session::Inbox;
+use super::inbox::Inbox;
+use super::required::{ByValue, Id};
+use super::ring_event::RingEvent;
 use super::types::{KeyRange, RangeEnd, WatchSpec};
 use crate::object::FieldSet;
 use crate::selector::Selection;
@@ -40,9 +40,6 @@ struct Group {
     by_value: HashMap<Arc<FieldSet>, ByValue>,
     last_id: Id,
 }
-
-/// The number of an entry in its group.
-pub(super) type Id = u64;
 
 /// What watchers of a range want.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::hub::RingEvent;
+use super::inbox::Inbox;
 use super::interests::Interests;
-use super::session::Inbox;
+use super::ring_event::RingEvent;
 use super::types::{Event, EventKind, KeyRange, KeyValue, WatchSpec};
 use crate::selector::Selection;
 

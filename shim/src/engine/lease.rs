@@ -12,9 +12,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::reader::Weight;
+use super::request::{Outcome, Request};
 use super::store::{Lease, Writer};
 use super::types::*;
-use super::writer::{Outcome, Request};
 use super::{Engine, Inner, mismatch};
 use crate::clock::{StoreTime, WallTime};
 

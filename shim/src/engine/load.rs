@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::catalog::{Catalog, declarations};
-use super::collect::seen;
-use super::store::{Changes, Facets, Footprint, Lease, Row, RowChange, Store, Superseded, Writer};
+use super::catalog::Catalog;
+use super::collecting::seen;
+use super::store::{Changes, Facets, Footprint, Lease, Row, RowChange, Store, Superseded, Writer, declarations};
 use super::types::{Error, KeyValue, Record, Result, Revision};
 use super::writer::facets;
 use crate::clock::StoreTime;

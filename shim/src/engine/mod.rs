@@ -7,11 +7,13 @@
 mod batch;
 pub mod catalog;
 mod collect;
+mod collecting;
 pub mod collector;
 mod condition;
 mod examined;
 mod gc_metrics;
 mod hub;
+mod inbox;
 mod interests;
 #[cfg(test)]
 mod interests_tests;
@@ -21,7 +23,9 @@ pub mod metrics;
 mod pages;
 mod range;
 mod reader;
+mod request;
 mod required;
+mod ring_event;
 mod session;
 pub mod store;
 pub mod types;
@@ -33,17 +37,18 @@ use std::thread;
 use collector::{Collector, Hands};
 use condition::Condition;
 use crossbeam_channel::Sender;
-use hub::{Hub, Recent, RingEvent};
+use hub::{Hub, Recent};
 use metrics::Metrics;
 use pages::Counts;
 use prometheus_client::registry::Registry;
 use range::{assemble, strip_values};
 use reader::{Readers, Snapshot, Weight};
+use request::{Envelope, Outcome, Request};
+use ring_event::RingEvent;
 pub use session::WatchSession;
 use store::Store;
 use tokio::sync::{Notify, mpsc, oneshot};
 pub use types::*;
-use writer::{Envelope, Outcome, Request};
 
 use crate::clock::StoreClock;
 use crate::gc;
@@ -341,7 +346,7 @@ impl Engine {
         Ok(Recent { events, until, complete: until >= self.revision() })
     }
 
-    async fn request(&self, request: Request) -> writer::Answer {
+    async fn request(&self, request: Request) -> request::Answer {
         let (reply, answer) = oneshot::channel();
         {
             let writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,12 +3,14 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::examined::Object;
-use super::interests::Id;
 use crate::object::FieldValue;
 use crate::selector::{Operator, Selection};
 
 /// A set of more values than these is not looked up: it would be stored once for each of them.
 const MAX_VALUES: usize = 16;
+
+/// The number of a selection among those of a range.
+pub(super) type Id = u64;
 
 /// Selections that look at the same fields, each found by the value that one of its requirements needs.
 #[derive(Debug, Default)]

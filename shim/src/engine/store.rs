@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::catalog::{Catalog, Declaration, FieldEntry};
+use super::catalog::{Catalog, Declaration, FieldEntry, declaration};
 use super::types::{Event, KeyRange, KeyValue, LeaseId, RangeQuery, Record, Result, Revision, StoreStatus};
 use crate::clock::{StoreClock, StoreTime};
 use crate::gc::{Node, Quota, Signal, Status, TaskChange, Uid, Work};
@@ -164,6 +164,12 @@ pub struct RowChange {
     pub before: Option<Facets>,
     /// What is to be stored, unless the key is to go.
     pub after: Option<(Row, Facets)>,
+}
+
+/// What the definitions among the changed rows declare.
+pub(crate) fn declarations(rows: &[RowChange]) -> Vec<Declaration> {
+    let declared = |row: &RowChange| declaration(&row.key, row.after.as_ref().map(|(row, _)| &row.kv.value[..]));
+    rows.iter().filter_map(declared).collect()
 }
 
 /// Decides what a batch changes.

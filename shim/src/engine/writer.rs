@@ -12,16 +12,16 @@ use tokio::sync::oneshot;
 
 use super::batch::Batch;
 use super::catalog::{Catalog, FieldEntry};
-use super::collect::Collected;
 use super::collector::Hands;
 use super::condition::Condition;
 use super::hub::Hub;
 use super::metrics::Metrics;
-use super::store::{Facets, Footprint, Lease, Writer};
+use super::request::{Answer, Envelope, Outcome, Request};
+use super::store::{Facets, Footprint, Writer};
 use super::types::*;
-use crate::clock::{StoreTime, WallTime};
+use crate::clock::WallTime;
 use crate::contract::SKIP_METADATA_CACHING_LABEL;
-use crate::gc::{Node, Quota};
+use crate::gc::Node;
 use crate::object;
 
 /// The longest value of a field that the index holds, in bytes; an object with a longer one is looked at by every query.
@@ -40,62 +40,6 @@ const IDLE: Duration = Duration::from_secs(5);
 const CLOCK_AGE: Duration = Duration::from_secs(300);
 /// How often to look after what is tidied up beside the writer.
 const SOON: Duration = Duration::from_millis(10);
-
-/// What the writer thread is asked to do.
-#[derive(Debug)]
-pub(super) enum Request {
-    /// A put, a deletion or a transaction.
-    Write(Op),
-    /// Forget history.
-    Compact(Revision),
-    /// Grant a lease.
-    Grant(LeaseId, i64),
-    /// End a lease.
-    Revoke(LeaseId),
-    /// Prolong a lease.
-    KeepAlive(LeaseId),
-    /// End those of the leases whose time is over.
-    Expire(Vec<LeaseId>),
-    /// Give unused space back.
-    Defragment,
-    /// Say whether commits succeed, by a trial if the last one failed.
-    Probe,
-    /// Return when nothing of the last compaction is left to remove.
-    AwaitCompaction,
-    /// Do some of the collector's work. Done after all that waits, in a transaction of its own.
-    Collect(Quota),
-    /// Forget objects that were deleted before a moment.
-    Forget(StoreTime),
-}
-
-/// The answer to a [`Request`]: the newest revision after it, and what it returns.
-pub(super) type Answer = Result<(Revision, Outcome)>;
-
-/// What a request returns.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    /// To a write.
-    Op(OpResult),
-    /// To a grant.
-    Lease(Lease),
-    /// To a keep-alive: the time to live in seconds.
-    Ttl(i64),
-    /// To an expiry: how many leases ended.
-    Expired(u64),
-    /// To a portion of the collector's work, with the time it took.
-    Collected(Collected, Duration),
-    /// To forgetting: whether there may be more to forget.
-    Forgotten(bool),
-    /// To all else.
-    Done,
-}
-
-/// A request with the place for its answer.
-#[derive(Debug)]
-pub(super) struct Envelope {
-    pub(super) request: Request,
-    pub(super) reply: oneshot::Sender<Answer>,
-}
 
 /// What others see of the writer's work.
 pub(super) struct Seen {

@@ -8,13 +8,15 @@ mod field;
 mod label;
 mod lexer;
 mod parser;
+mod requirement;
 #[cfg(test)]
 mod tests;
 mod validity;
 
 pub use error::{ErrorKind, ParseError};
 pub use field::{FieldRequirement, FieldSelector};
-pub use label::{LabelSelector, Operator, Requirement};
+pub use label::LabelSelector;
+pub use requirement::{Operator, Requirement};
 
 use std::sync::Arc;
 

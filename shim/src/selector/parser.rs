@@ -1,8 +1,8 @@
 //! The grammar of label selectors (apimachinery: `Parser` and `NewRequirement` in pkg/labels/selector.go).
 
 use super::error::ParseError;
-use super::label::{Operator, Requirement, parse_int};
 use super::lexer::{Lexer, Token};
+use super::requirement::{Operator, Requirement, parse_int};
 use super::validity;
 
 type Result<T> = std::result::Result<T, ParseError>;

@@ -128,8 +128,7 @@ mod tests {
     use super::*;
     use crate::clock::{Steady, StoreClock, StoreTime};
     use crate::engine::KeyValue;
-    use crate::engine::catalog::declarations;
-    use crate::engine::store::{Changes, Footprint, Row, RowChange, Writer};
+    use crate::engine::store::{Changes, Footprint, Row, RowChange, Writer, declarations};
 
     struct Database {
         folder: tempfile::TempDir,

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use super::error::failed;
-use super::log::keep_log_at_close;
 use super::{BUSY_TIMEOUT, READER_CACHE, configure, connect_writer, error};
 use crate::engine::{Error, Result};
 
@@ -221,6 +221,11 @@ fn round(connection: &Connection) -> Result<Progress> {
     let progress = passive(connection)?;
     sluice_wal::sync_database(connection).map_err(failed)?;
     Ok(progress)
+}
+
+/// Whether SQLite leaves the log alone when the last connection closes.
+pub(super) fn keep_log_at_close(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map(|_| ())
 }
 
 /// Copies what no reader is in the way of.

@@ -4,6 +4,7 @@ use rusqlite::{Connection, params};
 
 use super::field_index::end_of;
 use super::row::Range;
+use crate::engine::store::Facets;
 use crate::engine::{KeyRange, RangeEnd};
 use crate::sql::directory;
 
@@ -23,6 +24,11 @@ impl Odd {
             Self::Misplaced => "misplaced",
         }
     }
+}
+
+/// What a key adds to the counts of its directory: live keys, opaque ones, misplaced ones.
+pub(super) fn counts(facets: Option<&Facets>) -> [i64; 3] {
+    facets.map_or([0; 3], |facets| [1, i64::from(facets.opaque), i64::from(facets.misplaced)])
 }
 
 /// Whether all keys of the range begin with this directory.

@@ -46,7 +46,7 @@ pub(super) fn at(path: &Path, error: rusqlite::Error) -> Error {
     let code = error.sqlite_error_code();
     // What a full disk is to SQLite depends on the file that found no room.
     let may_be_full = matches!(code, Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure | ErrorCode::CannotOpen));
-    if may_be_full && let Some(full) = super::place::full(path) {
+    if may_be_full && let Some(full) = super::room::full(path) {
         return no_room(path, &full);
     }
     let text = explained(&error);
@@ -105,7 +105,7 @@ fn explained(error: &rusqlite::Error) -> String {
 /// A file that can't be opened.
 pub(super) fn open_error(path: &Path, error: &std::io::Error) -> Error {
     let shown = path.display();
-    if super::place::is_full(error) {
+    if super::room::is_full(error) {
         return Error::NoSpace(format!("cannot make {shown}: {error}; free some space there"));
     }
     let hint = match error.kind() {

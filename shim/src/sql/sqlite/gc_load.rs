@@ -6,13 +6,13 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::gc_definitions::Definitions;
-use super::gc_store::{kind_number, state_number};
+use super::gc_task::{TASK, kind_number, state_number, task};
 use super::row::{ROW, row};
 use crate::clock::StoreTime;
 use crate::engine::store::Row;
 use crate::gc::{
-    Below, Coordinates, Dependent, FOREGROUND, Known, Place, Progress, Quota, Status, Step, TYPED_GROUPS, Task,
-    TaskKind, TaskState, Uid, Work,
+    Below, Coordinates, Dependent, FOREGROUND, Known, Place, Quota, Status, Step, TYPED_GROUPS, Task, TaskKind,
+    TaskState, Uid, Work,
 };
 use crate::object;
 
@@ -20,9 +20,6 @@ use crate::object;
 const TASKS: i64 = 64;
 /// How many dependents are looked at to see whether any blocks.
 const LOOKED_AT: i64 = 1000;
-
-pub(super) const TASK: &str = "id, kind, uid, key, hidden, cause_revision, created_at, state, not_before, swept, cursor_labelled, cursor_key, failures,
-    attempts, reason";
 
 /// Reads the work; the rows that it names are added to `rows`.
 pub(super) fn load(
@@ -81,39 +78,6 @@ pub(super) fn load(
 fn tasks(connection: &Connection, condition: &str, parameter: i64) -> rusqlite::Result<Vec<Task>> {
     let sql = format!("SELECT {TASK} FROM gc_task WHERE {condition}");
     connection.prepare_cached(&sql)?.query_map([parameter, TASKS], task)?.collect()
-}
-
-/// Reads a row of the columns [`TASK`].
-pub(super) fn task(row: &rusqlite::Row<'_>) -> rusqlite::Result<Task> {
-    let unreadable = |column: usize| {
-        rusqlite::Error::InvalidColumnType(column, "gc_task".to_owned(), rusqlite::types::Type::Integer)
-    };
-    let (kind, state): (i64, i64) = (row.get(1)?, row.get(7)?);
-    let kind = TaskKind::ALL.into_iter().find(|of| kind_number(*of) == kind).ok_or_else(|| unreadable(1))?;
-    let state = TaskState::ALL.into_iter().find(|of| state_number(*of) == state).ok_or_else(|| unreadable(7))?;
-    let key = |column: usize| {
-        row.get_ref(column)?.as_blob_or_null().map(|key| key.map(Bytes::copy_from_slice)).map_err(Into::into)
-    };
-    let cursor: rusqlite::Result<Option<Bytes>> = key(11);
-    let labelled: Option<bool> = row.get(10)?;
-    Ok(Task {
-        id: row.get(0)?,
-        kind,
-        uid: Uid::from_blob(row.get_ref(2)?.as_blob()?).ok_or_else(|| unreadable(2))?,
-        key: key(3)?.unwrap_or_default(),
-        hidden: row.get(4)?,
-        cause_revision: row.get(5)?,
-        created_at: row.get(6)?,
-        progress: Progress {
-            state,
-            swept: row.get(9)?,
-            cursor: cursor?.zip(labelled).map(|(key, labelled)| Place { labelled, key }),
-            failures: row.get(12)?,
-            attempts: row.get(13)?,
-            not_before: row.get(8)?,
-            reason: row.get(14)?,
-        },
-    })
 }
 
 /// The key of the live object that has the task's UID.

@@ -3,26 +3,10 @@
 use rusqlite::{Connection, params};
 
 use super::gc_load;
+use super::gc_task::{kind_number, state_number};
 use crate::clock::StoreTime;
 use crate::engine::store::Facets;
-use crate::gc::{Coordinates, Edge, Progress, Signal, TaskChange, TaskKind, TaskState, Uid, What};
-
-pub(super) fn kind_number(kind: TaskKind) -> i64 {
-    match kind {
-        TaskKind::Cascade => 1,
-        TaskKind::Orphan => 2,
-        TaskKind::Foreground => 3,
-        TaskKind::Recheck => 4,
-    }
-}
-
-pub(super) fn state_number(state: TaskState) -> i64 {
-    match state {
-        TaskState::Ready => 0,
-        TaskState::Waiting => 1,
-        TaskState::Parked => 2,
-    }
-}
+use crate::gc::{Coordinates, Edge, Progress, Signal, TaskChange, TaskKind, Uid, What};
 
 /// Stores how far tasks are; those that are done go.
 pub(super) fn store_tasks(connection: &Connection, tasks: &[TaskChange]) -> rusqlite::Result<()> {

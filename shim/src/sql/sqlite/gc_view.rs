@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::error::failed;
 use super::gc_definitions::Definitions;
+use super::gc_task::{TASK, task};
 use super::{clock, gc_load};
 use crate::engine::Result;
 use crate::gc::{Dependent, Overview, Place, Task, Uid, View};
@@ -20,8 +21,7 @@ const NAMED: i64 = 20;
 /// What the collector has to do.
 pub(in crate::sql) fn overview(path: &Path) -> Result<Overview> {
     read(path, |connection| {
-        let parked =
-            format!("SELECT {} FROM gc_task WHERE state = 2 ORDER BY created_at, id LIMIT {NAMED}", gc_load::TASK);
+        let parked = format!("SELECT {} FROM gc_task WHERE state = 2 ORDER BY created_at, id LIMIT {NAMED}", TASK);
         // An owner is looked up once, however many name it.
         let unknown = "SELECT count(*), coalesce(sum(dependents), 0)
             FROM (SELECT owner_uid, count(*) AS dependents FROM owner WHERE labelled = 1 GROUP BY owner_uid) AS named
@@ -33,7 +33,7 @@ pub(in crate::sql) fn overview(path: &Path) -> Result<Overview> {
             revision: revision(connection)?,
             now: clock::kept(connection)?,
             status: gc_load::status(connection)?,
-            parked: connection.prepare(&parked)?.query_map([], gc_load::task)?.collect::<rusqlite::Result<_>>()?,
+            parked: connection.prepare(&parked)?.query_map([], task)?.collect::<rusqlite::Result<_>>()?,
             unknown_owners,
             unknown_references,
         })
@@ -84,8 +84,8 @@ fn around(connection: &Connection, uid: &Uid, view: &mut View) -> rusqlite::Resu
         Ok(Dependent { place, block: row.get(2)? })
     })?;
     view.first_dependents = dependents.collect::<rusqlite::Result<_>>()?;
-    let sql = format!("SELECT {} FROM gc_task WHERE uid = ?1 ORDER BY kind", gc_load::TASK);
-    let tasks: rusqlite::Result<Vec<Task>> = connection.prepare(&sql)?.query_map([blob], gc_load::task)?.collect();
+    let sql = format!("SELECT {} FROM gc_task WHERE uid = ?1 ORDER BY kind", TASK);
+    let tasks: rusqlite::Result<Vec<Task>> = connection.prepare(&sql)?.query_map([blob], task)?.collect();
     view.tasks = tasks?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Where a database is, or is to be: what is there before it is opened, and what is left if that fails.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::beside;
@@ -12,9 +12,6 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// A database with what SQLite keeps beside it.
 const FILES: [&str; 3] = ["", "-wal", "-shm"];
-
-/// As much as SQLite makes the smallest of its files.
-static PROBE: [u8; 32 << 10] = [0; 32 << 10];
 
 /// Refuses a path that no database can be at, before anything is made there.
 pub(super) fn check(path: &Path) -> Result<()> {
@@ -89,23 +86,4 @@ impl Drop for Fresh {
             let _ = fs::remove_file(file);
         }
     }
-}
-
-/// Why no file can be made or grow beside the database, if so: a full disk, a quota, the limit of a file's size. SQLite
-/// does not pass on the system's reason.
-pub(super) fn full(path: &Path) -> Option<io::Error> {
-    let probe = beside(path, &format!(".probe-{}", std::process::id()));
-    let mut file = match File::create_new(&probe) {
-        Ok(file) => file,
-        Err(error) => return Some(error).filter(is_full),
-    };
-    let written = file.write_all(&PROBE).and_then(|()| file.sync_data());
-    // It is empty or ours.
-    let _ = fs::remove_file(&probe);
-    written.err().filter(is_full)
-}
-
-pub(super) fn is_full(error: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }

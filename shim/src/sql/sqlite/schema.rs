@@ -7,13 +7,11 @@ use std::time::Instant;
 use rusqlite::Connection;
 
 use super::error::at;
-use super::upgrade;
+use super::upgrade::{self, VERSION};
 use crate::engine::{Error, Result};
 
 /// Marks the file as ours: "SLCE".
 const APPLICATION_ID: i32 = 0x534c_4345;
-/// The version of the tables, kept in the file's `user_version`.
-pub(super) const VERSION: i32 = 4;
 
 /// The tables of version 1; [`upgrade`] makes those of later versions of them, in a fresh file as in an old one. A fresh store is at revision 1, as etcd is, so that the first write is revision 2.
 const TABLES: &str = "

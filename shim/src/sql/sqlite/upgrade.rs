@@ -6,10 +6,12 @@
 use rusqlite::Connection;
 
 use super::check::derived;
-use super::schema::VERSION;
 use super::{field_index, gc_schema, hiding};
 use crate::clock::{StoreTime, WallTime};
 use crate::gc::LONGEST_PAUSE;
+
+/// The version of the tables, kept in the file's `user_version`.
+pub(super) const VERSION: i32 = 4;
 
 /// Upgrades a file of an older version.
 pub(super) fn upgrade(connection: &mut Connection, from: i32) -> rusqlite::Result<()> {

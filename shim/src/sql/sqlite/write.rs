@@ -14,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use super::backfill::Backfill;
 use super::beside;
 use super::checkpoint::{Checkpoints, Copied};
+use super::directories::counts;
 use super::error::failed;
 use super::field_index;
 use super::log::Guarded;
@@ -22,7 +23,7 @@ use super::{clock, gc_load, gc_store, hiding};
 use crate::clock::{StoreClock, StoreTime};
 use crate::engine::catalog::{Catalog, FieldEntry};
 use crate::engine::metrics::Metrics;
-use crate::engine::store::{Before, Changes, Decide, Facets, Footprint, Lease, Row, RowChange, Superseded, Writer};
+use crate::engine::store::{Before, Changes, Decide, Footprint, Lease, Row, RowChange, Superseded, Writer};
 use crate::engine::{KeyRange, LeaseId, Result, Revision};
 use crate::sql::directory;
 
@@ -418,11 +419,6 @@ impl RowChange {
         let (before, after) = (counts(self.before.as_ref()), counts(self.after.as_ref().map(|(_, facets)| facets)));
         std::array::from_fn(|at| after[at] - before[at])
     }
-}
-
-/// What a key adds to the counts of its directory: live keys, opaque ones, misplaced ones.
-pub(super) fn counts(facets: Option<&Facets>) -> [i64; 3] {
-    facets.map_or([0; 3], |facets| [1, i64::from(facets.opaque), i64::from(facets.misplaced)])
 }
 
 fn put_aside(transaction: &Transaction<'_>, superseded: &Superseded) -> rusqlite::Result<()> {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
+use super::super::directories::counts;
 use super::super::field_index::{self, DROPPING, READY, Stored, attribute, index_of};
 use super::super::hiding;
-use super::super::write::counts;
 use super::{Report, shown};
 use crate::engine::catalog::{Catalog, FieldEntry, FieldIndex};
 use crate::engine::facets;

@@ -41,14 +41,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use self::file::{Header, OnDisk, committed, header};
 use self::mark::{Fit, Mark};
-use super::checkpoint::{passive, truncate};
+use super::checkpoint::{keep_log_at_close, passive, truncate};
 use super::error::{at, failed, open_error};
+use super::upgrade::VERSION;
 use super::{WRITER_CACHE, beside, configure, schema};
 use crate::clock::WallTime;
 use crate::engine::{Error, Result};
@@ -94,11 +94,6 @@ impl Drop for Guarded {
             let _ = keep_log_at_close(&self.connection, false);
         }
     }
-}
-
-/// Whether SQLite leaves the log alone when the last connection closes.
-pub(super) fn keep_log_at_close(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map(|_| ())
 }
 
 impl Guarded {
@@ -160,7 +155,7 @@ impl Guarded {
             self.forget()?;
         }
         // Writes page 1, though nothing in it changes.
-        self.connection.pragma_update(None, "user_version", schema::VERSION)?;
+        self.connection.pragma_update(None, "user_version", VERSION)?;
         self.name()
     }
 
@@ -188,7 +183,7 @@ impl Guarded {
             return if self.marked.is_some() { self.ready() } else { Ok(()) };
         };
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.pragma_update(None, "user_version", schema::VERSION)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
         sluice_wal::commit_unsynced(transaction)?;
         if sluice_wal::log_salt(&self.connection)? != Some(salt) {
             // The log began afresh, which is synced always.

@@ -1,0 +1,61 @@
+//! Rows of the collector's tasks.
+
+use bytes::Bytes;
+
+use crate::gc::{Place, Progress, Task, TaskKind, TaskState, Uid};
+
+/// The columns that [`task`] reads.
+pub(super) const TASK: &str = "id, kind, uid, key, hidden, cause_revision, created_at, state, not_before, swept, cursor_labelled, cursor_key, failures,
+    attempts, reason";
+
+/// How a kind is stored.
+pub(super) fn kind_number(kind: TaskKind) -> i64 {
+    match kind {
+        TaskKind::Cascade => 1,
+        TaskKind::Orphan => 2,
+        TaskKind::Foreground => 3,
+        TaskKind::Recheck => 4,
+    }
+}
+
+/// How a state is stored.
+pub(super) fn state_number(state: TaskState) -> i64 {
+    match state {
+        TaskState::Ready => 0,
+        TaskState::Waiting => 1,
+        TaskState::Parked => 2,
+    }
+}
+
+/// Reads a row of the columns [`TASK`].
+pub(super) fn task(row: &rusqlite::Row<'_>) -> rusqlite::Result<Task> {
+    let unreadable = |column: usize| {
+        rusqlite::Error::InvalidColumnType(column, "gc_task".to_owned(), rusqlite::types::Type::Integer)
+    };
+    let (kind, state): (i64, i64) = (row.get(1)?, row.get(7)?);
+    let kind = TaskKind::ALL.into_iter().find(|of| kind_number(*of) == kind).ok_or_else(|| unreadable(1))?;
+    let state = TaskState::ALL.into_iter().find(|of| state_number(*of) == state).ok_or_else(|| unreadable(7))?;
+    let key = |column: usize| {
+        row.get_ref(column)?.as_blob_or_null().map(|key| key.map(Bytes::copy_from_slice)).map_err(Into::into)
+    };
+    let cursor: rusqlite::Result<Option<Bytes>> = key(11);
+    let labelled: Option<bool> = row.get(10)?;
+    Ok(Task {
+        id: row.get(0)?,
+        kind,
+        uid: Uid::from_blob(row.get_ref(2)?.as_blob()?).ok_or_else(|| unreadable(2))?,
+        key: key(3)?.unwrap_or_default(),
+        hidden: row.get(4)?,
+        cause_revision: row.get(5)?,
+        created_at: row.get(6)?,
+        progress: Progress {
+            state,
+            swept: row.get(9)?,
+            cursor: cursor?.zip(labelled).map(|(key, labelled)| Place { labelled, key }),
+            failures: row.get(12)?,
+            attempts: row.get(13)?,
+            not_before: row.get(8)?,
+            reason: row.get(14)?,
+        },
+    })
+}
