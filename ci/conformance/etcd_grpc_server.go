@@ -44,10 +44,6 @@ import (
 // startTimeout is how long a shim may take until it listens.
 const startTimeout = 30 * time.Second
 
-// emptyBytes are about those of a database without keys, in which each table and index has a page. Tests set quotas of a few pages, since an
-// empty file of etcd has fewer; and what they take to be too much must not fit, so this is not more than it is.
-const emptyBytes = 32 * 4096
-
 // Server returns the gRPC server of a member. It calls interceptor for each call, to let it count them.
 func Server(s *etcdserver.EtcdServer, tls *tls.Config, interceptor grpc.UnaryServerInterceptor, gopts ...grpc.ServerOption) *grpc.Server {
 	shim := acquire(s)
@@ -187,9 +183,12 @@ type shim struct {
 	// members that run.
 	members int
 	// quota that a test asked for.
-	quota   int64
-	command *exec.Cmd
-	ended   chan struct{}
+	quota int64
+	// emptyBytes are in use before the tests write, or 0 as long as no quota needs them. Each table and index of the shim has a page;
+	// tests set quotas of a few pages, since an empty file of etcd has fewer.
+	emptyBytes int64
+	command    *exec.Cmd
+	ended      chan struct{}
 }
 
 var (
@@ -240,11 +239,26 @@ func (shim *shim) kill() {
 	<-shim.ended
 }
 
-// start starts the process and waits until it listens. It dies with the test program.
+// start starts the process with what the test asks of the member.
 func (shim *shim) start(s *etcdserver.EtcdServer) {
 	shim.quota = s.Cfg.QuotaBackendBytes
+	flags := shim.flags(s)
+	if shim.quota > 0 {
+		if shim.emptyBytes == 0 {
+			shim.launch(flags)
+			shim.emptyBytes = shim.bytesInUse()
+			shim.kill()
+		}
+		// What a test takes to be too much must not fit: it gets what is free in an empty database, and no byte more.
+		flags = append(flags, "--quota-backend-bytes", fmt.Sprint(shim.emptyBytes+shim.quota))
+	}
+	shim.launch(flags)
+}
+
+// launch runs the process and waits until it listens. It dies with the test program.
+func (shim *shim) launch(flags []string) {
 	log := &strings.Builder{}
-	shim.command = exec.Command(os.Getenv("SLUICE_CONFORMANCE_SERVER"), flags(s, shim)...)
+	shim.command = exec.Command(os.Getenv("SLUICE_CONFORMANCE_SERVER"), flags...)
 	shim.command.Stdout, shim.command.Stderr = log, log
 	shim.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)
@@ -281,8 +295,8 @@ func (shim *shim) start(s *etcdserver.EtcdServer) {
 	}
 }
 
-// flags gives the shim what the test asks of its members.
-func flags(s *etcdserver.EtcdServer, shim *shim) []string {
+// flags gives the shim what the test asks of its members, but for the quota.
+func (shim *shim) flags(s *etcdserver.EtcdServer) []string {
 	flags := []string{
 		"--endpoint", "sqlite://" + filepath.Join(shim.dir, "state.db"),
 		"--listen-client-urls", "http://" + shim.address,
@@ -290,9 +304,6 @@ func flags(s *etcdserver.EtcdServer, shim *shim) []string {
 		"--log-level", "warn",
 		"--max-txn-ops", fmt.Sprint(s.Cfg.MaxTxnOps),
 		"--max-request-bytes", fmt.Sprint(s.Cfg.MaxRequestBytes),
-	}
-	if shim.quota > 0 {
-		flags = append(flags, "--quota-backend-bytes", fmt.Sprint(emptyBytes+shim.quota))
 	}
 	interval := s.Cfg.WatchProgressNotifyInterval
 	if interval == 0 {
@@ -376,6 +387,25 @@ func (shim *shim) metrics() (string, error) {
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	return string(text), err
+}
+
+// bytesInUse are those of the database without free pages.
+func (shim *shim) bytesInUse() int64 {
+	const metric = "etcd_mvcc_db_total_size_in_use_in_bytes "
+	text, err := shim.metrics()
+	if err != nil {
+		panic(err)
+	}
+	for line := range strings.Lines(text) {
+		if number, found := strings.CutPrefix(line, metric); found {
+			bytes, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64)
+			if err != nil {
+				panic(err)
+			}
+			return bytes
+		}
+	}
+	panic("sluice-shim does not say how many bytes are in use")
 }
 
 // freeAddress is an address on loopback that nobody listens on.
