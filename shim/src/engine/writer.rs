@@ -35,9 +35,10 @@ const BATCH_BYTES: usize = 4 << 20;
 const RETRY: Duration = Duration::from_secs(1);
 /// How often to look for something to tidy up when no request comes.
 const IDLE: Duration = Duration::from_secs(5);
-/// How old the time in the database may be while something lasts: after a kill that much does not count (etcd:
-/// `LeaseCheckpointInterval`).
-const CLOCK_AGE: Duration = Duration::from_secs(300);
+/// How old the time in the database may be while something lasts: after a kill that much does not count. etcd's
+/// checkpoints take five minutes by default (`LeaseCheckpointInterval`); so much would let what is killed again and
+/// again keep its leases for ever. Only a store without other commits pays for it.
+const CLOCK_AGE: Duration = Duration::from_secs(10);
 /// How often to look after what is tidied up beside the writer.
 const SOON: Duration = Duration::from_millis(10);
 
