@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use sluice_shim::endpoint::Endpoint;
 use sluice_shim::engine::load::Loader;
 use sluice_shim::engine::metrics::Metrics;
 use sluice_shim::engine::*;
@@ -50,7 +51,7 @@ fn record(revision: Revision, key: Bytes, value: Bytes) -> Record {
 }
 
 async fn measure(folder: &Path, count: usize) {
-    let endpoint = format!("sqlite://{}", folder.join("state.db").display());
+    let endpoint = Endpoint::Sqlite(folder.join("state.db"));
     let metrics = Arc::new(Metrics::default());
     let store = sql::open(&endpoint, Arc::clone(&metrics)).unwrap();
     let mut loader = Loader::begin(store.as_ref(), 0).unwrap();

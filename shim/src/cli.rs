@@ -5,9 +5,11 @@ use std::io::Write;
 
 use anyhow::Result;
 use clap::builder::styling::Styles;
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::config::{Config, version};
+use crate::config::{Config, Given, version};
+use crate::endpoint::Endpoint;
 use crate::inspect::explain::Explain;
 use crate::inspect::gc::Gc;
 use crate::migrate::export::Export;
@@ -28,18 +30,22 @@ pub struct Cli {
     /// How to serve.
     #[command(flatten)]
     pub server: Config,
+
+    /// Whether the words of the command line have a password in them.
+    #[arg(skip)]
+    pub shows_password: bool,
 }
 
 /// What can be done with a database instead of serving it. `explain` and `gc` can be done while a server has it open.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Build a database from an etcd snapshot file.
+    /// Build a database, which must be new or empty, from an etcd snapshot file.
     Restore(Restore),
-    /// Build a database from a running etcd or kine.
+    /// Build a database, which must be new or empty, from a running etcd or kine.
     Import(Import),
-    /// Write a database as an etcd snapshot file.
+    /// Write a database that no server has open as an etcd snapshot file.
     Export(Export),
-    /// Check a database for damage.
+    /// Check a database that no server has open for damage.
     Fsck(Fsck),
     /// Show how a list with a selector is read.
     Explain(Explain),
@@ -56,7 +62,9 @@ impl Cli {
     pub fn read(words: &[OsString]) -> Result<Self, clap::Error> {
         let mut command = variables::without_empty(Self::command());
         let mut matches = command.try_get_matches_from_mut(words)?;
-        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+        let shows_password = shows_password(&matches);
+        let cli = Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))?;
+        Ok(Self { shows_password, ..cli })
     }
 
     /// Which of the flags that an error names have their values from variables: a line for each.
@@ -68,6 +76,17 @@ impl Cli {
     pub fn misspelt_variables() -> Vec<(String, String)> {
         variables::misspelt(&Self::command())
     }
+}
+
+/// Whether there is a password in `--endpoint`. One in the variable is not seen by other users.
+fn shows_password(matches: &ArgMatches) -> bool {
+    let mut matches = matches;
+    while let Some((_, of_command)) = matches.subcommand() {
+        matches = of_command;
+    }
+    let given = matches.get_one::<Given>("endpoint").and_then(|given| given.as_ref().ok());
+    let is_flag = matches.value_source("endpoint") == Some(ValueSource::CommandLine);
+    is_flag && given.is_some_and(Endpoint::has_password)
 }
 
 impl Command {

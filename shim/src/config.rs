@@ -1,9 +1,9 @@
 //! Flags and environment variables: etcd's names where etcd has one.
 
 mod collector;
+mod database;
 mod duration;
-mod endpoint;
-mod error;
+pub(crate) mod error;
 mod files;
 mod kinds;
 mod log_level;
@@ -18,7 +18,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::builder::styling::Styles;
 use clap::{ArgAction, Parser, ValueEnum};
 pub use collector::{GcConfig, Switch};
-pub use endpoint::Endpoint;
+pub use database::DatabaseFlags;
+pub(crate) use database::{Given, PASSWORD};
 pub use error::ConfigError;
 pub(crate) use kinds::{group, ignored_kind};
 pub(crate) use number::whole;
@@ -26,6 +27,8 @@ pub use url::ListenUrl;
 
 use duration::{duration, duration_or_zero};
 use log_level::log_level;
+
+use crate::endpoint::Endpoint;
 
 /// The longest message that may be asked for: SQLite takes no value beyond 10⁹ bytes.
 const LONGEST_REQUEST: u64 = 512 << 20;
@@ -40,9 +43,9 @@ pub(crate) fn version() -> &'static str {
 #[derive(Debug, Clone, Parser)]
 #[command(name = "sluice-shim", version = version(), about, styles = Styles::plain(), max_term_width = 100)]
 pub struct Config {
-    /// The database: sqlite:///var/lib/sluice/state.db. There is no default.
-    #[arg(long, env = "SLUICE_ENDPOINT", hide_env_values = true, value_name = "URL")]
-    pub endpoint: Option<String>,
+    /// Where the data is.
+    #[command(flatten)]
+    pub database: DatabaseFlags,
 
     /// The name of this member.
     #[arg(long, env = "SLUICE_NAME", default_value = "default", value_parser = NonEmptyStringValueParser::new())]
@@ -168,7 +171,8 @@ pub struct Config {
     )]
     pub quota_backend_bytes: i64,
 
-    /// Where snapshots are written before they are sent. The default is the folder of the database.
+    /// Where snapshots are written before they are sent. The default is the folder of the database; for one that is
+    /// reached over the network the system's folder for temporary files.
     #[arg(long, env = "SLUICE_SNAPSHOT_DIR", value_name = "DIR")]
     pub snapshot_dir: Option<PathBuf>,
 
@@ -197,18 +201,13 @@ pub enum LogFormat {
 impl Config {
     /// Checks what flags have to do with each other; returns where the data is.
     pub fn check(&self) -> Result<Endpoint, ConfigError> {
-        let endpoint = self.endpoint.as_deref().filter(|url| !url.is_empty()).ok_or_else(|| {
-            ConfigError::new(
-                "no database is given",
-                "use --endpoint sqlite:///var/lib/sluice/state.db (or the variable SLUICE_ENDPOINT)",
-            )
-        })?;
+        let endpoint = self.database.endpoint()?;
         self.check_urls()?;
         if self.client_cert_auth && self.trusted_ca_file.is_none() {
             let hint = "use --trusted-ca-file with the authorities that sign them";
             return Err(ConfigError::new("--client-cert-auth does not know whose certificates to accept", hint));
         }
-        endpoint.parse()
+        Ok(endpoint)
     }
 
     fn check_urls(&self) -> Result<(), ConfigError> {
@@ -230,9 +229,7 @@ impl Config {
 
     /// Where snapshots are written.
     pub fn snapshot_dir(&self, endpoint: &Endpoint) -> PathBuf {
-        let Endpoint::Sqlite(database) = endpoint;
-        let beside = database.parent().filter(|dir| !dir.as_os_str().is_empty());
-        self.snapshot_dir.clone().or_else(|| beside.map(PathBuf::from)).unwrap_or_else(|| PathBuf::from("."))
+        self.snapshot_dir.clone().unwrap_or_else(|| endpoint.folder())
     }
 }
 

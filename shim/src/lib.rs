@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod endpoint;
 pub mod engine;
 pub mod etcd;
 pub mod gc;
@@ -15,6 +16,7 @@ pub mod migrate;
 pub mod object;
 pub mod selector;
 pub mod snapshot;
+mod spelling;
 pub mod sql;
 pub mod telemetry;
 mod variables;

@@ -8,7 +8,8 @@ use anyhow::{Context as _, Result};
 use clap::error::ErrorKind;
 use prometheus_client::registry::Registry;
 use sluice_shim::cli::{Cli, Command};
-use sluice_shim::config::{Config, ConfigError, Endpoint};
+use sluice_shim::config::{Config, ConfigError};
+use sluice_shim::endpoint::Endpoint;
 use sluice_shim::engine::store::Store;
 use sluice_shim::engine::{Engine, ReaderThreads, metrics::Metrics};
 use sluice_shim::etcd::server::{Server, Sockets};
@@ -24,13 +25,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
-    let Cli { command, server } = match Cli::read(&words) {
+    let Cli { command, server, shows_password } = match Cli::read(&words) {
         Ok(cli) => cli,
         Err(error) => return unread(&words, &error),
     };
     let done = match command {
-        Some(command) => work(command).await,
-        None => run(server).await.map(|()| true),
+        Some(command) => work(command, shows_password).await,
+        None => run(server, shows_password).await.map(|()| true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -52,15 +53,17 @@ fn unread(words: &[OsString], error: &clap::Error) -> ExitCode {
 }
 
 /// Does something with a database instead of serving it; returns whether all is well.
-async fn work(command: Command) -> Result<bool> {
+async fn work(command: Command, shows_password: bool) -> Result<bool> {
     telemetry::warnings()?;
+    warn_of_password(shows_password);
     tokio::task::spawn_blocking(move || command.run(&mut std::io::stdout())).await?
 }
 
-async fn run(config: Config) -> Result<()> {
+async fn run(config: Config, shows_password: bool) -> Result<()> {
     let endpoint = config.check()?;
     config.check_files()?;
     telemetry::init(&config)?;
+    warn_of_password(shows_password);
     for (name, meant) in Cli::misspelt_variables() {
         tracing::warn!("{name} is no variable of sluice-shim; is {meant} meant?");
     }
@@ -82,14 +85,21 @@ async fn start(config: &Config, endpoint: &Endpoint) -> Result<Server> {
     // The database last: what can't be served makes none.
     let sockets = Sockets::open(config, &mut registry).await?;
     let collector = config.gc.collector()?;
-    let store = sql::open(&endpoint.to_string(), Arc::clone(&metrics))
-        .with_context(|| format!("--endpoint: open {endpoint}"))?;
+    let store = sql::open(endpoint, Arc::clone(&metrics)).with_context(|| format!("--endpoint: open {endpoint}"))?;
     if collector.enabled {
         warn_of_encrypted(store.as_ref())?;
     }
     let engine =
         Engine::start_with(store, ReaderThreads::default(), metrics, collector).await.context("start the store")?;
     Server::start(engine, config, sockets, config.snapshot_dir(endpoint), registry).await
+}
+
+fn warn_of_password(is_shown: bool) {
+    if is_shown {
+        tracing::warn!(
+            "every user of this machine can see the password in --endpoint, with ps; use --endpoint-password-file"
+        );
+    }
 }
 
 /// The collector can't read encrypted custom resources: if there are any, somebody must know that those with the label are never collected.

@@ -1,13 +1,16 @@
 //! What is logged. `tracing-subscriber` takes any word for a module; a misspelt level would then log nothing.
 
+use crate::spelling::meant;
+
 /// From nothing to all.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Our own modules of the first level; a test compares them with the files.
-const MODULES: [&str; 15] = [
+const MODULES: [&str; 17] = [
     "cli",
     "clock",
     "config",
+    "endpoint",
     "engine",
     "etcd",
     "gc",
@@ -17,6 +20,7 @@ const MODULES: [&str; 15] = [
     "object",
     "selector",
     "snapshot",
+    "spelling",
     "sql",
     "telemetry",
     "variables",
@@ -25,9 +29,6 @@ const MODULES: [&str; 15] = [
 /// Crates that log.
 const CRATES: [&str; 10] =
     ["axum", "h2", "hyper", "hyper_util", "mio", "rustls", "tokio", "tokio_util", "tonic", "tower"];
-
-/// How alike two words are, of 1, for the one to be a misspelling of the other.
-const ALIKE: f64 = 0.7;
 
 /// Checks the levels, and the levels of modules. Modules that are not named log at the level that stands alone; without
 /// one at `info`.
@@ -53,7 +54,7 @@ fn level(word: &str) -> Result<(), String> {
     if LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word)) {
         return Ok(());
     }
-    Err(format!("{word:?} is no level{}; the levels are {}", alike(word, &LEVELS), LEVELS.join(", ")))
+    Err(format!("{word:?} is no level{}; the levels are {}", meant(word, &LEVELS), LEVELS.join(", ")))
 }
 
 fn module(path: &str) -> Result<(), String> {
@@ -69,22 +70,15 @@ fn module(path: &str) -> Result<(), String> {
     }
     let ours: Vec<String> = MODULES.iter().map(|module| format!("sluice_shim::{module}")).collect();
     let all: Vec<&str> = ours.iter().map(String::as_str).chain(["sluice_shim"]).chain(CRATES).collect();
-    let alike = alike(path, &all);
+    let meant = meant(path, &all);
     Err(format!(
-        "{path:?} is no module that logs{alike}; there are sluice_shim, its modules, and {}",
+        "{path:?} is no module that logs{meant}; there are sluice_shim, its modules, and {}",
         CRATES.join(", ")
     ))
 }
 
 fn is_of_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
-}
-
-/// What may have been meant.
-fn alike(word: &str, known: &[&str]) -> String {
-    let word = word.to_lowercase();
-    let best = known.iter().map(|name| (strsim::jaro_winkler(&word, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
-    best.filter(|(likeness, _)| *likeness > ALIKE).map_or(String::new(), |(_, name)| format!(", did you mean {name}?"))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use clap::builder::NonEmptyStringValueParser;
 
-use crate::config::{ConfigError, Endpoint, whole};
+use crate::config::{ConfigError, DatabaseFlags, whole};
 use crate::engine::{KeyRange, RangeQuery};
 use crate::selector::Selection;
 use crate::sql;
@@ -15,9 +15,9 @@ use crate::sql;
 /// database open.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Explain {
-    /// The database.
-    #[arg(long, env = "SLUICE_ENDPOINT", hide_env_values = true, value_name = "URL")]
-    pub endpoint: String,
+    /// Where the data is.
+    #[command(flatten)]
+    pub database: DatabaseFlags,
 
     /// What the keys of the list begin with: /registry/stable.example.com/shirts/.
     #[arg(long, value_name = "PREFIX")]
@@ -52,8 +52,8 @@ impl Explain {
     /// # Errors
     /// When a selector is none, or the database can't be read.
     pub fn run(&self, out: &mut dyn Write) -> Result<()> {
-        let endpoint: Endpoint = self.endpoint.parse()?;
-        crate::migrate::exists(&endpoint)?;
+        let endpoint = self.database.endpoint()?;
+        endpoint.must_exist()?;
         let (label, field) = (self.selector.as_deref(), self.field_selector.as_deref());
         let selection = Selection::parse(label, field, self.group_version.as_deref()).map_err(|error| {
             let hint = "write them as for kubectl get -l and --field-selector";
@@ -65,7 +65,7 @@ impl Explain {
         })?;
         let range = prefix(&self.prefix)?;
         let query = RangeQuery { range, selection: Some(selection), limit: self.limit, ..RangeQuery::default() };
-        let explained = sql::explain(&endpoint.to_string(), &query);
+        let explained = sql::explain(&endpoint, &query);
         write!(out, "{}", explained.with_context(|| format!("--endpoint: read {endpoint}"))?)?;
         Ok(())
     }

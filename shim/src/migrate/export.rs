@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use super::Moved;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, DatabaseFlags};
 use crate::engine::Revision;
 use crate::engine::load::Loaded;
 use crate::engine::store::Reader;
@@ -17,13 +17,13 @@ use crate::snapshot::{SnapshotFile, SnapshotMember, SnapshotMeta, SnapshotWriter
 /// How many records are read at a time.
 const CHUNK: usize = 1000;
 
-/// Writes a database as an etcd snapshot file, which etcdutl and `sluice-shim restore` read. For a database that is being served use
-/// `etcdctl snapshot save`.
+/// Writes a database that no server has open as an etcd snapshot file, which etcdutl and `sluice-shim restore` read. For
+/// a database that is being served use `etcdctl snapshot save`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Export {
-    /// The database; no server may have it open.
-    #[arg(long, env = "SLUICE_ENDPOINT", hide_env_values = true, value_name = "URL")]
-    pub endpoint: String,
+    /// Where the data is.
+    #[command(flatten)]
+    pub database: DatabaseFlags,
 
     /// The file to write; it must not exist.
     #[arg(long, value_name = "FILE")]
@@ -37,7 +37,7 @@ impl Export {
     /// When the database can't be read, or the file can't be written.
     pub fn run(&self) -> Result<Moved> {
         let to = &self.to;
-        let endpoint = self.endpoint.parse()?;
+        let endpoint = self.database.endpoint()?;
         if to.exists() {
             let hint = "name a file that is not there yet";
             return Err(ConfigError::here(format!("--to {} exists already", to.display()), hint).into());

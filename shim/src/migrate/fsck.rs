@@ -4,16 +4,16 @@ use std::io::Write;
 
 use anyhow::{Context as _, Result};
 
-use crate::config::Endpoint;
+use crate::config::DatabaseFlags;
 use crate::sql::{self, Checked, Damage};
 
 /// Checks a database that no server has open: the file, the revisions, the history, and all that is derived from the live values. Exit code 1 if there is
 /// damage.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Fsck {
-    /// The database.
-    #[arg(long, env = "SLUICE_ENDPOINT", hide_env_values = true, value_name = "URL")]
-    pub endpoint: String,
+    /// Where the data is.
+    #[command(flatten)]
+    pub database: DatabaseFlags,
 
     /// Build anew what is derived from other data, if it is wrong: directory counts, the indexes of labels and fields, the skip-label column.
     #[arg(long)]
@@ -31,10 +31,10 @@ impl Fsck {
     /// # Errors
     /// When the database can't be read at all.
     pub fn run(&self, out: &mut dyn Write) -> Result<bool> {
-        let endpoint: Endpoint = self.endpoint.parse()?;
-        super::exists(&endpoint)?;
+        let endpoint = self.database.endpoint()?;
+        endpoint.must_exist()?;
         if self.accept_lost_log {
-            match sql::accept_lost_log(&endpoint.to_string())? {
+            match sql::accept_lost_log(&endpoint)? {
                 Some(what) => writeln!(out, "accepted: {what}")?,
                 None => writeln!(out, "no log is lost: nothing was accepted")?,
             }
@@ -46,8 +46,8 @@ impl Fsck {
                 printed = writeln!(out, "{kind}: {what}");
             }
         };
-        let Checked { keys, damaged, derived, repaired } = sql::check(&endpoint.to_string(), self.repair, &mut print)
-            .with_context(|| format!("--endpoint: check {endpoint}"))?;
+        let Checked { keys, damaged, derived, repaired } =
+            sql::check(&endpoint, self.repair, &mut print).with_context(|| format!("--endpoint: check {endpoint}"))?;
         printed?;
         let sound = damaged == 0 && derived == repaired;
         match (sound, derived) {

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use super::source::{Address, Source};
 use super::{Moved, restore, verify};
 use crate::clock::{StoreClock, StoreTime};
-use crate::config::Endpoint;
+use crate::config::DatabaseFlags;
 use crate::engine::load::Loader;
 use crate::engine::store::{Lease, Store};
 use crate::engine::{KeyRange, KeyValue, LeaseId, Record, Revision};
@@ -19,7 +19,8 @@ use crate::snapshot::SnapshotReader;
 /// How many keys are read at a time.
 const PAGE: i64 = 500;
 
-/// Builds a database from a running etcd, kine, or other server of etcd's API, as it is at one revision, and compares the two.
+/// Builds a database from a running etcd, kine, or other server of etcd's API, as it is at one revision, and compares
+/// the two. The database must be new or empty.
 ///
 /// From etcd (anything that gives snapshots) the history comes along. From kine come the keys below / as they are now, with their revisions.
 #[derive(Debug, Clone, clap::Args)]
@@ -27,9 +28,9 @@ pub struct Import {
     #[command(flatten)]
     from: Address,
 
-    /// The database to build; it must be new or empty.
-    #[arg(long, env = "SLUICE_ENDPOINT", hide_env_values = true, value_name = "URL")]
-    endpoint: String,
+    /// Where the data goes.
+    #[command(flatten)]
+    database: DatabaseFlags,
 }
 
 /// What an import found.
@@ -64,10 +65,10 @@ impl Import {
     /// When the source can't be read at one revision, or the database is not empty or does not hold the same in the end. What was built by then can't
     /// be used, and says so.
     pub fn run(&self) -> Result<Imported> {
-        let endpoint: Endpoint = self.endpoint.parse()?;
+        let endpoint = self.database.endpoint()?;
         let source = self.from.connect(Handle::current())?;
         let store = super::open(&endpoint)?;
-        let file = Temporary(beside(&endpoint));
+        let file = Temporary(endpoint.folder().join(format!(".sluice-import-{}", std::process::id())));
         if source.snapshot(&file.0)? {
             with_history(&source, store.as_ref(), &file.0)
         } else {
@@ -84,14 +85,6 @@ impl Drop for Temporary {
         // It is not there if the source gives none.
         let _ = std::fs::remove_file(&self.0);
     }
-}
-
-/// A file on the disk of the database.
-fn beside(endpoint: &Endpoint) -> PathBuf {
-    let Endpoint::Sqlite(path) = endpoint;
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".import-{}", std::process::id()));
-    name.into()
 }
 
 fn with_history(source: &Source, store: &dyn Store, file: &Path) -> Result<Imported> {

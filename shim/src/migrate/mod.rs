@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 
-use crate::config::{ConfigError, Endpoint};
+use crate::endpoint::Endpoint;
 use crate::engine::load::Loaded;
 use crate::engine::metrics::Metrics;
 use crate::engine::store::Store;
@@ -47,24 +47,13 @@ impl std::fmt::Display for Moved {
 
 /// Opens a database that is to be filled; creates it if need be.
 fn open(endpoint: &Endpoint) -> Result<Arc<dyn Store>> {
-    sql::open(&endpoint.to_string(), Arc::new(Metrics::default()))
-        .with_context(|| format!("--endpoint: open {endpoint}"))
+    sql::open(endpoint, Arc::new(Metrics::default())).with_context(|| format!("--endpoint: open {endpoint}"))
 }
 
 /// Opens a database that must be there.
 fn open_existing(endpoint: &Endpoint) -> Result<Arc<dyn Store>> {
-    exists(endpoint)?;
+    endpoint.must_exist()?;
     open(endpoint)
-}
-
-/// Fails if there is no such database.
-pub(crate) fn exists(endpoint: &Endpoint) -> Result<(), ConfigError> {
-    let Endpoint::Sqlite(path) = endpoint;
-    if path.is_file() {
-        return Ok(());
-    }
-    let what = format!("there is no database {}", path.display());
-    Err(ConfigError::here(what, "check --endpoint; nothing was created"))
 }
 
 fn all_keys() -> KeyRange {

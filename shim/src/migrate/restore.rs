@@ -6,22 +6,23 @@ use anyhow::{Context as _, Result, bail};
 
 use super::Moved;
 use crate::clock::StoreTime;
-use crate::config::{ConfigError, whole};
+use crate::config::{ConfigError, DatabaseFlags, whole};
 use crate::engine::load::Loader;
 use crate::engine::store::{Lease, Store};
 use crate::engine::{LeaseId, Revision};
 use crate::snapshot::SnapshotReader;
 
-/// Builds a database from a snapshot file: keys with their revisions, versions and leases, and the history since the compaction.
+/// Builds a database from a snapshot file: keys with their revisions, versions and leases, and the history since the
+/// compaction. The database must be new or empty.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Restore {
     /// The snapshot, as `etcdctl snapshot save` writes it.
     #[arg(long, value_name = "FILE")]
     pub from: PathBuf,
 
-    /// The database to build; it must be new or empty.
-    #[arg(long, env = "SLUICE_ENDPOINT", hide_env_values = true, value_name = "URL")]
-    pub endpoint: String,
+    /// Where the data goes.
+    #[command(flatten)]
+    pub database: DatabaseFlags,
 
     /// How much to raise the revision, so that no client sees it go back. Take more than was written since the snapshot.
     #[arg(long, default_value_t = 0, requires = "mark_compacted", value_parser = whole::<i64>(0..=i64::MAX as u64),
@@ -47,7 +48,7 @@ impl Restore {
             let hint = "with --bump-revision give --mark-compacted, and a number above 0";
             return Err(ConfigError::new("--bump-revision above 0 and --mark-compacted go together", hint).into());
         }
-        let endpoint = self.endpoint.parse()?;
+        let endpoint = self.database.endpoint()?;
         let snapshot = open_snapshot(&self.from, self.skip_hash_check)
             .with_context(|| format!("read --from {}", self.from.display()))?;
         let store = super::open(&endpoint)?;

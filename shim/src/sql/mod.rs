@@ -3,36 +3,26 @@
 pub mod explain;
 pub mod sqlite;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::clock::{Steady, Ticker};
+use crate::endpoint::{Address, Endpoint};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::Store;
 use crate::engine::{Error, RangeQuery, Result};
 use crate::gc::{Overview, View};
 use explain::Explanation;
 
-/// Opens the database that a connection string names, and creates or migrates its tables.
-///
-/// `sqlite:///path/to.db` is a file; a relative path has two slashes (`sqlite://state.db`).
-pub fn open(endpoint: &str, metrics: Arc<Metrics>) -> Result<Arc<dyn Store>> {
+/// Opens a database, and creates or migrates its tables.
+pub fn open(endpoint: &Endpoint, metrics: Arc<Metrics>) -> Result<Arc<dyn Store>> {
     open_by(endpoint, metrics, Arc::new(Steady::default()))
 }
 
 /// The same with something of one's own to drive the clock, where the database has none.
-pub fn open_by(endpoint: &str, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>) -> Result<Arc<dyn Store>> {
-    let Some((scheme, rest)) = endpoint.split_once("://") else {
-        return Err(Error::Broken(format!(
-            "the endpoint {endpoint:?} has no scheme; write it as sqlite:///path/to.db"
-        )));
-    };
-    match scheme {
-        "sqlite" if rest.is_empty() => {
-            Err(Error::Broken("the endpoint sqlite:// names no file; write it as sqlite:///path/to.db".into()))
-        }
-        "sqlite" => Ok(Arc::new(sqlite::Sqlite::open(rest.as_ref(), metrics, ticker)?)),
-        other => Err(Error::Broken(format!("this build has no database {other:?}; it knows sqlite://"))),
+pub fn open_by(endpoint: &Endpoint, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>) -> Result<Arc<dyn Store>> {
+    match endpoint {
+        Endpoint::Sqlite(path) => Ok(Arc::new(sqlite::Sqlite::open(path, metrics, ticker)?)),
+        Endpoint::Network(address) => Err(missing(address)),
     }
 }
 
@@ -59,39 +49,49 @@ pub struct Checked {
 }
 
 /// Checks a database that nobody has open, and tells all that is wrong with it. `repair`: build derived data anew.
-pub fn check(endpoint: &str, repair: bool, report: &mut dyn FnMut(Damage)) -> Result<Checked> {
-    match endpoint.split_once("://") {
-        Some(("sqlite", path)) => sqlite::check(path.as_ref(), repair, report),
-        _ => Err(Error::Broken("only sqlite:// databases can be checked".into())),
+pub fn check(endpoint: &Endpoint, repair: bool, report: &mut dyn FnMut(Damage)) -> Result<Checked> {
+    match endpoint {
+        Endpoint::Sqlite(path) => sqlite::check(path, repair, report),
+        Endpoint::Network(address) => Err(missing(address)),
     }
 }
 
 /// Goes on without the log that a database needs, which nobody has open: what was written to the log is lost. Says what
 /// was done; `None` if nothing is wrong with the log.
-pub fn accept_lost_log(endpoint: &str) -> Result<Option<String>> {
-    sqlite::accept_lost_log(file(endpoint)?)
+pub fn accept_lost_log(endpoint: &Endpoint) -> Result<Option<String>> {
+    match endpoint {
+        Endpoint::Sqlite(path) => sqlite::accept_lost_log(path),
+        Endpoint::Network(address) => Err(missing(address)),
+    }
 }
 
 /// Says how a query with a selection is read, which also reads it. A server may have the database open meanwhile.
-pub fn explain(endpoint: &str, query: &RangeQuery) -> Result<Explanation> {
-    sqlite::explain(file(endpoint)?, query)
+pub fn explain(endpoint: &Endpoint, query: &RangeQuery) -> Result<Explanation> {
+    match endpoint {
+        Endpoint::Sqlite(path) => sqlite::explain(path, query),
+        Endpoint::Network(address) => Err(missing(address)),
+    }
 }
 
 /// What the collector has to do in a database that a server may have open.
-pub fn gc_overview(endpoint: &str) -> Result<Overview> {
-    sqlite::overview(file(endpoint)?)
+pub fn gc_overview(endpoint: &Endpoint) -> Result<Overview> {
+    match endpoint {
+        Endpoint::Sqlite(path) => sqlite::overview(path),
+        Endpoint::Network(address) => Err(missing(address)),
+    }
 }
 
 /// What the collector knows around a key of a database that a server may have open.
-pub fn gc_view(endpoint: &str, key: &[u8]) -> Result<View> {
-    sqlite::view(file(endpoint)?, key)
+pub fn gc_view(endpoint: &Endpoint, key: &[u8]) -> Result<View> {
+    match endpoint {
+        Endpoint::Sqlite(path) => sqlite::view(path, key),
+        Endpoint::Network(address) => Err(missing(address)),
+    }
 }
 
-fn file(endpoint: &str) -> Result<&Path> {
-    match endpoint.split_once("://") {
-        Some(("sqlite", path)) => Ok(path.as_ref()),
-        _ => Err(Error::Broken("only sqlite:// databases can be looked at".into())),
-    }
+fn missing(address: &Address) -> Error {
+    let family = address.family;
+    Error::Broken(format!("{family} is not in this build; it has sqlite, as in sqlite:///var/lib/sluice/state.db"))
 }
 
 /// The part of a key up to and with its last slash: the unit in which keys are counted.

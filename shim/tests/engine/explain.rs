@@ -1,5 +1,6 @@
 //! `sluice-shim explain`, beside the server.
 
+use sluice_shim::endpoint::Endpoint;
 use sluice_shim::inspect::explain::Explain;
 
 use crate::fields::{DEFINITION, SHIRTS, definition, key, settled, shirt};
@@ -18,7 +19,7 @@ async fn it_shows_how_a_list_is_read() {
     put(&engine, key(120), shirt(120, "v2", r#""team":"a""#, "")).await;
     let explain = |selector: &str, field_selector: &str| {
         let explain = Explain {
-            endpoint: format!("sqlite://{}", folder.path().join("state.db").display()),
+            database: Endpoint::Sqlite(folder.path().join("state.db")).into(),
             prefix: SHIRTS.to_owned(),
             selector: Some(selector.to_owned()),
             field_selector: Some(field_selector.to_owned()),

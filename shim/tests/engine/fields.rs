@@ -62,7 +62,7 @@ pub(crate) async fn close_sound(engine: Engine, folder: &Path) {
     drop(engine);
     let endpoint = format!("sqlite://{}", folder.join("state.db").display());
     let mut wrong = Vec::new();
-    let checked = sql::check(&endpoint, false, &mut |damage| wrong.push(damage.what)).unwrap();
+    let checked = sql::check(&endpoint.parse().unwrap(), false, &mut |damage| wrong.push(damage.what)).unwrap();
     assert!(wrong.is_empty(), "{checked:?} {wrong:#?}");
 }
 

@@ -18,7 +18,7 @@ pub(crate) async fn open(folder: &Path) -> (Engine, Arc<Metrics>) {
 pub(crate) async fn open_by(folder: &Path, ticker: Arc<dyn Ticker>) -> (Engine, Arc<Metrics>) {
     let endpoint = format!("sqlite://{}", folder.join("state.db").display());
     let metrics = Arc::new(Metrics::default());
-    let store = sql::open_by(&endpoint, Arc::clone(&metrics), ticker).unwrap();
+    let store = sql::open_by(&endpoint.parse().unwrap(), Arc::clone(&metrics), ticker).unwrap();
     let engine = Engine::start(store, ReaderThreads { small: 1, large: 2 }, Arc::clone(&metrics)).await.unwrap();
     (engine, metrics)
 }

@@ -66,9 +66,18 @@ impl Drop for Process {
 
 #[test]
 fn errors_come_with_a_hint_and_a_code() {
-    let table: [(&[&str], &str, i32); 4] = [
+    let table: [(&[&str], &str, i32); 5] = [
         (&[], "error: no database is given\nhint: use --endpoint sqlite:///", 2),
-        (&["--endpoint", "mysql://me:secret@db"], "error: mysql is not in this build\nhint: it has sqlite;", 2),
+        (
+            &["--endpoint", "mysql://me:secret@db"],
+            "error: the mysql endpoint names no database\nhint: use --endpoint",
+            2,
+        ),
+        (
+            &["--endpoint", "mysql://me:secret@db/x"],
+            "error: --endpoint: open mysql://me@db:3306/x\nCaused by: mysql is not in this build",
+            1,
+        ),
         (
             &["--endpoint", "sqlite:///does/not/exist.db"],
             "error: --endpoint: open sqlite:///does/not/exist.db\nCaused by: ",

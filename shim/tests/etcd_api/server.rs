@@ -51,7 +51,7 @@ impl TestServer {
         }
         all.extend(args);
         let config = Config::try_parse_from(all).unwrap();
-        config.check().unwrap();
+        let endpoint = config.check().unwrap();
         let metrics = Arc::new(Metrics::default());
         let store = wrap(sql::open(&endpoint, Arc::clone(&metrics)).unwrap());
         let threads = ReaderThreads { small: 1, large: 1 };

@@ -49,6 +49,8 @@ pub(crate) enum Kind {
     Database,
     /// A database that is there.
     ExistingDatabase,
+    /// A file with the password of a database; SQLite has none.
+    Password,
     /// URLs to listen at for clients, or for metrics.
     Listen,
     /// URLs for clients.
@@ -97,6 +99,11 @@ impl Kind {
             Self::LogLevel => log_levels(),
             Self::Database => databases(world),
             Self::ExistingDatabase => existing_databases(),
+            Self::Password => [
+                refused(2, "a SQLite database has no password", &["text.txt", "missing"]),
+                refused(2, "a value is required", &[""]),
+            ]
+            .concat(),
             Self::Listen => listen(world),
             Self::Advertise => advertise(),
             Self::Read(good) => [
@@ -160,7 +167,17 @@ fn no_databases() -> Vec<Case> {
             "--endpoint sqlite:///",
             &["state.db", "sqlite://", "sqlite://folder/", "sqlit://a.db", "http://127.0.0.1:1"],
         ),
-        refused(2, "is not in this build", &["postgres://me:secret@db/x", "mysql://me:secret@db/x"]),
+        refused(
+            1,
+            "is not in this build",
+            &["postgres://me:secret@db/x", "mysql://me:secret@db:1,[::1]/x?sslmode=require"],
+        ),
+        refused(
+            2,
+            "use --endpoint postgres://user@host:5432/database",
+            &["postgres://me:secret@/x", "postgres://me@db"],
+        ),
+        refused(2, "did you mean sslmode?", &["mysql://me:secret@db/x?ssl-mode=verify-full"]),
         refused(2, "has no options", &["sqlite://state.db?mode=ro"]),
     ]
     .concat()

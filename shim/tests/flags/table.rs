@@ -31,6 +31,7 @@ impl Row {
     }
 }
 
+const PASSWORD_FILE: &str = "--endpoint-password-file";
 const LARGE: &str = "from 1 to 4294967295";
 const TO_I64: &str = "from 0 to 9223372036854775807";
 const POSITIVE: &str = "needs a duration of at least 1ms";
@@ -45,6 +46,7 @@ pub(crate) fn rows() -> Vec<Row> {
 fn server() -> Vec<Row> {
     vec![
         row("--endpoint", Kind::Database),
+        row(PASSWORD_FILE, Kind::Password),
         row("--name", Kind::Text),
         row("--listen-client-urls", Kind::Listen),
         row("--advertise-client-urls", Kind::Advertise),
@@ -81,6 +83,7 @@ fn commands() -> Vec<Row> {
     vec![
         row("--from", Kind::Read("kept.snapshot")).of("restore"),
         row("--endpoint", Kind::Database).of("restore"),
+        row(PASSWORD_FILE, Kind::Password).of("restore"),
         row("--bump-revision", Kind::Number(&["5", "1000000000"], TO_I64)).of("restore").with(&["--mark-compacted"]),
         row("--mark-compacted", Kind::Switch).of("restore").with(&["--bump-revision=5"]),
         row("--skip-hash-check", Kind::Switch).of("restore"),
@@ -89,12 +92,16 @@ fn commands() -> Vec<Row> {
         row("--cert", Kind::Read("cert.pem")).of("import").with(&["--cacert=cert.pem", "--key=key.pem"]),
         row("--key", Kind::Read("key.pem")).of("import").with(&["--cacert=cert.pem", "--cert=cert.pem"]),
         row("--endpoint", Kind::Database).of("import"),
+        row(PASSWORD_FILE, Kind::Password).of("import"),
         row("--endpoint", Kind::ExistingDatabase).of("export"),
+        row(PASSWORD_FILE, Kind::Password).of("export"),
         row("--to", Kind::Write).of("export"),
         row("--endpoint", Kind::ExistingDatabase).of("fsck"),
+        row(PASSWORD_FILE, Kind::Password).of("fsck"),
         row("--repair", Kind::Switch).of("fsck"),
         row("--accept-lost-log", Kind::Switch).of("fsck"),
         row("--endpoint", Kind::ExistingDatabase).of("explain"),
+        row(PASSWORD_FILE, Kind::Password).of("explain"),
         row(
             "--prefix",
             Kind::Language("/registry/a/", &[("", 2, "--prefix"), ("/registry/a", 2, "does not end in a slash")]),
@@ -110,8 +117,10 @@ fn commands() -> Vec<Row> {
         row("--group-version", Kind::Language("example.com/v1", &[("", 2, "--group-version")])).of("explain"),
         row("--limit", Kind::Number(&["0", "5", "9223372036854775807"], TO_I64)).of("explain"),
         row("--endpoint", Kind::ExistingDatabase).of("gc status"),
+        row(PASSWORD_FILE, Kind::Password).of("gc status"),
         row("key", Kind::Language("/registry/a/b", &[("", 2, "<KEY>")])).of("gc explain"),
         row("--endpoint", Kind::ExistingDatabase).of("gc explain"),
+        row(PASSWORD_FILE, Kind::Password).of("gc explain"),
         row("--gc-typed-groups", Kind::Groups).of("gc explain"),
         row("--gc-ignored", Kind::Kinds).of("gc explain"),
     ]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use sluice_shim::endpoint::Endpoint;
 use sluice_shim::migrate::fsck::Fsck;
 use sluice_shim::migrate::restore::Restore;
 
@@ -12,10 +13,10 @@ fn run(dir: &Path, input: &[u8]) -> u64 {
     let (snapshot, database) = (dir.join("s.db"), dir.join("new"));
     std::fs::write(&snapshot, snapshots::file(input)).unwrap();
     std::fs::create_dir(&database).unwrap();
-    let endpoint = format!("sqlite://{}", database.join("state.db").display());
+    let endpoint = Endpoint::Sqlite(database.join("state.db"));
     let restore = Restore {
         from: snapshot,
-        endpoint: endpoint.clone(),
+        database: endpoint.clone().into(),
         bump_revision: 0,
         mark_compacted: false,
         skip_hash_check: true,
@@ -23,7 +24,7 @@ fn run(dir: &Path, input: &[u8]) -> u64 {
     let restored = restore.run().map_err(|error| words(format!("{error:#}")));
     if restored.is_ok() {
         let mut report = Vec::new();
-        let sound = Fsck { endpoint, repair: false, accept_lost_log: false }.run(&mut report).unwrap();
+        let sound = Fsck { database: endpoint.into(), repair: false, accept_lost_log: false }.run(&mut report).unwrap();
         assert!(sound, "{}", String::from_utf8_lossy(&report));
     }
     std::fs::remove_dir_all(database).unwrap();

@@ -136,7 +136,7 @@ pub(crate) fn idle() -> Collector {
 async fn open(folder: &Path, collector: Collector, ticker: Arc<dyn Ticker>) -> (Engine, Arc<Metrics>) {
     let endpoint = format!("sqlite://{}", folder.join("state.db").display());
     let metrics = Arc::new(Metrics::default());
-    let store = sql::open_by(&endpoint, Arc::clone(&metrics), ticker).unwrap();
+    let store = sql::open_by(&endpoint.parse().unwrap(), Arc::clone(&metrics), ticker).unwrap();
     let threads = ReaderThreads { small: 1, large: 1 };
     (Engine::start_with(store, threads, Arc::clone(&metrics), collector).await.unwrap(), metrics)
 }

@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use rusqlite::Connection;
+use sluice_shim::endpoint::Endpoint;
 
 fn damage(folder: &std::path::Path, name: &str, sql: &str) {
     let connection = Connection::open(file(folder, name)).unwrap();
@@ -11,7 +12,8 @@ fn damage(folder: &std::path::Path, name: &str, sql: &str) {
 
 /// Runs fsck; returns whether it is sound, and what it says.
 async fn check(endpoint: &str, repair: bool) -> (bool, String) {
-    let fsck = sluice_shim::migrate::fsck::Fsck { endpoint: endpoint.to_owned(), repair, accept_lost_log: false };
+    let database = endpoint.parse::<Endpoint>().unwrap().into();
+    let fsck = sluice_shim::migrate::fsck::Fsck { database, repair, accept_lost_log: false };
     let run = move || {
         let mut out = Vec::new();
         let sound = fsck.run(&mut out).unwrap();

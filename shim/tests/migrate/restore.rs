@@ -93,7 +93,7 @@ async fn a_restored_store_serves() {
 async fn a_loaded_lease_has_no_more_time_than_was_granted() {
     let folder = tempfile::tempdir().unwrap();
     let database = endpoint(folder.path(), "state.db");
-    let store = sql::open(&database, Arc::default()).unwrap();
+    let store = sql::open(&database.parse().unwrap(), Arc::default()).unwrap();
     let mut loader = Loader::begin(store.as_ref(), 0).unwrap();
     let ends = [(1, 600, 500), (2, 600, 700), (3, i64::MAX, i64::MAX)];
     let of = |(id, ttl, left)| Lease { ttl, ..Lease::full(id, left, store.clock().now()) };

@@ -21,7 +21,7 @@ pub(crate) fn file(folder: &Path, name: &str) -> PathBuf {
 
 pub(crate) async fn open(endpoint: &str) -> Result<Engine> {
     let metrics = Arc::new(Metrics::default());
-    let store = sql::open(endpoint, Arc::clone(&metrics))?;
+    let store = sql::open(&endpoint.parse().unwrap(), Arc::clone(&metrics))?;
     Engine::start(store, ReaderThreads { small: 1, large: 1 }, metrics).await
 }
 

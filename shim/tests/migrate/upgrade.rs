@@ -60,7 +60,7 @@ async fn a_file_of_version_1_is_upgraded() {
     engine.shutdown().await;
     drop(engine);
     let mut wrong = Vec::new();
-    let checked = sql::check(&database, false, &mut |damage| wrong.push(damage.what)).unwrap();
+    let checked = sql::check(&database.parse().unwrap(), false, &mut |damage| wrong.push(damage.what)).unwrap();
     assert_eq!((checked.keys, wrong), (4, Vec::new()));
     let connection = Connection::open(&path).unwrap();
     let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
@@ -140,7 +140,7 @@ async fn moments_of_version_3_are_put_on_the_clock() {
         connection.execute(sql, [id, before + created * 1000, before + due * 1000]).unwrap();
     }
     drop(connection);
-    drop(sql::open(&database, Arc::default()).unwrap());
+    drop(sql::open(&database.parse().unwrap(), Arc::default()).unwrap());
     let took = calendar() - before;
     let connection = Connection::open(&path).unwrap();
     let all = |sql: &str| -> Vec<i64> {
@@ -168,9 +168,9 @@ async fn moments_of_version_3_are_put_on_the_clock() {
     assert_eq!(all("SELECT clock FROM meta"), [0]);
     drop(connection);
     let mut wrong = Vec::new();
-    sql::check(&database, false, &mut |damage| wrong.push(damage.what)).unwrap();
+    sql::check(&database.parse().unwrap(), false, &mut |damage| wrong.push(damage.what)).unwrap();
     assert_eq!(wrong, [""; 0]);
-    drop(sql::open(&endpoint(folder.path(), "fresh.db"), Arc::default()).unwrap());
+    drop(sql::open(&endpoint(folder.path(), "fresh.db").parse().unwrap(), Arc::default()).unwrap());
     assert_eq!(columns(&path), columns(&file(folder.path(), "fresh.db")));
 }
 

@@ -10,9 +10,10 @@ use anyhow::{Context as _, Result};
 use clap::builder::NonEmptyStringValueParser;
 
 use crate::clock::StoreTime;
-use crate::config::{Endpoint, group, ignored_kind};
+use crate::config::{DatabaseFlags, group, ignored_kind};
+use crate::endpoint::Endpoint;
 use crate::gc::{Rules, Task, TaskState};
-use crate::{migrate, sql};
+use crate::sql;
 
 /// Looks at the garbage collector's work.
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -26,9 +27,9 @@ pub enum Gc {
 /// The flags of `gc status`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Status {
-    /// The database.
-    #[arg(long, env = "SLUICE_ENDPOINT", hide_env_values = true, value_name = "URL")]
-    pub endpoint: String,
+    /// Where the data is.
+    #[command(flatten)]
+    pub database: DatabaseFlags,
 }
 
 /// The flags of `gc explain`.
@@ -38,9 +39,9 @@ pub struct Explain {
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub key: String,
 
-    /// The database.
-    #[arg(long, env = "SLUICE_ENDPOINT", hide_env_values = true, value_name = "URL")]
-    pub endpoint: String,
+    /// Where the data is.
+    #[command(flatten)]
+    pub database: DatabaseFlags,
 
     /// As the server was given it: groups whose objects the controller manager sees in spite of the label.
     #[arg(long, env = "SLUICE_GC_TYPED_GROUPS", value_delimiter = ',', value_parser = group, value_name = "GROUPS")]
@@ -58,14 +59,15 @@ impl Gc {
     /// When the database can't be read.
     pub fn run(&self, out: &mut dyn Write) -> Result<()> {
         match self {
-            Self::Status(Status { endpoint }) => {
-                let overview =
-                    sql::gc_overview(&existing(endpoint)?).with_context(|| format!("--endpoint: read {endpoint}"))?;
+            Self::Status(flags) => {
+                let endpoint = existing(&flags.database)?;
+                let overview = sql::gc_overview(&endpoint).with_context(|| format!("--endpoint: read {endpoint}"))?;
                 status::print(out, &overview)?;
             }
             Self::Explain(flags) => {
-                let view = sql::gc_view(&existing(&flags.endpoint)?, flags.key.as_bytes())
-                    .with_context(|| format!("--endpoint: read {}", flags.endpoint))?;
+                let endpoint = existing(&flags.database)?;
+                let view = sql::gc_view(&endpoint, flags.key.as_bytes())
+                    .with_context(|| format!("--endpoint: read {endpoint}"))?;
                 explain::print(out, &flags.key, &view, &flags.rules())?;
             }
         }
@@ -87,10 +89,10 @@ impl Explain {
     }
 }
 
-fn existing(endpoint: &str) -> Result<String> {
-    let endpoint: Endpoint = endpoint.parse()?;
-    migrate::exists(&endpoint)?;
-    Ok(endpoint.to_string())
+fn existing(database: &DatabaseFlags) -> Result<Endpoint> {
+    let endpoint = database.endpoint()?;
+    endpoint.must_exist()?;
+    Ok(endpoint)
 }
 
 /// A task in one line.

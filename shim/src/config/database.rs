@@ -1,0 +1,125 @@
+//! The flags that say where the data is, of the server and of all commands.
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::ConfigError;
+use crate::endpoint::{Endpoint, Family, Secret};
+
+/// The variable with the password. There is no flag for it: `ps` would show it.
+pub(crate) const PASSWORD: &str = "SLUICE_ENDPOINT_PASSWORD";
+
+/// What `--endpoint` says: read at once, so that no other part of the program has the text with the password.
+pub(crate) type Given = Result<Endpoint, ConfigError>;
+
+/// Where the data is, and the password for it.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct DatabaseFlags {
+    /// The database: sqlite:///var/lib/sluice/state.db. There is no default. A password in the URL would be seen by
+    /// every user of the machine, in `ps`.
+    #[arg(long, env = "SLUICE_ENDPOINT", hide_env_values = true, value_name = "URL", value_parser = given)]
+    endpoint: Option<Given>,
+
+    /// A file with the password of a database that is reached over the network. It is read for each new connection, so
+    /// the password may change. Instead of it the variable SLUICE_ENDPOINT_PASSWORD may hold the password, or
+    /// PostgreSQL's password file (PGPASSFILE, or ~/.pgpass).
+    #[arg(long, env = "SLUICE_ENDPOINT_PASSWORD_FILE", value_name = "FILE")]
+    endpoint_password_file: Option<PathBuf>,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "an error of clap's would show the URL")]
+fn given(url: &str) -> Result<Given, Infallible> {
+    Ok(url.parse())
+}
+
+impl DatabaseFlags {
+    /// Where the data is, and where the password is.
+    ///
+    /// # Errors
+    /// When there is no endpoint, or it is none, or the file with the password can't be read.
+    pub fn endpoint(&self) -> Result<Endpoint, ConfigError> {
+        self.endpoint_with(&|name| std::env::var_os(name).filter(|value| !value.is_empty()))
+    }
+
+    fn endpoint_with(&self, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Endpoint, ConfigError> {
+        let mut endpoint = self.endpoint.clone().unwrap_or_else(|| "".parse())?;
+        match &mut endpoint {
+            Endpoint::Sqlite(_) if self.endpoint_password_file.is_some() => {
+                let what = "--endpoint-password-file: a SQLite database has no password";
+                return Err(ConfigError::new(what, "remove the flag, or the variable SLUICE_ENDPOINT_PASSWORD_FILE"));
+            }
+            Endpoint::Sqlite(_) => {}
+            Endpoint::Network(address) => {
+                let passwords = &mut address.passwords;
+                passwords.file.clone_from(&self.endpoint_password_file);
+                passwords.variable = variable(PASSWORD).map(secret).transpose()?;
+                if address.family == Family::Postgres {
+                    let usual = || variable("HOME").map(|home| PathBuf::from(home).join(".pgpass"));
+                    passwords.pgpass = variable("PGPASSFILE").map(PathBuf::from).or_else(usual);
+                }
+                passwords.of_file()?;
+            }
+        }
+        Ok(endpoint)
+    }
+}
+
+fn secret(text: OsString) -> Result<Secret, ConfigError> {
+    let refuse = |_| ConfigError::new(format!("the variable {PASSWORD} holds no UTF-8"), "set it to the password");
+    text.into_string().map(Secret::from).map_err(refuse)
+}
+
+/// The flags that say so.
+impl From<Endpoint> for DatabaseFlags {
+    fn from(endpoint: Endpoint) -> Self {
+        Self { endpoint: Some(Ok(endpoint)), endpoint_password_file: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::Passwords;
+
+    fn flags(url: &str, file: Option<&str>) -> DatabaseFlags {
+        DatabaseFlags { endpoint: Some(url.parse()), endpoint_password_file: file.map(PathBuf::from) }
+    }
+
+    fn passwords(url: &str, file: Option<&str>, variables: &[(&str, &str)]) -> Result<Passwords, ConfigError> {
+        let variable = |name: &str| variables.iter().find(|(given, _)| *given == name).map(|(_, value)| value.into());
+        match flags(url, file).endpoint_with(&variable)? {
+            Endpoint::Sqlite(_) => Ok(Passwords::default()),
+            Endpoint::Network(address) => Ok(address.passwords),
+        }
+    }
+
+    #[test]
+    fn where_the_password_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password").display().to_string();
+        std::fs::write(&file, "secret").unwrap();
+        let variables = [(PASSWORD, "of variable"), ("PGPASSFILE", "/pg"), ("HOME", "/home/me")];
+        let (of_variable, of_url) = (Some(Secret::from("of variable".to_owned())), Some(Secret::from("u".to_owned())));
+        let all = Passwords {
+            file: Some(file.clone().into()),
+            variable: of_variable,
+            url: of_url,
+            pgpass: Some("/pg".into()),
+        };
+        assert_eq!(passwords("postgres://me:u@db/x", Some(&file), &variables), Ok(all.clone()));
+        assert_eq!(passwords("mysql://me:u@db/x", Some(&file), &variables), Ok(Passwords { pgpass: None, ..all }));
+        let usual = Passwords { pgpass: Some("/home/me/.pgpass".into()), ..Passwords::default() };
+        assert_eq!(passwords("postgres://db/x", None, &variables[2..]), Ok(usual));
+        assert_eq!(passwords("postgres://db/x", None, &[]), Ok(Passwords::default()));
+        assert_eq!(passwords("sqlite://a.db", None, &variables), Ok(Passwords::default()));
+    }
+
+    #[test]
+    fn a_password_file_that_is_of_no_use() {
+        let missing = passwords("mysql://me@db/x", Some("/missing"), &[]).unwrap_err();
+        assert!(missing.what.starts_with("--endpoint-password-file /missing can't be used: No such file"), "{missing}");
+        let sqlite = passwords("sqlite://a.db", Some("/missing"), &[]).unwrap_err();
+        assert_eq!(sqlite.what, "--endpoint-password-file: a SQLite database has no password");
+    }
+}
