@@ -1,9 +1,9 @@
 //! `sluice-shim import`: a database from a server that speaks etcd's API and runs.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use tokio::runtime::Handle;
 
 use super::source::{Address, Source};
@@ -68,22 +68,15 @@ impl Import {
         let endpoint = self.database.endpoint()?;
         let source = self.from.connect(Handle::current())?;
         let store = super::open(&endpoint)?;
-        let file = Temporary(endpoint.folder().join(format!(".sluice-import-{}", std::process::id())));
-        if source.snapshot(&file.0)? {
-            with_history(&source, store.as_ref(), &file.0)
+        let beside = endpoint.folder();
+        let folder = tempfile::Builder::new().prefix(".sluice-import-").tempdir_in(&beside);
+        let folder = folder.with_context(|| format!("make a folder in {}", beside.display()))?;
+        let file = folder.path().join("snapshot");
+        if source.snapshot(&file)? {
+            with_history(&source, store.as_ref(), &file)
         } else {
             keys(&source, store.as_ref())
         }
-    }
-}
-
-/// Removed at the end, however it ends.
-struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // It is not there if the source gives none.
-        let _ = std::fs::remove_file(&self.0);
     }
 }
 
