@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::database::Database;
 use crate::hand::Hand;
 use crate::support::open_by;
 use sluice_shim::engine::*;
-use tempfile::TempDir;
 
 /// The lease that all is about.
 const LEASE: LeaseId = 7;
@@ -69,17 +69,18 @@ const TABLE: &[(&str, &[Step])] = &[
 ];
 
 struct Store {
-    folder: TempDir,
     hand: Hand,
     engine: Engine,
+    /// Dropped after the engine.
+    database: Database,
 }
 
 impl Store {
-    async fn open(folder: TempDir) -> Self {
+    async fn open(database: Database) -> Self {
         // Nothing of the clock of the process before is left.
         let hand = Hand::new();
-        let (engine, _) = open_by(folder.path(), Arc::new(hand.clone())).await;
-        Self { folder, hand, engine }
+        let (engine, _) = open_by(&database, Arc::new(hand.clone())).await;
+        Self { hand, engine, database }
     }
 
     async fn carry_out(self, step: Step) -> Self {
@@ -95,13 +96,13 @@ impl Store {
             Ask => assert!(engine.lease_revoke(99).await.is_err()),
             Restart => {
                 engine.shutdown().await;
-                let Self { folder, engine, .. } = self;
+                let Self { database, engine, .. } = self;
                 drop(engine);
-                return Self::open(folder).await;
+                return Self::open(database).await;
             }
             Kill => {
-                let copy = tempfile::tempdir().unwrap();
-                copy_files(self.folder.path(), copy.path());
+                let copy = Database::sqlite();
+                copy_files(self.database.folder(), copy.folder());
                 engine.shutdown().await;
                 return Self::open(copy).await;
             }
@@ -138,7 +139,7 @@ fn copy_files(from: &Path, to: &Path) {
 #[tokio::test]
 async fn a_lease_lasts_as_long_as_it_is_served() {
     for (what, steps) in TABLE {
-        let mut store = Store::open(tempfile::tempdir().unwrap()).await;
+        let mut store = Store::open(Database::sqlite()).await;
         for (at, step) in steps.iter().enumerate() {
             eprintln!("{what}: {at} {step:?}");
             store = store.carry_out(*step).await;
@@ -150,10 +151,10 @@ async fn a_lease_lasts_as_long_as_it_is_served() {
 /// What nobody needs to know the time for is not written at all.
 #[tokio::test]
 async fn an_empty_store_keeps_no_time() {
-    let store = Store::open(tempfile::tempdir().unwrap()).await;
+    let store = Store::open(Database::sqlite()).await;
     store.hand.pass(Duration::from_secs(86_400));
     store.engine.shutdown().await;
-    let connection = rusqlite::Connection::open(store.folder.path().join("state.db")).unwrap();
+    let connection = rusqlite::Connection::open(store.database.file()).unwrap();
     let kept: i64 = connection.query_row("SELECT clock FROM meta", [], |row| row.get(0)).unwrap();
     assert_eq!(kept, 0);
 }

@@ -1,15 +1,15 @@
 //! `sluice-shim explain`, beside the server.
 
-use sluice_shim::endpoint::Endpoint;
 use sluice_shim::inspect::explain::Explain;
 
+use crate::database::Database;
 use crate::fields::{DEFINITION, SHIRTS, definition, key, settled, shirt};
 use crate::support::{open, put};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_shows_how_a_list_is_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, metrics) = open(folder.path()).await;
+    let database = Database::new();
+    let (engine, metrics) = open(&database).await;
     put(&engine, DEFINITION, definition("v1", &["spec.color"])).await;
     settled(&metrics, 1).await;
     for number in 0..120 {
@@ -19,7 +19,7 @@ async fn it_shows_how_a_list_is_read() {
     put(&engine, key(120), shirt(120, "v2", r#""team":"a""#, "")).await;
     let explain = |selector: &str, field_selector: &str| {
         let explain = Explain {
-            database: Endpoint::Sqlite(folder.path().join("state.db")).into(),
+            database: database.endpoint().clone().into(),
             prefix: SHIRTS.to_owned(),
             selector: Some(selector.to_owned()),
             field_selector: Some(field_selector.to_owned()),

@@ -1,6 +1,5 @@
 //! Field indexes: declared by definitions, built beside writes, used, and removed.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use sluice_shim::engine::*;
 use sluice_shim::selector::Selection;
 use sluice_shim::sql;
 
+use crate::database::Database;
 use crate::support::{open, prefix, put};
 
 pub(crate) const SHIRTS: &str = "/registry/stable.example.com/shirts/";
@@ -57,12 +57,11 @@ pub(crate) async fn settled(metrics: &Metrics, ready: i64) {
 }
 
 /// Closes the engine and finds nothing wrong with the database.
-pub(crate) async fn close_sound(engine: Engine, folder: &Path) {
+pub(crate) async fn close_sound(engine: Engine, database: &Database) {
     engine.shutdown().await;
     drop(engine);
-    let endpoint = format!("sqlite://{}", folder.join("state.db").display());
     let mut wrong = Vec::new();
-    let checked = sql::check(&endpoint.parse().unwrap(), false, &mut |damage| wrong.push(damage.what)).unwrap();
+    let checked = sql::check(database.endpoint(), false, &mut |damage| wrong.push(damage.what)).unwrap();
     assert!(wrong.is_empty(), "{checked:?} {wrong:#?}");
 }
 
@@ -91,8 +90,8 @@ async fn read(engine: &Engine, metrics: &Metrics, query: &RangeQuery) -> (Vec<By
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_field_selector_reads_what_matches() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, metrics) = open(folder.path()).await;
+    let database = Database::new();
+    let (engine, metrics) = open(&database).await;
     put(&engine, DEFINITION, definition("v1", &["spec.color", "spec.size"])).await;
     settled(&metrics, 2).await;
     load(&engine, 600).await;
@@ -130,20 +129,20 @@ async fn a_field_selector_reads_what_matches() {
     put(&engine, key(602), shirt(602, "v1", "", r#""color":1.5"#)).await;
     let (keys, read) = read(&engine, &metrics, &query("", "spec.color=green", "v1")).await;
     assert_eq!((keys.len(), read), (9, 9));
-    close_sound(engine, folder.path()).await;
+    close_sound(engine, &database).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_index_is_built_of_what_is_there_across_restarts_and_removed_with_its_field() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, metrics) = open(folder.path()).await;
+    let database = Database::new();
+    let (engine, metrics) = open(&database).await;
     load(&engine, 3000).await;
     let green = query("", "spec.color=green", "v1");
     put(&engine, DEFINITION, definition("v1", &["spec.color"])).await;
     // Whatever the index is at, the answer is right.
     assert_eq!(read(&engine, &metrics, &green).await.0.len(), 30);
     engine.shutdown().await;
-    let (engine, metrics) = open(folder.path()).await;
+    let (engine, metrics) = open(&database).await;
     put(&engine, key(1), shirt(1, "v1", "", r#""color":"green""#)).await;
     settled(&metrics, 1).await;
     let (keys, rows) = read(&engine, &metrics, &green).await;
@@ -163,14 +162,14 @@ async fn an_index_is_built_of_what_is_there_across_restarts_and_removed_with_its
     assert_eq!(read(&engine, &metrics, &green).await, (keys, 3000));
     engine.write(Op::Delete(DeleteRange { range: KeyRange::single(DEFINITION), prev_kv: false })).await.unwrap();
     settled(&metrics, 0).await;
-    close_sound(engine, folder.path()).await;
+    close_sound(engine, &database).await;
 }
 
 /// kube-apiserver's own bookkeeping (`compact_rev_key`) is no object, and no part of any list.
 #[tokio::test]
 async fn an_unreadable_key_elsewhere_does_not_matter() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, metrics) = open(folder.path()).await;
+    let database = Database::new();
+    let (engine, metrics) = open(&database).await;
     load(&engine, 200).await;
     for key in
         ["compact_rev_key", "/registry/x", "/registry/stable.example.com/x", "/registry/stable.example.com/shirts"]
@@ -190,21 +189,21 @@ async fn an_unreadable_key_elsewhere_does_not_matter() {
 /// An object under another name than its own is found by its own.
 #[tokio::test]
 async fn a_name_that_is_not_that_of_the_key_is_found() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, metrics) = open(folder.path()).await;
+    let database = Database::new();
+    let (engine, metrics) = open(&database).await;
     load(&engine, 30).await;
     put(&engine, key(40), shirt(7, "v1", "", "")).await;
     let (keys, _) = read(&engine, &metrics, &query("", "metadata.name=s7", "v1")).await;
     assert_eq!(keys, [key(40), key(7)]);
     put(&engine, key(40), shirt(40, "v1", "", "")).await;
     assert_eq!(read(&engine, &metrics, &query("", "metadata.name=s7", "v1")).await, (vec![key(7).into()], 1));
-    close_sound(engine, folder.path()).await;
+    close_sound(engine, &database).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_values_and_missing_labels_do_not_read_everything() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, metrics) = open(folder.path()).await;
+    let database = Database::new();
+    let (engine, metrics) = open(&database).await;
     let mut writes = Vec::new();
     for number in 0..900 {
         // 300 values of n, of which each object of ns1 has one; the label of one in 90 is rare.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::database::Database;
 use crate::support::{open, prefix};
 use sluice_shim::engine::*;
 use tokio::time::timeout;
@@ -13,8 +14,8 @@ async fn attach(engine: &Engine, key: &'static str, lease: LeaseId) -> Result<Re
 
 #[tokio::test]
 async fn an_expired_lease_takes_its_keys_at_one_revision() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, _) = open(folder.path()).await;
+    let database = Database::new();
+    let (engine, _) = open(&database).await;
     let lease = engine.lease_grant(0, 1).await.unwrap();
     assert!(lease.id > 0);
     attach(&engine, "/a", lease.id).await.unwrap();
@@ -24,7 +25,7 @@ async fn an_expired_lease_takes_its_keys_at_one_revision() {
     let status = engine.lease_time_to_live(lease.id, true).await.unwrap();
     assert_eq!(status.keys, ["/a", "/b"]);
     engine.shutdown().await;
-    let (engine, metrics) = open(folder.path()).await;
+    let (engine, metrics) = open(&database).await;
     let mut session = engine.watch();
     session.create(WatchSpec {
         id: 1,
@@ -46,8 +47,8 @@ async fn an_expired_lease_takes_its_keys_at_one_revision() {
 
 #[tokio::test]
 async fn leases_refuse_what_etcd_refuses() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, _) = open(folder.path()).await;
+    let database = Database::new();
+    let (engine, _) = open(&database).await;
     engine.lease_grant(5, 600).await.unwrap();
     assert!(matches!(engine.lease_grant(5, 60).await, Err(Error::LeaseExists)));
     assert!(matches!(attach(&engine, "/a", 6).await, Err(Error::LeaseNotFound)));

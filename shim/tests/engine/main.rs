@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod clock;
+#[path = "../database/mod.rs"]
+mod database;
 mod explain;
 mod fields;
 #[path = "../hand/mod.rs"]

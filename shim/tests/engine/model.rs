@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::database::Database;
 use crate::support::open;
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -108,16 +109,17 @@ impl Model {
 }
 
 struct System {
-    folder: tempfile::TempDir,
     engine: Engine,
     model: Model,
+    /// Dropped after the engine.
+    database: Database,
 }
 
 impl System {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (engine, _) = open(folder.path()).await;
-        Self { folder, engine, model: Model::new() }
+        let database = Database::new();
+        let (engine, _) = open(&database).await;
+        Self { engine, model: Model::new(), database }
     }
 
     async fn run(&mut self, step: Step) {
@@ -168,7 +170,7 @@ impl System {
             }
             Step::Restart => {
                 self.engine.shutdown().await;
-                (self.engine, _) = open(self.folder.path()).await;
+                (self.engine, _) = open(&self.database).await;
             }
         }
     }

@@ -4,12 +4,13 @@
 use bytes::Bytes;
 use sluice_shim::engine::{KeyRange, Projection, RangeQuery, SortTarget};
 
+use crate::database::Database;
 use crate::support::{open, prefix, put};
 
 #[tokio::test]
 async fn every_kind_of_range_is_counted_right() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, _) = open(folder.path()).await;
+    let database = Database::new();
+    let (engine, _) = open(&database).await;
     for key in ["a", "b", "foo", "foo/abc", "foo/x/y", "fop", "/registry/pods/x"] {
         put(&engine, key, "v").await;
     }
@@ -33,8 +34,8 @@ async fn every_kind_of_range_is_counted_right() {
 
 #[tokio::test]
 async fn keys_without_values_are_sorted_by_value_all_the_same() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, _) = open(folder.path()).await;
+    let database = Database::new();
+    let (engine, _) = open(&database).await;
     for (key, value) in [("a", "2"), ("b", "1"), ("c", "2"), ("d", "3")] {
         put(&engine, key, value).await;
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::database::Database;
 use crate::support::{open, prefix, put};
 use sluice_shim::engine::*;
 use sluice_shim::selector::Selection;
@@ -39,8 +40,8 @@ fn query(selector: &str) -> RangeQuery {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_index_reads_what_matches() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, metrics) = open(folder.path()).await;
+    let database = Database::new();
+    let (engine, metrics) = open(&database).await;
     load(&engine).await;
     // Selector, keys returned, most rows that may be read for it.
     let table = [
@@ -70,10 +71,10 @@ async fn the_index_reads_what_matches() {
 /// Whether this is the first object with the skip label that the file ever had, or it was there before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_object_with_the_label_is_hidden_at_once() {
-    let folder = tempfile::tempdir().unwrap();
+    let database = Database::new();
     let selector = "!skip-controller-manager-metadata-caching";
     let label = r#","skip-controller-manager-metadata-caching":"""#;
-    let (mut engine, mut metrics) = open(folder.path()).await;
+    let (mut engine, mut metrics) = open(&database).await;
     for number in 0..10 {
         put(&engine, key(number), shirt(number, "blue", "")).await;
     }
@@ -86,15 +87,15 @@ async fn the_first_object_with_the_label_is_hidden_at_once() {
             assert_eq!(engine.range(query(selector)).await.unwrap().kvs.len(), visible, "after {number}");
             assert_eq!(metrics.rows_read.get() - before, visible as u64, "after {number}");
             engine.shutdown().await;
-            (engine, metrics) = open(folder.path()).await;
+            (engine, metrics) = open(&database).await;
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_are_one_snapshot_whatever_happens_between() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, _) = open(folder.path()).await;
+    let database = Database::new();
+    let (engine, _) = open(&database).await;
     load(&engine).await;
     let all = |revision| RangeQuery { revision, ..query("color=green") };
     let before = engine.range(all(0)).await.unwrap();
@@ -120,8 +121,8 @@ async fn pages_are_one_snapshot_whatever_happens_between() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_can_not_be_read_is_returned_always() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, _) = open(folder.path()).await;
+    let database = Database::new();
+    let (engine, _) = open(&database).await;
     load(&engine).await;
     let sealed = "/registry/stable.example.com/shirts/ns1/sealed";
     put(&engine, sealed, "k8s:enc:kms:v2:x").await;

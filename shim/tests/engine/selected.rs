@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use sluice_shim::engine::*;
 
+use crate::database::Database;
 use crate::fields::{DEFINITION, close_sound, definition, key, query, shirt};
 use crate::support::{open, put};
 
@@ -161,8 +162,8 @@ proptest! {
     fn lists_return_what_may_match(steps in prop::collection::vec(step(), 1..80)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
-            let folder = tempfile::tempdir().unwrap();
-            let (mut engine, _) = open(folder.path()).await;
+            let database = Database::new();
+            let (mut engine, _) = open(&database).await;
             let mut model = Model(vec![BTreeMap::new()]);
             for step in steps {
                 match step {
@@ -171,7 +172,7 @@ proptest! {
                     Step::Define(value) => set(&engine, &mut model, DEFINITION.into(), value.map(Bytes::from)).await,
                     Step::Restart => {
                         engine.shutdown().await;
-                        (engine, _) = open(folder.path()).await;
+                        (engine, _) = open(&database).await;
                     }
                     Step::List(label, field, version, limit, ago) => {
                         let page = RangeQuery { limit, ..query(label, &field, version) };
@@ -179,7 +180,7 @@ proptest! {
                     }
                 }
             }
-            close_sound(engine, folder.path()).await;
+            close_sound(engine, &database).await;
         });
     }
 }

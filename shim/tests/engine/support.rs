@@ -1,6 +1,5 @@
 //! An engine on a database of its own.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,16 +8,17 @@ use sluice_shim::engine::metrics::Metrics;
 use sluice_shim::engine::*;
 use sluice_shim::sql;
 
-/// Opens the engine on `state.db` in the folder.
-pub(crate) async fn open(folder: &Path) -> (Engine, Arc<Metrics>) {
-    open_by(folder, Arc::new(Steady::default())).await
+use crate::database::Database;
+
+/// Opens the engine on a database.
+pub(crate) async fn open(database: &Database) -> (Engine, Arc<Metrics>) {
+    open_by(database, Arc::new(Steady::default())).await
 }
 
 /// The same with a clock of the test's own.
-pub(crate) async fn open_by(folder: &Path, ticker: Arc<dyn Ticker>) -> (Engine, Arc<Metrics>) {
-    let endpoint = format!("sqlite://{}", folder.join("state.db").display());
+pub(crate) async fn open_by(database: &Database, ticker: Arc<dyn Ticker>) -> (Engine, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::default());
-    let store = sql::open_by(&endpoint.parse().unwrap(), Arc::clone(&metrics), ticker).unwrap();
+    let store = sql::open_by(database.endpoint(), Arc::clone(&metrics), ticker).unwrap();
     let engine = Engine::start(store, ReaderThreads { small: 1, large: 2 }, Arc::clone(&metrics)).await.unwrap();
     (engine, metrics)
 }

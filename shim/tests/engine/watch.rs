@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::database::Database;
 use crate::support::{open, prefix, put};
 use sluice_shim::engine::*;
 use sluice_shim::selector::Selection;
@@ -30,8 +31,8 @@ async fn revisions_until(session: &mut WatchSession, last: Revision) -> Vec<Revi
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_watcher_sees_every_event_once_in_order() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, metrics) = open(folder.path()).await;
+    let database = Database::new();
+    let (engine, metrics) = open(&database).await;
     const WRITERS: usize = 8;
     const WRITES: usize = 300;
     // With values of 16 KiB the ring holds only a part of it: late watchers begin in the database.
@@ -75,8 +76,8 @@ async fn every_watcher_sees_every_event_once_in_order() {
 
 #[tokio::test]
 async fn a_watch_without_start_begins_after_the_last_answer() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, _) = open(folder.path()).await;
+    let database = Database::new();
+    let (engine, _) = open(&database).await;
     put(&engine, "/r/a", "1").await;
     let mut session = engine.watch();
     assert_eq!(session.create(spec(1, 0)), 2);
@@ -93,8 +94,8 @@ async fn a_watch_without_start_begins_after_the_last_answer() {
 
 #[tokio::test]
 async fn a_start_in_the_future_waits_for_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, _) = open(folder.path()).await;
+    let database = Database::new();
+    let (engine, _) = open(&database).await;
     let mut session = engine.watch();
     session.create(spec(1, 4));
     for _ in 0..4 {
@@ -105,8 +106,8 @@ async fn a_start_in_the_future_waits_for_it() {
 
 #[tokio::test]
 async fn kinds_of_events_can_be_left_out() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, _) = open(folder.path()).await;
+    let database = Database::new();
+    let (engine, _) = open(&database).await;
     let mut session = engine.watch();
     session.create(WatchSpec { no_put: true, ..spec(1, 0) });
     session.create(WatchSpec { no_delete: true, range: KeyRange::single("/r/a"), ..spec(2, 0) });
@@ -124,8 +125,8 @@ async fn kinds_of_events_can_be_left_out() {
 /// An object enters the selection, stays, leaves, comes back and goes: seen live and replayed alike.
 #[tokio::test]
 async fn a_selective_watch_sees_what_enters_and_what_leaves() {
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, _) = open(folder.path()).await;
+    let database = Database::new();
+    let (engine, _) = open(&database).await;
     let selection = Selection::parse(Some("color=green"), None, None).unwrap().map(Arc::new);
     let selective = |start| WatchSpec { selection: selection.clone(), ..spec(1, start) };
     let mut live = engine.watch();
@@ -142,7 +143,7 @@ async fn a_selective_watch_sees_what_enters_and_what_leaves() {
     ring.create(selective(2));
     assert_eq!(revisions_until(&mut ring, 9).await, expected);
     engine.shutdown().await;
-    let (engine, metrics) = open(folder.path()).await;
+    let (engine, metrics) = open(&database).await;
     let mut replayed = engine.watch();
     replayed.create(selective(2));
     assert_eq!(revisions_until(&mut replayed, 9).await, expected);
@@ -153,8 +154,8 @@ async fn a_selective_watch_sees_what_enters_and_what_leaves() {
 #[tokio::test]
 async fn each_of_thousands_of_selective_watchers_sees_its_own() {
     const WATCHERS: usize = 2000;
-    let folder = tempfile::tempdir().unwrap();
-    let (engine, metrics) = open(folder.path()).await;
+    let database = Database::new();
+    let (engine, metrics) = open(&database).await;
     let mut sessions: Vec<WatchSession> = (0..WATCHERS)
         .map(|number| {
             let selector = format!("app=shop,color=c{number}");

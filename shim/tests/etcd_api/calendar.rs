@@ -4,23 +4,23 @@
 use std::path::Path;
 use std::process::Command;
 
+use super::database::Database;
 use super::process::Process;
 use super::server::{Client, DEADLINE, put, range_of};
 use sluice_shim::pb::etcdserverpb as pb;
-use tempfile::TempDir;
 
 /// A machine whose calendar can be set.
 struct Machine {
-    folder: TempDir,
+    database: Database,
     library: String,
     setting: String,
 }
 
 impl Machine {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let setting = folder.path().join("calendar").display().to_string();
-        let machine = Self { folder, library: library(), setting };
+        let database = Database::sqlite();
+        let setting = database.folder().join("calendar").display().to_string();
+        let machine = Self { database, library: library(), setting };
         machine.set("+0");
         machine
     }
@@ -37,7 +37,7 @@ impl Machine {
             ("FAKETIME_NO_CACHE", "1"),
             ("DONT_FAKE_MONOTONIC", "1"),
         ];
-        Process::start_with(self.folder.path(), &variables)
+        Process::start_with(&self.database, &variables)
     }
 }
 

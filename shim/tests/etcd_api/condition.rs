@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::database::Database;
 use super::server::{Client, TestServer, put, range_of};
 use sluice_shim::clock::{StoreClock, StoreTime};
 use sluice_shim::engine::store::{Decide, Footprint, Reader, Store, Writer};
@@ -27,11 +28,11 @@ async fn is_green(server: &TestServer, path: &str) -> bool {
 
 #[tokio::test]
 async fn a_damaged_database_turns_readyz_red() {
-    let server = TestServer::start(&[]).await;
+    let server = TestServer::start_in(Database::sqlite(), &[]).await;
     let mut client = server.connect().await;
     client.put("a", "1").await;
     for name in ["state.db", "state.db-wal"] {
-        let file = std::fs::File::options().write(true).open(server.dir.path().join(name)).unwrap();
+        let file = std::fs::File::options().write(true).open(server.database.folder().join(name)).unwrap();
         file.write_all_at(&vec![0xff; usize::try_from(file.metadata().unwrap().len()).unwrap()], 0).unwrap();
     }
     let refused = client.range(range_of("a")).await.unwrap_err();
@@ -70,7 +71,7 @@ async fn a_full_disk_turns_the_check_of_writes_red_until_there_is_room() {
     let full = Arc::new(AtomicBool::new(false));
     let disk = Arc::clone(&full);
     let wrap = |store| -> Arc<dyn Store> { Arc::new(SmallDisk { store, full: disk }) };
-    let server = TestServer::start_on(tempfile::tempdir().unwrap(), &[], wrap).await;
+    let server = TestServer::start_on(Database::new(), &[], wrap).await;
     let mut client = server.connect().await;
     assert!(is_green(&server, "/readyz/writable").await);
     full.store(true, Ordering::Relaxed);

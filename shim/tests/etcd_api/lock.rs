@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::database::Database;
 use super::process::Process;
 use super::server::{Client, DEADLINE, TestServer, put, range_from, range_of};
 use sluice_shim::pb::etcdserverpb as pb;
@@ -189,8 +190,8 @@ async fn waiters_end_with_the_server() {
 
 #[tokio::test]
 async fn a_lock_outlives_the_process() {
-    let dir = tempfile::tempdir().unwrap();
-    let process = Process::start(dir.path());
+    let database = Database::new();
+    let process = Process::start(&database);
     let mut client = process.connect().await;
     for lease in [1, 2, 3] {
         grant(&mut client, lease, 600).await;
@@ -200,7 +201,7 @@ async fn a_lock_outlives_the_process() {
     drop(process);
     second.await.unwrap().unwrap_err();
 
-    let process = Process::start(dir.path());
+    let process = Process::start(&database);
     let mut client = process.connect().await;
     let third = waiter(&client, 3).await;
     let second = waiter(&client, 2).await;

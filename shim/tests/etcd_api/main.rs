@@ -3,6 +3,8 @@
 
 mod calendar;
 mod condition;
+#[path = "../database/mod.rs"]
+mod database;
 mod election;
 mod http;
 mod kv;

@@ -93,7 +93,7 @@ async fn snapshots_can_be_read_back() {
         remaining = part.remaining_bytes;
         bytes.extend_from_slice(&part.blob);
     }
-    let path = server.dir.path().join("copy.db");
+    let path = server.database.folder().join("copy.db");
     std::fs::write(&path, &bytes).unwrap();
     let reader = SnapshotReader::open(&path).unwrap();
     assert!(reader.has_digest());
@@ -101,7 +101,7 @@ async fn snapshots_can_be_read_back() {
     let seen: Vec<_> = records.iter().map(|record| (record.revision, &record.kv.key[..], record.tombstone)).collect();
     assert_eq!(seen, [(2, &b"a"[..], false), (3, b"b", false), (4, b"a", true)]);
     assert_eq!(reader.leases().unwrap().map(Result::unwrap).collect::<Vec<_>>(), [(7, 60)]);
-    let left = std::fs::read_dir(server.dir.path()).unwrap();
+    let left = std::fs::read_dir(server.database.folder()).unwrap();
     assert!(!left.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(".sluice-snapshot")));
 }
 

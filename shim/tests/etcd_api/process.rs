@@ -1,8 +1,8 @@
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
+use super::database::Database;
 use super::server::Client;
 use tonic::transport::Channel;
 
@@ -21,16 +21,16 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Serves the database in the folder.
-    pub(crate) fn start(dir: &Path) -> Self {
-        Self::start_with(dir, &[])
+    /// Serves a database.
+    pub(crate) fn start(database: &Database) -> Self {
+        Self::start_with(database, &[])
     }
 
     /// The same with more variables.
-    pub(crate) fn start_with(dir: &Path, variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_with(database: &Database, variables: &[(&str, &str)]) -> Self {
         let mut child = shim()
             .envs(variables.iter().copied())
-            .env("SLUICE_ENDPOINT", format!("sqlite://{}", dir.join("state.db").display()))
+            .env("SLUICE_ENDPOINT", database.url())
             .env("SLUICE_LISTEN_CLIENT_URLS", "http://127.0.0.1:0")
             .env("SLUICE_LOG_FORMAT", "json")
             .stderr(Stdio::piped())
@@ -104,8 +104,8 @@ fn version() {
 /// Configured by variables alone, as in a container; ends well on SIGTERM.
 #[test]
 fn variables_and_signals() {
-    let dir = tempfile::tempdir().unwrap();
-    let process = Process::start(dir.path());
+    let database = Database::new();
+    let process = Process::start(&database);
     let mut stream = TcpStream::connect(&process.address).unwrap();
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

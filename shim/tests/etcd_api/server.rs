@@ -15,10 +15,11 @@ use sluice_shim::pb::etcdserverpb as pb;
 use sluice_shim::pb::v3electionpb::election_client::ElectionClient;
 use sluice_shim::pb::v3lockpb::lock_client::LockClient;
 use sluice_shim::sql;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
+
+use super::database::Database;
 
 /// Nothing in these tests takes longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -26,26 +27,25 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 /// A server with an empty database.
 pub(crate) struct TestServer {
     pub(crate) server: Server,
-    pub(crate) dir: TempDir,
+    pub(crate) database: Database,
 }
 
 impl TestServer {
     pub(crate) async fn start(args: &[&str]) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), args).await
+        Self::start_in(Database::new(), args).await
     }
 
-    pub(crate) async fn start_in(dir: TempDir, args: &[&str]) -> Self {
-        Self::start_on(dir, args, |store| store).await
+    pub(crate) async fn start_in(database: Database, args: &[&str]) -> Self {
+        Self::start_on(database, args, |store| store).await
     }
 
     /// On a database that is another one than it seems.
     pub(crate) async fn start_on(
-        dir: TempDir,
+        database: Database,
         args: &[&str],
         wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
     ) -> Self {
-        let endpoint = format!("sqlite://{}", dir.path().join("state.db").display());
-        let mut all = vec!["sluice-shim", "--endpoint", &endpoint];
+        let mut all = vec!["sluice-shim", "--endpoint", database.url()];
         if !args.contains(&"--listen-client-urls") {
             all.extend(["--listen-client-urls", "http://127.0.0.1:0"]);
         }
@@ -58,8 +58,8 @@ impl TestServer {
         let engine = Engine::start_with(store, threads, metrics, config.gc.collector().unwrap()).await.unwrap();
         let mut registry = Registry::default();
         let sockets = Sockets::open(&config, &mut registry).await.unwrap();
-        let server = Server::start(engine, &config, sockets, dir.path().to_owned(), registry).await.unwrap();
-        Self { server, dir }
+        let server = Server::start(engine, &config, sockets, database.folder().to_owned(), registry).await.unwrap();
+        Self { server, database }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -315,7 +315,7 @@ async fn shutdown() {
     watch.create(all()).await;
     client.kv.put(put("a", "1")).await.unwrap();
     assert_eq!(watch.events(1).await, ["put a 1"]);
-    let TestServer { server, dir } = server;
+    let TestServer { server, database } = server;
     // Well before the time after which connections are closed by force.
     let in_time = tokio::time::timeout(Duration::from_secs(5), server.shutdown());
     let (ended, stopped) = tokio::join!(watch.try_next(), in_time);
@@ -324,7 +324,7 @@ async fn shutdown() {
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "etcdserver: server stopped"));
     assert!(client.kv.put(put("a", "2")).await.is_err());
 
-    let again = TestServer::start_in(dir, &[]).await;
+    let again = TestServer::start_in(database, &[]).await;
     let found = again.connect().await.range(super::server::range_of("a")).await.unwrap();
     assert_eq!((&found.kvs[0].value[..], found.header.unwrap().revision), (&b"1"[..], 2));
 }

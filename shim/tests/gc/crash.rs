@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::database::Database;
 use crate::world::*;
 
 /// How many objects the server changes before it is killed.
@@ -47,8 +48,8 @@ async fn left(world: &World) -> Vec<(String, Value)> {
 }
 
 /// How much a store has to do, also one whose server died.
-fn tasks(folder: &Path) -> i64 {
-    let connection = rusqlite::Connection::open(folder.join("state.db")).unwrap();
+fn tasks(database: &Database) -> i64 {
+    let connection = rusqlite::Connection::open(database.file()).unwrap();
     connection.query_row("SELECT count(*) FROM gc_task WHERE state <> 1", [], |row| row.get(0)).unwrap()
 }
 
@@ -56,10 +57,10 @@ fn lines(path: &Path) -> usize {
     std::fs::read(path).map_or(0, |text| text.iter().filter(|byte| **byte == b'\n').count())
 }
 
-fn serve(folder: &Path, audit: &Path) -> Child {
+fn serve(database: &Database, audit: &Path) -> Child {
     Command::new(env!("CARGO_BIN_EXE_sluice-shim"))
         .env_clear()
-        .args(["--endpoint", &format!("sqlite://{}", folder.join("state.db").display())])
+        .args(["--endpoint", database.url()])
         .args(["--listen-client-urls", "http://127.0.0.1:0", "--log-level", "error", "--gc-rate", "4000"])
         .arg("--gc-audit-log")
         .arg(audit)
@@ -70,7 +71,7 @@ fn serve(folder: &Path, audit: &Path) -> Child {
 
 #[tokio::test]
 async fn t31_kills_change_nothing_of_what_is_left() {
-    let mut world = World::with(idle()).await;
+    let mut world = World::at(Database::sqlite(), idle()).await;
     let (objects, deleted) = forest();
     world.create_all(&objects).await;
     for (object, finalizer) in &deleted {
@@ -80,16 +81,16 @@ async fn t31_kills_change_nothing_of_what_is_left() {
         }
     }
     world.engine.shutdown().await;
-    let twin = tempfile::tempdir().unwrap();
-    std::fs::copy(world.folder.path().join("state.db"), twin.path().join("state.db")).unwrap();
+    let twin = Database::sqlite();
+    std::fs::copy(world.database.file(), twin.file()).unwrap();
 
-    let audit = twin.path().join("audit.log");
+    let audit = twin.folder().join("audit.log");
     let mut kills = 0;
-    while tasks(twin.path()) > 0 {
-        let (done, mut server) = (lines(&audit), serve(twin.path(), &audit));
+    while tasks(&twin) > 0 {
+        let (done, mut server) = (lines(&audit), serve(&twin, &audit));
         let deadline = Instant::now() + Duration::from_secs(30);
         // Each life ends at another point.
-        while lines(&audit) < done + LIFE + kills % 7 && tasks(twin.path()) > 0 {
+        while lines(&audit) < done + LIFE + kills % 7 && tasks(&twin) > 0 {
             assert!(Instant::now() < deadline, "after {kills} kills {done} objects were done, and no more");
             assert!(server.try_wait().unwrap().is_none(), "it ended by itself");
             tokio::time::sleep(Duration::from_millis(1)).await;

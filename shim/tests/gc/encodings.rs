@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use sluice_shim::engine::*;
 use sluice_shim::object;
 
+use crate::database::Database;
 use crate::world::*;
 
 /// A field of a protobuf message that holds bytes.
@@ -139,11 +140,10 @@ async fn t27_a_custom_resource_in_cbor_is_marked_and_deleted() {
 async fn t27_a_server_warns_of_encrypted_custom_resources() {
     let world = World::new().await;
     let put = |key: &str| Put { key: key.to_owned().into(), value: "k8s:enc:aescbc:v1:k:x".into(), ..Put::default() };
-    let serve = |folder: &std::path::Path, args: &[&str]| {
-        let endpoint = format!("sqlite://{}", folder.join("state.db").display());
-        let socket = format!("unix://{}", folder.join("client.sock").display());
+    let serve = |database: &Database, args: &[&str]| {
+        let socket = format!("unix://{}", database.folder().join("client.sock").display());
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluice-shim"));
-        command.env_clear().args(["--endpoint", &endpoint, "--listen-client-urls", &socket]).args(args);
+        command.env_clear().args(["--endpoint", database.url(), "--listen-client-urls", &socket]).args(args);
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         // All that it has to say of the database comes before it serves.
         let mut said = String::new();
@@ -161,17 +161,16 @@ async fn t27_a_server_warns_of_encrypted_custom_resources() {
         world.engine.write(Op::Put(put(key))).await.unwrap();
     }
     world.engine.shutdown().await;
-    let folder = world.folder.path();
     let warned = |said: &str| said.contains("is encrypted") && said.contains("/registry/example.com/shirts/a/b");
-    let said = serve(folder, &[]);
+    let said = serve(&world.database, &[]);
     assert!(warned(&said) && said.contains("serving"), "{said}");
-    let said = serve(folder, &["--gc=off"]);
+    let said = serve(&world.database, &["--gc=off"]);
     assert!(!warned(&said) && said.contains("serving"), "{said}");
     let mut world = world;
     world.restart(None).await;
     let delete = DeleteRange { range: KeyRange::single("/registry/example.com/shirts/a/b"), prev_kv: false };
     world.engine.write(Op::Delete(delete)).await.unwrap();
     world.engine.shutdown().await;
-    let said = serve(world.folder.path(), &[]);
+    let said = serve(&world.database, &[]);
     assert!(!warned(&said), "{said}");
 }

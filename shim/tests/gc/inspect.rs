@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use sluice_shim::cli::Cli;
+use sluice_shim::endpoint::Endpoint;
 
 use crate::hand::Hand;
 use crate::world::*;
 
 /// What a command prints.
 fn run(world: &World, args: &[&str]) -> String {
-    let endpoint = format!("sqlite://{}", world.folder.path().join("state.db").display());
-    let cli = Cli::try_parse_from([&["sluice-shim", "gc"], args, &["--endpoint", &endpoint]].concat()).unwrap();
+    let cli =
+        Cli::try_parse_from([&["sluice-shim", "gc"], args, &["--endpoint", world.database.url()]].concat()).unwrap();
     let mut out = Vec::new();
     assert!(cli.command.unwrap().run(&mut out).unwrap());
     String::from_utf8(out).unwrap()
@@ -71,7 +72,7 @@ async fn flags_of_the_server_are_minded() {
 fn a_file_that_is_none_is_an_error_and_stays_so() {
     let folder = tempfile::tempdir().unwrap();
     let run = |name: &str| {
-        let endpoint = format!("sqlite://{}", folder.path().join(name).display());
+        let endpoint = Endpoint::Sqlite(folder.path().join(name)).to_string();
         let cli = Cli::try_parse_from(["sluice-shim", "gc", "status", "--endpoint", &endpoint]).unwrap();
         format!("{:#}", cli.command.unwrap().run(&mut Vec::new()).unwrap_err())
     };

@@ -82,8 +82,8 @@ async fn t32_a_large_cascade_stays_within_bounds_and_ends_no_watch() {
     }
     world.engine.shutdown().await;
 
-    let folder = world.folder.path();
-    let server = Server::start(folder, &["--gc-rate", "1000000"]);
+    let folder = world.database.folder();
+    let server = Server::start(&world.database, &["--gc-rate", "1000000"]);
     let mut kv = server.kv().await;
     let put = |number: u64| {
         let other = configmap(2_000_000 + number % 100);

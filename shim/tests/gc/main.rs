@@ -5,6 +5,8 @@
 mod aggregated;
 mod background;
 mod crash;
+#[path = "../database/mod.rs"]
+mod database;
 mod encodings;
 mod foreground;
 mod graph;

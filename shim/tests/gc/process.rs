@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,15 +14,17 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
+use crate::database::Database;
+
 /// How long nothing may happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The command that serves the database in a folder, at any port.
-pub(crate) fn command(folder: &Path, args: &[&str]) -> Command {
+/// The command that serves a database, at any port.
+pub(crate) fn command(database: &Database, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluice-shim"));
     command
         .env_clear()
-        .args(["--endpoint", &format!("sqlite://{}", folder.join("state.db").display())])
+        .args(["--endpoint", database.url()])
         .args(["--listen-client-urls", "http://127.0.0.1:0"])
         .args(args)
         .stdin(Stdio::null());
@@ -53,8 +54,8 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts it and waits until it serves.
-    pub(crate) fn start(folder: &Path, args: &[&str]) -> Self {
-        let mut command = command(folder, args);
+    pub(crate) fn start(database: &Database, args: &[&str]) -> Self {
+        let mut command = command(database, args);
         let mut child = command.args(["--log-format", "json"]).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
         let serving = log.find(|line| line.contains("\"serving\"")).expect("it ended before it served");

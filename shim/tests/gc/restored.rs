@@ -3,6 +3,7 @@
 use clap::Parser as _;
 use sluice_shim::cli::Cli;
 
+use crate::database::Database;
 use crate::world::*;
 
 async fn run(args: &[&str]) {
@@ -30,15 +31,13 @@ async fn a_restored_store_goes_on_collecting() {
     world.update(&objects[0].key(), |metadata| metadata["annotations"] = serde_json::json!({"a": "b"})).await;
     world.engine.shutdown().await;
 
-    let folder = tempfile::tempdir().unwrap();
-    let path = |folder: &std::path::Path, name: &str| folder.join(name).display().to_string();
-    let (from, snapshot) = (path(world.folder.path(), "state.db"), path(folder.path(), "snapshot"));
-    run(&["export", "--endpoint", &format!("sqlite://{from}"), "--to", &snapshot]).await;
-    let to = format!("sqlite://{}", path(folder.path(), "state.db"));
-    run(&["restore", "--endpoint", &to, "--from", &snapshot]).await;
-    run(&["fsck", "--endpoint", &to]).await;
+    let to = Database::new();
+    let snapshot = to.folder().join("snapshot").display().to_string();
+    run(&["export", "--endpoint", world.database.url(), "--to", &snapshot]).await;
+    run(&["restore", "--endpoint", to.url(), "--from", &snapshot]).await;
+    run(&["fsck", "--endpoint", to.url()]).await;
 
-    let restored = World::at(folder, eager()).await;
+    let restored = World::at(to, eager()).await;
     restored.settle().await;
     assert_eq!(restored.keys().await, [kept.key(), objects[2].key(), objects[3].key(), objects[4].key()]);
     assert_eq!(restored.owners(&objects[3]).await, [uid(4)]);

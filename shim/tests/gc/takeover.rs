@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use crate::database::Database;
 use crate::process::{self, PATIENCE, Server, is_deletion};
 use crate::world::*;
 
@@ -15,7 +16,7 @@ const RATE: &str = "2000";
 /// that is resumed there has seen the deletion of each dependent once.
 #[tokio::test]
 async fn t30_one_server_collects_and_each_dependent_goes_once() {
-    let world = World::with(idle()).await;
+    let world = World::at(Database::sqlite(), idle()).await;
     let owner = shirt(0);
     let owned: Vec<_> = (1..=DEPENDENTS).map(|number| shirt(number).owned_by(&owner)).collect();
     world.create_all([&owner].into_iter().chain(&owned)).await;
@@ -23,10 +24,9 @@ async fn t30_one_server_collects_and_each_dependent_goes_once() {
     let from = world.engine.status().await.unwrap().revision + 1;
     world.engine.shutdown().await;
 
-    let folder = world.folder.path();
     let mut deletions: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     let mut next = from;
-    let mut first = Server::start(folder, &["--gc-rate", RATE]);
+    let mut first = Server::start(&world.database, &["--gc-rate", RATE]);
     let mut watch = first.watch(next).await;
     let (mut refused, mut killed) = (false, false);
     while let Some(events) = watch.next().await {
@@ -39,7 +39,7 @@ async fn t30_one_server_collects_and_each_dependent_goes_once() {
         }
         let gone = deletions.len();
         if !refused && gone > 200 {
-            let (code, said) = process::refused(process::command(folder, &["--gc-rate", RATE]));
+            let (code, said) = process::refused(process::command(&world.database, &["--gc-rate", RATE]));
             assert!(said.contains("another process has the database") && said.contains("state.db open"), "{said}");
             assert_eq!(code, Some(1), "{said}");
             assert!(first.runs());
@@ -53,7 +53,7 @@ async fn t30_one_server_collects_and_each_dependent_goes_once() {
     }
     assert!(killed, "the first server ended the watch");
 
-    let second = Server::start(folder, &["--gc-rate", RATE]);
+    let second = Server::start(&world.database, &["--gc-rate", RATE]);
     let mut watch = second.watch(next).await;
     let deadline = Instant::now() + PATIENCE;
     let mut by_second = 0;
@@ -71,7 +71,7 @@ async fn t30_one_server_collects_and_each_dependent_goes_once() {
     drop(second);
 
     // What the database says, also of what no watch was there for.
-    let survivor = World::at(world.folder, idle()).await;
+    let survivor = World::at(world.database, idle()).await;
     assert_eq!(survivor.keys().await, [""; 0]);
     let history = survivor.events(from).await;
     assert_eq!(history.len() as u64, DEPENDENTS, "one revision for each");

@@ -1,9 +1,9 @@
 //! A store with objects in it, and what API servers and controllers do to them.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::database::Database;
 use crate::hand::Hand;
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -117,11 +117,12 @@ impl Object {
 
 /// A store with its collector.
 pub(crate) struct World {
-    pub(crate) folder: tempfile::TempDir,
     pub(crate) engine: Engine,
     pub(crate) metrics: Arc<Metrics>,
     collector: Collector,
     ticker: Arc<dyn Ticker>,
+    /// Dropped after what uses it.
+    pub(crate) database: Database,
 }
 
 /// A collector that does not spare anybody.
@@ -133,10 +134,9 @@ pub(crate) fn idle() -> Collector {
     Collector { enabled: false, ..eager() }
 }
 
-async fn open(folder: &Path, collector: Collector, ticker: Arc<dyn Ticker>) -> (Engine, Arc<Metrics>) {
-    let endpoint = format!("sqlite://{}", folder.join("state.db").display());
+async fn open(database: &Database, collector: Collector, ticker: Arc<dyn Ticker>) -> (Engine, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::default());
-    let store = sql::open_by(&endpoint.parse().unwrap(), Arc::clone(&metrics), ticker).unwrap();
+    let store = sql::open_by(database.endpoint(), Arc::clone(&metrics), ticker).unwrap();
     let threads = ReaderThreads { small: 1, large: 1 };
     (Engine::start_with(store, threads, Arc::clone(&metrics), collector).await.unwrap(), metrics)
 }
@@ -147,22 +147,22 @@ impl World {
     }
 
     pub(crate) async fn with(collector: Collector) -> Self {
-        Self::at(tempfile::tempdir().unwrap(), collector).await
+        Self::at(Database::new(), collector).await
     }
 
     /// One with a clock of the test's own.
     pub(crate) async fn by(collector: Collector, hand: &Hand) -> Self {
-        Self::open(tempfile::tempdir().unwrap(), collector, Arc::new(hand.clone())).await
+        Self::open(Database::new(), collector, Arc::new(hand.clone())).await
     }
 
-    /// The one in a folder.
-    pub(crate) async fn at(folder: tempfile::TempDir, collector: Collector) -> Self {
-        Self::open(folder, collector, Arc::new(Steady::default())).await
+    /// The one on a database.
+    pub(crate) async fn at(database: Database, collector: Collector) -> Self {
+        Self::open(database, collector, Arc::new(Steady::default())).await
     }
 
-    async fn open(folder: tempfile::TempDir, collector: Collector, ticker: Arc<dyn Ticker>) -> Self {
-        let (engine, metrics) = open(folder.path(), collector.clone(), Arc::clone(&ticker)).await;
-        Self { folder, engine, metrics, collector, ticker }
+    async fn open(database: Database, collector: Collector, ticker: Arc<dyn Ticker>) -> Self {
+        let (engine, metrics) = open(&database, collector.clone(), Arc::clone(&ticker)).await;
+        Self { engine, metrics, collector, ticker, database }
     }
 
     /// Stops and starts again, as it was or with another collector.
@@ -170,7 +170,7 @@ impl World {
         self.engine.shutdown().await;
         self.collector = collector.unwrap_or_else(|| self.collector.clone());
         let (collector, ticker) = (self.collector.clone(), Arc::clone(&self.ticker));
-        (self.engine, self.metrics) = open(self.folder.path(), collector, ticker).await;
+        (self.engine, self.metrics) = open(&self.database, collector, ticker).await;
     }
 
     pub(crate) async fn create(&self, object: &Object) -> Revision {

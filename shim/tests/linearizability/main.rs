@@ -40,6 +40,8 @@ mod checker;
 mod checker_tests;
 mod client;
 mod compactions;
+#[path = "../database/mod.rs"]
+mod database;
 mod history;
 mod leases;
 mod model;
@@ -49,13 +51,13 @@ mod watcher;
 
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use client::{Client, KEYS, Shared, all_keys, key, some_keys};
+use database::Database;
 use history::{Call, History, Keys, Message, Operation, Outcome, Refusal};
 use process::{Keeper, Lives};
 use random::Random;
@@ -74,14 +76,14 @@ async fn histories_are_linearizable() {
     for seed in seed.. {
         let time = left.min(ROUND);
         eprintln!("SLUICE_LINEARIZABILITY_SEED={seed} for {time:?}");
-        let folder = tempfile::tempdir().unwrap();
-        let (history, deaths) = round(seed, time, folder.path()).await;
+        let database = Database::new();
+        let (history, deaths) = round(seed, time, &database).await;
         match checker::check(&history) {
             Ok(revision) => eprintln!("{deaths} deaths, {} at revision {revision}", summary(&history)),
             Err(why) => {
-                let folder = folder.keep();
+                let (url, folder) = (database.url().to_owned(), database.keep());
                 std::fs::write(folder.join("history.txt"), format!("{history:#?}")).unwrap();
-                panic!("seed {seed}: {why}\nThe database and history.txt are in {}", folder.display());
+                panic!("seed {seed}: {why}\nThe database is {url}, history.txt is in {}", folder.display());
             }
         }
         left -= time;
@@ -96,8 +98,8 @@ fn variable<T: FromStr<Err: Debug>>(name: &str) -> Option<T> {
 }
 
 /// One database with clients and watches; returns also how often the server died.
-async fn round(seed: u64, time: Duration, folder: &Path) -> (History, u64) {
-    let mut keeper = Keeper::start(folder).await;
+async fn round(seed: u64, time: Duration, database: &Database) -> (History, u64) {
+    let mut keeper = Keeper::start(database).await;
     let shared = Shared::new();
     let (ending, end) = watch::channel(None);
     let heard = Arc::new(Mutex::new(HashMap::new()));

@@ -2,13 +2,13 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tonic::transport::Channel;
 
+use super::database::Database;
 use super::random::Random;
 
 /// Nothing that is alive takes longer.
@@ -45,17 +45,17 @@ impl Lives {
     }
 }
 
-/// Runs the server on the database in a folder.
+/// Runs the server on a database.
 pub(crate) struct Keeper<'a> {
-    folder: &'a Path,
+    database: &'a Database,
     child: Option<Child>,
     number: u64,
     lives: watch::Sender<Option<Life>>,
 }
 
 impl<'a> Keeper<'a> {
-    pub(crate) async fn start(folder: &'a Path) -> Self {
-        let mut keeper = Self { folder, child: None, number: 0, lives: watch::Sender::new(None) };
+    pub(crate) async fn start(database: &'a Database) -> Self {
+        let mut keeper = Self { database, child: None, number: 0, lives: watch::Sender::new(None) };
         keeper.live().await;
         keeper
     }
@@ -95,7 +95,7 @@ impl<'a> Keeper<'a> {
     fn spawn(&mut self) -> oneshot::Receiver<SocketAddr> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sluice-shim"))
             .env_clear()
-            .args(["--endpoint", &format!("sqlite://{}", self.folder.join("state.db").display())])
+            .args(["--endpoint", self.database.url()])
             .args(["--listen-client-urls", "http://127.0.0.1:0", "--log-format", "json"])
             .stdin(Stdio::null())
             .stderr(Stdio::piped())

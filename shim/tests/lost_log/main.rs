@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use sluice_shim::endpoint::Endpoint;
 use sluice_shim::pb::etcdserverpb as pb;
 use tonic::transport::Channel;
 
@@ -17,7 +18,7 @@ const SHIM: &str = env!("CARGO_BIN_EXE_sluice-shim");
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn endpoint(folder: &Path) -> String {
-    format!("sqlite://{}", folder.join("state.db").display())
+    Endpoint::Sqlite(folder.join("state.db")).to_string()
 }
 
 /// A server; dropping it kills it.

@@ -1,18 +1,18 @@
 //! fsck finds every kind of damage, and repairs what is derived.
 
+use crate::database::Database;
 use crate::support::*;
 use rusqlite::Connection;
-use sluice_shim::endpoint::Endpoint;
 
-fn damage(folder: &std::path::Path, name: &str, sql: &str) {
-    let connection = Connection::open(file(folder, name)).unwrap();
+fn damage(database: &Database, sql: &str) {
+    let connection = Connection::open(database.file()).unwrap();
     connection.execute_batch(sql).unwrap();
     all_in_the_file(&connection);
 }
 
 /// Runs fsck; returns whether it is sound, and what it says.
-async fn check(endpoint: &str, repair: bool) -> (bool, String) {
-    let database = endpoint.parse::<Endpoint>().unwrap().into();
+async fn check(database: &Database, repair: bool) -> (bool, String) {
+    let database = database.endpoint().clone().into();
     let fsck = sluice_shim::migrate::fsck::Fsck { database, repair, accept_lost_log: false };
     let run = move || {
         let mut out = Vec::new();
@@ -59,10 +59,9 @@ async fn derived_data_is_repaired() {
         ("DROP INDEX current_uid".to_owned(), "1 objects have the skip label, but the indexes for that are missing"),
     ];
     for (sql, expected) in table {
-        let folder = tempfile::tempdir().unwrap();
-        let database = endpoint(folder.path(), "state.db");
+        let database = Database::sqlite();
         let before = filled(&database, Some(4)).await;
-        damage(folder.path(), "state.db", &sql);
+        damage(&database, &sql);
         let (sound, said) = check(&database, false).await;
         assert!(!sound && said.contains(expected) && said.contains("damaged: 0 of data"), "{sql}: {said}");
         let (sound, said) = check(&database, true).await;
@@ -92,14 +91,13 @@ async fn what_the_collector_derives_is_repaired() {
         "ownerReferences":[{"apiVersion":"example.com/v1","kind":"Shirt","name":"x","uid":"00000000-0000-4000-8000-000000000001","blockOwnerDeletion":true}]"#,
     );
     for (sql, expected) in table {
-        let folder = tempfile::tempdir().unwrap();
-        let database = endpoint(folder.path(), "state.db");
+        let database = Database::sqlite();
         let engine = open(&database).await.unwrap();
         for (key, value) in [("/a", &*owner), ("/b", &*owned), ("/c", "no object")] {
             engine.write(put(key, value.to_owned(), 0)).await.unwrap();
         }
         engine.shutdown().await;
-        damage(folder.path(), "state.db", sql);
+        damage(&database, sql);
         let (sound, said) = check(&database, false).await;
         assert!(!sound && said.contains(expected), "{sql}: {said}");
         let (sound, said) = check(&database, true).await;
@@ -129,10 +127,9 @@ async fn other_damage_is_found_and_left() {
         ("UPDATE meta SET clock = -1", "the store's clock stands at -1 ms"),
     ];
     for (sql, expected) in table {
-        let folder = tempfile::tempdir().unwrap();
-        let database = endpoint(folder.path(), "state.db");
+        let database = Database::sqlite();
         filled(&database, None).await;
-        damage(folder.path(), "state.db", sql);
+        damage(&database, sql);
         let (sound, said) = check(&database, true).await;
         assert!(!sound && said.contains(expected) && said.contains("restore a backup"), "{sql}: {said}");
     }
@@ -140,12 +137,10 @@ async fn other_damage_is_found_and_left() {
 
 #[tokio::test]
 async fn a_broken_index_is_found() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = endpoint(folder.path(), "state.db");
+    let database = Database::sqlite();
     filled(&database, None).await;
     damage(
-        folder.path(),
-        "state.db",
+        &database,
         "PRAGMA writable_schema = ON;
          UPDATE sqlite_schema SET sql = 'CREATE INDEX current_lease ON current (lease)' WHERE name = 'current_lease';",
     );

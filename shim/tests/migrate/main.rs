@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod check;
+#[path = "../database/mod.rs"]
+mod database;
 mod import;
 mod pages;
 mod restore;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::database::Database;
 use crate::support::*;
 use sluice_shim::engine::{Engine, KeyRange, KeyValue, Op, RangeQuery, Txn};
 use sluice_shim::pb::etcdserverpb as pb;
@@ -72,7 +73,7 @@ impl pb::kv_server::Kv for RangesOnly {
 }
 
 /// Serves 1,200 keys, ten of a transaction each, until the test ends; returns the URL.
-async fn serve(database: &str, wrong_from: usize) -> String {
+async fn serve(database: &Database, wrong_from: usize) -> String {
     let engine = open(database).await.unwrap();
     engine.lease_grant(3600, 3600).await.unwrap();
     for transaction in 0..120 {
@@ -92,11 +93,10 @@ async fn serve(database: &str, wrong_from: usize) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_are_of_one_revision() {
-    let folder = tempfile::tempdir().unwrap();
-    let [from, to] = ["from.db", "to.db"].map(|name| endpoint(folder.path(), name));
+    let [from, to] = Database::several();
     let url = serve(&from, usize::MAX).await;
-    assert_eq!(run(&["import", "--from-etcd", &url, "--endpoint", &to]).await, Ok(true));
-    assert_eq!(run(&["fsck", "--endpoint", &to]).await, Ok(true));
+    assert_eq!(run(&["import", "--from-etcd", &url, "--endpoint", to.url()]).await, Ok(true));
+    assert_eq!(run(&["fsck", "--endpoint", to.url()]).await, Ok(true));
     let content = content_of(&to).await;
     assert_eq!((content.revision, content.compact_revision, content.records.len()), (123, 123, 1200));
     assert_eq!(content.leases, [(3600, 3600)]);
@@ -113,11 +113,10 @@ async fn pages_are_of_one_revision() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_the_same_is_not_released() {
-    let folder = tempfile::tempdir().unwrap();
-    let [from, to] = ["from.db", "to.db"].map(|name| endpoint(folder.path(), name));
+    let [from, to] = Database::several();
     // Three pages are read, then three are compared.
     let url = serve(&from, 4).await;
-    let refused = run(&["import", "--from-etcd", &url, "--endpoint", &to]).await.unwrap_err();
+    let refused = run(&["import", "--from-etcd", &url, "--endpoint", to.url()]).await.unwrap_err();
     assert!(refused.contains("1200 keys with SHA-256"), "{refused}");
     let refused = open(&to).await.unwrap_err().to_string();
     assert!(refused.contains("was not loaded to its end"), "{refused}");

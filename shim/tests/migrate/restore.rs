@@ -3,58 +3,57 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::database::Database;
 use crate::support::*;
 use proptest::prelude::*;
+use sluice_shim::endpoint::Endpoint;
 use sluice_shim::engine::load::Loader;
 use sluice_shim::engine::store::Lease;
 use sluice_shim::engine::{EventKind, Op, Txn, WatchMessage, WatchSpec};
 use sluice_shim::sql;
 use tokio::time::timeout;
 
+/// The path of a file in the folder of a database.
+fn beside(database: &Database, name: &str) -> String {
+    database.folder().join(name).display().to_string()
+}
+
 /// The commands from one database to another by way of a file.
-async fn round_trip(
-    folder: &std::path::Path,
-    from: &str,
-    to: &str,
-    more: &[&str],
-) -> std::result::Result<bool, String> {
-    let snapshot = file(folder, "snapshot").display().to_string();
-    assert_eq!(run(&["export", "--endpoint", from, "--to", &snapshot]).await, Ok(true));
-    run(&[&["restore", "--endpoint", to, "--from", &snapshot], more].concat()).await
+async fn round_trip(from: &Database, to: &Database, more: &[&str]) -> std::result::Result<bool, String> {
+    let snapshot = beside(from, "snapshot");
+    assert_eq!(run(&["export", "--endpoint", from.url(), "--to", &snapshot]).await, Ok(true));
+    run(&[&["restore", "--endpoint", to.url(), "--from", &snapshot], more].concat()).await
 }
 
 #[tokio::test]
 async fn all_of_it_comes_back() {
     // 1: nothing is compacted; 5: a history with both; 10: a deletion is the last change, and is compacted too.
     for compact in [None, Some(2), Some(5), Some(8), Some(10)] {
-        let folder = tempfile::tempdir().unwrap();
-        let [from, to] = ["from.db", "to.db"].map(|name| endpoint(folder.path(), name));
+        let [from, to] = Database::several();
         let before = filled(&from, compact).await;
         assert_eq!(before.revision, 10);
-        assert_eq!(round_trip(folder.path(), &from, &to, &[]).await, Ok(true));
+        assert_eq!(round_trip(&from, &to, &[]).await, Ok(true));
         assert_eq!(content_of(&to).await, before, "compacted at {compact:?}");
         for database in [&from, &to] {
-            assert_eq!(run(&["fsck", "--endpoint", database]).await, Ok(true), "{database}");
+            assert_eq!(run(&["fsck", "--endpoint", database.url()]).await, Ok(true), "{}", database.url());
         }
     }
 }
 
 #[tokio::test]
 async fn an_empty_store_comes_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let [from, to] = ["from.db", "to.db"].map(|name| endpoint(folder.path(), name));
+    let [from, to] = Database::several();
     open(&from).await.unwrap().shutdown().await;
-    assert_eq!(round_trip(folder.path(), &from, &to, &[]).await, Ok(true));
+    assert_eq!(round_trip(&from, &to, &[]).await, Ok(true));
     assert_eq!(content_of(&to).await, content_of(&from).await);
 }
 
 /// A watch that begins before the restore sees what it would have seen, and selectors use the index.
 #[tokio::test]
 async fn a_restored_store_serves() {
-    let folder = tempfile::tempdir().unwrap();
-    let [from, to] = ["from.db", "to.db"].map(|name| endpoint(folder.path(), name));
+    let [from, to] = Database::several();
     filled(&from, Some(4)).await;
-    round_trip(folder.path(), &from, &to, &[]).await.unwrap();
+    round_trip(&from, &to, &[]).await.unwrap();
     let engine = open(&to).await.unwrap();
     let mut session = engine.watch();
     let spec = |id, start_revision| WatchSpec {
@@ -91,16 +90,15 @@ async fn a_restored_store_serves() {
 /// etcd shows more than it granted after a restart, if its members take long to elect a leader.
 #[tokio::test]
 async fn a_loaded_lease_has_no_more_time_than_was_granted() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = endpoint(folder.path(), "state.db");
-    let store = sql::open(&database.parse().unwrap(), Arc::default()).unwrap();
+    let database = Database::new();
+    let store = sql::open(database.endpoint(), Arc::default()).unwrap();
     let mut loader = Loader::begin(store.as_ref(), 0).unwrap();
     let ends = [(1, 600, 500), (2, 600, 700), (3, i64::MAX, i64::MAX)];
     let of = |(id, ttl, left)| Lease { ttl, ..Lease::full(id, left, store.clock().now()) };
     loader.leases(ends.map(of).to_vec()).unwrap();
     loader.finish(1, 0).unwrap();
     drop(store);
-    assert_eq!(run(&["fsck", "--endpoint", &database]).await, Ok(true));
+    assert_eq!(run(&["fsck", "--endpoint", database.url()]).await, Ok(true));
     let engine = open(&database).await.unwrap();
     for (lease, (from, to)) in [(1, (490, 500)), (2, (590, 600)), (3, (9_000_000_000, i64::MAX / 1000))] {
         let left = engine.lease_time_to_live(lease, false).await.unwrap().remaining_ttl;
@@ -113,11 +111,10 @@ async fn a_loaded_lease_has_no_more_time_than_was_granted() {
 
 #[tokio::test]
 async fn a_raised_revision_forgets_the_history() {
-    let folder = tempfile::tempdir().unwrap();
-    let [from, to, again] = ["from.db", "to.db", "again.db"].map(|name| endpoint(folder.path(), name));
+    let [from, to, again] = Database::several();
     let before = filled(&from, None).await;
     let flags = ["--bump-revision", "1000", "--mark-compacted"];
-    assert_eq!(round_trip(folder.path(), &from, &to, &flags).await, Ok(true));
+    assert_eq!(round_trip(&from, &to, &flags).await, Ok(true));
     let raised = content_of(&to).await;
     assert_eq!((raised.revision, raised.compact_revision), (1010, 1010));
     assert_eq!(raised.leases, before.leases);
@@ -125,60 +122,60 @@ async fn a_raised_revision_forgets_the_history() {
     let expected: [(&[u8], i64); 3] =
         [(b"/registry/events/x/1", 4), (b"/registry/shirts/b", 8), (b"/registry/shirts/c", 9)];
     assert_eq!(live, expected);
-    std::fs::remove_file(file(folder.path(), "snapshot")).unwrap();
-    assert_eq!(round_trip(folder.path(), &to, &again, &[]).await, Ok(true));
+    std::fs::remove_file(beside(&from, "snapshot")).unwrap();
+    assert_eq!(round_trip(&to, &again, &[]).await, Ok(true));
     assert_eq!(content_of(&again).await, raised);
     for flags in [&flags[..2], &flags[2..], &["--bump-revision", "0", "--mark-compacted"], &["--bump-revision", "-1"]] {
-        assert!(run(&[&["restore", "--endpoint", &to, "--from", "x"], flags].concat()).await.is_err(), "{flags:?}");
+        assert!(
+            run(&[&["restore", "--endpoint", to.url(), "--from", "x"], flags].concat()).await.is_err(),
+            "{flags:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn what_is_there_is_not_overwritten() {
-    let folder = tempfile::tempdir().unwrap();
-    let [from, to] = ["from.db", "to.db"].map(|name| endpoint(folder.path(), name));
+    let [from, to] = Database::several();
     filled(&from, None).await;
     let engine = open(&to).await.unwrap();
     engine.lease_grant(9, 600).await.unwrap();
     engine.shutdown().await;
-    let refused = round_trip(folder.path(), &from, &to, &[]).await.unwrap_err();
+    let refused = round_trip(&from, &to, &[]).await.unwrap_err();
     assert!(refused.contains("not empty"), "{refused}");
     assert_eq!(content_of(&to).await.leases, [(9, 600)], "and it can be used as before");
-    let snapshot = file(folder.path(), "snapshot").display().to_string();
-    let refused = run(&["export", "--endpoint", &from, "--to", &snapshot]).await.unwrap_err();
+    let snapshot = beside(&from, "snapshot");
+    let refused = run(&["export", "--endpoint", from.url(), "--to", &snapshot]).await.unwrap_err();
     assert!(refused.contains("exists already"), "{refused}");
-    let missing = endpoint(folder.path(), "missing.db");
+    let missing = from.folder().join("missing.db");
+    let endpoint = Endpoint::Sqlite(missing.clone()).to_string();
     for command in [&["export", "--to", "x"][..], &["fsck"]] {
-        let refused = run(&[command, &["--endpoint", &missing]].concat()).await.unwrap_err();
+        let refused = run(&[command, &["--endpoint", &endpoint]].concat()).await.unwrap_err();
         assert!(refused.contains("there is no database"), "{refused}");
     }
-    assert!(!file(folder.path(), "missing.db").exists());
+    assert!(!missing.exists());
 }
 
 #[tokio::test]
 async fn a_damaged_snapshot_is_refused_and_what_was_built_of_it_too() {
-    let folder = tempfile::tempdir().unwrap();
-    let from = endpoint(folder.path(), "from.db");
+    let from = Database::new();
     filled(&from, None).await;
-    let snapshot = file(folder.path(), "snapshot");
-    let path = snapshot.display().to_string();
-    run(&["export", "--endpoint", &from, "--to", &path]).await.unwrap();
+    let snapshot = beside(&from, "snapshot");
+    run(&["export", "--endpoint", from.url(), "--to", &snapshot]).await.unwrap();
     let whole = std::fs::read(&snapshot).unwrap();
-    let restore = async |name: &str, more: &[&str]| {
-        let to = endpoint(folder.path(), name);
-        run(&[&["restore", "--endpoint", &to, "--from", &path], more].concat()).await
+    let restore = async |to: &Database, more: &[&str]| {
+        run(&[&["restore", "--endpoint", to.url(), "--from", &snapshot], more].concat()).await
     };
 
     let mut changed = whole.clone();
     let at = changed.windows(6).position(|window| window == b"opaque").unwrap();
     changed[at] = b'O';
     std::fs::write(&snapshot, &changed).unwrap();
-    assert!(restore("a.db", &[]).await.unwrap_err().contains("SHA-256"));
-    assert_eq!(restore("b.db", &["--skip-hash-check"]).await, Ok(true));
+    assert!(restore(&Database::new(), &[]).await.unwrap_err().contains("SHA-256"));
+    assert_eq!(restore(&Database::new(), &["--skip-hash-check"]).await, Ok(true));
 
     std::fs::write(&snapshot, &whole[..whole.len() - 32]).unwrap();
-    assert!(restore("c.db", &[]).await.unwrap_err().contains("--skip-hash-check"));
-    assert_eq!(restore("d.db", &["--skip-hash-check"]).await, Ok(true));
+    assert!(restore(&Database::new(), &[]).await.unwrap_err().contains("--skip-hash-check"));
+    assert_eq!(restore(&Database::new(), &["--skip-hash-check"]).await, Ok(true));
 
     // A key without its revision: found when half of it is loaded.
     let mut changed = whole;
@@ -186,31 +183,28 @@ async fn a_damaged_snapshot_is_refused_and_what_was_built_of_it_too() {
     let at = changed.windows(wanted.len()).rposition(|window| window == wanted).unwrap();
     changed[at + 20] = 0x20;
     std::fs::write(&snapshot, &changed).unwrap();
-    let refused = restore("e.db", &["--skip-hash-check"]).await.unwrap_err();
+    let half = Database::new();
+    let refused = restore(&half, &["--skip-hash-check"]).await.unwrap_err();
     assert!(refused.contains("is not sound"), "{refused}");
-    let half = endpoint(folder.path(), "e.db");
     for refused in [
         open(&half).await.unwrap_err().to_string(),
-        restore("e.db", &["--skip-hash-check"]).await.unwrap_err(),
-        run(&["export", "--endpoint", &half, "--to", &file(folder.path(), "x").display().to_string()])
-            .await
-            .unwrap_err(),
+        restore(&half, &["--skip-hash-check"]).await.unwrap_err(),
+        run(&["export", "--endpoint", half.url(), "--to", &beside(&half, "x")]).await.unwrap_err(),
     ] {
         assert!(refused.contains("was not loaded to its end"), "{refused}");
     }
-    assert_eq!(run(&["fsck", "--endpoint", &half]).await, Ok(false));
+    assert_eq!(run(&["fsck", "--endpoint", half.url()]).await, Ok(false));
 }
 
 #[tokio::test]
 async fn a_database_that_is_served_is_left_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let [other, served] = ["other.db", "served.db"].map(|name| endpoint(folder.path(), name));
-    let [snapshot, to] = ["snapshot", "to"].map(|name| file(folder.path(), name).display().to_string());
+    let [other, served] = [Database::sqlite(), Database::sqlite()];
+    let [snapshot, to] = ["snapshot", "to"].map(|name| beside(&other, name));
     filled(&other, None).await;
-    run(&["export", "--endpoint", &other, "--to", &snapshot]).await.unwrap();
+    run(&["export", "--endpoint", other.url(), "--to", &snapshot]).await.unwrap();
     let engine = open(&served).await.unwrap();
     for command in [&["export", "--to", &to][..], &["fsck"], &["restore", "--from", &snapshot]] {
-        let refused = run(&[command, &["--endpoint", &served]].concat()).await.unwrap_err();
+        let refused = run(&[command, &["--endpoint", served.url()]].concat()).await.unwrap_err();
         assert!(refused.contains("another process"), "{refused}");
     }
     engine.shutdown().await;
@@ -239,8 +233,7 @@ proptest! {
     fn any_history_comes_back(steps in prop::collection::vec((0u8..5, 0u8..4, any::<bool>()), 1..60), compact in 0i64..60) {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let folder = tempfile::tempdir().unwrap();
-            let [from, to] = ["from.db", "to.db"].map(|name| endpoint(folder.path(), name));
+            let [from, to] = Database::several();
             let engine = open(&from).await.unwrap();
             for (key, what, again) in steps {
                 let [one, other] = [key, (key + 1) % 5].map(|key| format!("/registry/{}/{key}", key % 2));
@@ -256,10 +249,10 @@ proptest! {
             let _ = engine.compact(compact, true).await;
             let before = content(&engine).await;
             engine.shutdown().await;
-            round_trip(folder.path(), &from, &to, &[]).await.unwrap();
+            round_trip(&from, &to, &[]).await.unwrap();
             assert_eq!(content_of(&to).await, before);
             for database in [&from, &to] {
-                assert_eq!(run(&["fsck", "--endpoint", database]).await, Ok(true), "{database}");
+                assert_eq!(run(&["fsck", "--endpoint", database.url()]).await, Ok(true), "{}", database.url());
             }
         });
     }

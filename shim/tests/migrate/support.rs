@@ -1,6 +1,5 @@
 //! Stores with a history, and the commands.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,18 +9,11 @@ use sluice_shim::engine::metrics::Metrics;
 use sluice_shim::engine::*;
 use sluice_shim::sql;
 
-/// The connection string of a database of that name in the folder.
-pub(crate) fn endpoint(folder: &Path, name: &str) -> String {
-    format!("sqlite://{}", file(folder, name).display())
-}
+use crate::database::Database;
 
-pub(crate) fn file(folder: &Path, name: &str) -> PathBuf {
-    folder.join(name)
-}
-
-pub(crate) async fn open(endpoint: &str) -> Result<Engine> {
+pub(crate) async fn open(database: &Database) -> Result<Engine> {
     let metrics = Arc::new(Metrics::default());
-    let store = sql::open(&endpoint.parse().unwrap(), Arc::clone(&metrics))?;
+    let store = sql::open(database.endpoint(), Arc::clone(&metrics))?;
     Engine::start(store, ReaderThreads { small: 1, large: 1 }, metrics).await
 }
 
@@ -110,16 +102,16 @@ pub(crate) async fn content(engine: &Engine) -> Content {
 }
 
 /// The content of a database that nobody has open.
-pub(crate) async fn content_of(endpoint: &str) -> Content {
-    let engine = open(endpoint).await.unwrap();
+pub(crate) async fn content_of(database: &Database) -> Content {
+    let engine = open(database).await.unwrap();
     let content = content(&engine).await;
     engine.shutdown().await;
     content
 }
 
 /// A database with a history, closed.
-pub(crate) async fn filled(endpoint: &str, compact: Option<Revision>) -> Content {
-    let engine = open(endpoint).await.unwrap();
+pub(crate) async fn filled(database: &Database, compact: Option<Revision>) -> Content {
+    let engine = open(database).await.unwrap();
     fill(&engine).await;
     if let Some(revision) = compact {
         engine.compact(revision, true).await.unwrap();

@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use sluice_shim::engine::{KeyRange, RangeQuery};
 use sluice_shim::sql;
 
+use crate::database::Database;
 use crate::support::*;
 
 /// Some objects as version 1 stored them: one is unreadable, one has another name than its key, one is a definition.
@@ -48,10 +49,9 @@ fn columns(path: &Path) -> Vec<(String, String, String)> {
 
 #[tokio::test]
 async fn a_file_of_version_1_is_upgraded() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = endpoint(folder.path(), "state.db");
-    let path = file(folder.path(), "state.db");
-    fill_version_1(&path);
+    let database = Database::sqlite();
+    let path = database.file();
+    fill_version_1(path);
     let engine = open(&database).await.unwrap();
     let all = engine.range(RangeQuery { range: all(), ..RangeQuery::default() }).await.unwrap();
     assert_eq!((all.revision, all.kvs.len()), (5, 4));
@@ -60,33 +60,33 @@ async fn a_file_of_version_1_is_upgraded() {
     engine.shutdown().await;
     drop(engine);
     let mut wrong = Vec::new();
-    let checked = sql::check(&database.parse().unwrap(), false, &mut |damage| wrong.push(damage.what)).unwrap();
+    let checked = sql::check(database.endpoint(), false, &mut |damage| wrong.push(damage.what)).unwrap();
     assert_eq!((checked.keys, wrong), (4, Vec::new()));
-    let connection = Connection::open(&path).unwrap();
+    let connection = Connection::open(path).unwrap();
     let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(count("SELECT count(*) FROM field_index WHERE field = 'spec.color'"), 1);
     assert_eq!(count("SELECT misplaced FROM directory WHERE path = CAST('/registry/example.com/shirts/' AS BLOB)"), 1);
-    let fresh = open(&endpoint(folder.path(), "fresh.db")).await.unwrap();
+    let new = Database::sqlite();
+    let fresh = open(&new).await.unwrap();
     fresh.write(put("/registry/example.com/shirts/a", object("red"), 0)).await.unwrap();
     fresh.shutdown().await;
     drop(fresh);
-    assert_eq!(columns(&path), columns(&file(folder.path(), "fresh.db")));
+    assert_eq!(columns(path), columns(new.file()));
 }
 
 /// What ends it in the middle leaves the file as it was.
 #[tokio::test]
 async fn an_upgrade_that_fails_changes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = endpoint(folder.path(), "state.db");
-    let path = file(folder.path(), "state.db");
-    fill_version_1(&path);
-    let connection = Connection::open(&path).unwrap();
+    let database = Database::sqlite();
+    let path = database.file();
+    fill_version_1(path);
+    let connection = Connection::open(path).unwrap();
     let stop = "CREATE TRIGGER stop BEFORE INSERT ON directory BEGIN SELECT raise(ABORT, 'stopped here'); END;";
     connection.execute_batch(stop).unwrap();
-    let before = columns(&path);
+    let before = columns(path);
     let error = open(&database).await.unwrap_err();
     assert!(error.to_string().contains("stopped here"), "{error}");
-    assert_eq!(columns(&path), before);
+    assert_eq!(columns(path), before);
     let version =
         |connection: &Connection| connection.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0));
     assert_eq!(version(&connection).unwrap(), 1);
@@ -106,9 +106,9 @@ fn calendar() -> i64 {
 /// which was set do no harm.
 #[tokio::test]
 async fn moments_of_version_3_are_put_on_the_clock() {
-    let folder = tempfile::tempdir().unwrap();
-    let (database, path) = (endpoint(folder.path(), "state.db"), file(folder.path(), "state.db"));
-    let connection = Connection::open(&path).unwrap();
+    let database = Database::sqlite();
+    let path = database.file();
+    let connection = Connection::open(path).unwrap();
     connection.execute_batch(include_str!("version3.sql")).unwrap();
     let before = calendar();
     const AGES: i64 = 1 << 50;
@@ -140,9 +140,9 @@ async fn moments_of_version_3_are_put_on_the_clock() {
         connection.execute(sql, [id, before + created * 1000, before + due * 1000]).unwrap();
     }
     drop(connection);
-    drop(sql::open(&database.parse().unwrap(), Arc::default()).unwrap());
+    drop(sql::open(database.endpoint(), Arc::default()).unwrap());
     let took = calendar() - before;
-    let connection = Connection::open(&path).unwrap();
+    let connection = Connection::open(path).unwrap();
     let all = |sql: &str| -> Vec<i64> {
         let mut statement = connection.prepare(sql).unwrap();
         let rows = statement.query_map([], |row| row.get(0)).unwrap();
@@ -168,18 +168,19 @@ async fn moments_of_version_3_are_put_on_the_clock() {
     assert_eq!(all("SELECT clock FROM meta"), [0]);
     drop(connection);
     let mut wrong = Vec::new();
-    sql::check(&database.parse().unwrap(), false, &mut |damage| wrong.push(damage.what)).unwrap();
+    sql::check(database.endpoint(), false, &mut |damage| wrong.push(damage.what)).unwrap();
     assert_eq!(wrong, [""; 0]);
-    drop(sql::open(&endpoint(folder.path(), "fresh.db").parse().unwrap(), Arc::default()).unwrap());
-    assert_eq!(columns(&path), columns(&file(folder.path(), "fresh.db")));
+    let new = Database::sqlite();
+    drop(sql::open(new.endpoint(), Arc::default()).unwrap());
+    assert_eq!(columns(path), columns(new.file()));
 }
 
 #[tokio::test]
 async fn a_file_of_a_later_version_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = file(folder.path(), "state.db");
-    fill_version_1(&path);
-    Connection::open(&path).unwrap().pragma_update(None, "user_version", 1000).unwrap();
-    let error = open(&endpoint(folder.path(), "state.db")).await.unwrap_err().to_string();
+    let database = Database::sqlite();
+    let path = database.file();
+    fill_version_1(path);
+    Connection::open(path).unwrap().pragma_update(None, "user_version", 1000).unwrap();
+    let error = open(&database).await.unwrap_err().to_string();
     assert!(error.contains("schema version 1000") && error.contains("start the release that wrote it"), "{error}");
 }

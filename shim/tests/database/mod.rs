@@ -1,0 +1,134 @@
+//! A fresh, empty database for a test: a file, or one on the server that `SLUICE_TEST_DATABASE` names.
+//!
+//! The variable holds an endpoint, `postgres://user@127.0.0.1:5432/postgres` or `mysql://root@127.0.0.1:3306/mysql`,
+//! whose user may make and remove databases. The tests never touch the database that it names.
+#![allow(clippy::allow_attributes, dead_code, reason = "each program of tests needs a part of it")]
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::mem::ManuallyDrop;
+use std::path::{Path, PathBuf};
+
+use sluice_shim::endpoint::{Address, Endpoint, Family};
+use tempfile::TempDir;
+
+/// Where to make databases. Without it they are files.
+const VARIABLE: &str = "SLUICE_TEST_DATABASE";
+
+/// A database that is gone with it.
+#[derive(Debug)]
+pub(crate) struct Database {
+    /// For the file, and for whatever else a test puts beside its database.
+    folder: TempDir,
+    url: String,
+    endpoint: Endpoint,
+    made: Option<Made>,
+}
+
+impl Database {
+    /// One of the kind under test.
+    pub(crate) fn new() -> Self {
+        match std::env::var(VARIABLE) {
+            Ok(server) if !server.is_empty() => Self::on(&server),
+            _ => Self::sqlite(),
+        }
+    }
+
+    /// Some of the kind under test.
+    pub(crate) fn several<const N: usize>() -> [Self; N] {
+        std::array::from_fn(|_| Self::new())
+    }
+
+    /// A SQLite file, for a test that is about the file.
+    pub(crate) fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let endpoint = Endpoint::Sqlite(folder.path().join("state.db"));
+        Self { folder, url: endpoint.to_string(), endpoint, made: None }
+    }
+
+    /// One on the server that the URL leads to.
+    fn on(server: &str) -> Self {
+        let name = format!("sluice_test_{:016x}", RandomState::new().hash_one(0));
+        let Endpoint::Network(admin) = server.parse().unwrap() else { panic!("{VARIABLE} leads to no server") };
+        let url = with_database(server, &name);
+        let made = Made::new(*admin, name);
+        Self { folder: tempfile::tempdir().unwrap(), endpoint: url.parse().unwrap(), url, made: Some(made) }
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// What to give as `--endpoint`; with a password, if the server wants one.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A folder of the test's own. A SQLite database is in it, as `state.db`.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The file of a database that was asked for as [`Database::sqlite`].
+    pub(crate) fn file(&self) -> &Path {
+        match &self.endpoint {
+            Endpoint::Sqlite(path) => path,
+            Endpoint::Network(_) => panic!("{} is no file", self.endpoint),
+        }
+    }
+
+    /// Leaves the database and the folder to whoever looks into what went wrong; returns the folder.
+    pub(crate) fn keep(self) -> PathBuf {
+        let _made = ManuallyDrop::new(self.made);
+        self.folder.keep()
+    }
+}
+
+/// The URL, which is an endpoint, with another database in it.
+fn with_database(url: &str, name: &str) -> String {
+    let authority = url.find("://").map_or(0, |at| at + 3);
+    let path = url[authority..].find('/').map_or(url.len(), |at| authority + at);
+    let query = url.find('?').map_or("", |at| &url[at..]);
+    format!("{}/{name}{query}", &url[..path])
+}
+
+/// A database on a server.
+#[derive(Debug)]
+struct Made {
+    admin: Address,
+    name: String,
+}
+
+impl Made {
+    fn new(admin: Address, name: String) -> Self {
+        execute(&admin, &format!("CREATE DATABASE {name}")).unwrap();
+        Self { admin, name }
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        // A panic here would hide the one that a failed test ends with.
+        if let Err(error) = execute(&self.admin, &format!("DROP DATABASE {}", self.name)) {
+            eprintln!("the database {} is left: {error}", self.name);
+        }
+    }
+}
+
+/// Has a server carry out a statement.
+fn execute(admin: &Address, statement: &str) -> Result<(), String> {
+    match admin.family {
+        Family::Postgres | Family::MySql => Err(format!("these tests have no client of {admin} for {statement:?}")),
+    }
+}
+
+#[test]
+fn a_made_database_has_the_url_of_its_server() {
+    let table = [
+        ("postgres://me:p@a:1,b/postgres", "postgres://me:p@a:1,b/new"),
+        ("mysql://root@[::1]:1/mysql?sslmode=disable", "mysql://root@[::1]:1/new?sslmode=disable"),
+        ("mysql://a/x?sslrootcert=/ca.pem", "mysql://a/new?sslrootcert=/ca.pem"),
+    ];
+    for (server, expected) in table {
+        assert_eq!(with_database(server, "new"), expected);
+    }
+}
