@@ -10,6 +10,7 @@ use super::lab::{Lab, Wish, folder};
 use super::mount::{self, Tmpfs};
 use super::{Case, Column, Suite, Verdict};
 use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::backend;
 use sluice_toolkit::cluster::component::Component;
 use sluice_toolkit::cluster::problem::{NotReady, Reason};
 use sluice_toolkit::cluster::shirts::names;
@@ -69,7 +70,7 @@ fn in_small_file_system(suite: &Suite, name: &str, case: impl Fn(&Tmpfs, Lab) ->
     }
     let tmpfs = Tmpfs::mount(folder(suite, name), SMALL)?;
     let database = tmpfs.folder().join("sluice.db");
-    let lab = Lab::start(suite, Wish::new(Column::OURS).backend(format!("sqlite://{}", database.display())))?;
+    let lab = Lab::start(suite, Wish::new(Column::OURS).backend(backend::sqlite(&database)))?;
     case(&tmpfs, lab)?;
     let folder = tmpfs.folder().to_owned();
     drop(tmpfs);

@@ -8,6 +8,7 @@ use sluice_shell::context::Context;
 use sluice_shell::error::{Error, Result};
 use sluice_shell::process::{Limit, Run};
 use sluice_toolkit::build::{self, Program};
+use sluice_toolkit::cluster::backend;
 use sluice_toolkit::cluster::client::Client;
 use sluice_toolkit::cluster::leftover::{Guard, Leftover};
 use sluice_toolkit::cluster::pid::Process;
@@ -178,5 +179,5 @@ impl Server {
 
 /// The connection string of a database in the folder.
 pub(super) fn endpoint(folder: &Path, database: &str) -> String {
-    format!("sqlite://{}", folder.join(database).display())
+    backend::sqlite(&folder.join(database))
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::Cluster;
+use super::backend;
 use super::certs::Pair;
 use super::client::Client;
 use super::settings::Store;
@@ -133,15 +134,10 @@ fn etcd(cluster: &Cluster) -> Vec<String> {
     args
 }
 
-/// kine's own options for SQLite (kine: pkg/drivers/sqlite/sqlite.go, `DefaultParams`), but `FULL` instead of `NORMAL`, which does not sync a
-/// commit before it is acknowledged.
-const KINE_SQLITE: &str =
-    "_journal_mode=WAL&_busy_timeout=30000&_synchronous=FULL&_txlock=immediate&_stmt_cache_size=20&cache=shared";
-
 fn kine(cluster: &Cluster) -> Vec<String> {
     let (authority, serving) = (cluster.certs.store_authority(), cluster.certs.store_serving());
     vec![
-        format!("--endpoint=sqlite://{}?{KINE_SQLITE}", cluster.folder.join("data/kine.db").display()),
+        format!("--endpoint={}", backend::sqlite_of_kine(&cluster.folder.join("data/kine.db"))),
         format!("--listen-address=tcp://127.0.0.1:{}", cluster.ports.store),
         format!("--metrics-bind-address=127.0.0.1:{}", cluster.ports.store_metrics),
         "--metrics-ignore-tls-config=true".into(),

@@ -7,6 +7,7 @@
 //!
 //! The verbs `up`, `down`, `status` and the end-to-end tests all work through [`Cluster`].
 
+pub mod backend;
 pub mod certs;
 pub mod client;
 pub mod component;
@@ -355,8 +356,8 @@ impl Cluster {
     /// The shim's connection string.
     fn endpoint(&self) -> String {
         match &self.settings.backend {
-            Some(backend) => backend.clone(),
-            None => format!("sqlite://{}", self.database().display()),
+            Some(given) => given.clone(),
+            None => backend::sqlite(&self.database()),
         }
     }
 
