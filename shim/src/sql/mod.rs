@@ -1,6 +1,8 @@
 //! The databases behind the engine's [`Store`] trait. Only this module knows a dialect.
 
 pub mod explain;
+mod failure;
+mod session;
 pub mod sqlite;
 
 use std::sync::Arc;
