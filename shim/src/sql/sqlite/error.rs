@@ -10,6 +10,7 @@ use rusqlite::ffi::{
 };
 
 use crate::engine::Error;
+use crate::sql::failure::Failure;
 
 /// What went wrong in a statement. Ends the process if the disk did not keep what was written.
 ///
@@ -21,7 +22,18 @@ pub(super) fn failed(error: rusqlite::Error) -> Error {
         tracing::error!(%error, "the disk did not keep what was written; the process ends, and its next start goes on with what was acknowledged");
         std::process::exit(1);
     }
-    let text = explained(&error);
+    engine_error(&error)
+}
+
+impl From<rusqlite::Error> for Failure {
+    /// One process has the file open, so that a second try has no better chance.
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Final(engine_error(&error))
+    }
+}
+
+fn engine_error(error: &rusqlite::Error) -> Error {
+    let text = explained(error);
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => no_space("the database or its log"),
         // SQLite says so only of the other files (os_unix.c, `unixShmMap`).

@@ -27,6 +27,7 @@ mod room;
 mod row;
 mod schema;
 mod select;
+mod tables;
 mod upgrade;
 mod write;
 
