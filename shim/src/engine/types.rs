@@ -86,6 +86,16 @@ impl KeyRange {
         }
     }
 
+    /// The first key, and the end if there is one.
+    pub fn bounds(&self) -> (Bytes, Option<Bytes>) {
+        let end = match &self.end {
+            RangeEnd::Single => Some([&self.start[..], &[0]].concat().into()),
+            RangeEnd::Before(end) => Some(end.clone()),
+            RangeEnd::Unbounded => None,
+        };
+        (self.start.clone(), end)
+    }
+
     /// The part of the range after a key of it.
     pub fn after(&self, key: &[u8]) -> Self {
         let mut start = Vec::with_capacity(key.len() + 1);

@@ -2,6 +2,9 @@
 
 pub mod explain;
 mod failure;
+mod index;
+mod reader;
+mod select;
 mod session;
 pub mod sqlite;
 
@@ -69,10 +72,8 @@ pub fn accept_lost_log(endpoint: &Endpoint) -> Result<Option<String>> {
 
 /// Says how a query with a selection is read, which also reads it. A server may have the database open meanwhile.
 pub fn explain(endpoint: &Endpoint, query: &RangeQuery) -> Result<Explanation> {
-    match endpoint {
-        Endpoint::Sqlite(path) => sqlite::explain(path, query),
-        Endpoint::Network(address) => Err(missing(address)),
-    }
+    let mut session = beside_server(endpoint)?;
+    Ok(select::explain(&mut *session, query)?)
 }
 
 /// What the collector has to do in a database that a server may have open.
@@ -87,6 +88,14 @@ pub fn gc_overview(endpoint: &Endpoint) -> Result<Overview> {
 pub fn gc_view(endpoint: &Endpoint, key: &[u8]) -> Result<View> {
     match endpoint {
         Endpoint::Sqlite(path) => sqlite::view(path, key),
+        Endpoint::Network(address) => Err(missing(address)),
+    }
+}
+
+/// A connection that reads, maybe beside a server.
+fn beside_server(endpoint: &Endpoint) -> Result<Box<dyn session::Reading>> {
+    match endpoint {
+        Endpoint::Sqlite(path) => sqlite::beside_server(path),
         Endpoint::Network(address) => Err(missing(address)),
     }
 }

@@ -82,8 +82,9 @@ pub(in crate::sql) trait Probe {
     /// The values under a name, in order; `None` if there are more than `limit`.
     fn values(&mut self, name: i64, limit: usize) -> Result<Option<Vec<String>>>;
 
-    /// Value and key of the entries under a name, in no order; `None` if there are more than `limit`.
-    fn entries(&mut self, name: i64, limit: usize) -> Result<Option<Vec<(String, Vec<u8>)>>>;
+    /// Gives value and key of the entries under a name, in no order, at most `limit` of them; returns whether these are
+    /// all.
+    fn entries(&mut self, name: i64, limit: usize, take: &mut dyn FnMut(&str, &[u8])) -> Result<bool>;
 
     /// How many entries there are under a name.
     fn entries_count(&mut self, name: i64) -> Result<i64>;

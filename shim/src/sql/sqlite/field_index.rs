@@ -1,15 +1,14 @@
-//! The table of field indexes, and how their entries are named.
-//!
-//! Entries stand in `attribute` beside those of labels. A label's name has a positive number there; an index has two negative ones, which
-//! no text that a client chooses can be mistaken for.
+//! The table of field indexes.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
-use crate::engine::catalog::{Catalog, Declaration, FieldEntry, FieldIndex, declaration, is_of_definitions};
+use crate::engine::catalog::{Catalog, Declaration, FieldIndex, declaration, is_of_definitions};
 use crate::engine::metrics::{IndexState, Metrics};
+pub(super) use crate::sql::index::names::{attribute, foreign_of, index_of, values_of};
+pub(super) use crate::sql::select::directories::end_of;
 
 /// What version 2 adds to the tables.
 pub(super) const TABLES: &str = "
@@ -39,38 +38,6 @@ pub(super) const READY: i64 = 1;
 /// Its entries are being removed; there are no new ones.
 pub(super) const DROPPING: i64 = 2;
 
-/// The name of the entries that hold a value.
-pub(super) const fn values_of(index: i64) -> i64 {
-    -2 * index
-}
-
-/// The name of the entries of objects whose value is foreign.
-pub(super) const fn foreign_of(index: i64) -> i64 {
-    -2 * index - 1
-}
-
-/// The number of the index that a negative name belongs to.
-pub(super) const fn index_of(name: i64) -> i64 {
-    -name / 2
-}
-
-/// Name and value of an entry in `attribute`.
-pub(super) fn attribute(entry: &FieldEntry) -> (i64, &str) {
-    match &entry.value {
-        Some(value) => (values_of(entry.index), value),
-        None => (foreign_of(entry.index), ""),
-    }
-}
-
-/// The end of the keys that begin with a prefix, which ends in a slash.
-pub(super) fn end_of(prefix: &[u8]) -> Vec<u8> {
-    let mut end = prefix.to_vec();
-    if let Some(last) = end.last_mut() {
-        *last += 1;
-    }
-    end
-}
-
 /// An index with its state, as it is stored.
 #[derive(Debug)]
 pub(super) struct Stored {
@@ -96,24 +63,6 @@ fn stored(row: &rusqlite::Row<'_>) -> rusqlite::Result<Stored> {
 pub(super) fn catalog(connection: &Connection) -> rusqlite::Result<Arc<Catalog>> {
     let live = all(connection)?.into_iter().filter(|stored| stored.state != DROPPING);
     Ok(Arc::new(Catalog::new(live.map(|stored| stored.index).collect())))
-}
-
-/// Number and state of the index of a field, and how many objects are done, if there is one.
-pub(super) fn find(
-    connection: &Connection,
-    prefix: &[u8],
-    api_version: &str,
-    field: &str,
-) -> rusqlite::Result<Option<(i64, i64, i64)>> {
-    let sql = "SELECT id, state, objects FROM field_index WHERE prefix = ?1 AND api_version = ?2 AND field = ?3 AND state < 2";
-    let found = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-    connection.prepare_cached(sql)?.query_row(params![prefix, api_version, field], found).optional()
-}
-
-/// How many objects are foreign to an index.
-pub(super) fn foreign(connection: &Connection, index: i64) -> rusqlite::Result<i64> {
-    let sql = "SELECT count(*) FROM attribute WHERE name = ?1";
-    connection.prepare_cached(sql)?.query_row([foreign_of(index)], |row| row.get(0))
 }
 
 /// Makes the indexes of a prefix those that are declared. The rows of the same transaction must have been stored before.

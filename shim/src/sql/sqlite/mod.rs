@@ -7,10 +7,9 @@ mod backfill;
 mod check;
 mod checkpoint;
 mod clock;
-mod directories;
 mod error;
-mod explain;
 mod field_index;
+mod find;
 mod gc_definitions;
 mod gc_load;
 mod gc_schema;
@@ -19,14 +18,12 @@ mod gc_task;
 mod gc_view;
 mod hiding;
 mod log;
-mod merge;
 mod place;
-mod plan;
+mod probe;
 mod read;
 mod room;
 mod row;
 mod schema;
-mod select;
 mod tables;
 mod upgrade;
 mod write;
@@ -39,16 +36,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub(super) use check::check;
-pub(super) use explain::explain;
 pub(super) use gc_view::{overview, view};
 use rusqlite::{Connection, OpenFlags};
 
 use self::error::{at, open_error};
 use self::log::Guarded;
+use self::tables::Tables;
 use crate::clock::{StoreClock, Ticker};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Reader, Store, Writer};
 use crate::engine::{Error, Result};
+use crate::sql::reader::SqlReader;
+use crate::sql::session::Search;
 
 /// KiB of pages that the writer and a reader keep.
 const WRITER_CACHE: i64 = 32 << 10;
@@ -97,7 +96,8 @@ impl Store for Sqlite {
     fn reader(&self) -> Result<Box<dyn Reader>> {
         let connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         configure(&connection, READER_CACHE).map_err(|error| at(&self.path, error))?;
-        Ok(Box::new(read::SqliteReader::new(connection, Arc::clone(&self.metrics))))
+        let session = Tables::new(Box::new(connection), Arc::clone(&self.metrics));
+        Ok(Box::new(SqlReader::new(Box::new(session), Arc::clone(&self.metrics))))
     }
 }
 
@@ -134,6 +134,11 @@ fn rewrite(file: &File) -> std::io::Result<()> {
 pub(super) fn accept_lost_log(path: &Path) -> Result<Option<String>> {
     let _lock = lock(path, &beside(path, ".lock"))?;
     log::accept_lost(&connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?, path)
+}
+
+/// A connection that only reads, maybe beside a server: it takes no lock and writes nothing.
+pub(super) fn beside_server(path: &Path) -> Result<Box<dyn Search>> {
+    Ok(Box::new(Tables::new(Box::new(connect_reader(path)?), Arc::default())))
 }
 
 /// A connection that only reads, maybe beside a server.

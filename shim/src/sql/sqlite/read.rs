@@ -1,134 +1,93 @@
-//! The connections that read.
+//! Keys, their history, and leases in SQLite.
 
-use std::sync::Arc;
+use std::ops::Deref;
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, ToSql};
+use rusqlite::{Connection, OptionalExtension};
 
-use super::error::failed;
+use super::find::give;
 use super::gc_load;
-use super::row::{ROW, Range, key_value, lease, row};
-use super::select::{self, Found};
-use crate::engine::metrics::Metrics;
-use crate::engine::store::{Lease, Page, Reader, Row};
-use crate::engine::{
-    Event, EventKind, KeyRange, KeyValue, LeaseId, RangeEnd, RangeQuery, Record, Result, Revision, StoreStatus,
-};
+use super::row::{ROW, Range, key, key_value, lease, row, row_ref};
+use super::tables::Tables;
+use crate::engine::store::{Lease, Row};
+use crate::engine::{KeyRange, KeyValue, LeaseId, RangeEnd, Revision, StoreStatus};
 use crate::gc;
+use crate::sql::failure::Result;
+use crate::sql::reader::Serving;
+use crate::sql::session::{Change, Find, Head, Log, Read, Take};
 
 /// How many revisions a read may lie back for its history to be found by revision instead of by key.
 const RECENT: i64 = 4096;
 
-/// A reader.
-pub(super) struct SqliteReader {
-    connection: Connection,
-    metrics: Arc<Metrics>,
-    /// Of the snapshot.
-    revision: Revision,
-    compact_revision: Revision,
-}
-
-impl SqliteReader {
-    pub(super) fn new(connection: Connection, metrics: Arc<Metrics>) -> Self {
-        Self { connection, metrics, revision: 0, compact_revision: 0 }
+impl<C: Deref<Target = Connection> + Send> Read for Tables<C> {
+    fn snapshot(&mut self) -> Result<Head> {
+        self.connection.prepare_cached("BEGIN")?.execute([])?;
+        let mut statement = self.connection.prepare_cached("SELECT revision, compact_revision, clock FROM meta")?;
+        Ok(statement.query_row([], |row| {
+            Ok(Head { revision: row.get(0)?, compact_revision: row.get(1)?, now: row.get(2)?, batch: 0 })
+        })?)
     }
 
-    fn history_of(&self, query: &RangeQuery, revision: Revision, wanted: usize) -> rusqlite::Result<Found> {
-        let bounds = Range::of(&query.range);
-        let condition = bounds.condition("key");
-        let index = if self.revision - revision <= RECENT { "history_end" } else { "history_key" };
+    fn end(&mut self) {
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.prepare_cached("COMMIT").and_then(|mut end| end.execute([]))
+        {
+            tracing::warn!(%error, "could not end a read");
+        }
+    }
+
+    fn rows(&mut self, keys: &[&[u8]]) -> Result<Vec<Row>> {
+        let mut one = self.connection.prepare_cached(&format!("SELECT {ROW} FROM current WHERE key = ?1"))?;
+        let mut rows = Vec::new();
+        for key in keys {
+            rows.extend(one.query_row([key], row).optional()?);
+        }
+        Ok(rows)
+    }
+
+    fn find(&mut self, find: &Find<'_>, take: &mut Take<'_>) -> Result<()> {
+        Ok(self.find_rows(find, take)?)
+    }
+
+    fn superseded(&mut self, range: &KeyRange, at: Revision, behind: Revision, take: &mut Take<'_>) -> Result<()> {
+        let bounds = Range::of(range);
+        let index = if behind <= RECENT { "history_end" } else { "history_key" };
         let sql = format!(
             "SELECT {ROW} FROM history INDEXED BY {index}
-             WHERE {condition} AND mod_revision <= ?3 AND end_revision > ?3 ORDER BY key"
+             WHERE {} AND mod_revision <= ?3 AND end_revision > ?3 ORDER BY key",
+            bounds.condition("key")
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
-        let mut rows = statement.query(bounds.params(&[&revision]).as_slice())?;
-        let mut found = Found::new(query, wanted);
-        select::take(&mut rows, query, &mut found, &self.metrics)?;
-        Ok(found)
+        let mut rows = statement.query(bounds.params(&[&at]).as_slice())?;
+        Ok(give(&mut rows, take).map(drop)?)
     }
 
-    fn events_of(
-        &self,
-        range: &KeyRange,
-        from: Revision,
-        limit: i64,
-    ) -> rusqlite::Result<(Vec<(i64, Event)>, Revision)> {
-        let bounds = Range::of(range);
-        let condition = bounds.condition("key");
-        let params = bounds.params(&[&from, &limit]);
-        let mut events: Vec<(i64, Event)> = Vec::new();
-        let mut until = self.revision;
-        let mut cut = |found: usize, last: Option<Revision>| {
-            if found as i64 == limit
-                && let Some(last) = last
-            {
-                until = until.min(last - 1);
-            }
-        };
-        for (table, index) in [("current", "current_mod"), ("history", "history_mod")] {
-            let sql = format!(
-                "SELECT {ROW} FROM {table} INDEXED BY {index} WHERE {condition} AND mod_revision >= ?3
-                 ORDER BY mod_revision, sub LIMIT ?4"
-            );
-            let mut statement = self.connection.prepare_cached(&sql)?;
-            let found: Vec<Row> = statement.query_map(params.as_slice(), row)?.collect::<rusqlite::Result<_>>()?;
-            cut(found.len(), found.last().map(|row| row.kv.mod_revision));
-            let put = |row: Row| (row.sub, Event { kind: EventKind::Put, kv: row.kv, prev_kv: None });
-            events.extend(found.into_iter().map(put));
+    fn log(&mut self, log: &Log<'_>) -> Result<Vec<Change>> {
+        let mut changes = self.changes(log)?;
+        if log.previous {
+            self.add_previous(&mut changes)?;
         }
-        let sql = format!(
-            "SELECT {ROW}, end_revision, end_sub FROM history INDEXED BY history_end
-             WHERE {condition} AND end_revision >= ?3 AND deleted ORDER BY end_revision, end_sub LIMIT ?4"
-        );
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let deleted = |row: &rusqlite::Row<'_>| {
-            let prev_kv = key_value(row)?;
-            let kv = KeyValue { key: prev_kv.key.clone(), mod_revision: row.get(7)?, ..KeyValue::default() };
-            Ok((row.get(8)?, Event { kind: EventKind::Delete, kv, prev_kv: Some(prev_kv) }))
-        };
-        let found: Vec<(i64, Event)> =
-            statement.query_map(params.as_slice(), deleted)?.collect::<rusqlite::Result<_>>()?;
-        cut(found.len(), found.last().map(|(_, event)| event.kv.mod_revision));
-        events.extend(found);
-        events.retain(|(_, event)| event.kv.mod_revision <= until);
-        events.sort_by_key(|(sub, event)| (event.kv.mod_revision, *sub));
-        Ok((events, until))
+        Ok(changes)
     }
 
-    fn add_previous(&self, events: &mut [(i64, Event)]) -> rusqlite::Result<()> {
-        let sql = format!("SELECT {ROW} FROM history INDEXED BY history_key WHERE key = ?1 AND end_revision = ?2");
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        for (_, event) in events {
-            if event.kind == EventKind::Put && event.kv.version > 1 {
-                let key: &[u8] = &event.kv.key;
-                let found = statement.query_row((key, event.kv.mod_revision), key_value).optional()?;
-                event.prev_kv = found;
-            }
-        }
-        Ok(())
-    }
-
-    fn count_now(&self, range: &KeyRange) -> rusqlite::Result<i64> {
+    fn count(&mut self, range: &KeyRange) -> Result<i64> {
         let bounds = Range::of(range);
         let sql = if is_everything(range) {
-            // Not by the range of the keys: it starts at "\0", after the directory of the keys without a slash, which is empty.
-            return self
-                .connection
-                .prepare_cached("SELECT coalesce(sum(live), 0) FROM directory")?
-                .query_row([], |row| row.get(0));
+            // Not by the range of the keys: it starts at "\0", after the directory of the keys without a slash, whose
+            // path is empty.
+            let mut all = self.connection.prepare_cached("SELECT coalesce(sum(live), 0) FROM directory")?;
+            return Ok(all.query_row([], |row| row.get(0))?);
         } else if range.is_tree() {
             // Directories as a whole: their counts add up.
             format!("SELECT coalesce(sum(live), 0) FROM directory WHERE {}", bounds.condition("path"))
         } else {
             format!("SELECT count(*) FROM current INDEXED BY current_key WHERE {}", bounds.condition("key"))
         };
-        self.connection.prepare_cached(&sql)?.query_row(bounds.params(&[]).as_slice(), |row| row.get(0))
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        Ok(statement.query_row(bounds.params(&[]).as_slice(), |row| row.get(0))?)
     }
 
-    /// By how much the number of keys differed at a revision in the past: those that were live then and have changed since, less those that have
-    /// changed since and are live now.
-    fn count_difference(&self, range: &KeyRange, revision: Revision) -> rusqlite::Result<i64> {
+    fn count_difference(&mut self, range: &KeyRange, at: Revision) -> Result<i64> {
         let bounds = Range::of(range);
         let condition = bounds.condition("key");
         let sql = format!(
@@ -136,176 +95,131 @@ impl SqliteReader {
                      WHERE {condition} AND mod_revision <= ?3 AND end_revision > ?3)
                   - (SELECT count(*) FROM current INDEXED BY current_mod WHERE {condition} AND mod_revision > ?3)"
         );
-        self.connection.prepare_cached(&sql)?.query_row(bounds.params(&[&revision]).as_slice(), |row| row.get(0))
-    }
-
-    fn records_of(&self, after: (Revision, i64), until: Revision, limit: usize) -> rusqlite::Result<Vec<Record>> {
-        let limit_sql = i64::try_from(limit).unwrap_or(i64::MAX);
-        let params: [&dyn ToSql; 4] = [&after.0, &after.1, &until, &limit_sql];
-        let mut records: Vec<Record> = Vec::new();
-        for (table, index, live) in [
-            ("current", "current_mod", ""),
-            ("history", "history_mod", "AND end_revision > (SELECT compact_revision FROM meta)"),
-        ] {
-            let sql = format!(
-                "SELECT {ROW} FROM {table} INDEXED BY {index}
-                 WHERE mod_revision >= ?1 AND (mod_revision, sub) > (?1, ?2) AND mod_revision <= ?3 {live}
-                 ORDER BY mod_revision, sub LIMIT ?4"
-            );
-            let mut statement = self.connection.prepare_cached(&sql)?;
-            for found in statement.query_map(params, row)? {
-                let Row { kv, sub } = found?;
-                records.push(Record { revision: kv.mod_revision, sub, tombstone: false, kv });
-            }
-        }
-        let sql = "SELECT key, end_revision, end_sub FROM history INDEXED BY history_end
-            WHERE end_revision >= max(?1, (SELECT compact_revision + 1 FROM meta)) AND (end_revision, end_sub) > (?1, ?2)
-              AND end_revision <= ?3 AND deleted
-            ORDER BY end_revision, end_sub LIMIT ?4";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let tombstones = statement.query_map(params, |row| {
-            let key = Bytes::copy_from_slice(row.get_ref(0)?.as_blob()?);
-            let kv = KeyValue { key, ..KeyValue::default() };
-            Ok(Record { revision: row.get(1)?, sub: row.get(2)?, tombstone: true, kv })
-        })?;
-        for tombstone in tombstones {
-            records.push(tombstone?);
-        }
-        records.sort_by_key(|record| (record.revision, record.sub));
-        records.truncate(limit);
-        Ok(records)
-    }
-
-    fn begin_snapshot(&mut self) -> rusqlite::Result<(Revision, Revision)> {
-        self.connection.execute_batch("BEGIN")?;
-        let mut statement = self.connection.prepare_cached("SELECT revision, compact_revision FROM meta")?;
-        statement.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
-    }
-}
-
-impl Reader for SqliteReader {
-    fn begin(&mut self) -> Result<(Revision, Revision)> {
-        let begun = self.begin_snapshot().map_err(failed)?;
-        (self.revision, self.compact_revision) = begun;
-        Ok(begun)
-    }
-
-    fn end(&mut self) {
-        if !self.connection.is_autocommit()
-            && let Err(error) = self.connection.execute_batch("COMMIT")
-        {
-            tracing::warn!(%error, "could not end a read");
-        }
-    }
-
-    fn page(&mut self, query: &RangeQuery, revision: Revision, limit: usize) -> Result<Page> {
-        // One more tells whether there are more.
-        let wanted = if limit == 0 { usize::MAX } else { limit + 1 };
-        let read = || -> rusqlite::Result<(Vec<KeyValue>, Option<Bytes>)> {
-            let past = (revision < self.revision).then_some(revision);
-            let mut live = select::current(&self.connection, query, past, wanted, &self.metrics)?;
-            let mut cut = live.cut();
-            if past.is_some() {
-                let mut superseded = self.history_of(query, revision, wanted)?;
-                // Behind the key where one of the two stopped, the other is not to go on.
-                cut = cut.into_iter().chain(superseded.cut()).min();
-                live.kvs.append(&mut superseded.kvs);
-                live.kvs.sort_by(|a, b| a.key.cmp(&b.key));
-                live.kvs.retain(|kv| cut.as_ref().is_none_or(|cut| kv.key <= *cut));
-            }
-            Ok((live.kvs, cut))
-        };
-        let (mut kvs, cut) = read().map_err(failed)?;
-        // In the past the bytes may have ended one of the two reads, and what both found is a full page all the same.
-        if kvs.len() == limit
-            && let (Some(last), Some(_)) = (kvs.last(), cut.as_ref())
-        {
-            let behind = RangeQuery { range: query.range.after(&last.key), ..query.clone() };
-            let more = !self.page(&behind, revision, 1)?.kvs.is_empty();
-            return Ok(Page { kvs, more });
-        }
-        let more = cut.is_some() || (limit > 0 && kvs.len() > limit);
-        if limit > 0 {
-            kvs.truncate(limit);
-        }
-        Ok(Page { kvs, more })
-    }
-
-    fn count(&mut self, range: &KeyRange, revision: Revision) -> Result<i64> {
-        let now = self.count_now(range).map_err(failed)?;
-        if revision == self.revision {
-            return Ok(now);
-        }
-        self.count_difference(range, revision).map(|difference| now + difference).map_err(failed)
-    }
-
-    fn events(&mut self, range: &KeyRange, from: Revision, limit: usize) -> Result<(Vec<Event>, Revision)> {
-        let mut limit = i64::try_from(limit).unwrap_or(i64::MAX).max(1);
-        loop {
-            let (mut events, until) = self.events_of(range, from, limit).map_err(failed)?;
-            if until >= from || until == self.revision {
-                self.add_previous(&mut events).map_err(failed)?;
-                return Ok((events.into_iter().map(|(_, event)| event).collect(), until));
-            }
-            // The first revision alone has more changes than that.
-            limit = limit.saturating_mul(4);
-        }
-    }
-
-    fn records(&mut self, after: (Revision, i64), until: Revision, limit: usize) -> Result<Vec<Record>> {
-        self.records_of(after, until, limit).map_err(failed)
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        Ok(statement.query_row(bounds.params(&[&at]).as_slice(), |row| row.get(0))?)
     }
 
     fn lease(&mut self, id: LeaseId) -> Result<Option<Lease>> {
         let sql = "SELECT id, ttl, expires_at FROM lease WHERE id = ?1";
-        let found = self.connection.prepare_cached(sql).and_then(|mut one| one.query_row([id], lease).optional());
-        found.map_err(failed)
+        Ok(self.connection.prepare_cached(sql)?.query_row([id], lease).optional()?)
     }
 
     fn lease_keys(&mut self, id: LeaseId) -> Result<Vec<Bytes>> {
         let sql = "SELECT key FROM current INDEXED BY current_lease WHERE lease = ?1 AND lease <> 0 ORDER BY key";
-        let read = || -> rusqlite::Result<Vec<Bytes>> {
-            let mut statement = self.connection.prepare_cached(sql)?;
-            statement.query_map([id], |row| Ok(Bytes::copy_from_slice(row.get_ref(0)?.as_blob()?)))?.collect()
-        };
-        read().map_err(failed)
+        let mut statement = self.connection.prepare_cached(sql)?;
+        Ok(statement.query_map([id], key)?.collect::<rusqlite::Result<_>>()?)
     }
 
     fn leases(&mut self, limit: usize) -> Result<Vec<Lease>> {
         let limit = if limit == 0 { -1 } else { i64::try_from(limit).unwrap_or(i64::MAX) };
         let sql = "SELECT id, ttl, expires_at FROM lease ORDER BY expires_at, id LIMIT ?1";
-        let read = || -> rusqlite::Result<Vec<Lease>> {
-            self.connection.prepare_cached(sql)?.query_map([limit], lease)?.collect()
-        };
-        read().map_err(failed)
+        let mut statement = self.connection.prepare_cached(sql)?;
+        Ok(statement.query_map([limit], lease)?.collect::<rusqlite::Result<_>>()?)
     }
 
-    fn status(&mut self) -> Result<StoreStatus> {
-        let read = || -> rusqlite::Result<StoreStatus> {
-            let pragma = |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-            let (size, pages, free) = (pragma("page_size")?, pragma("page_count")?, pragma("freelist_count")?);
-            let cluster: i64 = self.connection.query_row("SELECT cluster_id FROM meta", [], |row| row.get(0))?;
-            Ok(StoreStatus {
-                revision: self.revision,
-                compact_revision: self.compact_revision,
-                db_size: size * pages,
-                db_size_in_use: size * (pages - free),
-                cluster_id: cluster.unsigned_abs(),
-            })
-        };
-        read().map_err(failed)
+    fn status(&mut self, head: Head) -> Result<StoreStatus> {
+        let pragma = |name: &str| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let (size, pages, free) = (pragma("page_size")?, pragma("page_count")?, pragma("freelist_count")?);
+        let cluster: i64 = self.connection.query_row("SELECT cluster_id FROM meta", [], |row| row.get(0))?;
+        Ok(StoreStatus {
+            revision: head.revision,
+            compact_revision: head.compact_revision,
+            db_size: size * pages,
+            db_size_in_use: size * (pages - free),
+            cluster_id: cluster.unsigned_abs(),
+        })
+    }
+}
+
+impl<C: Deref<Target = Connection>> Tables<C> {
+    /// Changes, in order: puts whose value is live, puts whose value was superseded, and deletions. Each of the three
+    /// comes in order, and no further than the next change needs it.
+    fn changes(&self, log: &Log<'_>) -> rusqlite::Result<Vec<Change>> {
+        let limit = i64::try_from(log.limit).unwrap_or(i64::MAX);
+        let bounds = log.range.map_or(Range::All, Range::of);
+        let condition = bounds.condition("key");
+        let params = bounds.params(&[&log.after.0, &log.after.1, &log.until, &limit, &log.above]);
+        let sql = [
+            format!(
+                "SELECT {ROW} FROM current INDEXED BY current_mod WHERE {condition} AND {}
+                 ORDER BY mod_revision, sub LIMIT ?6",
+                part("mod_revision", "sub")
+            ),
+            format!(
+                "SELECT {ROW} FROM history INDEXED BY history_mod WHERE {condition} AND {}
+                 AND end_revision > ?7 ORDER BY mod_revision, sub LIMIT ?6",
+                part("mod_revision", "sub")
+            ),
+            format!(
+                "SELECT {ROW}, end_revision, end_sub FROM history INDEXED BY history_end WHERE {condition} AND {}
+                 AND end_revision > ?7 AND deleted ORDER BY end_revision, end_sub LIMIT ?6",
+                part("end_revision", "end_sub")
+            ),
+        ];
+        let [live, superseded, deleted] = &sql;
+        let mut live = self.connection.prepare_cached(live)?;
+        let mut superseded = self.connection.prepare_cached(superseded)?;
+        let mut deleted = self.connection.prepare_cached(deleted)?;
+        // Without the last parameter: what is live was never superseded.
+        let mut live = live.query_map(&params[..params.len() - 1], put)?;
+        let mut superseded = superseded.query_map(params.as_slice(), put)?;
+        let mut deleted = deleted.query_map(params.as_slice(), |row| deletion(row, log.previous))?;
+        let mut lists: [&mut dyn Iterator<Item = rusqlite::Result<Change>>; 3] =
+            [&mut live, &mut superseded, &mut deleted];
+        let mut heads: [Option<Change>; 3] = Default::default();
+        for (head, list) in heads.iter_mut().zip(&mut lists) {
+            *head = list.next().transpose()?;
+        }
+        let mut changes = Vec::new();
+        while changes.len() < log.limit {
+            let first = (0..heads.len()).filter_map(|at| Some((heads[at].as_ref()?.at, at))).min();
+            let Some((_, at)) = first else { break };
+            changes.extend(std::mem::replace(&mut heads[at], lists[at].next().transpose()?));
+        }
+        Ok(changes)
     }
 
-    fn collector(&mut self) -> Result<gc::Status> {
-        gc_load::status(&self.connection).map_err(failed)
+    /// Adds the values before puts; those before deletions are there.
+    fn add_previous(&self, changes: &mut [Change]) -> rusqlite::Result<()> {
+        let sql = format!("SELECT {ROW} FROM history INDEXED BY history_key WHERE key = ?1 AND end_revision = ?2");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        for change in changes.iter_mut().filter(|change| !change.deleted && change.kv.version > 1) {
+            let key: &[u8] = &change.kv.key;
+            change.previous = statement.query_row((key, change.kv.mod_revision), key_value).optional()?;
+        }
+        Ok(())
     }
+}
 
-    fn encrypted_custom_resource(&mut self) -> Result<Option<Bytes>> {
-        gc_load::encrypted(&self.connection).map_err(failed)
-    }
+/// The condition for the part of the log that these two columns place a change in.
+fn part(revision: &str, sub: &str) -> String {
+    format!("{revision} >= ?3 AND ({revision}, {sub}) > (?3, ?4) AND {revision} <= ?5")
+}
+
+fn put(row: &rusqlite::Row<'_>) -> rusqlite::Result<Change> {
+    let found = row_ref(row)?;
+    let at = (found.mod_revision, found.sub);
+    Ok(Change { at, deleted: false, kv: found.to_key_value(), previous: None })
+}
+
+fn deletion(row: &rusqlite::Row<'_>, previous: bool) -> rusqlite::Result<Change> {
+    let (found, at) = (row_ref(row)?, (row.get(7)?, row.get(8)?));
+    let previous = previous.then(|| found.to_key_value());
+    let kv = KeyValue { key: Bytes::copy_from_slice(found.key), mod_revision: at.0, ..KeyValue::default() };
+    Ok(Change { at, deleted: true, kv, previous })
 }
 
 /// Whether all keys are in the range.
 fn is_everything(range: &KeyRange) -> bool {
     range.end == RangeEnd::Unbounded && (range.start.is_empty() || *range.start == [0])
+}
+
+impl<C: Deref<Target = Connection> + Send> Serving for Tables<C> {
+    fn collector(&mut self) -> Result<gc::Status> {
+        Ok(gc_load::status(&self.connection)?)
+    }
+
+    fn encrypted_custom_resource(&mut self) -> Result<Option<Bytes>> {
+        Ok(gc_load::encrypted(&self.connection)?)
+    }
 }

@@ -14,7 +14,6 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use super::backfill::Backfill;
 use super::beside;
 use super::checkpoint::{Checkpoints, Copied};
-use super::directories::counts;
 use super::error::failed;
 use super::field_index;
 use super::log::Guarded;
@@ -26,6 +25,7 @@ use crate::engine::metrics::Metrics;
 use crate::engine::store::{Before, Changes, Decide, Footprint, Lease, Row, RowChange, Superseded, Writer};
 use crate::engine::{KeyRange, LeaseId, Result, Revision};
 use crate::sql::directory;
+use crate::sql::select::directories::counts;
 
 /// A WAL file larger than this, in bytes, is cut back when nothing else is to do.
 const WAL_FILE: u64 = 64 << 20;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use super::super::directories::counts;
 use super::super::field_index::{self, DROPPING, READY, Stored, attribute, index_of};
 use super::super::hiding;
 use super::{Report, shown};
 use crate::engine::catalog::{Catalog, FieldEntry, FieldIndex};
 use crate::engine::facets;
 use crate::engine::store::Facets;
+use crate::sql::select::directories::counts;
 use crate::sql::{Damage, directory};
 
 /// How many rows are read at a time, so that others may be changed between.

@@ -1,48 +1,40 @@
 //! Shows how a range with a selector is read. Beside a server as well: it takes no lock and writes nothing.
 
-use std::path::Path;
-
-use rusqlite::Connection;
-
-use super::connect_reader;
-use super::directories::{self, Odd, is_within};
-use super::error::failed;
-use super::field_index::{self, BUILDING, READY};
-use super::plan::{Candidate, Estimate, Plan, Source, Unanswered, plan};
-use super::select::{Read, planned};
-use crate::engine::metrics::{Metrics, ReadSource};
-use crate::engine::{RangeQuery, Result, Revision};
+use super::Wish;
+use super::directories::{self, is_within};
+use super::plan::{Candidate, Estimate, Plan, Unanswered, plan};
+use crate::engine::metrics::ReadSource;
+use crate::engine::{RangeQuery, Revision};
 use crate::sql::explain::{self, Explanation};
+use crate::sql::failure::Result;
+use crate::sql::index::names::foreign_of;
+use crate::sql::session::{IndexState, Odd, Probe, Search, Source};
 
-/// Plans the read, does it, and says how.
-pub(in crate::sql) fn explain(path: &Path, query: &RangeQuery) -> Result<Explanation> {
-    let connection = connect_reader(path)?;
-    connection.execute_batch("BEGIN").map_err(failed)?;
-    explained(&connection, query).map_err(failed)
-}
-
-fn explained(connection: &Connection, query: &RangeQuery) -> rusqlite::Result<Explanation> {
+/// Plans a read, does it, and says how.
+pub(in crate::sql) fn explain(session: &mut dyn Search, query: &RangeQuery) -> Result<Explanation> {
     let Some(selection) = &query.selection else { return Ok(Explanation::default()) };
-    let plan = plan(connection, &query.range, selection, true)?;
-    let metrics = Metrics::default();
+    session.snapshot()?;
+    let plan = plan(session, &query.range, selection, true)?;
     let wanted = if query.limit == 0 { usize::MAX } else { query.limit };
-    let found = planned(&plan, &Read { connection, query, until: Revision::MAX, wanted }, &metrics)?.kvs;
+    let found = Wish { query, until: Revision::MAX, wanted }.planned(session, &plan)?;
     let candidates = plan.candidates.iter().enumerate().map(|(at, candidate)| explain::Candidate {
         source: source(candidate, &plan),
         keys: keys(candidate.estimate),
         probe: plan.probes.contains(&at),
     });
-    Ok(Explanation {
+    let explanation = Explanation {
         candidates: candidates.collect(),
         unanswered: plan.unanswered.iter().map(|(wanted, why)| (wanted.to_string(), reason(*why))).collect(),
-        indexes: indexes(connection, query)?,
+        indexes: indexes(session, query)?,
         odd: (
-            directories::count(connection, &query.range, Odd::Opaque)?,
-            directories::count(connection, &query.range, Odd::Misplaced)?,
+            directories::count(session, &query.range, Odd::Opaque)?,
+            directories::count(session, &query.range, Odd::Misplaced)?,
         ),
         nothing: plan.nothing,
-        rows: (metrics.rows_read.get(), found.len()),
-    })
+        rows: (found.rows(), found.kvs.len()),
+    };
+    session.end();
+    Ok(explanation)
 }
 
 fn source(candidate: &Candidate<'_>, plan: &Plan<'_>) -> String {
@@ -86,20 +78,20 @@ fn reason(why: Unanswered) -> String {
 }
 
 /// The field indexes whose prefix holds the range, or part of it.
-fn indexes(connection: &Connection, query: &RangeQuery) -> rusqlite::Result<Vec<(String, String)>> {
+fn indexes(probe: &mut dyn Probe, query: &RangeQuery) -> Result<Vec<(String, String)>> {
     let touches = |prefix: &[u8]| is_within(&query.range, prefix) || query.range.contains(prefix);
     let mut indexes = Vec::new();
-    for stored in field_index::all(connection)?.iter().filter(|stored| touches(&stored.index.prefix)) {
+    for stored in probe.indexes()?.iter().filter(|stored| touches(&stored.index.prefix)) {
         let state = match stored.state {
-            READY => {
-                let foreign = field_index::foreign(connection, stored.index.id)?;
+            IndexState::Ready => {
+                let foreign = probe.entries_count(foreign_of(stored.index.id))?;
                 format!("ready, {foreign} foreign objects")
             }
-            BUILDING => {
-                let of = directories::live(connection, &stored.index.prefix)?;
+            IndexState::Building => {
+                let of = probe.live(&stored.index.prefix)?;
                 format!("being built, {} of {of} objects", stored.objects)
             }
-            _ => "being removed".to_owned(),
+            IndexState::Dropping => "being removed".to_owned(),
         };
         indexes.push((format!("{} in {}", stored.index.field, stored.index.api_version), state));
     }

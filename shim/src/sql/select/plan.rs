@@ -1,48 +1,37 @@
 //! Plans a range with a selector onto the index.
 //!
-//! Every requirement that an index knows gives a candidate: keys, in order, among which all that may match are. The one with the fewest is
-//! taken, and the others are asked for each of its keys before the value is fetched. What no index knows is decided on the value.
+//! Every requirement that an index knows gives a candidate: keys, in order, among which all that may match are. The
+//! candidate with the fewest keys is taken, and the others are asked for each of its keys before the value is fetched.
+//! What no index knows is decided on the value.
 //!
-//! The index of labels may only be used when it knows every object of the range: one whose value could not be read has no entry in it, and
-//! must be returned whatever the selector says. The directories count those. The index of a field knows all objects by itself.
+//! The index of labels may only be used when it knows every object of the range: an object whose value could not be
+//! read has no entry in it, and must be returned whatever the selector says. The directories count those objects. The
+//! index of a field knows all objects by itself.
 
 use std::fmt;
 
-use rusqlite::{Connection, OptionalExtension, ToSql, params};
+use bytes::Bytes;
 
-use super::directories::{self, Odd, is_within};
-use super::field_index::{self, BUILDING, READY, foreign_of, values_of};
-use super::hiding;
-use super::merge::{Postings, bounds};
-use super::row::Range;
+use super::directories::{self, end_of, is_within};
 use crate::contract::SKIP_METADATA_CACHING_LABEL;
 use crate::engine::metrics::ReadSource;
 use crate::engine::{KeyRange, RangeEnd};
 use crate::selector::{FieldRequirement, Operator, Requirement, Selection};
+use crate::sql::failure::Result;
+use crate::sql::index::names::{foreign_of, values_of};
+use crate::sql::session::{Field, IndexState, Odd, Postings, Probe, Source, StoredIndex};
 
-/// Up to how many keys of the candidates are counted to compare them, in rounds: who is small is known early.
+/// Up to how many keys of the candidates are counted to compare them, in rounds: a candidate with few keys is known
+/// after the first.
 const ROUNDS: [i64; 3] = [64, 1024, 16384];
 /// How many values of a name are told apart, so that their keys come in order.
 const VALUES: usize = 64;
 /// How many entries of a name with more values are collected and sorted at most.
-const COLLECTED: i64 = 8192;
+const COLLECTED: usize = 8192;
 /// How many directories are looked into for a name.
-const DIRECTORIES: i64 = 100_000;
+const DIRECTORIES: usize = 100_000;
 /// How many posting lists a key is looked up in before its value is fetched.
 const PROBED: usize = 8;
-
-/// Where candidates come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Source {
-    /// All keys of the range, all of which are visible in a store that never hid one.
-    Scan,
-    /// Objects without the skip label.
-    Visible,
-    /// The keys of posting lists.
-    Postings(Vec<Postings>),
-    /// These keys, in order, as far as they exist.
-    Keys(Vec<Vec<u8>>),
-}
 
 /// A requirement of a selection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,12 +124,12 @@ impl Plan<'_> {
 
 /// Plans a read. `thorough`: count all candidates, even if there is no choice, for people to see.
 pub(super) fn plan<'a>(
-    connection: &Connection,
+    probe: &mut dyn Probe,
     range: &KeyRange,
     selection: &'a Selection,
     thorough: bool,
-) -> rusqlite::Result<Plan<'a>> {
-    let mut planner = Planner::new(connection, range)?;
+) -> Result<Plan<'a>> {
+    let mut planner = Planner::new(probe, range)?;
     let wanted = selection.field_requirements().iter().map(Wanted::Field);
     for wanted in wanted.chain(selection.label_requirements().iter().map(Wanted::Label)) {
         match wanted {
@@ -151,15 +140,15 @@ pub(super) fn plan<'a>(
     planner.decide(thorough)
 }
 
-struct Planner<'c, 'a> {
-    connection: &'c Connection,
+struct Planner<'p, 'a> {
+    probe: &'p mut dyn Probe,
     opaque: i64,
     plan: Plan<'a>,
 }
 
-impl<'c, 'a> Planner<'c, 'a> {
-    fn new(connection: &'c Connection, range: &KeyRange) -> rusqlite::Result<Self> {
-        let opaque = directories::count(connection, range, Odd::Opaque)?;
+impl<'p, 'a> Planner<'p, 'a> {
+    fn new(probe: &'p mut dyn Probe, range: &KeyRange) -> Result<Self> {
+        let opaque = directories::count(probe, range, Odd::Opaque)?;
         let plan = Plan {
             range: range.clone(),
             candidates: Vec::new(),
@@ -167,7 +156,7 @@ impl<'c, 'a> Planner<'c, 'a> {
             unanswered: Vec::new(),
             nothing: false,
         };
-        Ok(Self { connection, opaque, plan })
+        Ok(Self { probe, opaque, plan })
     }
 
     fn add(&mut self, wanted: Wanted<'a>, kind: ReadSource, source: Source) {
@@ -184,7 +173,7 @@ impl<'c, 'a> Planner<'c, 'a> {
         self.plan.unanswered.push((wanted, why));
     }
 
-    fn label(&mut self, requirement: &'a Requirement) -> rusqlite::Result<()> {
+    fn label(&mut self, requirement: &'a Requirement) -> Result<()> {
         let wanted = Wanted::Label(requirement);
         let skips = requirement.operator == Operator::DoesNotExist && requirement.key == SKIP_METADATA_CACHING_LABEL;
         let negative = matches!(requirement.operator, Operator::NotIn(_) | Operator::DoesNotExist) && !skips;
@@ -197,14 +186,11 @@ impl<'c, 'a> Planner<'c, 'a> {
             return Ok(());
         }
         if skips {
-            let source = if hiding::is_indexed(self.connection)? { Source::Visible } else { Source::Scan };
+            let source = if self.probe.tells_visible()? { Source::Visible } else { Source::Scan };
             self.add(wanted, ReadSource::Visible, source);
             return Ok(());
         }
-        let sql = "SELECT id FROM attribute_name WHERE name = ?1";
-        let mut id = self.connection.prepare_cached(sql)?;
-        let name: Option<i64> = id.query_row([&requirement.key], |row| row.get(0)).optional()?;
-        let Some(name) = name else {
+        let Some(name) = self.probe.label(&requirement.key)? else {
             self.add(wanted, ReadSource::Label, Source::Postings(Vec::new()));
             return Ok(());
         };
@@ -215,10 +201,10 @@ impl<'c, 'a> Planner<'c, 'a> {
             return Ok(());
         }
         let allows = |value: &str| requirement.operator.allows(Some(value));
-        if let Some(values) = values(self.connection, name)? {
+        if let Some(values) = self.probe.values(name, VALUES)? {
             let postings = values.iter().filter(|value| allows(value)).map(|value| postings(value)).collect();
             self.add(wanted, ReadSource::Label, Source::Postings(postings));
-        } else if let Some(keys) = collect(self.connection, name, &self.plan.range, allows)? {
+        } else if let Some(keys) = self.collect(name, allows)? {
             self.add(wanted, ReadSource::Label, Source::Keys(keys));
         } else {
             self.not(wanted, Unanswered::Values);
@@ -226,7 +212,7 @@ impl<'c, 'a> Planner<'c, 'a> {
         Ok(())
     }
 
-    fn field(&mut self, requirement: &'a FieldRequirement, api_version: Option<&str>) -> rusqlite::Result<()> {
+    fn field(&mut self, requirement: &'a FieldRequirement, api_version: Option<&str>) -> Result<()> {
         match &*requirement.field {
             "metadata.name" | "metadata.namespace" => self.place(requirement),
             _ => self.value(requirement, api_version),
@@ -234,23 +220,24 @@ impl<'c, 'a> Planner<'c, 'a> {
     }
 
     /// A requirement on a field that custom resources choose.
-    fn value(&mut self, requirement: &'a FieldRequirement, api_version: Option<&str>) -> rusqlite::Result<()> {
+    fn value(&mut self, requirement: &'a FieldRequirement, api_version: Option<&str>) -> Result<()> {
         let wanted = Wanted::Field(requirement);
-        let index = find_index(self.connection, &self.plan.range, api_version.unwrap_or_default(), &requirement.field)?;
-        let id = match index {
+        let field = Field { api_version: api_version.unwrap_or_default(), field: &requirement.field };
+        let id = match self.probe.index(&prefixes(&self.plan.range), field)? {
             None => {
                 self.not(wanted, Unanswered::NoIndex);
                 return Ok(());
             }
-            Some(Found { id, state: READY, .. }) => id,
-            Some(Found { done, of, .. }) => {
-                self.not(wanted, Unanswered::Building(done, of));
+            Some(StoredIndex { index, state: IndexState::Ready, .. }) => index.id,
+            Some(StoredIndex { index, objects, .. }) => {
+                let of = self.probe.live(&index.prefix)?;
+                self.not(wanted, Unanswered::Building(objects, of));
                 return Ok(());
             }
         };
         let postings = |value: &str| Postings { name: values_of(id), value: value.into() };
         let mut lists = if requirement.negated {
-            let Some(values) = values(self.connection, values_of(id))? else {
+            let Some(values) = self.probe.values(values_of(id), VALUES)? else {
                 self.not(wanted, Unanswered::Values);
                 return Ok(());
             };
@@ -264,20 +251,20 @@ impl<'c, 'a> Planner<'c, 'a> {
     }
 
     /// A requirement on what the key says: the last of its segments is the name, the one before it the namespace.
-    fn place(&mut self, requirement: &'a FieldRequirement) -> rusqlite::Result<()> {
+    fn place(&mut self, requirement: &'a FieldRequirement) -> Result<()> {
         let wanted = Wanted::Field(requirement);
         if requirement.negated {
             self.not(wanted, Unanswered::Negative);
             return Ok(());
         }
-        let misplaced = directories::count(self.connection, &self.plan.range, Odd::Misplaced)?;
+        let misplaced = directories::count(self.probe, &self.plan.range, Odd::Misplaced)?;
         if self.opaque > 0 || misplaced > 0 {
             let why = if self.opaque > 0 { Unanswered::Opaque(self.opaque) } else { Unanswered::Misplaced(misplaced) };
             self.not(wanted, why);
             return Ok(());
         }
-        let paths = directories::paths(self.connection, &self.plan.range, DIRECTORIES + 1)?;
-        if paths.len() as i64 > DIRECTORIES {
+        let paths = directories::paths(self.probe, &self.plan.range, DIRECTORIES + 1)?;
+        if paths.len() > DIRECTORIES {
             self.not(wanted, Unanswered::Values);
             return Ok(());
         }
@@ -304,7 +291,7 @@ impl<'c, 'a> Planner<'c, 'a> {
     }
 
     /// Puts the candidate with the fewest keys first.
-    fn decide(mut self, thorough: bool) -> rusqlite::Result<Plan<'a>> {
+    fn decide(mut self, thorough: bool) -> Result<Plan<'a>> {
         let choices = self.plan.candidates.len();
         // A scan reads each value that it passes; only its own keys are better than few of an index.
         let scan =
@@ -319,12 +306,7 @@ impl<'c, 'a> Planner<'c, 'a> {
         }
         let mut smallest = None;
         for limit in ROUNDS {
-            let open = |candidate: &&mut Candidate<'_>| !matches!(candidate.estimate, Estimate::Exactly(_));
-            for candidate in self.plan.candidates.iter_mut().filter(open) {
-                let counted = count(self.connection, &self.plan.range, &candidate.source, limit)?;
-                candidate.estimate =
-                    if counted < limit { Estimate::Exactly(counted) } else { Estimate::AtLeast(counted) };
-            }
+            self.count(limit)?;
             smallest = smallest.or(self.smallest());
             if smallest.is_some() && !thorough {
                 break;
@@ -341,6 +323,31 @@ impl<'c, 'a> Planner<'c, 'a> {
         Ok(self.plan)
     }
 
+    /// Counts the candidates that are not yet counted to their end, up to a limit.
+    fn count(&mut self, limit: i64) -> Result<()> {
+        let is_open = |candidate: &Candidate<'_>| !matches!(candidate.estimate, Estimate::Exactly(_));
+        let open = self.plan.candidates.iter().filter(|candidate| is_open(candidate));
+        let sources: Vec<_> = open.map(|candidate| (&candidate.source, limit)).collect();
+        let counted = self.probe.counts(&self.plan.range, &sources)?;
+        let open = self.plan.candidates.iter_mut().filter(|candidate| is_open(candidate));
+        for (candidate, counted) in open.zip(counted) {
+            candidate.estimate = if counted < limit { Estimate::Exactly(counted) } else { Estimate::AtLeast(counted) };
+        }
+        Ok(())
+    }
+
+    /// The keys of a name in the range with the values that are allowed, in order, if the name has not too many entries.
+    fn collect(&mut self, name: i64, allows: impl Fn(&str) -> bool) -> Result<Option<Vec<Vec<u8>>>> {
+        let (range, mut keys) = (&self.plan.range, Vec::new());
+        let all = self.probe.entries(name, COLLECTED, &mut |value, key| {
+            if range.contains(key) && allows(value) {
+                keys.push(key.to_vec());
+            }
+        })?;
+        keys.sort_unstable();
+        Ok(all.then_some(keys))
+    }
+
     /// The candidate with the fewest keys, of those that are counted to their end; of equal ones the first.
     fn smallest(&self) -> Option<usize> {
         let counted = self.plan.candidates.iter().enumerate().filter_map(|(at, candidate)| match candidate.estimate {
@@ -351,77 +358,10 @@ impl<'c, 'a> Planner<'c, 'a> {
     }
 }
 
-/// An index of a field.
-#[derive(Debug)]
-struct Found {
-    id: i64,
-    state: i64,
-    done: i64,
-    of: i64,
-}
-
-/// The index of a field whose prefix holds the whole range.
-fn find_index(
-    connection: &Connection,
-    range: &KeyRange,
-    api_version: &str,
-    field: &str,
-) -> rusqlite::Result<Option<Found>> {
-    let slashes = range.start.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-    for end in slashes.map(|(at, _)| at + 1).rev().collect::<Vec<_>>() {
-        let prefix = &range.start[..end];
-        if !is_within(range, prefix) {
-            break;
-        }
-        if let Some((id, state, done)) = field_index::find(connection, prefix, api_version, field)? {
-            let of = if state == BUILDING { directories::live(connection, prefix)? } else { 0 };
-            return Ok(Some(Found { id, state, done, of }));
-        }
-    }
-    Ok(None)
-}
-
-/// The values of a name, if they are not too many.
-fn values(connection: &Connection, name: i64) -> rusqlite::Result<Option<Vec<String>>> {
-    let mut values: Vec<String> = Vec::new();
-    let mut first = connection.prepare_cached("SELECT value FROM attribute WHERE name = ?1 ORDER BY value LIMIT 1")?;
-    let mut next = connection
-        .prepare_cached("SELECT value FROM attribute WHERE name = ?1 AND value > ?2 ORDER BY value LIMIT 1")?;
-    loop {
-        let value = match values.last() {
-            None => first.query_row([name], |row| row.get(0)).optional()?,
-            Some(last) => next.query_row(params![name, last], |row| row.get(0)).optional()?,
-        };
-        let Some(value) = value else { return Ok(Some(values)) };
-        if values.len() == VALUES {
-            return Ok(None);
-        }
-        values.push(value);
-    }
-}
-
-/// The keys of a name in the range with the values that are allowed, in order, if the name has not too many entries.
-fn collect(
-    connection: &Connection,
-    name: i64,
-    range: &KeyRange,
-    allows: impl Fn(&str) -> bool,
-) -> rusqlite::Result<Option<Vec<Vec<u8>>>> {
-    let mut statement = connection.prepare_cached("SELECT value, key FROM attribute WHERE name = ?1 LIMIT ?2")?;
-    let mut rows = statement.query([name, COLLECTED + 1])?;
-    let (mut entries, mut keys) = (0, Vec::new());
-    while let Some(row) = rows.next()? {
-        entries += 1;
-        if entries > COLLECTED {
-            return Ok(None);
-        }
-        let key = row.get_ref(1)?.as_blob()?;
-        if range.contains(key) && allows(row.get_ref(0)?.as_str()?) {
-            keys.push(key.to_vec());
-        }
-    }
-    keys.sort_unstable();
-    Ok(Some(keys))
+/// The paths that hold the whole range, the longest first.
+fn prefixes(range: &KeyRange) -> Vec<&[u8]> {
+    let slashes = range.start.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/');
+    slashes.map(|(at, _)| &range.start[..=at]).take_while(|prefix| is_within(range, prefix)).collect()
 }
 
 /// The part of a range that lies in a directory.
@@ -429,43 +369,8 @@ fn part(range: &KeyRange, directory: &[u8]) -> KeyRange {
     if range.end == RangeEnd::Single || is_within(range, directory) {
         return range.clone();
     }
-    let (start, end) = bounds(range);
-    let last = field_index::end_of(directory);
+    let (start, end) = range.bounds();
+    let last = Bytes::from(end_of(directory));
     let end = end.map_or_else(|| last.clone(), |end| end.min(last.clone()));
-    KeyRange { start: start.max(directory.to_vec()).into(), end: RangeEnd::Before(end.into()) }
-}
-
-/// How many keys the source has in the range, counted up to a limit.
-fn count(connection: &Connection, range: &KeyRange, source: &Source, limit: i64) -> rusqlite::Result<i64> {
-    let of_range = |sql: &dyn Fn(&Range<'_>) -> String, limit: i64, more: &[&dyn ToSql]| -> rusqlite::Result<i64> {
-        let bounds = Range::of(range);
-        let sql = format!("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT ?3)", sql(&bounds));
-        let params = [&[&limit as &dyn ToSql], more].concat();
-        connection.prepare_cached(&sql)?.query_row(bounds.params(&params).as_slice(), |row| row.get(0))
-    };
-    match source {
-        Source::Scan => {
-            of_range(&|bounds| format!("current INDEXED BY current_key WHERE {}", bounds.condition("key")), limit, &[])
-        }
-        Source::Visible => {
-            let sql = |bounds: &Range<'_>| {
-                format!("current INDEXED BY current_visible WHERE hidden = 0 AND {}", bounds.condition("key"))
-            };
-            of_range(&sql, limit, &[])
-        }
-        Source::Keys(keys) => Ok(limit.min(keys.len() as i64)),
-        Source::Postings(postings) => {
-            let mut counted = 0;
-            for Postings { name, value } in postings {
-                if counted >= limit {
-                    break;
-                }
-                let sql = |bounds: &Range<'_>| {
-                    format!("attribute WHERE name = ?4 AND value = ?5 AND {}", bounds.condition("key"))
-                };
-                counted += of_range(&sql, limit - counted, &[name, value])?;
-            }
-            Ok(counted)
-        }
-    }
+    KeyRange { start: start.max(Bytes::copy_from_slice(directory)), end: RangeEnd::Before(end) }
 }

@@ -1,0 +1,173 @@
+//! Reads for clients.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::failure;
+use super::select::{self, Found, Wish};
+use super::session::{Change, Head, Log, Search};
+use crate::engine::metrics::Metrics;
+use crate::engine::store::{Lease, Page, Reader};
+use crate::engine::{Event, EventKind, KeyRange, KeyValue, LeaseId, RangeQuery, Record, Result, Revision, StoreStatus};
+use crate::gc;
+
+/// A connection that reads for clients, and tells of the collector's queue.
+pub(in crate::sql) trait Serving: Search {
+    /// What the collector has to do.
+    fn collector(&mut self) -> failure::Result<gc::Status>;
+
+    /// The key of a custom resource that kube-apiserver encrypted, if there is one.
+    fn encrypted_custom_resource(&mut self) -> failure::Result<Option<Bytes>>;
+}
+
+/// A reader of any database.
+pub(in crate::sql) struct SqlReader {
+    session: Box<dyn Serving>,
+    metrics: Arc<Metrics>,
+    /// Of the snapshot.
+    head: Head,
+}
+
+impl SqlReader {
+    /// Reads with that connection.
+    pub(in crate::sql) fn new(session: Box<dyn Serving>, metrics: Arc<Metrics>) -> Self {
+        Self { session, metrics, head: Head::default() }
+    }
+
+    /// The values of the range that were the newest of their keys at a revision and are no longer, in order.
+    fn superseded<'q>(&mut self, query: &'q RangeQuery, at: Revision, wanted: usize) -> failure::Result<Found<'q>> {
+        let mut found = Found::new(query, wanted);
+        self.session.superseded(&query.range, at, self.head.revision - at, &mut |row| found.take(row))?;
+        self.metrics.rows_read.inc_by(found.rows());
+        Ok(found)
+    }
+
+    /// At most `wanted` keys, in order; and the last one if there may be more behind it that the bytes left no room for.
+    fn find(
+        &mut self,
+        query: &RangeQuery,
+        revision: Revision,
+        wanted: usize,
+    ) -> failure::Result<(Vec<KeyValue>, Option<Bytes>)> {
+        let is_past = revision < self.head.revision;
+        let wish = Wish { query, until: if is_past { revision } else { Revision::MAX }, wanted };
+        let mut live = select::current(&mut *self.session, &wish, &self.metrics)?;
+        let mut cut = live.cut();
+        if is_past {
+            let mut superseded = self.superseded(query, revision, wanted)?;
+            // Behind the key where one of the two stopped, the other is not to go on.
+            cut = cut.into_iter().chain(superseded.cut()).min();
+            live.kvs.append(&mut superseded.kvs);
+            live.kvs.sort_by(|a, b| a.key.cmp(&b.key));
+            live.kvs.retain(|kv| cut.as_ref().is_none_or(|cut| kv.key <= *cut));
+        }
+        Ok((live.kvs, cut))
+    }
+}
+
+impl Reader for SqlReader {
+    fn begin(&mut self) -> Result<(Revision, Revision)> {
+        self.head = self.session.snapshot()?;
+        Ok((self.head.revision, self.head.compact_revision))
+    }
+
+    fn end(&mut self) {
+        self.session.end();
+    }
+
+    fn page(&mut self, query: &RangeQuery, revision: Revision, limit: usize) -> Result<Page> {
+        // One more tells whether there are more.
+        let wanted = if limit == 0 { usize::MAX } else { limit + 1 };
+        let (mut kvs, cut) = self.find(query, revision, wanted)?;
+        // In the past the bytes may have ended one of the two reads, and what both found is a full page all the same.
+        if kvs.len() == limit
+            && let (Some(last), Some(_)) = (kvs.last(), cut.as_ref())
+        {
+            let behind = RangeQuery { range: query.range.after(&last.key), ..query.clone() };
+            let more = !self.page(&behind, revision, 1)?.kvs.is_empty();
+            return Ok(Page { kvs, more });
+        }
+        let more = cut.is_some() || (limit > 0 && kvs.len() > limit);
+        if limit > 0 {
+            kvs.truncate(limit);
+        }
+        Ok(Page { kvs, more })
+    }
+
+    fn count(&mut self, range: &KeyRange, revision: Revision) -> Result<i64> {
+        let now = self.session.count(range)?;
+        if revision == self.head.revision {
+            return Ok(now);
+        }
+        Ok(now + self.session.count_difference(range, revision)?)
+    }
+
+    fn events(&mut self, range: &KeyRange, from: Revision, limit: usize) -> Result<(Vec<Event>, Revision)> {
+        let mut limit = limit.max(1);
+        loop {
+            // The engine asks for no revisions whose history a compaction may have taken from.
+            let log = Log {
+                range: Some(range),
+                after: (from, -1),
+                until: self.head.revision,
+                above: 0,
+                limit,
+                previous: true,
+            };
+            let mut changes = self.session.log(&log)?;
+            let until = match changes.last() {
+                // The last revision may have more.
+                Some(last) if changes.len() == limit => last.at.0 - 1,
+                _ => return Ok((changes.into_iter().map(event).collect(), self.head.revision)),
+            };
+            if until >= from {
+                changes.truncate(changes.partition_point(|change| change.at.0 <= until));
+                return Ok((changes.into_iter().map(event).collect(), until));
+            }
+            // The first revision alone has more changes than that.
+            limit = limit.saturating_mul(4);
+        }
+    }
+
+    fn records(&mut self, after: (Revision, i64), until: Revision, limit: usize) -> Result<Vec<Record>> {
+        let above = self.head.compact_revision;
+        let log = Log { range: None, after, until, above, limit, previous: false };
+        Ok(self.session.log(&log)?.into_iter().map(record).collect())
+    }
+
+    fn lease(&mut self, id: LeaseId) -> Result<Option<Lease>> {
+        Ok(self.session.lease(id)?)
+    }
+
+    fn lease_keys(&mut self, id: LeaseId) -> Result<Vec<Bytes>> {
+        Ok(self.session.lease_keys(id)?)
+    }
+
+    fn leases(&mut self, limit: usize) -> Result<Vec<Lease>> {
+        Ok(self.session.leases(limit)?)
+    }
+
+    fn status(&mut self) -> Result<StoreStatus> {
+        Ok(self.session.status(self.head)?)
+    }
+
+    fn collector(&mut self) -> Result<gc::Status> {
+        Ok(self.session.collector()?)
+    }
+
+    fn encrypted_custom_resource(&mut self) -> Result<Option<Bytes>> {
+        Ok(self.session.encrypted_custom_resource()?)
+    }
+}
+
+fn event(change: Change) -> Event {
+    let kind = if change.deleted { EventKind::Delete } else { EventKind::Put };
+    Event { kind, kv: change.kv, prev_kv: change.previous }
+}
+
+fn record(change: Change) -> Record {
+    let (revision, sub) = change.at;
+    let kv = if change.deleted { KeyValue { key: change.kv.key, ..KeyValue::default() } } else { change.kv };
+    Record { revision, sub, tombstone: change.deleted, kv }
+}
