@@ -1,0 +1,4 @@
+//! The rules of the architecture that imports can break.
+
+mod layers;
+mod names;
