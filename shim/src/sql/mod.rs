@@ -1,5 +1,6 @@
 //! The databases behind the engine's [`Store`] trait. Only this module knows a dialect.
 
+mod check;
 pub mod explain;
 mod failure;
 mod index;
@@ -56,7 +57,10 @@ pub struct Checked {
 /// Checks a database that nobody has open, and tells all that is wrong with it. `repair`: build derived data anew.
 pub fn check(endpoint: &Endpoint, repair: bool, report: &mut dyn FnMut(Damage)) -> Result<Checked> {
     match endpoint {
-        Endpoint::Sqlite(path) => sqlite::check(path, repair, report),
+        Endpoint::Sqlite(path) => {
+            let (_lock, mut audit) = sqlite::audit(path)?;
+            Ok(check::run(&mut *audit, repair, report)?)
+        }
         Endpoint::Network(address) => Err(missing(address)),
     }
 }

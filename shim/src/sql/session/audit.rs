@@ -1,8 +1,7 @@
 //! Everything, for checks. Nobody else has the database open.
 
-use super::{Commit, PostingRow};
+use super::{EdgeRow, PostingRow, Probe, Read};
 use crate::engine::Revision;
-use crate::engine::store::{Facets, Lease};
 use crate::sql::Damage;
 use crate::sql::failure::Result;
 
@@ -10,7 +9,6 @@ use crate::sql::failure::Result;
 #[derive(Debug)]
 pub(in crate::sql) struct Live {
     pub(in crate::sql) key: Vec<u8>,
-    pub(in crate::sql) revision: Revision,
     pub(in crate::sql) hidden: Option<bool>,
     pub(in crate::sql) uid: Option<Vec<u8>>,
     pub(in crate::sql) value: Vec<u8>,
@@ -36,9 +34,20 @@ pub(in crate::sql) struct Posting {
     pub(in crate::sql) key: Vec<u8>,
 }
 
-/// Everything, for checks and for building anew what is derived. Pages go on behind the last row of the page before.
-pub(in crate::sql) trait Audit: Commit {
-    /// What the database itself finds wrong with its tables, pages and constraints.
+/// A row of the table of owners, owned.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::sql) struct StoredEdge {
+    /// The bytes of the owner's UID.
+    pub(in crate::sql) owner: Vec<u8>,
+    pub(in crate::sql) labelled: bool,
+    pub(in crate::sql) key: Vec<u8>,
+    pub(in crate::sql) block: bool,
+    pub(in crate::sql) waits: bool,
+}
+
+/// Everything, for checks. Pages go on behind the last row of the page before.
+pub(in crate::sql) trait Audit: Read + Probe {
+    /// What the database itself finds wrong with its tables, pages, indexes and constraints. There is no snapshot then.
     fn integrity(&mut self, report: &mut dyn FnMut(Damage)) -> Result<()>;
 
     /// Live rows behind a key, in order, at most `limit`.
@@ -56,23 +65,19 @@ pub(in crate::sql) trait Audit: Commit {
     /// The name of a label with this number.
     fn label_of(&mut self, name: i64) -> Result<Option<String>>;
 
-    /// Directories with their counts behind a path, in order, at most `limit`.
-    fn directories_after(&mut self, path: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, [i64; 3])>>;
+    /// Directories with their counts (live keys, opaque ones, misplaced ones) behind a path, or from the first on, in
+    /// order, at most `limit`.
+    fn directories_after(&mut self, path: Option<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, [i64; 3])>>;
 
-    /// Rows of the table of owners behind one, in order, at most `limit`: owner, labelled, key, block, waits.
-    fn edges_after(
-        &mut self,
-        after: (&[u8], bool, &[u8]),
-        limit: usize,
-    ) -> Result<Vec<(Vec<u8>, bool, Vec<u8>, bool, bool)>>;
+    /// Which of these rows the table of owners has, with these flags, in their order.
+    fn has_edges(&mut self, edges: &[EdgeRow<'_>]) -> Result<Vec<bool>>;
 
-    /// All leases, in no order.
-    fn all_leases(&mut self) -> Result<Vec<Lease>>;
+    /// Rows of the table of owners behind one, in order of owner, label and key, at most `limit`.
+    fn edges_after(&mut self, after: &StoredEdge, limit: usize) -> Result<Vec<StoredEdge>>;
+}
 
-    /// Empties all tables of what is derived from the live values, within a transaction that [`Commit::begin`] began,
-    /// and gives the rows of `current` no UID.
-    fn clear_derived(&mut self) -> Result<()>;
-
-    /// Sets what is derived of rows, within the same transaction: key, `hidden`, and UID.
-    fn set_derived(&mut self, rows: &[(&[u8], &Facets)]) -> Result<()>;
+/// Writes anew what is derived.
+pub(in crate::sql) trait Rebuild: Audit {
+    /// Derives all of it from the live values, in one transaction.
+    fn rebuild(&mut self) -> Result<()>;
 }

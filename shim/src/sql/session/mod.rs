@@ -5,7 +5,8 @@
 //! for all that is needed at a time.
 //!
 //! [`Read`], [`Probe`] and [`Graph`] read; what they see is the snapshot of [`Read::snapshot`], or the transaction of
-//! [`Commit::begin`] with what it has written so far. [`Commit`] changes. [`Audit`] reads everything, for checks.
+//! [`Commit::begin`] with what it has written so far. [`Commit`] changes. [`Audit`] reads everything, for checks, and
+//! [`Rebuild`] writes anew what they found to be wrong, as far as it is derived.
 
 mod audit;
 mod commit;
@@ -13,7 +14,7 @@ mod graph;
 mod probe;
 mod read;
 
-pub(in crate::sql) use audit::{Audit, Live, Posting, Span};
+pub(in crate::sql) use audit::{Audit, Live, Posting, Rebuild, Span, StoredEdge};
 pub(in crate::sql) use commit::{Begun, Commit, Delta, EdgeRow, IndexChange, NewHead, PostingRow, Started, StoredRow};
 pub(in crate::sql) use graph::{Graph, Heard, Which};
 pub(in crate::sql) use probe::{Field, IndexState, Odd, Postings, Probe, Source, StoredIndex};

@@ -124,11 +124,12 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::super::{check, connect_writer, log::Guarded, write::SqliteWriter};
+    use super::super::{connect_writer, log::Guarded, tables::Tables, write::SqliteWriter};
     use super::*;
     use crate::clock::{Steady, StoreClock, StoreTime};
     use crate::engine::KeyValue;
     use crate::engine::store::{Changes, Footprint, Row, RowChange, Writer, declarations};
+    use crate::sql::check;
 
     struct Database {
         folder: tempfile::TempDir,
@@ -189,7 +190,8 @@ mod tests {
 
         fn is_sound(&self) {
             let connection = Connection::open(self.folder.path().join("state.db")).unwrap();
-            check::derived::check(&connection, &mut |damage| panic!("{}", damage.what)).unwrap();
+            let mut tables = Tables::new(Box::new(connection), Arc::default());
+            check::derived::check(&mut tables, &mut |damage| panic!("{}", damage.what)).unwrap();
         }
 
         fn states(&self) -> Vec<i64> {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 
 use crate::engine::catalog::{Catalog, Declaration, FieldIndex, declaration, is_of_definitions};
 use crate::engine::metrics::{IndexState, Metrics};
-pub(super) use crate::sql::index::names::{attribute, foreign_of, index_of, values_of};
+pub(super) use crate::sql::index::names::{attribute, foreign_of, values_of};
 pub(super) use crate::sql::select::directories::end_of;
 
 /// What version 2 adds to the tables.

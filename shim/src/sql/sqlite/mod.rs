@@ -3,10 +3,11 @@
 //! One connection writes; the others read snapshots beside it (WAL). A commit is synced before it is acknowledged (`synchronous=FULL`). A
 //! lock file keeps a second process out, so that `SQLITE_BUSY` can't happen.
 
+mod audit;
 mod backfill;
-mod check;
 mod checkpoint;
 mod clock;
+mod derived;
 mod error;
 mod field_index;
 mod find;
@@ -35,7 +36,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-pub(super) use check::check;
+pub(super) use audit::audit;
 pub(super) use gc_view::{overview, view};
 use rusqlite::{Connection, OpenFlags};
 

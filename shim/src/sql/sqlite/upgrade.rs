@@ -5,8 +5,7 @@
 
 use rusqlite::Connection;
 
-use super::check::derived;
-use super::{field_index, gc_schema, hiding};
+use super::{derived, field_index, gc_schema, hiding};
 use crate::clock::{StoreTime, WallTime};
 use crate::gc::LONGEST_PAUSE;
 
