@@ -11,9 +11,9 @@ use sluice_shim::cli::{Cli, Command};
 use sluice_shim::config::{Config, ConfigError};
 use sluice_shim::endpoint::Endpoint;
 use sluice_shim::engine::store::Store;
-use sluice_shim::engine::{Engine, ReaderThreads, metrics::Metrics};
+use sluice_shim::engine::{Engine, KeyRange, ReaderThreads, metrics::Metrics};
 use sluice_shim::etcd::server::{Server, Sockets};
-use sluice_shim::{sql, telemetry};
+use sluice_shim::{gc, sql, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The exit code for flags that can't be right, as clap's; 1 is for all else.
@@ -106,7 +106,9 @@ fn warn_of_password(is_shown: bool) {
 fn warn_of_encrypted(store: &dyn Store) -> Result<()> {
     let mut reader = store.reader()?;
     reader.begin()?;
-    let found = reader.encrypted_custom_resource();
+    let found = reader.opaque_directories().and_then(|directories| {
+        gc::encrypted(&directories, |path, begins| reader.opaque_key(&KeyRange::tree(path), begins))
+    });
     reader.end();
     if let Some(key) = found? {
         let key = key.escape_ascii();

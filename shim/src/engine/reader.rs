@@ -229,7 +229,11 @@ mod tests {
             Err(stopped())
         }
 
-        fn encrypted_custom_resource(&mut self) -> Result<Option<bytes::Bytes>> {
+        fn opaque_directories(&mut self) -> Result<Vec<Vec<u8>>> {
+            Err(stopped())
+        }
+
+        fn opaque_key(&mut self, _: &KeyRange, _: &[u8]) -> Result<Option<bytes::Bytes>> {
             Err(stopped())
         }
     }

@@ -263,8 +263,11 @@ pub trait Reader: Send {
     /// What the collector has to do.
     fn collector(&mut self) -> Result<Status>;
 
-    /// The key of a custom resource that kube-apiserver encrypted, if there is one.
-    fn encrypted_custom_resource(&mut self) -> Result<Option<Bytes>>;
+    /// The directories that hold values which are no readable objects.
+    fn opaque_directories(&mut self) -> Result<Vec<Vec<u8>>>;
+
+    /// A key of the range whose value is no readable object and begins with these bytes.
+    fn opaque_key(&mut self, range: &KeyRange, begins: &[u8]) -> Result<Option<Bytes>>;
 }
 
 /// A database.

@@ -68,6 +68,15 @@ impl KeyRange {
         Self { start: key, end }
     }
 
+    /// All that begins with a path, which ends in a slash.
+    pub fn tree(path: &[u8]) -> Self {
+        let mut end = path.to_vec();
+        // The successor of "…/" is "…0".
+        end.pop();
+        end.push(b'/' + 1);
+        Self { start: Bytes::copy_from_slice(path), end: RangeEnd::Before(end.into()) }
+    }
+
     /// Whether the range holds the key.
     pub fn contains(&self, key: &[u8]) -> bool {
         match &self.end {

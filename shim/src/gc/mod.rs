@@ -7,6 +7,7 @@ mod audit;
 mod decide;
 #[cfg(test)]
 mod decide_tests;
+mod encrypted;
 mod node;
 pub mod rewrite;
 mod rules;
@@ -18,6 +19,7 @@ mod work;
 
 pub use audit::{Audit, Entry};
 pub use decide::{Action, Below, Coordinates, Known, Verdict, Why, decide, ends, held_by, verdict};
+pub use encrypted::encrypted;
 pub use node::{Deletion, Edge, FOREGROUND, HOLD, Node, ORPHAN, group};
 pub use rules::{IGNORED, Rules, TYPED_GROUPS};
 pub use signal::{Seen, Signal, What, signals};

@@ -1,6 +1,7 @@
 //! The databases behind the engine's [`Store`] trait. Only this module knows a dialect.
 
 mod check;
+mod collector;
 pub mod explain;
 mod failure;
 mod index;
@@ -82,18 +83,12 @@ pub fn explain(endpoint: &Endpoint, query: &RangeQuery) -> Result<Explanation> {
 
 /// What the collector has to do in a database that a server may have open.
 pub fn gc_overview(endpoint: &Endpoint) -> Result<Overview> {
-    match endpoint {
-        Endpoint::Sqlite(path) => sqlite::overview(path),
-        Endpoint::Network(address) => Err(missing(address)),
-    }
+    Ok(collector::overview(&mut *beside_server(endpoint)?)?)
 }
 
 /// What the collector knows around a key of a database that a server may have open.
 pub fn gc_view(endpoint: &Endpoint, key: &[u8]) -> Result<View> {
-    match endpoint {
-        Endpoint::Sqlite(path) => sqlite::view(path, key),
-        Endpoint::Network(address) => Err(missing(address)),
-    }
+    Ok(collector::view(&mut *beside_server(endpoint)?, key)?)
 }
 
 /// A connection that reads, maybe beside a server.

@@ -6,24 +6,15 @@ use bytes::Bytes;
 
 use super::failure;
 use super::select::{self, Found, Wish};
-use super::session::{Change, Head, Log, Search};
+use super::session::{Change, Head, Log, Reading};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Lease, Page, Reader};
 use crate::engine::{Event, EventKind, KeyRange, KeyValue, LeaseId, RangeQuery, Record, Result, Revision, StoreStatus};
 use crate::gc;
 
-/// A connection that reads for clients, and tells of the collector's queue.
-pub(in crate::sql) trait Serving: Search {
-    /// What the collector has to do.
-    fn collector(&mut self) -> failure::Result<gc::Status>;
-
-    /// The key of a custom resource that kube-apiserver encrypted, if there is one.
-    fn encrypted_custom_resource(&mut self) -> failure::Result<Option<Bytes>>;
-}
-
 /// A reader of any database.
 pub(in crate::sql) struct SqlReader {
-    session: Box<dyn Serving>,
+    session: Box<dyn Reading>,
     metrics: Arc<Metrics>,
     /// Of the snapshot.
     head: Head,
@@ -31,7 +22,7 @@ pub(in crate::sql) struct SqlReader {
 
 impl SqlReader {
     /// Reads with that connection.
-    pub(in crate::sql) fn new(session: Box<dyn Serving>, metrics: Arc<Metrics>) -> Self {
+    pub(in crate::sql) fn new(session: Box<dyn Reading>, metrics: Arc<Metrics>) -> Self {
         Self { session, metrics, head: Head::default() }
     }
 
@@ -153,11 +144,15 @@ impl Reader for SqlReader {
     }
 
     fn collector(&mut self) -> Result<gc::Status> {
-        Ok(self.session.collector()?)
+        Ok(self.session.queue()?)
     }
 
-    fn encrypted_custom_resource(&mut self) -> Result<Option<Bytes>> {
-        Ok(self.session.encrypted_custom_resource()?)
+    fn opaque_directories(&mut self) -> Result<Vec<Vec<u8>>> {
+        Ok(self.session.opaque_directories()?)
+    }
+
+    fn opaque_key(&mut self, range: &KeyRange, begins: &[u8]) -> Result<Option<Bytes>> {
+        Ok(self.session.opaque_key(range, begins)?)
     }
 }
 

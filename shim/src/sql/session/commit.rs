@@ -113,13 +113,26 @@ pub(in crate::sql) struct Delta<'a> {
 pub(in crate::sql) struct Started<'a> {
     /// Objects that are gone: UID, key, whether they were in a namespace, and the revision.
     pub(in crate::sql) tombstones: Vec<(&'a Uid, &'a Bytes, bool, Revision)>,
-    /// Tasks that go.
+    /// Tasks that go, before those of `tasks` come.
     pub(in crate::sql) dropped: Vec<(&'a Uid, TaskKind)>,
     /// Tasks that are new, or begin again if there is one of that kind about that UID: UID, kind, key, whether the
-    /// object is hidden, and the revision. None is about a task that goes.
+    /// object is hidden, and the revision. They are in the order in which they are to be numbered, and each is here
+    /// once; one that goes may be here too, and is then a new one.
     pub(in crate::sql) tasks: Vec<(&'a Uid, TaskKind, &'a Bytes, bool, Revision)>,
-    /// UIDs all of whose tasks can go on.
+    /// UIDs all of whose tasks can go on, at once if they are not ready anyhow. Written last.
     pub(in crate::sql) woken: Vec<&'a Uid>,
+}
+
+impl Started<'_> {
+    /// Whether there is nothing to write.
+    pub(in crate::sql) fn is_empty(&self) -> bool {
+        self.tombstones.is_empty() && self.dropped.is_empty() && !self.has_work()
+    }
+
+    /// Whether the collector has something to do because of it.
+    pub(in crate::sql) fn has_work(&self) -> bool {
+        !self.tasks.is_empty() || !self.woken.is_empty()
+    }
 }
 
 /// The head after a commit.

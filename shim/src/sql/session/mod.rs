@@ -26,6 +26,6 @@ pub(in crate::sql) trait Search: Read + Probe {}
 impl<T: Read + Probe> Search for T {}
 
 /// A connection that reads.
-pub(in crate::sql) trait Reading: Read + Probe + Graph {}
+pub(in crate::sql) trait Reading: Search + Graph {}
 
 impl<T: Read + Probe + Graph> Reading for T {}

@@ -1,13 +1,18 @@
 //! The collector's tables, and how a file that has them not gets them.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, params};
 
-use super::gc_store;
+use super::graph_write;
+use super::tables::Tables;
 use crate::clock::StoreTime;
 use crate::engine::catalog::Catalog;
-use crate::engine::facets;
-use crate::engine::store::Facets;
+use crate::engine::store::{Facets, Row, RowChange};
+use crate::engine::{Error, facets};
 use crate::gc::{Rules, Seen, signals};
+use crate::sql::collector;
+use crate::sql::session::Delta;
 
 /// For a fresh file and for one of version 1 alike.
 const TABLES: &str = "
@@ -92,18 +97,22 @@ pub(super) fn fill(connection: &Connection, now: StoreTime) -> rusqlite::Result<
             .collect::<rusqlite::Result<_>>()?;
         let Some((end, ..)) = page.last() else { return Ok(()) };
         last = *end;
+        let (mut rows, mut heard) = (Vec::new(), Vec::new());
         for (id, key, revision, facets) in page {
             let Some(node) = &facets.node else { continue };
             let sql = "UPDATE current SET uid = ?2 WHERE id = ?1 AND uid IS NOT ?2";
             connection.prepare_cached(sql)?.execute(params![id, node.uid.to_blob()])?;
-            gc_store::store_owners(connection, &key, None, Some(&facets))?;
-            let mut heard = Vec::new();
-            let seen = Seen { node, labelled: facets.hidden };
-            signals(&rules, (&key.into(), revision), None, Some(seen), &mut heard);
-            for signal in &heard {
-                gc_store::hear(connection, signal, now)?;
-            }
+            let key = key.into();
+            signals(&rules, (&key, revision), None, Some(Seen { node, labelled: facets.hidden }), &mut heard);
+            rows.push(RowChange { key, before: None, after: Some((Row::default(), facets)) });
         }
+        let mut delta = Delta::default();
+        collector::edges(&rows, &mut delta);
+        graph_write::store_edges(connection, &delta)?;
+        let unheard = |failure| rusqlite::Error::ToSqlConversionFailure(Box::new(Error::from(failure)));
+        let mut session = Tables::new(connection, Arc::default());
+        let started = collector::hear(&mut session, &heard).map_err(unheard)?;
+        graph_write::store_started(connection, &started, now)?;
     }
 }
 

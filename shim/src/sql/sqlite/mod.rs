@@ -11,12 +11,9 @@ mod derived;
 mod error;
 mod field_index;
 mod find;
-mod gc_definitions;
-mod gc_load;
 mod gc_schema;
-mod gc_store;
-mod gc_task;
-mod gc_view;
+mod graph;
+mod graph_write;
 mod hiding;
 mod log;
 mod place;
@@ -26,6 +23,7 @@ mod room;
 mod row;
 mod schema;
 mod tables;
+mod task;
 mod upgrade;
 mod write;
 
@@ -37,7 +35,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub(super) use audit::audit;
-pub(super) use gc_view::{overview, view};
 use rusqlite::{Connection, OpenFlags};
 
 use self::error::{at, open_error};
@@ -48,7 +45,7 @@ use crate::engine::metrics::Metrics;
 use crate::engine::store::{Reader, Store, Writer};
 use crate::engine::{Error, Result};
 use crate::sql::reader::SqlReader;
-use crate::sql::session::Search;
+use crate::sql::session::Reading;
 
 /// KiB of pages that the writer and a reader keep.
 const WRITER_CACHE: i64 = 32 << 10;
@@ -138,7 +135,7 @@ pub(super) fn accept_lost_log(path: &Path) -> Result<Option<String>> {
 }
 
 /// A connection that only reads, maybe beside a server: it takes no lock and writes nothing.
-pub(super) fn beside_server(path: &Path) -> Result<Box<dyn Search>> {
+pub(super) fn beside_server(path: &Path) -> Result<Box<dyn Reading>> {
     Ok(Box::new(Tables::new(Box::new(connect_reader(path)?), Arc::default())))
 }
 

@@ -6,14 +6,11 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::find::give;
-use super::gc_load;
 use super::row::{ROW, Range, key, key_value, lease, row, row_ref};
 use super::tables::Tables;
 use crate::engine::store::{Lease, Row};
 use crate::engine::{KeyRange, KeyValue, LeaseId, RangeEnd, Revision, StoreStatus};
-use crate::gc;
 use crate::sql::failure::Result;
-use crate::sql::reader::Serving;
 use crate::sql::session::{Change, Find, Head, Log, Read, Take};
 
 /// How many revisions a read may lie back for its history to be found by revision instead of by key.
@@ -212,14 +209,4 @@ fn deletion(row: &rusqlite::Row<'_>, previous: bool) -> rusqlite::Result<Change>
 /// Whether all keys are in the range.
 fn is_everything(range: &KeyRange) -> bool {
     range.end == RangeEnd::Unbounded && (range.start.is_empty() || *range.start == [0])
-}
-
-impl<C: Deref<Target = Connection> + Send> Serving for Tables<C> {
-    fn collector(&mut self) -> Result<gc::Status> {
-        Ok(gc_load::status(&self.connection)?)
-    }
-
-    fn encrypted_custom_resource(&mut self) -> Result<Option<Bytes>> {
-        Ok(gc_load::encrypted(&self.connection)?)
-    }
 }

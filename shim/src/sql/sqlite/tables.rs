@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use crate::engine::metrics::Metrics;
 
 /// A connection with its tables: `Box<Connection>` to read, [`super::log::Guarded`] to change.
-pub(super) struct Tables<C> {
+pub(in crate::sql) struct Tables<C> {
     pub(super) connection: C,
     pub(super) metrics: Arc<Metrics>,
 }

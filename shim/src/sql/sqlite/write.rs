@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rusqlite::types::Null;
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::backfill::Backfill;
 use super::beside;
@@ -18,14 +18,16 @@ use super::error::failed;
 use super::field_index;
 use super::log::Guarded;
 use super::row::{ROW, Range, lease, range_at, row};
-use super::{clock, gc_load, gc_store, hiding};
+use super::tables::Tables;
+use super::{clock, graph, graph_write, hiding};
 use crate::clock::{StoreClock, StoreTime};
 use crate::engine::catalog::{Catalog, FieldEntry};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Before, Changes, Decide, Footprint, Lease, Row, RowChange, Superseded, Writer};
 use crate::engine::{KeyRange, LeaseId, Result, Revision};
-use crate::sql::directory;
 use crate::sql::select::directories::counts;
+use crate::sql::session::Delta;
+use crate::sql::{collector, directory};
 
 /// A WAL file larger than this, in bytes, is cut back when nothing else is to do.
 const WAL_FILE: u64 = 64 << 20;
@@ -36,7 +38,7 @@ const TOMBSTONES: i64 = 1000;
 
 /// The one writer.
 pub(super) struct SqliteWriter {
-    connection: Guarded,
+    tables: Tables<Guarded>,
     wal: PathBuf,
     /// How many pages the WAL had after the last commit, or still has to copy after a checkpoint.
     wal_pages: Arc<AtomicI64>,
@@ -91,7 +93,7 @@ impl SqliteWriter {
             tracing::warn!(%error, "the database could not be marked as one that needs its log");
         }
         Ok(Self {
-            connection,
+            tables: Tables::new(connection, Arc::clone(&metrics)),
             wal,
             wal_pages,
             checkpoints,
@@ -110,43 +112,57 @@ impl SqliteWriter {
         })
     }
 
-    fn transact(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> rusqlite::Result<()> {
-        self.connection.ready()?;
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let catalog = self.catalog.take().map_or_else(|| field_index::catalog(&transaction), Ok)?;
-        let now = self.clock.now();
-        let changes = decide(Before { catalog: Arc::clone(&catalog), ..load(&transaction, footprint, now)? });
+    fn transact(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<()> {
+        self.tables.connection.ready().map_err(failed)?;
+        self.tables.connection.execute_batch("BEGIN IMMEDIATE").map_err(failed)?;
+        let done = self.carry_out(footprint, decide);
+        if !self.tables.connection.is_autocommit()
+            && let Err(error) = self.tables.connection.execute_batch("ROLLBACK")
+        {
+            tracing::warn!(%error, "a transaction could not be rolled back");
+        }
+        done
+    }
+
+    fn carry_out(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<()> {
+        let (now, connection) = (self.clock.now(), &self.tables.connection);
+        let catalog = self.catalog.take().map_or_else(|| field_index::catalog(connection), Ok).map_err(failed)?;
+        let mut before = Before { catalog: Arc::clone(&catalog), ..load(connection, footprint, now).map_err(failed)? };
+        if let Some(quota) = &footprint.work {
+            before.work = collector::load(&mut self.tables, quota, now, &mut before.rows)?;
+        }
+        let changes = decide(before);
         if changes.declarations.is_empty() {
             self.catalog = Some(catalog);
         }
         if changes.is_empty() {
-            return transaction.rollback();
+            return Ok(());
         }
         let begins_to_hide = !self.hides && hiding::is_needed(&changes);
         if begins_to_hide {
-            hiding::index(&transaction)?;
+            hiding::index(&self.tables.connection).map_err(failed)?;
         }
         let mut names = NewNames { known: &mut self.names, added: Vec::new() };
-        let stored = store(&transaction, &changes, now, &mut names)
-            .and_then(|has_work| commit(transaction, &self.metrics).map(|()| self.has_work |= has_work));
-        if let Ok(Some(took)) = sluice_wal::take_sync_time(&self.connection) {
+        let stored = store(&mut self.tables, &changes, now, &mut names)
+            .and_then(|has_work| commit(&self.tables).map(|()| self.has_work |= has_work).map_err(failed));
+        if let Ok(Some(took)) = sluice_wal::take_sync_time(&self.tables.connection) {
             self.metrics.log_sync_seconds.observe(took.as_secs_f64());
         }
         if stored.is_err() {
-            // Their rows went with the transaction.
+            // Their rows go with the transaction.
             for name in names.added {
                 self.names.remove(&name);
             }
             return stored;
         }
-        if let Err(error) = self.connection.ready().map_err(failed) {
+        if let Err(error) = self.tables.connection.ready().map_err(failed) {
             // What was committed stays so, and nothing more is until this works.
             tracing::warn!(%error, "the database could not be marked as one that needs its log");
         }
         self.hides |= begins_to_hide;
         self.saved = now;
         if !changes.declarations.is_empty()
-            && let Err(error) = field_index::measure(&self.connection, &self.metrics)
+            && let Err(error) = field_index::measure(&self.tables.connection, &self.metrics)
         {
             // What was committed stays so.
             tracing::warn!(%error, "the indexes of fields could not be counted");
@@ -160,8 +176,8 @@ impl SqliteWriter {
         now: StoreTime,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        self.connection.ready()?;
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.tables.connection.ready()?;
+        let transaction = self.tables.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let done = work(&transaction)?;
         clock::keep(&transaction, now)?;
         transaction.commit()?;
@@ -171,8 +187,8 @@ impl SqliteWriter {
 
     /// A step of a compaction need not outlive a crash: the next start goes on with it.
     fn delete(&mut self, sql: &str) -> rusqlite::Result<usize> {
-        self.connection.ready()?;
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.tables.connection.ready()?;
+        let transaction = self.tables.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let removed = transaction.prepare_cached(sql)?.execute([self.step_rows])?;
         sluice_wal::commit_unsynced(transaction).map(|()| removed)
     }
@@ -180,13 +196,13 @@ impl SqliteWriter {
 
 impl Writer for SqliteWriter {
     fn commit(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<()> {
-        self.transact(footprint, decide).map_err(failed)
+        self.transact(footprint, decide)
     }
 
     fn try_commit(&mut self) -> Result<()> {
-        self.connection.ready().map_err(failed)?;
+        self.tables.connection.ready().map_err(failed)?;
         // Writes a page all the same.
-        self.connection.execute("UPDATE meta SET revision = revision", []).map(|_| ()).map_err(failed)
+        self.tables.connection.execute("UPDATE meta SET revision = revision", []).map(|_| ()).map_err(failed)
     }
 
     fn compact_step(&mut self) -> Result<bool> {
@@ -207,36 +223,36 @@ impl Writer for SqliteWriter {
     }
 
     fn index_step(&mut self, time: Duration) -> Result<bool> {
-        self.connection.ready().map_err(failed)?;
-        self.backfill.step(&mut self.connection, &self.metrics, time).map_err(failed)
+        self.tables.connection.ready().map_err(failed)?;
+        self.backfill.step(&mut self.tables.connection, &self.metrics, time).map_err(failed)
     }
 
     fn tidy(&mut self, idle: bool) -> Result<bool> {
-        let copied = self.checkpoints.step(&self.connection, &self.wal_pages, idle)?;
+        let copied = self.checkpoints.step(&self.tables.connection, &self.wal_pages, idle)?;
         // A thread that was woken just now copies this log: only a commit here can begin another.
-        let log = self.connection.log().map_err(failed)?;
+        let log = self.tables.connection.log().map_err(failed)?;
         let copying = self.copying.take();
         if self.checkpoints.is_running() {
             self.copying = copying.filter(|_| copied == Copied::Nothing).or(log);
         }
         match copied {
             Copied::Nothing => {}
-            Copied::Here(progress) if progress.is_whole() => self.connection.whole().map_err(failed)?,
-            Copied::Here(progress) => self.connection.copied(progress.copied, log).map_err(failed)?,
-            Copied::Beside(pages) => self.connection.copied(pages, copying).map_err(failed)?,
+            Copied::Here(progress) if progress.is_whole() => self.tables.connection.whole().map_err(failed)?,
+            Copied::Here(progress) => self.tables.connection.copied(progress.copied, log).map_err(failed)?,
+            Copied::Beside(pages) => self.tables.connection.copied(pages, copying).map_err(failed)?,
         }
         let at_rest = !self.checkpoints.is_running();
         if at_rest && idle && std::fs::metadata(&self.wal).is_ok_and(|wal| wal.len() > WAL_FILE) {
-            self.connection.settle()?;
+            self.tables.connection.settle()?;
         }
         Ok(!at_rest)
     }
 
     fn defragment(&mut self) -> Result<()> {
-        self.connection.ready().map_err(failed)?;
-        self.connection.execute_batch("PRAGMA incremental_vacuum").map_err(failed)?;
+        self.tables.connection.ready().map_err(failed)?;
+        self.tables.connection.execute_batch("PRAGMA incremental_vacuum").map_err(failed)?;
         self.checkpoints.wait()?;
-        self.connection.settle().map(|_| ())
+        self.tables.connection.settle().map(|_| ())
     }
 
     fn has_work(&mut self) -> bool {
@@ -244,9 +260,10 @@ impl Writer for SqliteWriter {
     }
 
     fn forget(&mut self, before: StoreTime) -> Result<bool> {
-        self.connection.ready().map_err(failed)?;
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-        let next = gc_store::forget(&transaction, before, self.forgotten, TOMBSTONES)
+        self.tables.connection.ready().map_err(failed)?;
+        let transaction =
+            self.tables.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let next = graph_write::forget(&transaction, before, self.forgotten, TOMBSTONES)
             .and_then(|next| transaction.commit().map(|()| next))
             .map_err(failed)?;
         self.forgotten = next.unwrap_or(0);
@@ -268,16 +285,16 @@ impl Writer for SqliteWriter {
 }
 
 /// Commits, and counts how long that took, and the sync of the log within it.
-fn commit(transaction: Transaction<'_>, metrics: &Metrics) -> rusqlite::Result<()> {
+fn commit(tables: &Tables<Guarded>) -> rusqlite::Result<()> {
     // A sync before this one, which marked the file, is not this commit's.
-    let _ = sluice_wal::take_sync_time(&transaction);
+    let _ = sluice_wal::take_sync_time(&tables.connection);
     let started = Instant::now();
-    transaction.commit()?;
-    metrics.store_commit_seconds.observe(started.elapsed().as_secs_f64());
+    tables.connection.execute_batch("COMMIT")?;
+    tables.metrics.store_commit_seconds.observe(started.elapsed().as_secs_f64());
     Ok(())
 }
 
-fn load(transaction: &Transaction<'_>, footprint: &Footprint, now: StoreTime) -> rusqlite::Result<Before> {
+fn load(transaction: &Connection, footprint: &Footprint, now: StoreTime) -> rusqlite::Result<Before> {
     let (revision, compact_revision) = transaction
         .prepare_cached("SELECT revision, compact_revision FROM meta")?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -304,21 +321,14 @@ fn load(transaction: &Transaction<'_>, footprint: &Footprint, now: StoreTime) ->
         load_attached(transaction, *id, &mut before.rows)?;
     }
     for uid in &footprint.blocked {
-        if gc_load::blocked(transaction, uid)? {
+        if graph::blocked(transaction, uid, collector::LOOKED_AT)? {
             before.blocked.insert(uid.clone());
         }
-    }
-    if let Some(quota) = &footprint.work {
-        before.work = gc_load::load(transaction, quota, now, &mut before.rows)?;
     }
     Ok(before)
 }
 
-fn load_range(
-    transaction: &Transaction<'_>,
-    range: &KeyRange,
-    rows: &mut BTreeMap<Bytes, Row>,
-) -> rusqlite::Result<()> {
+fn load_range(transaction: &Connection, range: &KeyRange, rows: &mut BTreeMap<Bytes, Row>) -> rusqlite::Result<()> {
     let bounds = Range::of(range);
     let sql = format!("SELECT {ROW} FROM current WHERE {}", bounds.condition("key"));
     for found in transaction.prepare_cached(&sql)?.query_map(bounds.params(&[]).as_slice(), row)? {
@@ -328,7 +338,7 @@ fn load_range(
     Ok(())
 }
 
-fn load_attached(transaction: &Transaction<'_>, id: LeaseId, rows: &mut BTreeMap<Bytes, Row>) -> rusqlite::Result<()> {
+fn load_attached(transaction: &Connection, id: LeaseId, rows: &mut BTreeMap<Bytes, Row>) -> rusqlite::Result<()> {
     let sql = format!("SELECT {ROW} FROM current INDEXED BY current_lease WHERE lease = ?1 AND lease <> 0");
     for found in transaction.prepare_cached(&sql)?.query_map([id], row)? {
         let found = found?;
@@ -338,7 +348,7 @@ fn load_attached(transaction: &Transaction<'_>, id: LeaseId, rows: &mut BTreeMap
 }
 
 fn past(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     range: &KeyRange,
     revision: Revision,
     before: &Before,
@@ -360,7 +370,7 @@ struct NewNames<'a> {
 }
 
 impl NewNames<'_> {
-    fn id(&mut self, transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<i64> {
+    fn id(&mut self, transaction: &Connection, name: &str) -> rusqlite::Result<i64> {
         if let Some(id) = self.known.get(name) {
             return Ok(*id);
         }
@@ -374,14 +384,21 @@ impl NewNames<'_> {
 }
 
 /// Writes the changes; returns whether the collector has something to do because of them.
-fn store(
-    transaction: &Transaction<'_>,
-    changes: &Changes,
-    now: StoreTime,
-    names: &mut NewNames<'_>,
-) -> rusqlite::Result<bool> {
-    gc_store::store_tasks(transaction, &changes.tasks)?;
-    let mut has_work = false;
+fn store(tables: &mut Tables<Guarded>, changes: &Changes, now: StoreTime, names: &mut NewNames<'_>) -> Result<bool> {
+    let mut has_work = store_changes(&tables.connection, changes, names).map_err(failed)?;
+    if !changes.signals.is_empty() {
+        let started = collector::hear(tables, &changes.signals)?;
+        graph_write::store_started(&tables.connection, &started, now).map_err(failed)?;
+        has_work |= started.has_work();
+    }
+    let sql = "UPDATE meta SET revision = ?1, compact_revision = max(compact_revision, ?2), clock = ?3";
+    let head = params![changes.revision, changes.compact_revision.unwrap_or(0), now];
+    tables.connection.prepare_cached(sql).and_then(|mut meta| meta.execute(head)).map_err(failed)?;
+    Ok(has_work)
+}
+
+fn store_changes(transaction: &Connection, changes: &Changes, names: &mut NewNames<'_>) -> rusqlite::Result<bool> {
+    graph_write::store_tasks(transaction, &changes.tasks)?;
     for superseded in &changes.superseded {
         put_aside(transaction, superseded)?;
     }
@@ -389,8 +406,6 @@ fn store(
     for change in &changes.rows {
         store_row(transaction, change)?;
         store_attributes(transaction, change, names)?;
-        let after = change.after.as_ref().map(|(_, facets)| facets);
-        has_work |= gc_store::store_owners(transaction, &change.key, change.before.as_ref(), after)?;
         let counts = directories.entry(directory(&change.key)).or_default();
         *counts = std::array::from_fn(|at| counts[at] + change.counts()[at]);
     }
@@ -399,17 +414,15 @@ fn store(
             count(transaction, path, counts)?;
         }
     }
+    let mut delta = Delta::default();
+    collector::edges(&changes.rows, &mut delta);
+    let has_work = graph_write::store_edges(transaction, &delta)?;
     for declared in &changes.declarations {
         field_index::declare(transaction, declared)?;
     }
     for (id, lease) in &changes.leases {
         store_lease(transaction, *id, lease.as_ref())?;
     }
-    for signal in &changes.signals {
-        has_work |= gc_store::hear(transaction, signal, now)?;
-    }
-    let sql = "UPDATE meta SET revision = ?1, compact_revision = max(compact_revision, ?2), clock = ?3";
-    transaction.prepare_cached(sql)?.execute(params![changes.revision, changes.compact_revision.unwrap_or(0), now])?;
     Ok(has_work)
 }
 
@@ -421,7 +434,7 @@ impl RowChange {
     }
 }
 
-fn put_aside(transaction: &Transaction<'_>, superseded: &Superseded) -> rusqlite::Result<()> {
+fn put_aside(transaction: &Connection, superseded: &Superseded) -> rusqlite::Result<()> {
     let sql = "INSERT INTO history (key, create_revision, mod_revision, sub, version, lease, value, end_revision, end_sub, deleted)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     let (kv, sub) = (&superseded.row.kv, superseded.row.sub);
@@ -440,7 +453,7 @@ fn put_aside(transaction: &Transaction<'_>, superseded: &Superseded) -> rusqlite
     Ok(())
 }
 
-fn store_row(transaction: &Transaction<'_>, change: &RowChange) -> rusqlite::Result<()> {
+fn store_row(transaction: &Connection, change: &RowChange) -> rusqlite::Result<()> {
     let Some((Row { kv, sub }, facets)) = &change.after else {
         transaction.prepare_cached("DELETE FROM current WHERE key = ?1")?.execute([&change.key[..]])?;
         return Ok(());
@@ -477,11 +490,7 @@ fn store_row(transaction: &Transaction<'_>, change: &RowChange) -> rusqlite::Res
     Ok(())
 }
 
-fn store_attributes(
-    transaction: &Transaction<'_>,
-    change: &RowChange,
-    names: &mut NewNames<'_>,
-) -> rusqlite::Result<()> {
+fn store_attributes(transaction: &Connection, change: &RowChange, names: &mut NewNames<'_>) -> rusqlite::Result<()> {
     let before = change.before.as_ref().map_or(&[][..], |facets| &facets.labels);
     let after = change.after.as_ref().map_or(&[][..], |(_, facets)| &facets.labels);
     store_fields(transaction, change)?;
@@ -502,7 +511,7 @@ fn store_attributes(
 }
 
 /// Entries in field indexes. One that is being built may lack those of before, and have those of after.
-fn store_fields(transaction: &Transaction<'_>, change: &RowChange) -> rusqlite::Result<()> {
+fn store_fields(transaction: &Connection, change: &RowChange) -> rusqlite::Result<()> {
     let before = change.before.as_ref().map_or(&[][..], |facets| &facets.fields);
     let after = change.after.as_ref().map_or(&[][..], |(_, facets)| &facets.fields);
     let gone = |entry: &&FieldEntry| !after.contains(entry);
@@ -518,7 +527,7 @@ fn store_fields(transaction: &Transaction<'_>, change: &RowChange) -> rusqlite::
     Ok(())
 }
 
-fn count(transaction: &Transaction<'_>, path: &[u8], [live, opaque, misplaced]: [i64; 3]) -> rusqlite::Result<()> {
+fn count(transaction: &Connection, path: &[u8], [live, opaque, misplaced]: [i64; 3]) -> rusqlite::Result<()> {
     let sql = "INSERT INTO directory (path, live, opaque, misplaced) VALUES (?1, ?2, ?3, ?4)
         ON CONFLICT (path) DO UPDATE
         SET live = live + excluded.live, opaque = opaque + excluded.opaque, misplaced = misplaced + excluded.misplaced";
@@ -529,7 +538,7 @@ fn count(transaction: &Transaction<'_>, path: &[u8], [live, opaque, misplaced]: 
     Ok(())
 }
 
-fn store_lease(transaction: &Transaction<'_>, id: LeaseId, lease: Option<&Lease>) -> rusqlite::Result<()> {
+fn store_lease(transaction: &Connection, id: LeaseId, lease: Option<&Lease>) -> rusqlite::Result<()> {
     match lease {
         Some(lease) => {
             let sql = "INSERT INTO lease (id, ttl, expires_at) VALUES (?1, ?2, ?3)

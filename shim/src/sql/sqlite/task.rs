@@ -5,8 +5,8 @@ use bytes::Bytes;
 use crate::gc::{Place, Progress, Task, TaskKind, TaskState, Uid};
 
 /// The columns that [`task`] reads.
-pub(super) const TASK: &str = "id, kind, uid, key, hidden, cause_revision, created_at, state, not_before, swept, cursor_labelled, cursor_key, failures,
-    attempts, reason";
+pub(super) const TASK: &str = "id, kind, uid, key, hidden, cause_revision, created_at, state, not_before, swept,
+    cursor_labelled, cursor_key, failures, attempts, reason";
 
 /// How a kind is stored.
 pub(super) fn kind_number(kind: TaskKind) -> i64 {
@@ -27,14 +27,18 @@ pub(super) fn state_number(state: TaskState) -> i64 {
     }
 }
 
+/// The kind and the state that are stored so; `None` if there is no such kind or state.
+pub(super) fn of_numbers(kind: i64, state: i64) -> Option<(TaskKind, TaskState)> {
+    let kind = TaskKind::ALL.into_iter().find(|of| kind_number(*of) == kind)?;
+    Some((kind, TaskState::ALL.into_iter().find(|of| state_number(*of) == state)?))
+}
+
 /// Reads a row of the columns [`TASK`].
 pub(super) fn task(row: &rusqlite::Row<'_>) -> rusqlite::Result<Task> {
     let unreadable = |column: usize| {
         rusqlite::Error::InvalidColumnType(column, "gc_task".to_owned(), rusqlite::types::Type::Integer)
     };
-    let (kind, state): (i64, i64) = (row.get(1)?, row.get(7)?);
-    let kind = TaskKind::ALL.into_iter().find(|of| kind_number(*of) == kind).ok_or_else(|| unreadable(1))?;
-    let state = TaskState::ALL.into_iter().find(|of| state_number(*of) == state).ok_or_else(|| unreadable(7))?;
+    let (kind, state) = of_numbers(row.get(1)?, row.get(7)?).ok_or_else(|| unreadable(1))?;
     let key = |column: usize| {
         row.get_ref(column)?.as_blob_or_null().map(|key| key.map(Bytes::copy_from_slice)).map_err(Into::into)
     };
