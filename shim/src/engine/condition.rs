@@ -24,7 +24,7 @@ impl Condition {
     }
 
     /// Remembers how a commit ended.
-    pub(super) fn committed(&self, result: &Result<()>) {
+    pub(super) fn committed<T>(&self, result: &Result<T>) {
         self.heed(result);
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = result.as_ref().err().cloned();
     }

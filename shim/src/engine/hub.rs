@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
@@ -14,7 +14,7 @@ use super::inbox::Inbox;
 use super::interests::Interests;
 use super::metrics::Metrics;
 use super::ring_event::RingEvent;
-use super::types::{Event, Revision, WatchSpec};
+use super::types::{Error, Event, Result, Revision, WatchSpec};
 
 /// How many bytes of keys and values the ring holds.
 const RING_BYTES: usize = 16 << 20;
@@ -28,6 +28,8 @@ pub(super) struct Hub {
     /// The same, for those that wait for a revision.
     published: watch::Sender<Revision>,
     compact_revision: AtomicI64,
+    /// Why nothing is published any more.
+    stopped: OnceLock<Error>,
     metrics: Arc<Metrics>,
 }
 
@@ -60,6 +62,7 @@ impl Hub {
             revision: AtomicI64::new(revision),
             published: watch::Sender::new(revision),
             compact_revision: AtomicI64::new(compact_revision),
+            stopped: OnceLock::new(),
             metrics,
         }
     }
@@ -80,12 +83,27 @@ impl Hub {
         self.metrics.compact_revision.set(self.compact_revision());
     }
 
-    /// Waits until the revision is published.
-    pub(super) async fn reached(&self, revision: Revision) {
+    /// Waits until the revision is published, or never will be.
+    pub(super) async fn reached(&self, revision: Revision) -> Result<()> {
+        let done = |published: &Revision| *published >= revision || self.stopped.get().is_some();
         if self.revision() < revision {
             // Fails only when the sender is gone, which is `self`.
-            let _ = self.published.subscribe().wait_for(|published| *published >= revision).await;
+            let _ = self.published.subscribe().wait_for(done).await;
         }
+        if self.revision() < revision { self.stopped() } else { Ok(()) }
+    }
+
+    /// Publishes nothing more.
+    pub(super) fn stop(&self, why: Error) {
+        if self.stopped.set(why).is_ok() {
+            // Wakes all that wait.
+            self.published.send_modify(|_| {});
+        }
+    }
+
+    /// Why nothing is published any more, as an error.
+    pub(super) fn stopped(&self) -> Result<()> {
+        self.stopped.get().cloned().map_or(Ok(()), Err)
     }
 
     /// Appends the events of a commit, in order, and marks the watchers that want them.

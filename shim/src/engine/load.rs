@@ -10,9 +10,10 @@ use bytes::Bytes;
 
 use super::catalog::Catalog;
 use super::collecting::seen;
+use super::facets::facets;
+use super::limits;
 use super::store::{Changes, Facets, Footprint, Lease, Row, RowChange, Store, Superseded, Writer, declarations};
 use super::types::{Error, KeyValue, Record, Result, Revision};
-use super::writer::facets;
 use crate::clock::StoreTime;
 use crate::gc::{Rules, signals};
 
@@ -28,6 +29,7 @@ const BATCH_LEASES: usize = 8192;
 pub struct Loader {
     writer: Box<dyn Writer>,
     keep_after: Revision,
+    key_limit: Option<usize>,
     batch: Vec<Record>,
     bytes: usize,
     loaded: Loaded,
@@ -72,7 +74,8 @@ impl Loader {
         }
         let mut writer = store.writer()?;
         commit(writer.as_mut(), &mut |_| Changes { compact_revision: Some(0), ..Changes::default() })?;
-        Ok(Self { writer, keep_after, batch: Vec::new(), bytes: 0, loaded: Loaded::default() })
+        let key_limit = store.nature().key_limit;
+        Ok(Self { writer, keep_after, key_limit, batch: Vec::new(), bytes: 0, loaded: Loaded::default() })
     }
 
     /// Adds a change. Those of one key come in the order in which they happened. One with an empty key only moves the revision.
@@ -82,6 +85,7 @@ impl Loader {
             return Ok(());
         }
         check(&record)?;
+        limits::check_key(&record.kv.key, self.key_limit)?;
         self.loaded.records += 1;
         self.bytes += record.kv.key.len() + record.kv.value.len();
         self.batch.push(record);
@@ -119,16 +123,8 @@ impl Loader {
             let keys = records.iter().map(|record| record.kv.key.clone()).collect();
             let footprint = Footprint { keys, ..Footprint::default() };
             let keep_after = self.keep_after;
-            let mut broken = None;
-            self.writer.commit(&footprint, &mut |before| {
-                changes(&records, before.rows, &before.catalog, keep_after).unwrap_or_else(|error| {
-                    broken = Some(error);
-                    Changes::default()
-                })
-            })?;
-            if let Some(error) = broken {
-                return Err(error);
-            }
+            self.writer
+                .commit(&footprint, &mut |before| changes(&records, before.rows, &before.catalog, keep_after))?;
             self.writer.tidy(false)?;
         }
         Ok(self.loaded)
@@ -158,7 +154,7 @@ impl Loader {
 
 /// A commit that depends on nothing but the time. The revision stays 0 unless the changes say otherwise.
 fn commit(writer: &mut dyn Writer, decide: &mut dyn FnMut(StoreTime) -> Changes) -> Result<()> {
-    writer.commit(&Footprint::default(), &mut |before| decide(before.now))
+    writer.commit(&Footprint::default(), &mut |before| Ok(decide(before.now))).map(drop)
 }
 
 fn check(record: &Record) -> Result<()> {

@@ -11,6 +11,7 @@ mod collecting;
 pub mod collector;
 mod condition;
 mod examined;
+mod facets;
 mod gc_metrics;
 mod hub;
 mod inbox;
@@ -18,9 +19,11 @@ mod interests;
 #[cfg(test)]
 mod interests_tests;
 mod lease;
+mod limits;
 pub mod load;
 pub mod metrics;
 mod pages;
+mod publish;
 mod range;
 mod reader;
 mod request;
@@ -33,6 +36,7 @@ mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use collector::{Collector, Hands};
 use condition::Condition;
@@ -52,10 +56,12 @@ pub use types::*;
 
 use crate::clock::StoreClock;
 use crate::gc;
-pub(crate) use writer::facets;
+pub(crate) use facets::facets;
 
 /// More writes than this do not wait; the client is told to come back.
 const WAITING_WRITES: usize = 20_000;
+/// How long a commit takes at most to be published after it can be read, as a rule.
+const PUBLISHED: Duration = Duration::from_secs(1);
 /// How many keys a chunk of a stream holds at most; and after how many bytes of values it ends.
 const CHUNK_KEYS: usize = 1000;
 const CHUNK_BYTES: usize = 1 << 20;
@@ -78,6 +84,8 @@ struct Inner {
     hub: Arc<Hub>,
     counts: Mutex<Counts>,
     clock: StoreClock,
+    /// The longest key that the store can hold.
+    key_limit: Option<usize>,
     leases: Arc<lease::Changed>,
     collector: Arc<Notify>,
     collects: bool,
@@ -137,6 +145,7 @@ impl Engine {
             hub,
             counts: Mutex::default(),
             clock: store.clock(),
+            key_limit: store.nature().key_limit,
             leases: Arc::default(),
             collector: wake,
             collects: collector.enabled,
@@ -154,7 +163,7 @@ impl Engine {
         let (inner, metrics) = (Arc::clone(&self.inner), Arc::clone(&self.inner.metrics));
         let result = self.inner.readers.run(weight, move |snapshot| inner.read(snapshot, &query)).await?;
         metrics.rows_returned.inc_by(result.kvs.len() as u64);
-        self.inner.hub.reached(result.revision).await;
+        self.reached(result.revision).await?;
         Ok(result)
     }
 
@@ -202,6 +211,7 @@ impl Engine {
 
     /// Carries out a put, a deletion or a transaction; returns the newest revision after it. Durable when it returns.
     pub async fn write(&self, op: Op) -> Result<(Revision, OpResult)> {
+        limits::check(&op, self.inner.key_limit)?;
         match self.request(Request::Write(op)).await? {
             (revision, Outcome::Op(result)) => Ok((revision, result)),
             (_, other) => Err(mismatch(&other)),
@@ -230,7 +240,7 @@ impl Engine {
     /// Sizes and revisions.
     pub async fn status(&self) -> Result<StoreStatus> {
         let status = self.inner.readers.run(Weight::Small, |snapshot| snapshot.reader.status()).await?;
-        self.inner.hub.reached(status.revision).await;
+        self.reached(status.revision).await?;
         Ok(status)
     }
 
@@ -341,9 +351,26 @@ impl Engine {
             Ok((wanted.filter(|event| event.wanted_by(&spec)).map(|event| event.event).collect(), until))
         };
         let (events, until): (Vec<_>, _) = self.inner.readers.run(Weight::Large, read).await?;
-        self.inner.hub.reached(until).await;
+        self.reached(until).await?;
         // Not if the limit cut it, nor if newer ones came meanwhile: then the watcher looks again.
         Ok(Recent { events, until, complete: until >= self.revision() })
+    }
+
+    /// Waits until a revision that was read is published. What this process committed has been when its writer answers;
+    /// so if that takes long, the writer finds out why.
+    async fn reached(&self, revision: Revision) -> Result<()> {
+        let hub = &self.inner.hub;
+        if hub.revision() >= revision {
+            return Ok(());
+        }
+        tokio::select! {
+            reached = hub.reached(revision) => return reached,
+            () = tokio::time::sleep(PUBLISHED) => {}
+        }
+        tokio::select! {
+            reached = hub.reached(revision) => reached,
+            answer = self.request(Request::Publish(revision)) => answer.map(drop),
+        }
     }
 
     async fn request(&self, request: Request) -> request::Answer {

@@ -3,8 +3,9 @@
 //! Small reads (a key, a status) and large ones (ranges) have threads of their own, so that a list of a million keys does not hold up a get. A
 //! thread answers all small reads that wait from one snapshot.
 //!
-//! A small read takes microseconds, and handing it to a thread and back takes longer. So there are a few connections that no thread owns: a
-//! task that finds one free reads on the spot. They are fewer than the tasks' own threads, so that a slow disk can't stop all of these.
+//! A small read of a file takes microseconds, and handing it to a thread and back takes longer. So a store may have a few
+//! connections that no thread owns: a task that finds one free reads on the spot. They are fewer than the tasks' own
+//! threads, so that a slow disk can't stop all of these.
 
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -77,7 +78,8 @@ impl Readers {
             }
             Ok(sender)
         };
-        let free = (0..on_the_spot()).map(|_| store.reader().map(Mutex::new)).collect::<Result<_>>()?;
+        let on_the_spot = store.nature().free_readers;
+        let free = (0..on_the_spot).map(|_| store.reader().map(Mutex::new)).collect::<Result<_>>()?;
         let (small, large) = (pool("read-small", small, SHARED_READS)?, pool("read-large", large, 1)?);
         Ok(Self { free, small, large, condition })
     }
@@ -130,11 +132,6 @@ impl Readers {
     }
 }
 
-/// How many connections are free for reads on the spot: half as many as there are threads for tasks.
-fn on_the_spot() -> usize {
-    thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1))
-}
-
 fn stopped() -> Error {
     Error::Unavailable("the server is stopping".into())
 }
@@ -163,7 +160,7 @@ mod tests {
 
     use futures::FutureExt as _;
 
-    use super::super::store::{Lease, Page, Writer};
+    use super::super::store::{Lease, Nature, Page, Writer};
     use super::super::types::{Event, KeyRange, KeyValue, LeaseId, RangeQuery, Record, StoreStatus};
     use super::*;
     use crate::clock::{Steady, StoreClock, StoreTime};
@@ -173,6 +170,10 @@ mod tests {
     struct Bare(Arc<AtomicI64>);
 
     impl Store for Bare {
+        fn nature(&self) -> Nature {
+            Nature { free_readers: 1, key_limit: None }
+        }
+
         fn writer(&self) -> Result<Box<dyn Writer>> {
             Err(stopped())
         }

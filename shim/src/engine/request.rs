@@ -29,6 +29,8 @@ pub(super) enum Request {
     Defragment,
     /// Say whether commits succeed, by a trial if the last one failed.
     Probe,
+    /// Publish a revision that somebody read, if that did not happen yet.
+    Publish(Revision),
     /// Return when nothing of the last compaction is left to remove.
     AwaitCompaction,
     /// Do some of the collector's work. Done after all that waits, in a transaction of its own.

@@ -172,15 +172,26 @@ pub(crate) fn declarations(rows: &[RowChange]) -> Vec<Declaration> {
     rows.iter().filter_map(declared).collect()
 }
 
-/// Decides what a batch changes.
-pub type Decide<'a> = dyn FnMut(Before) -> Changes + 'a;
+/// Decides what a batch changes. If that fails, nothing changes. May be asked several times, each time for another state:
+/// a transaction that got into the way of another one is begun anew.
+pub type Decide<'a> = dyn FnMut(Before) -> Result<Changes> + 'a;
+
+/// What a commit found and did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// The newest revision before it.
+    pub before: Revision,
+    /// Whether the collector got work by it, or some that waited can go on.
+    pub work: bool,
+}
 
 /// The one connection that changes the database.
 pub trait Writer: Send {
     /// Runs one transaction: locks the revision, reads the footprint, asks `decide`, writes what it says and how late
     /// it is, commits. When it returns `Ok` the changes are durable. When it returns [`super::Error::Unknown`] they
-    /// may or may not be; any other error means that nothing happened.
-    fn commit(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<()>;
+    /// may or may not be, and what the next call gives to `decide` tells: no change that is not there then comes later.
+    /// Any other error means that nothing happened.
+    fn commit(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<Committed>;
 
     /// Commits without changing anything, durably: whether commits succeed.
     fn try_commit(&mut self) -> Result<()>;
@@ -190,7 +201,8 @@ pub trait Writer: Send {
     /// mvcc/key_index.go, `keepTombstone`).
     fn compact_step(&mut self) -> Result<bool>;
 
-    /// Builds field indexes, or removes the entries of those that are gone, holding the database for about that time. Returns whether there is more to do.
+    /// Builds field indexes, or removes the entries of those that are gone, holding the database for about that time.
+    /// Returns whether there is more to do.
     fn index_step(&mut self, time: Duration) -> Result<bool>;
 
     /// A chance to tidy up between batches (a checkpoint). `idle`: there were no requests for a while. Returns whether
@@ -199,9 +211,6 @@ pub trait Writer: Send {
 
     /// Gives unused space back to the file system.
     fn defragment(&mut self) -> Result<()>;
-
-    /// Whether the collector got work, or some that waited can go on, since this was last asked.
-    fn has_work(&mut self) -> bool;
 
     /// Forgets some of the objects that were deleted before a moment, unless a task needs to know of them. Returns
     /// whether there may be more.
@@ -270,8 +279,20 @@ pub trait Reader: Send {
     fn opaque_key(&mut self, range: &KeyRange, begins: &[u8]) -> Result<Option<Bytes>>;
 }
 
+/// What a database is like, as far as the engine has to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nature {
+    /// How many connections tasks may read on themselves: none where a read waits for a network.
+    pub free_readers: usize,
+    /// The longest key that can be stored, in bytes.
+    pub key_limit: Option<usize>,
+}
+
 /// A database.
 pub trait Store: Send + Sync + 'static {
+    /// What it is like.
+    fn nature(&self) -> Nature;
+
     /// Opens the writer. Called once.
     fn writer(&self) -> Result<Box<dyn Writer>>;
 

@@ -439,7 +439,7 @@ pub struct StoreStatus {
 }
 
 /// Why the engine did not do what it was asked.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The revision asked for was compacted away.
     #[error("required revision has been compacted")]
@@ -459,6 +459,14 @@ pub enum Error {
     /// There is such a lease already.
     #[error("lease already exists")]
     LeaseExists,
+    /// The database can't hold so long a key.
+    #[error("a key has {length} bytes, and this database holds keys of at most {limit} bytes")]
+    KeyTooLong {
+        /// The length of the key.
+        length: usize,
+        /// That of the longest one that the database can hold.
+        limit: usize,
+    },
     /// More requests wait than the database can carry out soon.
     #[error("too many requests")]
     TooManyRequests,

@@ -11,21 +11,17 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use tokio::sync::oneshot;
 
 use super::batch::Batch;
-use super::catalog::{Catalog, FieldEntry};
 use super::collector::Hands;
 use super::condition::Condition;
+use super::facets::facets;
 use super::hub::Hub;
 use super::metrics::Metrics;
+use super::publish::{News, Publisher};
 use super::request::{Answer, Envelope, Outcome, Request};
-use super::store::{Facets, Footprint, Writer};
+use super::store::{Changes, Footprint, Writer};
 use super::types::*;
 use crate::clock::WallTime;
-use crate::contract::SKIP_METADATA_CACHING_LABEL;
-use crate::gc::Node;
-use crate::object;
 
-/// The longest value of a field that the index holds, in bytes; an object with a longer one is looked at by every query.
-const INDEXED: usize = 1024;
 /// How long a step on the field indexes may take: all writes wait meanwhile.
 const INDEX_STEP: Duration = Duration::from_millis(3);
 /// How many requests one commit carries at most, and how many bytes of values, so that nobody waits long for a large one.
@@ -58,8 +54,20 @@ pub(super) fn start(
 ) -> Result<thread::JoinHandle<()>> {
     let Seen { hub, metrics, condition } = seen;
     let (compacting, indexing, tidying, waiting, retry_at) = (true, true, false, Vec::new(), None);
-    let state =
-        WriterThread { writer, hub, metrics, condition, hands, compacting, indexing, tidying, waiting, retry_at };
+    let publisher = Publisher::new(Arc::clone(&hub));
+    let state = WriterThread {
+        writer,
+        hub,
+        publisher,
+        metrics,
+        condition,
+        hands,
+        compacting,
+        indexing,
+        tidying,
+        waiting,
+        retry_at,
+    };
     thread::Builder::new()
         .name("write".into())
         .spawn(move || state.run(inbox))
@@ -69,6 +77,7 @@ pub(super) fn start(
 struct WriterThread {
     writer: Box<dyn Writer>,
     hub: Arc<Hub>,
+    publisher: Publisher,
     metrics: Arc<Metrics>,
     condition: Arc<Condition>,
     hands: Hands,
@@ -109,7 +118,7 @@ impl WriterThread {
     fn patience(&self) -> Duration {
         match self.retry_at {
             Some(at) => at.saturating_duration_since(Instant::now()),
-            None if self.compacting || self.indexing => Duration::ZERO,
+            None if self.compacting || self.indexing || self.publisher.is_unsure() => Duration::ZERO,
             None if self.tidying => SOON,
             None => IDLE,
         }
@@ -125,7 +134,10 @@ impl WriterThread {
             // itself is known.
             let _ = self.probe();
         }
-        let mut result = self.writer.tidy(idle).map(|under_way| self.tidying = under_way);
+        let mut result = self.settle();
+        if result.is_ok() {
+            result = self.writer.tidy(idle).map(|under_way| self.tidying = under_way);
+        }
         if result.is_ok() && self.compacting {
             result = self.writer.compact_step().map(|more| self.compacting = more);
             self.metrics.compaction_pending.set(i64::from(self.compacting));
@@ -149,12 +161,22 @@ impl WriterThread {
         }
     }
 
+    /// Finds out what became of a commit whose outcome is unknown.
+    fn settle(&mut self) -> Result<()> {
+        if !self.publisher.is_unsure() {
+            return Ok(());
+        }
+        let look = &mut |before| self.publisher.check(&before).map(|()| Changes::default());
+        self.writer.commit(&Footprint::default(), look).map(drop)
+    }
+
     /// Whether commits succeed.
     fn probe(&mut self) -> Result<()> {
+        self.hub.stopped()?;
         if self.condition.refusal().is_none() {
             return Ok(());
         }
-        let tried = self.writer.try_commit();
+        let tried = self.settle().and_then(|()| self.writer.try_commit());
         self.condition.committed(&tried);
         tried
     }
@@ -171,6 +193,10 @@ impl WriterThread {
                 Request::Probe => {
                     let answer = self.probe().map(|()| (self.hub.revision(), Outcome::Done));
                     let _ = envelope.reply.send(answer);
+                }
+                Request::Publish(revision) => {
+                    let reached = self.settle().and_then(|()| self.publisher.reach(revision));
+                    let _ = envelope.reply.send(reached.map(|()| (self.hub.revision(), Outcome::Done)));
                 }
                 Request::AwaitCompaction => self.waiting.push(envelope.reply),
                 Request::Collect(_) | Request::Forget(_) => collections.push(envelope),
@@ -195,9 +221,9 @@ impl WriterThread {
         let started = Instant::now();
         let footprint = footprint(&batch);
         let mut answers: Vec<Answer> = Vec::with_capacity(batch.len());
-        let mut events = Vec::new();
-        let (mut revision, mut compacted, mut declared) = (0, None, false);
+        let (mut news, mut declared) = (News::default(), false);
         let result = self.writer.commit(&footprint, &mut |before| {
+            self.publisher.check(&before)?;
             answers.clear();
             let mut state = Batch::new(&footprint, before, facets, &self.hands.rules);
             for envelope in &batch {
@@ -207,29 +233,34 @@ impl WriterThread {
                     state.hold(signals);
                 }
             }
-            revision = state.revision();
-            let (changes, happened) = state.finish();
-            events = happened;
-            compacted = changes.compact_revision;
+            let (changes, events) = state.finish();
+            news = News { events, revision: changes.revision, compacted: changes.compact_revision };
             declared = !changes.declarations.is_empty();
-            changes
+            Ok(changes)
         });
         self.metrics.batch_requests.observe(batch.len() as f64);
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         self.condition.committed(&result);
         let asked = batch.iter().filter(|envelope| !matches!(envelope.request, Request::Collect(_))).count() as u64;
-        match result {
-            Ok(()) => {
-                self.metrics.proposals_committed.inc_by(asked);
-                self.indexing |= declared;
-                self.metrics.events.inc_by(events.len() as u64);
-                // First the watchers, then the answers: whoever has an answer may start a watch behind it.
-                self.hub.publish(events, revision);
-                if let Some(compact_revision) = compacted {
-                    self.hub.compacted(compact_revision);
-                    self.compacting = true;
+        self.indexing |= declared;
+        self.compacting |= news.compacted.is_some();
+        let events = news.events.len() as u64;
+        // First the watchers, then the answers: whoever has an answer may start a watch behind it.
+        let result = match result {
+            Ok(committed) => self.publisher.committed(committed, news).map(|()| committed.work),
+            Err(error) => {
+                if matches!(error, Error::Unknown(_)) {
+                    self.publisher.unknown(news);
+                    self.hands.wake.notify_one();
                 }
-                if self.writer.has_work() {
+                Err(error)
+            }
+        };
+        match result {
+            Ok(work) => {
+                self.metrics.proposals_committed.inc_by(asked);
+                self.metrics.events.inc_by(events);
+                if work {
                     self.hands.wake.notify_one();
                 }
                 for (envelope, mut answer) in batch.into_iter().zip(answers) {
@@ -285,6 +316,7 @@ fn footprint(batch: &[Envelope]) -> Footprint {
             | Request::Defragment
             | Request::AwaitCompaction
             | Request::Probe
+            | Request::Publish(_)
             | Request::Forget(_) => {}
         }
     }
@@ -311,48 +343,10 @@ fn carry_out(state: &mut Batch<'_>, request: &Request) -> Answer {
             let collected = if quota.foreground_after.is_some() { state.release() } else { state.collect() };
             Ok((state.revision(), Outcome::Collected(collected, Duration::ZERO)))
         }
-        Request::Defragment | Request::AwaitCompaction | Request::Probe | Request::Forget(_) => {
+        Request::Defragment | Request::AwaitCompaction | Request::Probe | Request::Publish(_) | Request::Forget(_) => {
             Ok((state.revision(), Outcome::Done))
         }
     }
-}
-
-/// What the index holds of a key's value.
-pub(crate) fn facets(catalog: &Catalog, key: &[u8], value: &[u8]) -> Facets {
-    let mut fields = Vec::new();
-    let mut decoded = None;
-    for resource in catalog.of_key(key) {
-        let found = object::decode_with_fields(value, &resource.fields);
-        let (meta, values) = found.map_or((None, Vec::new()), |(meta, values)| (Some(meta), values));
-        let values = values.into_iter().map(Some).chain(std::iter::repeat(None));
-        fields.extend(
-            resource.ids.iter().zip(values).map(|(index, value)| FieldEntry {
-                index: *index,
-                value: value
-                    .as_ref()
-                    .and_then(object::FieldValue::known)
-                    .filter(|value| value.len() <= INDEXED)
-                    .map(Box::from),
-            }),
-        );
-        decoded = meta;
-    }
-    let decoded = decoded.or_else(|| if fields.is_empty() { object::decode(value) } else { None });
-    let Some(meta) = decoded else { return Facets { opaque: true, fields, ..Facets::default() } };
-    let labels: Vec<_> =
-        meta.labels.iter().map(|(name, value)| (name.as_ref().into(), value.as_ref().into())).collect();
-    let hidden = meta.labels.iter().any(|(name, _)| name == SKIP_METADATA_CACHING_LABEL);
-    // Labels that are not stored are in no index.
-    let opaque = meta.selectable_labels().is_none();
-    Facets { opaque, misplaced: is_misplaced(key, &meta), hidden, labels, fields, node: Node::of(&meta) }
-}
-
-/// Whether the name or the namespace does not stand in the key where Kubernetes puts it (apiserver: `NamespaceKeyFunc` in
-/// pkg/registry/generic/registry/store.go).
-fn is_misplaced(key: &[u8], meta: &object::ObjectMeta<'_>) -> bool {
-    let mut segments = key.rsplit(|byte| *byte == b'/');
-    let (name, namespace) = (segments.next(), segments.next());
-    name != Some(meta.name.as_bytes()) || (!meta.namespace.is_empty() && namespace != Some(meta.namespace.as_bytes()))
 }
 
 impl Request {

@@ -111,6 +111,7 @@ impl From<engine::Error> for Status {
             Error::LeaseNotFound => Fault::LeaseNotFound.into(),
             Error::LeaseExists => Fault::LeaseExists.into(),
             Error::TooManyRequests => Fault::TooManyRequests.into(),
+            Error::KeyTooLong { .. } => Self::invalid_argument(format!("etcdserver: {error}")),
             Error::NoSpace(detail) => {
                 tracing::error!(detail, "the database is full");
                 Fault::NoSpace.into()
@@ -157,6 +158,11 @@ mod tests {
             (Error::LeaseNotFound, 5, "etcdserver: requested lease not found"),
             (Error::LeaseExists, 9, "etcdserver: lease already exists"),
             (Error::TooManyRequests, 8, "etcdserver: too many requests"),
+            (
+                Error::KeyTooLong { length: 1537, limit: 1536 },
+                3,
+                "etcdserver: a key has 1537 bytes, and this database holds keys of at most 1536 bytes",
+            ),
             (Error::NoSpace("disk".into()), 8, "etcdserver: mvcc: database space exceeded"),
             (Error::Unknown("lost".into()), 14, "etcdserver: request timed out"),
             (Error::Unavailable("busy".into()), 14, "etcdserver: database unavailable: busy"),

@@ -11,6 +11,7 @@ mod fields;
 mod hand;
 mod lease;
 mod model;
+mod outcome;
 mod range;
 mod select;
 mod selected;

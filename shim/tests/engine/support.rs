@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sluice_shim::clock::{Steady, Ticker};
 use sluice_shim::engine::metrics::Metrics;
+use sluice_shim::engine::store::Store;
 use sluice_shim::engine::*;
 use sluice_shim::sql;
 
@@ -17,8 +18,17 @@ pub(crate) async fn open(database: &Database) -> (Engine, Arc<Metrics>) {
 
 /// The same with a clock of the test's own.
 pub(crate) async fn open_by(database: &Database, ticker: Arc<dyn Ticker>) -> (Engine, Arc<Metrics>) {
+    open_on(database, ticker, |store| store).await
+}
+
+/// The same with a store of the test's own around the database.
+pub(crate) async fn open_on(
+    database: &Database,
+    ticker: Arc<dyn Ticker>,
+    wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+) -> (Engine, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::default());
-    let store = sql::open_by(database.endpoint(), Arc::clone(&metrics), ticker).unwrap();
+    let store = wrap(sql::open_by(database.endpoint(), Arc::clone(&metrics), ticker).unwrap());
     let engine = Engine::start(store, ReaderThreads { small: 1, large: 2 }, Arc::clone(&metrics)).await.unwrap();
     (engine, metrics)
 }

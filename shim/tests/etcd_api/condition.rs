@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::database::Database;
 use super::server::{Client, TestServer, put, range_of};
 use sluice_shim::clock::{StoreClock, StoreTime};
-use sluice_shim::engine::store::{Decide, Footprint, Reader, Store, Writer};
+use sluice_shim::engine::store::{Committed, Decide, Footprint, Nature, Reader, Store, Writer};
 use sluice_shim::engine::{Error, Result};
 use sluice_shim::pb::etcdserverpb as pb;
 
@@ -106,6 +106,10 @@ impl OnSmallDisk {
 }
 
 impl Store for SmallDisk {
+    fn nature(&self) -> Nature {
+        self.store.nature()
+    }
+
     fn writer(&self) -> Result<Box<dyn Writer>> {
         Ok(Box::new(OnSmallDisk { writer: self.store.writer()?, full: Arc::clone(&self.full) }))
     }
@@ -120,7 +124,7 @@ impl Store for SmallDisk {
 }
 
 impl Writer for OnSmallDisk {
-    fn commit(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<()> {
+    fn commit(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<Committed> {
         self.room()?;
         self.writer.commit(footprint, decide)
     }
@@ -144,10 +148,6 @@ impl Writer for OnSmallDisk {
 
     fn defragment(&mut self) -> Result<()> {
         self.writer.defragment()
-    }
-
-    fn has_work(&mut self) -> bool {
-        self.writer.has_work()
     }
 
     fn forget(&mut self, before: StoreTime) -> Result<bool> {

@@ -175,7 +175,7 @@ mod tests {
                     before: before.rows.get(&key).map(|row| of(&row.kv.value)),
                     after,
                 }];
-                Changes { revision, declarations: declarations(&rows), rows, ..Changes::default() }
+                Ok(Changes { revision, declarations: declarations(&rows), rows, ..Changes::default() })
             };
             self.writer.as_mut().unwrap().commit(&footprint, decide).unwrap();
         }

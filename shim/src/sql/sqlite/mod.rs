@@ -42,7 +42,7 @@ use self::log::Guarded;
 use self::tables::Tables;
 use crate::clock::{StoreClock, Ticker};
 use crate::engine::metrics::Metrics;
-use crate::engine::store::{Reader, Store, Writer};
+use crate::engine::store::{Nature, Reader, Store, Writer};
 use crate::engine::{Error, Result};
 use crate::sql::reader::SqlReader;
 use crate::sql::session::Reading;
@@ -80,6 +80,12 @@ impl Sqlite {
 }
 
 impl Store for Sqlite {
+    fn nature(&self) -> Nature {
+        // Half as many as there are threads for tasks.
+        let free_readers = std::thread::available_parallelism().map_or(1, |threads| (threads.get() / 2).max(1));
+        Nature { free_readers, key_limit: None }
+    }
+
     fn writer(&self) -> Result<Box<dyn Writer>> {
         let taken = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (connection, lock) = taken.ok_or_else(|| Error::Broken("the database has one writer only".into()))?;

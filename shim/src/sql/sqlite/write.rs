@@ -23,7 +23,7 @@ use super::{clock, graph, graph_write, hiding};
 use crate::clock::{StoreClock, StoreTime};
 use crate::engine::catalog::{Catalog, FieldEntry};
 use crate::engine::metrics::Metrics;
-use crate::engine::store::{Before, Changes, Decide, Footprint, Lease, Row, RowChange, Superseded, Writer};
+use crate::engine::store::{Before, Changes, Committed, Decide, Footprint, Lease, Row, RowChange, Superseded, Writer};
 use crate::engine::{KeyRange, LeaseId, Result, Revision};
 use crate::sql::select::directories::counts;
 use crate::sql::session::Delta;
@@ -55,8 +55,6 @@ pub(super) struct SqliteWriter {
     metrics: Arc<Metrics>,
     /// How many rows a step of a compaction removes; follows the speed of the machine.
     step_rows: i64,
-    /// Whether a commit gave the collector something to do.
-    has_work: bool,
     /// The last tombstone that was looked at.
     forgotten: i64,
     clock: StoreClock,
@@ -104,7 +102,6 @@ impl SqliteWriter {
             backfill: Backfill::new(),
             metrics,
             step_rows: 256,
-            has_work: false,
             forgotten: 0,
             saved: clock.now(),
             clock,
@@ -112,7 +109,7 @@ impl SqliteWriter {
         })
     }
 
-    fn transact(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<()> {
+    fn transact(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<Committed> {
         self.tables.connection.ready().map_err(failed)?;
         self.tables.connection.execute_batch("BEGIN IMMEDIATE").map_err(failed)?;
         let done = self.carry_out(footprint, decide);
@@ -124,19 +121,20 @@ impl SqliteWriter {
         done
     }
 
-    fn carry_out(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<()> {
+    fn carry_out(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<Committed> {
         let (now, connection) = (self.clock.now(), &self.tables.connection);
         let catalog = self.catalog.take().map_or_else(|| field_index::catalog(connection), Ok).map_err(failed)?;
         let mut before = Before { catalog: Arc::clone(&catalog), ..load(connection, footprint, now).map_err(failed)? };
         if let Some(quota) = &footprint.work {
             before.work = collector::load(&mut self.tables, quota, now, &mut before.rows)?;
         }
-        let changes = decide(before);
+        let revision = before.revision;
+        let changes = decide(before).inspect_err(|_| self.catalog = Some(Arc::clone(&catalog)))?;
         if changes.declarations.is_empty() {
             self.catalog = Some(catalog);
         }
         if changes.is_empty() {
-            return Ok(());
+            return Ok(Committed { before: revision, work: false });
         }
         let begins_to_hide = !self.hides && hiding::is_needed(&changes);
         if begins_to_hide {
@@ -144,7 +142,7 @@ impl SqliteWriter {
         }
         let mut names = NewNames { known: &mut self.names, added: Vec::new() };
         let stored = store(&mut self.tables, &changes, now, &mut names)
-            .and_then(|has_work| commit(&self.tables).map(|()| self.has_work |= has_work).map_err(failed));
+            .and_then(|has_work| commit(&self.tables).map(|()| Committed { before: revision, work: has_work }).map_err(failed));
         if let Ok(Some(took)) = sluice_wal::take_sync_time(&self.tables.connection) {
             self.metrics.log_sync_seconds.observe(took.as_secs_f64());
         }
@@ -195,7 +193,7 @@ impl SqliteWriter {
 }
 
 impl Writer for SqliteWriter {
-    fn commit(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<()> {
+    fn commit(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<Committed> {
         self.transact(footprint, decide)
     }
 
@@ -253,10 +251,6 @@ impl Writer for SqliteWriter {
         self.tables.connection.execute_batch("PRAGMA incremental_vacuum").map_err(failed)?;
         self.checkpoints.wait()?;
         self.tables.connection.settle().map(|_| ())
-    }
-
-    fn has_work(&mut self) -> bool {
-        std::mem::take(&mut self.has_work)
     }
 
     fn forget(&mut self, before: StoreTime) -> Result<bool> {
