@@ -243,7 +243,7 @@ fn signals_mean_what_they_mean_one_after_another() {
             "back and forth in one commit",
             &[("o", Foreground, Waiting)],
             vec![at(1, What::Orphaning), at(2, What::Foreground), at(3, What::Policy)],
-            (vec![], vec![(o(), Foreground), (o(), Orphan)], vec![task(Foreground, "/o/2", 2)], vec![]),
+            (vec![], vec![(o(), Orphan), (o(), Foreground)], vec![task(Foreground, "/o/2", 2)], vec![]),
         ),
         (
             "a task keeps what caused it, and has the newest key",

@@ -129,7 +129,9 @@ mod tests {
     /// The part of a file of version 1 that matters here.
     fn version_1(values: &[(&str, &str)]) -> Connection {
         let connection = Connection::open_in_memory().unwrap();
-        let table = "CREATE TABLE current (id INTEGER PRIMARY KEY, key BLOB NOT NULL, mod_revision INTEGER NOT NULL, value BLOB NOT NULL) STRICT";
+        let table = "CREATE TABLE current (id INTEGER PRIMARY KEY, key BLOB NOT NULL, mod_revision INTEGER NOT NULL,
+            value BLOB NOT NULL, create_revision INTEGER NOT NULL DEFAULT 1, sub INTEGER NOT NULL DEFAULT 0,
+            version INTEGER NOT NULL DEFAULT 1, lease INTEGER NOT NULL DEFAULT 0) STRICT";
         connection.execute_batch(table).unwrap();
         for (key, value) in values {
             let sql = "INSERT INTO current (key, mod_revision, value) VALUES (?1, 7, ?2)";
