@@ -10,6 +10,7 @@ mod fields;
 #[path = "../hand/mod.rs"]
 mod hand;
 mod lease;
+mod log;
 mod model;
 mod outcome;
 mod range;

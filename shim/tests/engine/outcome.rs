@@ -150,8 +150,12 @@ impl Reader for FaultyReader {
         self.0.collector()
     }
 
-    fn encrypted_custom_resource(&mut self) -> Result<Option<bytes::Bytes>> {
-        self.0.encrypted_custom_resource()
+    fn opaque_directories(&mut self) -> Result<Vec<Vec<u8>>> {
+        self.0.opaque_directories()
+    }
+
+    fn opaque_key(&mut self, range: &KeyRange, begins: &[u8]) -> Result<Option<bytes::Bytes>> {
+        self.0.opaque_key(range, begins)
     }
 }
 

@@ -8,10 +8,10 @@ use crate::engine::{RangeQuery, Revision};
 use crate::sql::explain::{self, Explanation};
 use crate::sql::failure::Result;
 use crate::sql::index::names::foreign_of;
-use crate::sql::session::{IndexState, Odd, Probe, Search, Source};
+use crate::sql::session::{IndexState, Odd, Probe, Reading, Source};
 
 /// Plans a read, does it, and says how.
-pub(in crate::sql) fn explain(session: &mut dyn Search, query: &RangeQuery) -> Result<Explanation> {
+pub(in crate::sql) fn explain(session: &mut dyn Reading, query: &RangeQuery) -> Result<Explanation> {
     let Some(selection) = &query.selection else { return Ok(Explanation::default()) };
     session.snapshot()?;
     let plan = plan(session, &query.range, selection, true)?;

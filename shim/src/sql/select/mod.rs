@@ -10,7 +10,7 @@ pub(in crate::sql) use found::Found;
 use plan::{Plan, plan};
 
 use super::failure::Result;
-use super::session::{Find, Postings, Read, Search, Source};
+use super::session::{Find, Postings, Read, Reading, Source};
 use crate::engine::metrics::{Metrics, ReadSource};
 use crate::engine::{KeyRange, Projection, RangeQuery, Revision};
 
@@ -25,7 +25,7 @@ pub(in crate::sql) struct Wish<'q> {
 }
 
 /// The live keys of a query's range, in order.
-pub(in crate::sql) fn current<'q>(session: &mut dyn Search, wish: &Wish<'q>, metrics: &Metrics) -> Result<Found<'q>> {
+pub(in crate::sql) fn current<'q>(session: &mut dyn Reading, wish: &Wish<'q>, metrics: &Metrics) -> Result<Found<'q>> {
     let found = match &wish.query.selection {
         None => wish.read(session, &wish.query.range, &Source::Scan, &[])?,
         Some(selection) => {

@@ -20,12 +20,7 @@ pub(in crate::sql) use graph::{Graph, Heard, Which};
 pub(in crate::sql) use probe::{Field, IndexState, Odd, Postings, Probe, Source, StoredIndex};
 pub(in crate::sql) use read::{Change, Find, Head, Log, Read, RowRef, Take};
 
-/// A connection that finds keys with selectors.
-pub(in crate::sql) trait Search: Read + Probe {}
-
-impl<T: Read + Probe> Search for T {}
-
 /// A connection that reads.
-pub(in crate::sql) trait Reading: Search + Graph {}
+pub(in crate::sql) trait Reading: Read + Probe + Graph {}
 
 impl<T: Read + Probe + Graph> Reading for T {}
