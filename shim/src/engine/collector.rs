@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::collecting::Collected;
+use super::pace::Pace;
 use super::reader::Weight;
 use super::request::{Outcome, Request};
 use super::types::Result;
@@ -77,7 +78,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Works as long as the engine lives.
 pub(super) async fn run(engine: Weak<Inner>, collector: Collector) {
     let Some(wake) = engine.upgrade().map(|inner| Arc::clone(&inner.collector)) else { return };
-    let mut pace = Pace::new(collector.rate);
+    let mut portions = Portions::new(collector.rate);
     let mut released = collector.enabled;
     let (mut forgotten, mut shown): (Option<Instant>, Option<Instant>) = (None, None);
     loop {
@@ -96,7 +97,7 @@ pub(super) async fn run(engine: Weak<Inner>, collector: Collector) {
                 forgotten = Some(Instant::now());
             }
             if collector.enabled {
-                work(&engine, &mut pace).await
+                work(&engine, &mut portions).await
             } else {
                 Ok(Pause::Until(engine.inner.clock.now().after(LOOK)))
             }
@@ -138,31 +139,27 @@ enum Pause {
 
 /// How much is done at once and how often.
 #[derive(Debug)]
-struct Pace {
-    objects: usize,
+struct Portions {
+    pace: Pace,
     rate: f64,
 }
 
-impl Pace {
+impl Portions {
     fn new(rate: u32) -> Self {
-        Self { objects: PORTION.0, rate: f64::from(rate.max(1)) }
+        Self { pace: Pace::new(PORTION.0, PORTION.1, PORTION.2), rate: f64::from(rate.max(1)) }
     }
 
     /// The rest after a portion that took so long.
     fn after(&mut self, changed: usize, bytes: usize, took: Duration) -> Duration {
-        if took > HOLD {
-            self.objects = (self.objects / 2).max(PORTION.1);
-        } else if took < HOLD / 2 {
-            self.objects = (self.objects * 2).min(PORTION.2);
-        }
+        self.pace.took(took, HOLD);
         let by_rate = Duration::from_secs_f64(changed as f64 / self.rate);
         let by_bytes = Duration::from_secs_f64(bytes as f64 / BYTES_PER_SECOND);
         (took * REST).max(by_rate).max(by_bytes)
     }
 }
 
-async fn work(engine: &Engine, pace: &mut Pace) -> Result<Pause> {
-    let quota = Quota { objects: pace.objects, bytes: PORTION_BYTES, foreground_after: None };
+async fn work(engine: &Engine, portions: &mut Portions) -> Result<Pause> {
+    let quota = Quota { objects: portions.pace.size(), bytes: PORTION_BYTES, foreground_after: None };
     let (collected, took) = collect(engine, quota).await?;
     for (task, key) in &collected.failures {
         tracing::warn!(task, key = %key.escape_ascii(), "the collector can't change an object; its task is tried again later");
@@ -173,7 +170,7 @@ async fn work(engine: &Engine, pace: &mut Pace) -> Result<Pause> {
         let (soon, late) = (now.after(Duration::from_millis(1)), now.after(LOOK));
         return Ok(Pause::Until(collected.due.map_or(late, |due| due.clamp(soon, late))));
     }
-    Ok(Pause::For(pace.after(collected.entries.len(), collected.bytes, took)))
+    Ok(Pause::For(portions.after(collected.entries.len(), collected.bytes, took)))
 }
 
 async fn collect(engine: &Engine, quota: Quota) -> Result<(Collected, Duration)> {
@@ -221,21 +218,21 @@ mod tests {
 
     #[test]
     fn portions_follow_the_machine_and_rests_the_limits() {
-        let mut pace = Pace::new(1000);
+        let mut portions = Portions::new(1000);
         let ms = Duration::from_millis;
-        assert_eq!(pace.after(1, 0, ms(1)), ms(3));
-        assert_eq!(pace.objects, 128);
-        assert_eq!(pace.after(128, 0, ms(6)), ms(128));
-        assert_eq!(pace.objects, 128);
-        assert_eq!(pace.after(10, 4 << 20, ms(20)), ms(250));
-        assert_eq!(pace.objects, 64);
+        assert_eq!(portions.after(1, 0, ms(1)), ms(3));
+        assert_eq!(portions.pace.size(), 128);
+        assert_eq!(portions.after(128, 0, ms(6)), ms(128));
+        assert_eq!(portions.pace.size(), 128);
+        assert_eq!(portions.after(10, 4 << 20, ms(20)), ms(250));
+        assert_eq!(portions.pace.size(), 64);
         for _ in 0..10 {
-            pace.after(0, 0, ms(100));
+            portions.after(0, 0, ms(100));
         }
-        assert_eq!(pace.objects, PORTION.1);
+        assert_eq!(portions.pace.size(), PORTION.1);
         for _ in 0..10 {
-            pace.after(0, 0, ms(0));
+            portions.after(0, 0, ms(0));
         }
-        assert_eq!(pace.objects, PORTION.2);
+        assert_eq!(portions.pace.size(), PORTION.2);
     }
 }

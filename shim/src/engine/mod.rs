@@ -22,6 +22,7 @@ mod lease;
 mod limits;
 pub mod load;
 pub mod metrics;
+mod pace;
 mod pages;
 mod publish;
 mod range;
@@ -57,6 +58,7 @@ pub use types::*;
 use crate::clock::StoreClock;
 use crate::gc;
 pub(crate) use facets::facets;
+pub(crate) use pace::Pace;
 
 /// More writes than this do not wait; the client is told to come back.
 const WAITING_WRITES: usize = 20_000;

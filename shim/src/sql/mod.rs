@@ -2,13 +2,17 @@
 
 mod check;
 mod collector;
+mod delta;
 pub mod explain;
 mod failure;
 mod index;
+mod numbers;
 mod reader;
+mod retry;
 mod select;
 mod session;
 pub mod sqlite;
+mod writer;
 
 use std::sync::Arc;
 

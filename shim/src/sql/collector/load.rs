@@ -14,7 +14,7 @@ use crate::engine::store::Row;
 use crate::gc::{Dependent, FOREGROUND, Place, Quota, Step, Task, TaskKind, Uid, Work};
 use crate::object;
 use crate::sql::failure::Result;
-use crate::sql::session::{Graph, Reading, Which};
+use crate::sql::session::{Reading, Which};
 
 /// How many tasks a portion has at most, and the owners of how many of them are read at a time.
 const TASKS: usize = 64;

@@ -124,11 +124,6 @@ pub(in crate::sql) struct Started<'a> {
 }
 
 impl Started<'_> {
-    /// Whether there is nothing to write.
-    pub(in crate::sql) fn is_empty(&self) -> bool {
-        self.tombstones.is_empty() && self.dropped.is_empty() && !self.has_work()
-    }
-
     /// Whether the collector has something to do because of it.
     pub(in crate::sql) fn has_work(&self) -> bool {
         !self.tasks.is_empty() || !self.woken.is_empty()

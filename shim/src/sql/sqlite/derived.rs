@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::field_index::{self, READY, attribute};
+use super::field_index::{self, number_of};
 use super::{clock, gc_schema, hiding};
 use crate::engine::catalog::Catalog;
 use crate::engine::facets;
 use crate::engine::store::Facets;
 use crate::sql::directory;
+use crate::sql::index::declare::catalog;
+use crate::sql::index::names::attribute;
 use crate::sql::select::directories::counts;
+use crate::sql::session::IndexState;
 
 /// How many rows are read at a time, so that others may be changed between.
 const PAGE: i64 = 1000;
@@ -28,13 +31,11 @@ pub(super) fn rebuild(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     recount(&transaction)?;
     transaction.execute_batch("DELETE FROM attribute; DELETE FROM field_index;")?;
-    for declared in field_index::declared(&transaction)? {
-        field_index::declare(&transaction, &declared)?;
-    }
-    let catalog = field_index::catalog(&transaction)?;
+    field_index::declare(&transaction)?;
+    let catalog = catalog(&field_index::all(&transaction)?);
     each(&transaction, &catalog, |live| store(&transaction, &live))?;
     hiding::adjust(&transaction)?;
-    transaction.execute("UPDATE field_index SET state = ?1", [READY])?;
+    transaction.execute("UPDATE field_index SET state = ?1", [number_of(IndexState::Ready)])?;
     transaction.execute_batch("DELETE FROM owner; UPDATE current SET uid = NULL WHERE uid IS NOT NULL;")?;
     gc_schema::fill(&transaction, clock::kept(&transaction)?)?;
     transaction.commit()

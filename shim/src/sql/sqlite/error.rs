@@ -12,14 +12,15 @@ use rusqlite::ffi::{
 use crate::engine::Error;
 use crate::sql::failure::Failure;
 
-/// What went wrong in a statement. Ends the process if the disk did not keep what was written.
+/// What went wrong in a commit or a checkpoint. Ends the process if the disk did not keep what was written.
 ///
-/// The system may have given these pages up, and reports it once (fsync(2), `EIO`); a second try would seem to succeed without them. If they were of the
-/// database, the next checkpoint would let go of the log, which still has them; if of the log, commits would be acknowledged behind a hole.
-/// The next start reads what is there: all that was acknowledged.
+/// The system may have given these pages up, and reports it once (fsync(2), `EIO`); a second try would seem to succeed
+/// without them. If they were of the database, the next checkpoint would let go of the log, which still has them; if of
+/// the log, commits would be acknowledged behind a hole. The next start reads what is there: all that was acknowledged.
 pub(super) fn failed(error: rusqlite::Error) -> Error {
     if error.sqlite_error().is_some_and(|error| error.extended_code == SQLITE_IOERR_FSYNC) {
-        tracing::error!(%error, "the disk did not keep what was written; the process ends, and its next start goes on with what was acknowledged");
+        let end = "the process ends, and its next start goes on with what was acknowledged";
+        tracing::error!(%error, "the disk did not keep what was written; {end}");
         std::process::exit(1);
     }
     engine_error(&error)

@@ -1,14 +1,13 @@
 //! The table of field indexes.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row};
 
-use crate::engine::catalog::{Catalog, Declaration, FieldIndex, declaration, is_of_definitions};
-use crate::engine::metrics::{IndexState, Metrics};
-pub(super) use crate::sql::index::names::{attribute, foreign_of, values_of};
-pub(super) use crate::sql::select::directories::end_of;
+use super::store::change_indexes;
+use crate::engine::catalog::{Declaration, FieldIndex, declaration, is_of_definitions};
+use crate::sql::index::declare::changes;
+use crate::sql::select::directories::end_of;
+use crate::sql::session::{IndexState, StoredIndex};
 
 /// What version 2 adds to the tables.
 pub(super) const TABLES: &str = "
@@ -31,68 +30,50 @@ ALTER TABLE directory ADD COLUMN misplaced INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX directory_misplaced ON directory (path) WHERE misplaced > 0;
 ";
 
-/// Being built: objects that were not written since the index was declared may lack entries.
-pub(super) const BUILDING: i64 = 0;
-/// Every object has its entries.
-pub(super) const READY: i64 = 1;
-/// Its entries are being removed; there are no new ones.
-pub(super) const DROPPING: i64 = 2;
+/// The columns of [`stored`].
+pub(super) const INDEX: &str = "id, prefix, api_version, field, state, cursor, objects";
 
-/// An index with its state, as it is stored.
-#[derive(Debug)]
-pub(super) struct Stored {
-    pub(super) index: FieldIndex,
-    pub(super) state: i64,
-    pub(super) cursor: Vec<u8>,
-    pub(super) objects: i64,
+/// How a state is stored.
+pub(super) fn number_of(state: IndexState) -> i64 {
+    match state {
+        IndexState::Building => 0,
+        IndexState::Ready => 1,
+        IndexState::Dropping => 2,
+    }
+}
+
+/// Reads a row of the columns [`INDEX`].
+pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<StoredIndex> {
+    let prefix = Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?);
+    let state: i64 = row.get(4)?;
+    let known = [IndexState::Building, IndexState::Ready].into_iter().find(|of| number_of(*of) == state);
+    Ok(StoredIndex {
+        index: FieldIndex { id: row.get(0)?, prefix, api_version: row.get(2)?, field: row.get(3)? },
+        state: known.unwrap_or(IndexState::Dropping),
+        cursor: row.get(5)?,
+        objects: row.get(6)?,
+    })
 }
 
 /// All of them, in order of number.
-pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Stored>> {
-    let sql = "SELECT id, prefix, api_version, field, state, cursor, objects FROM field_index ORDER BY id";
-    connection.prepare_cached(sql)?.query_map([], stored)?.collect()
+pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<StoredIndex>> {
+    let sql = format!("SELECT {INDEX} FROM field_index ORDER BY id");
+    connection.prepare_cached(&sql)?.query_map([], stored)?.collect()
 }
 
-fn stored(row: &rusqlite::Row<'_>) -> rusqlite::Result<Stored> {
-    let prefix = Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?);
-    let index = FieldIndex { id: row.get(0)?, prefix, api_version: row.get(2)?, field: row.get(3)? };
-    Ok(Stored { index, state: row.get(4)?, cursor: row.get(5)?, objects: row.get(6)? })
+/// Makes the indexes those that all stored definitions declare.
+pub(super) fn declare(connection: &Connection) -> rusqlite::Result<()> {
+    let declared = declared(connection)?;
+    let sql = "SELECT EXISTS (SELECT 1 FROM current INDEXED BY current_key WHERE key >= ?1 AND key < ?2)";
+    let mut any = connection.prepare_cached(sql)?;
+    let mut is_held =
+        |Declaration { prefix, .. }: &Declaration| any.query_row([&prefix[..], &end_of(prefix)], |row| row.get(0));
+    let held: Vec<bool> = declared.iter().map(&mut is_held).collect::<rusqlite::Result<_>>()?;
+    change_indexes(connection, &changes(&all(connection)?, &declared, &held))
 }
 
-/// Those that writes have to maintain.
-pub(super) fn catalog(connection: &Connection) -> rusqlite::Result<Arc<Catalog>> {
-    let live = all(connection)?.into_iter().filter(|stored| stored.state != DROPPING);
-    Ok(Arc::new(Catalog::new(live.map(|stored| stored.index).collect())))
-}
-
-/// Makes the indexes of a prefix those that are declared. The rows of the same transaction must have been stored before.
-pub(super) fn declare(connection: &Connection, declared: &Declaration) -> rusqlite::Result<()> {
-    let Declaration { prefix, api_version, fields } = declared;
-    let known: Vec<Stored> =
-        all(connection)?.into_iter().filter(|known| known.index.prefix == prefix && known.state != DROPPING).collect();
-    for Stored { index, .. } in &known {
-        if index.api_version != *api_version || !fields.contains(&index.field) {
-            tracing::info!(prefix = %prefix.escape_ascii(), api_version = index.api_version, field = index.field, "an index of a field is removed");
-            let sql = "UPDATE field_index SET state = ?2 WHERE id = ?1";
-            connection.prepare_cached(sql)?.execute([index.id, DROPPING])?;
-        }
-    }
-    let is_known =
-        |field: &str| known.iter().any(|known| known.index.api_version == *api_version && known.index.field == field);
-    for field in fields.iter().filter(|field| !is_known(field)) {
-        // Nothing to build for a new kind of object.
-        let sql = "SELECT EXISTS (SELECT 1 FROM current INDEXED BY current_key WHERE key >= ?1 AND key < ?2)";
-        let any: bool = connection.prepare_cached(sql)?.query_row([&prefix[..], &end_of(prefix)], |row| row.get(0))?;
-        let state = if any { BUILDING } else { READY };
-        tracing::info!(prefix = %prefix.escape_ascii(), api_version, field, ready = !any, "an index of a field is added");
-        let sql = "INSERT INTO field_index (prefix, api_version, field, state, cursor, objects) VALUES (?1, ?2, ?3, ?4, ?1, 0)";
-        connection.prepare_cached(sql)?.execute(params![&prefix[..], api_version, field, state])?;
-    }
-    Ok(())
-}
-
-/// What all definitions that are stored declare.
-pub(super) fn declared(connection: &Connection) -> rusqlite::Result<Vec<Declaration>> {
+/// What all stored definitions declare.
+fn declared(connection: &Connection) -> rusqlite::Result<Vec<Declaration>> {
     let mut statement = connection.prepare("SELECT path FROM directory")?;
     let paths: Vec<Vec<u8>> = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     let mut declared = Vec::new();
@@ -105,16 +86,4 @@ pub(super) fn declared(connection: &Connection) -> rusqlite::Result<Vec<Declarat
         }
     }
     Ok(declared)
-}
-
-/// Tells the metrics of all indexes.
-pub(super) fn measure(connection: &Connection, metrics: &Metrics) -> rusqlite::Result<()> {
-    let indexes = all(connection)?;
-    let count = |state| indexes.iter().filter(|index| index.state == state).count() as i64;
-    metrics.field_indexes(IndexState::Building).set(count(BUILDING));
-    metrics.field_indexes(IndexState::Ready).set(count(READY));
-    metrics.field_indexes(IndexState::Dropping).set(count(DROPPING));
-    let building = indexes.iter().filter(|index| index.state == BUILDING);
-    metrics.field_index_objects.set(building.map(|index| index.objects).sum());
-    Ok(())
 }

@@ -7,8 +7,6 @@ use std::time::Instant;
 
 use rusqlite::Connection;
 
-use crate::engine::store::Changes;
-
 /// Their names, and what they are on.
 const INDEXES: [(&str, &str); 3] = [
     ("current_visible", "current (key) WHERE hidden = 0"),
@@ -26,12 +24,6 @@ pub(super) fn is_indexed(connection: &Connection) -> rusqlite::Result<bool> {
         }
     }
     Ok(true)
-}
-
-/// Whether the changes bring an object with the label, if only to take it away again.
-pub(super) fn is_needed(changes: &Changes) -> bool {
-    changes.rows.iter().filter_map(|row| row.after.as_ref()).any(|(_, facets)| facets.hidden)
-        || changes.signals.iter().any(|signal| signal.hidden)
 }
 
 /// Makes those that are missing, in the transaction that is under way.

@@ -4,9 +4,11 @@
 //! lock file keeps a second process out, so that `SQLITE_BUSY` can't happen.
 
 mod audit;
-mod backfill;
 mod checkpoint;
 mod clock;
+mod commit;
+#[cfg(test)]
+mod commit_tests;
 mod derived;
 mod error;
 mod field_index;
@@ -22,10 +24,10 @@ mod read;
 mod room;
 mod row;
 mod schema;
+mod store;
 mod tables;
 mod task;
 mod upgrade;
-mod write;
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -37,6 +39,7 @@ use std::time::Duration;
 pub(super) use audit::audit;
 use rusqlite::{Connection, OpenFlags};
 
+use self::commit::Changing;
 use self::error::{at, open_error};
 use self::log::Guarded;
 use self::tables::Tables;
@@ -46,12 +49,15 @@ use crate::engine::store::{Nature, Reader, Store, Writer};
 use crate::engine::{Error, Result};
 use crate::sql::reader::SqlReader;
 use crate::sql::session::Reading;
+use crate::sql::writer::SqlWriter;
 
 /// KiB of pages that the writer and a reader keep.
 const WRITER_CACHE: i64 = 32 << 10;
 const READER_CACHE: i64 = 4 << 10;
 /// How long to wait while another of our connections recovers or restarts the WAL: moments.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a step of a compaction may take: all writes wait meanwhile, so not much longer than a commit does.
+const STEP: Duration = Duration::from_micros(500);
 /// SQLite's own way to the file system.
 const SYSTEM: &CStr = c"unix";
 /// Statements that a connection keeps compiled.
@@ -90,7 +96,9 @@ impl Store for Sqlite {
         let taken = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (connection, lock) = taken.ok_or_else(|| Error::Broken("the database has one writer only".into()))?;
         let (clock, metrics) = (self.clock.clone(), Arc::clone(&self.metrics));
-        Ok(Box::new(write::SqliteWriter::new(connection, lock, &self.path, clock, metrics)?))
+        let changing = Changing::new(connection, lock, &self.path, clock.clone())?;
+        let session = Tables::new(changing, Arc::clone(&metrics));
+        Ok(Box::new(SqlWriter::new(Box::new(session), clock, metrics, STEP)))
     }
 
     fn clock(&self) -> StoreClock {
@@ -221,7 +229,7 @@ fn connect_by(path: &Path, flags: OpenFlags, vfs: &CStr) -> Result<Connection> {
 fn configure(connection: &Connection, cache_kib: i64) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cache_size", -cache_kib)?;
     connection.pragma_update(None, "temp_store", "memory")?;
-    // A checkpoint is our own business: see SqliteWriter::tidy.
+    // A checkpoint is our own business: see Commit::tidy.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.busy_timeout(BUSY_TIMEOUT)
 }

@@ -2,21 +2,16 @@
 
 use std::ops::Deref;
 
-use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
-use super::field_index::{BUILDING, READY};
-use super::hiding;
+use super::field_index::{INDEX, stored};
 use super::row::Range;
 use super::tables::Tables;
+use super::{field_index, hiding};
 use crate::engine::KeyRange;
-use crate::engine::catalog::FieldIndex;
 use crate::sql::failure::Result;
 use crate::sql::select::directories::end_of;
-use crate::sql::session::{Field, IndexState, Odd, Postings, Probe, Source, StoredIndex};
-
-/// The columns of [`stored`].
-const INDEX: &str = "id, prefix, api_version, field, state, cursor, objects";
+use crate::sql::session::{Field, Odd, Postings, Probe, Source, StoredIndex};
 
 impl<C: Deref<Target = Connection>> Probe for Tables<C> {
     fn odd(&mut self, range: &KeyRange, besides: &[&[u8]], odd: Odd) -> Result<i64> {
@@ -117,9 +112,7 @@ impl<C: Deref<Target = Connection>> Probe for Tables<C> {
     }
 
     fn indexes(&mut self) -> Result<Vec<StoredIndex>> {
-        let sql = format!("SELECT {INDEX} FROM field_index ORDER BY id");
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        Ok(statement.query_map([], stored)?.collect::<rusqlite::Result<_>>()?)
+        Ok(field_index::all(&self.connection)?)
     }
 
     fn tells_visible(&mut self) -> Result<bool> {
@@ -160,22 +153,6 @@ fn count(connection: &Connection, range: &KeyRange, source: &Source, limit: i64)
             Ok(counted)
         }
     }
-}
-
-/// Reads a row of the columns [`INDEX`].
-fn stored(row: &rusqlite::Row<'_>) -> rusqlite::Result<StoredIndex> {
-    let prefix = Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?);
-    let state = match row.get(4)? {
-        BUILDING => IndexState::Building,
-        READY => IndexState::Ready,
-        _ => IndexState::Dropping,
-    };
-    Ok(StoredIndex {
-        index: FieldIndex { id: row.get(0)?, prefix, api_version: row.get(2)?, field: row.get(3)? },
-        state,
-        cursor: row.get(5)?,
-        objects: row.get(6)?,
-    })
 }
 
 /// A number for `LIMIT`.

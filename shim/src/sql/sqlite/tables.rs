@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use crate::engine::metrics::Metrics;
 
-/// A connection with its tables: `Box<Connection>` to read, [`super::log::Guarded`] to change.
+/// A connection with its tables: `Box<Connection>` to read, [`super::commit::Changing`] to change.
 pub(in crate::sql) struct Tables<C> {
     pub(super) connection: C,
     pub(super) metrics: Arc<Metrics>,

@@ -39,9 +39,7 @@ pub(super) fn steps(connection: &Connection, from: i32) -> rusqlite::Result<()> 
 fn to_version_2(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(field_index::TABLES)?;
     derived::recount(connection)?;
-    for declared in field_index::declared(connection)? {
-        field_index::declare(connection, &declared)?;
-    }
+    field_index::declare(connection)?;
     gc_schema::add(connection, StoreTime::default())
 }
 
