@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::names::{Inner, Module, Sources, files, module};
+use crate::names::{Module, Sources, files, module};
 
 /// What some modules must not name.
 struct Rule {
@@ -64,7 +64,7 @@ const RULES: &[Rule] = &[
 fn broken(sources: &Sources) -> Vec<String> {
     let mut broken = Vec::new();
     for module in sources.modules() {
-        let names = sources.names(module, Inner::Counts);
+        let names = sources.names(module);
         for rule in RULES.iter().filter(|rule| rule.binds(module)) {
             for name in names.iter().filter(|name| rule.never.iter().any(|never| is_below(name, never))) {
                 broken.push(format!("{}: {} ({})", module.join("::"), name.join("::"), rule.why));

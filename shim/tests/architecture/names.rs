@@ -21,13 +21,6 @@ pub(crate) struct Sources {
     files: BTreeMap<Module, syn::File>,
 }
 
-/// Whether the modules within a file count, which are tests as a rule.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Inner {
-    Counts,
-    IsLeftOut,
-}
-
 impl Sources {
     /// Those of the shim.
     pub(crate) fn of_the_shim() -> Self {
@@ -59,8 +52,8 @@ impl Sources {
     }
 
     /// What a module names.
-    pub(crate) fn names(&self, module: &Module, inner: Inner) -> BTreeSet<Name> {
-        let mut found = Found { inner, module: module.clone(), ..Found::default() };
+    pub(crate) fn names(&self, module: &Module) -> BTreeSet<Name> {
+        let mut found = Found { module: module.clone(), ..Found::default() };
         found.visit_file(&self.files[module]);
         let resolved = found.paths.iter().flat_map(|written| found.resolve(self, written, DEPTH));
         resolved.collect()
@@ -82,21 +75,14 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
 type Written = (Module, Vec<String>);
 
 /// What stands in a file.
+#[derive(Default)]
 struct Found {
-    inner: Inner,
     module: Module,
     paths: Vec<Written>,
     /// What `use` gives a name here.
     named: BTreeMap<String, Vec<Written>>,
     /// What `use` takes all of.
     globs: Vec<Written>,
-}
-
-impl Default for Found {
-    fn default() -> Self {
-        let (paths, named, globs) = Default::default();
-        Self { inner: Inner::Counts, module: Module::new(), paths, named, globs }
-    }
 }
 
 impl Found {
@@ -223,10 +209,8 @@ impl<'ast> Visit<'ast> for Found {
     }
 
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
-        if self.inner == Inner::Counts {
-            self.module.push(item.ident.unraw().to_string());
-            visit::visit_item_mod(self, item);
-            self.module.pop();
-        }
+        self.module.push(item.ident.unraw().to_string());
+        visit::visit_item_mod(self, item);
+        self.module.pop();
     }
 }

@@ -7,6 +7,7 @@ use sluice_shim::clock::Steady;
 use sluice_shim::engine::store::{Reader, Store};
 use sluice_shim::engine::*;
 
+use crate::database::Database;
 use crate::support::open_on;
 
 /// Keys that are put anew, that go and come again, and several of them in one revision: with the value before.
@@ -82,16 +83,16 @@ fn shown_record(Record { revision, sub, tombstone, kv }: Record) -> String {
 
 #[tokio::test]
 async fn the_log_is_the_same_in_parts_of_any_size() {
-    let (folder, database) = (tempfile::tempdir().unwrap(), OnceLock::new());
-    let keep = |store: Arc<dyn Store>| Arc::clone(database.get_or_init(|| store));
-    let (engine, _) = open_on(folder.path(), Arc::new(Steady::default()), keep).await;
+    let (database, opened) = (Database::new(), OnceLock::new());
+    let keep = |store: Arc<dyn Store>| Arc::clone(opened.get_or_init(|| store));
+    let (engine, _) = open_on(&database, Arc::new(Steady::default()), keep).await;
     let many = ["a", "b", "c", "d", "e"].map(|key| put_op(key, "2"));
     let last = vec![delete("c"), put_op("f", "1")];
     for op in [put_op("a", "1"), put_op("b", "1"), together(many.into()), delete("b"), together(last), put_op("b", "3")]
     {
         engine.write(op).await.unwrap();
     }
-    let mut reader = database.get().unwrap().reader().unwrap();
+    let mut reader = opened.get().unwrap().reader().unwrap();
     let (last, _) = reader.begin().unwrap();
     for limit in 1..=EVENTS.len() + 1 {
         let events: Vec<_> = events(&mut *reader, last, limit).into_iter().map(shown_event).collect();

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::database::Database;
 use crate::support::{open_on, put};
 use sluice_shim::clock::{Steady, StoreClock, StoreTime};
 use sluice_shim::engine::store::{Before, Committed, Decide, Footprint, Lease, Nature, Page, Reader, Store, Writer};
 use sluice_shim::engine::*;
-use tempfile::TempDir;
 
 /// What is wrong with the database.
 #[derive(Debug, Default)]
@@ -160,7 +160,7 @@ impl Reader for FaultyReader {
 }
 
 struct World {
-    _folder: TempDir,
+    _database: Database,
     faults: Arc<Mutex<Faults>>,
     engine: Engine,
     watch: WatchSession,
@@ -168,14 +168,14 @@ struct World {
 
 impl World {
     async fn new(faults: Faults) -> Self {
-        let (folder, faults) = (tempfile::tempdir().unwrap(), Arc::new(Mutex::new(faults)));
+        let (database, faults) = (Database::new(), Arc::new(Mutex::new(faults)));
         let theirs = Arc::clone(&faults);
         let wrap = |store| -> Arc<dyn Store> { Arc::new(Faulty { store, faults: theirs }) };
-        let (engine, _) = open_on(folder.path(), Arc::new(Steady::default()), wrap).await;
+        let (engine, _) = open_on(&database, Arc::new(Steady::default()), wrap).await;
         let watch = engine.watch();
         let range = KeyRange::from_wire("a".into(), "z".into());
         watch.create(WatchSpec { id: 1, range, start_revision: 1, no_put: false, no_delete: false, selection: None });
-        Self { _folder: folder, faults, engine, watch }
+        Self { _database: database, faults, engine, watch }
     }
 
     fn set(&self, change: impl FnOnce(&mut Faults)) {

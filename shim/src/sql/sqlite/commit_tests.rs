@@ -88,7 +88,7 @@ impl Database {
 
     fn is_sound(&mut self) {
         self.writer = None;
-        let endpoint = format!("sqlite://{}", self.path().display());
+        let endpoint = crate::endpoint::Endpoint::Sqlite(self.path());
         crate::sql::check(&endpoint, false, &mut |damage| panic!("{}", damage.what)).unwrap();
         self.open();
     }
