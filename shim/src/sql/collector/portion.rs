@@ -17,11 +17,6 @@ impl Portion {
         Self(FIRST)
     }
 
-    /// How many to ask for next.
-    pub(super) fn size(&self) -> usize {
-        self.0
-    }
-
     /// The last answer had so many values with so many bytes.
     pub(super) fn had(&mut self, values: usize, bytes: usize) {
         let average = (bytes / values.max(1)).max(1);
@@ -50,7 +45,7 @@ mod tests {
             [(16, 16 << 10, MOST), (64, 64 << 20, 4), (4, 40 << 20, 1), (1, 0, MOST), (0, 0, MOST)]
         {
             portion.had(values, bytes);
-            assert_eq!(portion.size(), size, "{values} values of {bytes} bytes");
+            assert_eq!(portion.0, size, "{values} values of {bytes} bytes");
         }
         assert_eq!(portion.of(&mut list), &numbers[FIRST..FIRST + MOST]);
         assert_eq!(portion.of(&mut list), &numbers[FIRST + MOST..]);

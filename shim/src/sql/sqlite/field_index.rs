@@ -1,13 +1,12 @@
 //! The table of field indexes.
 
 use bytes::Bytes;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, params};
 
-use super::store::change_indexes;
 use crate::engine::catalog::{Declaration, FieldIndex, declaration, is_of_definitions};
 use crate::sql::index::declare::changes;
 use crate::sql::select::directories::end_of;
-use crate::sql::session::{IndexState, StoredIndex};
+use crate::sql::session::{IndexChange, IndexState, StoredIndex};
 
 /// What version 2 adds to the tables.
 pub(super) const TABLES: &str = "
@@ -61,6 +60,28 @@ pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<StoredIndex>>
     connection.prepare_cached(&sql)?.query_map([], stored)?.collect()
 }
 
+/// Writes changes.
+pub(super) fn change(connection: &Connection, changes: &[IndexChange]) -> rusqlite::Result<()> {
+    for change in changes {
+        match change {
+            IndexChange::Add { prefix, api_version, field, state } => {
+                let sql = "INSERT INTO field_index (prefix, api_version, field, state, cursor, objects)
+                    VALUES (?1, ?2, ?3, ?4, ?1, 0)";
+                let values = params![&prefix[..], api_version, field, number_of(*state)];
+                connection.prepare_cached(sql)?.execute(values)?
+            }
+            IndexChange::Set { id, state, cursor, objects } => {
+                let sql = "UPDATE field_index SET state = ?2, cursor = ?3, objects = ?4 WHERE id = ?1";
+                connection.prepare_cached(sql)?.execute(params![id, number_of(*state), cursor, objects])?
+            }
+            IndexChange::Remove { id } => {
+                connection.prepare_cached("DELETE FROM field_index WHERE id = ?1")?.execute([id])?
+            }
+        };
+    }
+    Ok(())
+}
+
 /// Makes the indexes those that all stored definitions declare.
 pub(super) fn declare(connection: &Connection) -> rusqlite::Result<()> {
     let declared = declared(connection)?;
@@ -69,7 +90,7 @@ pub(super) fn declare(connection: &Connection) -> rusqlite::Result<()> {
     let mut is_held =
         |Declaration { prefix, .. }: &Declaration| any.query_row([&prefix[..], &end_of(prefix)], |row| row.get(0));
     let held: Vec<bool> = declared.iter().map(&mut is_held).collect::<rusqlite::Result<_>>()?;
-    change_indexes(connection, &changes(&all(connection)?, &declared, &held))
+    change(connection, &changes(&all(connection)?, &declared, &held))
 }
 
 /// What all stored definitions declare.

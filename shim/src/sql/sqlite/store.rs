@@ -3,9 +3,9 @@
 use rusqlite::types::Null;
 use rusqlite::{Connection, ToSql, params};
 
-use super::field_index::number_of;
+use super::field_index;
 use crate::engine::store::Superseded;
-use crate::sql::session::{Delta, IndexChange, NewHead, PostingRow, StoredRow};
+use crate::sql::session::{Delta, NewHead, PostingRow, StoredRow};
 
 /// Writes all but what is the collector's.
 pub(super) fn store(connection: &Connection, delta: &Delta<'_>) -> rusqlite::Result<()> {
@@ -15,7 +15,7 @@ pub(super) fn store(connection: &Connection, delta: &Delta<'_>) -> rusqlite::Res
     remove(connection, delta)?;
     index(connection, delta)?;
     count(connection, delta)?;
-    change_indexes(connection, &delta.indexes)?;
+    field_index::change(connection, &delta.indexes)?;
     store_leases(connection, delta)
 }
 
@@ -135,28 +135,6 @@ fn count(connection: &Connection, delta: &Delta<'_>) -> rusqlite::Result<()> {
         if *live < 0 {
             connection.prepare_cached("DELETE FROM directory WHERE path = ?1 AND live = 0")?.execute([path])?;
         }
-    }
-    Ok(())
-}
-
-/// Writes changes of field indexes.
-pub(super) fn change_indexes(connection: &Connection, changes: &[IndexChange]) -> rusqlite::Result<()> {
-    for change in changes {
-        match change {
-            IndexChange::Add { prefix, api_version, field, state } => {
-                let sql = "INSERT INTO field_index (prefix, api_version, field, state, cursor, objects)
-                    VALUES (?1, ?2, ?3, ?4, ?1, 0)";
-                let values = params![&prefix[..], api_version, field, number_of(*state)];
-                connection.prepare_cached(sql)?.execute(values)?
-            }
-            IndexChange::Set { id, state, cursor, objects } => {
-                let sql = "UPDATE field_index SET state = ?2, cursor = ?3, objects = ?4 WHERE id = ?1";
-                connection.prepare_cached(sql)?.execute(params![id, number_of(*state), cursor, objects])?
-            }
-            IndexChange::Remove { id } => {
-                connection.prepare_cached("DELETE FROM field_index WHERE id = ?1")?.execute([id])?
-            }
-        };
     }
     Ok(())
 }
