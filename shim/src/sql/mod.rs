@@ -6,6 +6,7 @@ mod delta;
 pub mod explain;
 mod failure;
 mod index;
+mod mysql;
 mod numbers;
 mod reader;
 mod retry;

@@ -1,0 +1,341 @@
+//! Changes the store.
+
+use std::time::{Duration, Instant};
+
+use super::apply::Script;
+use super::graph::{blobs, blocked, kind_number};
+use super::read::read_head;
+use super::row::{Cells, ROW};
+use super::serving::{self, NOW};
+use super::text::{Bytes, In, List, Packet, Within};
+use super::{Tables, Transaction};
+use crate::clock::StoreTime;
+use crate::engine::Error;
+use crate::engine::store::Footprint;
+use crate::gc::TaskKind;
+use crate::sql::failure::{Failure, Result};
+use crate::sql::index::names;
+use crate::sql::session::{Begun, Commit, Delta, NewHead, Started};
+
+/// How many labelled dependents are looked at to see whether any blocks.
+const LOOKED_AT: i64 = 1000;
+/// How many keys one statement looks for.
+const KEYS: usize = 1024;
+/// How long this process may say nothing of itself; others wait for longer.
+const SAY: Duration = Duration::from_secs(2);
+
+/// What a statement of [`Commit::begin`] reads.
+#[derive(Clone, Copy)]
+enum Part {
+    Nothing,
+    Head,
+    Rows,
+    Past(usize),
+    Leases,
+    Blocked,
+}
+
+/// The statements that read a footprint, the first of which locks the head.
+///
+/// Lock and keys are one statement: behind a lock that was waited for, a statement of its own may read an old snapshot on
+/// TiDB.
+fn footprint(script: &mut Script, footprint: &Footprint) -> Vec<Part> {
+    let mut parts = vec![Part::Nothing, Part::Head];
+    let keys: Vec<_> = footprint.keys.iter().collect();
+    let (first, more) = keys.split_at(keys.len().min(KEYS));
+    let columns = super::find::columns("c", true);
+    script.add("begin", "BEGIN");
+    let of_keys = In("c.k", first);
+    script.add(
+        "lock",
+        format_args!(
+            "SELECT m.revision, m.compact_revision, {NOW}, m.batch, m.owner, m.address, m.next_id, {columns} FROM meta m
+             LEFT JOIN current c FORCE INDEX (PRIMARY) ON {of_keys} WHERE m.id = 1 FOR UPDATE"
+        ),
+    );
+    let mut add = |part: Part, name: &'static str, sql: String| {
+        parts.push(part);
+        script.add(name, sql);
+    };
+    let live = format!("SELECT {ROW} FROM current FORCE INDEX (PRIMARY) WHERE");
+    for keys in more.chunks(KEYS) {
+        add(Part::Rows, "keys", format!("{live} {}", In("k", keys)));
+    }
+    for range in &footprint.ranges {
+        add(Part::Rows, "range", format!("{live} {}", Within("k", range)));
+    }
+    for (nth, (range, revision)) in footprint.past.iter().enumerate() {
+        let within = Within("k", range);
+        let sql = format!(
+            "{live} {within} AND mod_revision <= {revision} UNION ALL SELECT {ROW} FROM history WHERE {within}
+                AND mod_revision <= {revision} AND end_revision > {revision} ORDER BY k"
+        );
+        add(Part::Past(nth), "past", sql);
+    }
+    if !footprint.leases.is_empty() {
+        let leases = List(footprint.leases.iter());
+        add(Part::Leases, "leases", format!("SELECT id, ttl, expires_at FROM lease WHERE id IN ({leases})"));
+    }
+    if !footprint.lease_keys.is_empty() {
+        let leases = List(footprint.lease_keys.iter());
+        let sql = format!(
+            "SELECT {columns} FROM attached a FORCE INDEX (PRIMARY) STRAIGHT_JOIN current c FORCE INDEX (PRIMARY) ON c.k = a.k
+             WHERE a.lease IN ({leases})"
+        );
+        add(Part::Rows, "keys of leases", sql);
+    }
+    for uid in &footprint.blocked {
+        add(Part::Blocked, "blocked", blocked(uid, LOOKED_AT));
+    }
+    parts
+}
+
+impl Tables {
+    fn try_begin(&mut self, wanted: &Footprint) -> Result<Begun> {
+        let mut script = Script::new(self.connection.packet_bytes());
+        let parts = footprint(&mut script, wanted);
+        let first_blocked = parts.iter().position(|part| matches!(part, Part::Blocked)).unwrap_or(parts.len());
+        let mut begun = Begun { past: wanted.past.iter().map(|_| Vec::new()).collect(), ..Begun::default() };
+        let (mut owner, mut address, mut next_id) = (0, String::new(), 0);
+        self.open = true;
+        script.each(&mut self.connection, &mut |nth, mut cells| {
+            match parts.get(nth).copied().unwrap_or(Part::Nothing) {
+                Part::Nothing => {}
+                Part::Head => {
+                    begun.head = read_head(&mut cells)?;
+                    (owner, address, next_id) = (cells.int()?, cells.text()?, cells.int()?);
+                    begun.rows.extend(cells.maybe_row()?.map(|row| (row.kv.key.clone(), row)));
+                }
+                Part::Rows => {
+                    let row = cells.row()?;
+                    begun.rows.insert(row.kv.key.clone(), row);
+                }
+                Part::Past(range) => begun.past[range].push(cells.row()?.kv),
+                Part::Leases => {
+                    let lease = cells.lease()?;
+                    begun.leases.insert(lease.id, lease);
+                }
+                Part::Blocked => {
+                    let uid = wanted.blocked.iter().nth(nth - first_blocked).cloned();
+                    begun.blocked.extend(uid.filter(|_| cells.flag().unwrap_or(true)));
+                }
+            }
+            Ok(())
+        })?;
+        if owner != self.owner {
+            return Err(serving::taken_over(&address));
+        }
+        let revision = begun.head.revision;
+        if revision < self.seen && revision != 0 {
+            return Err(Failure::Final(Error::Broken(format!(
+                "the database is at revision {revision}, but it was at {}: it lost what was acknowledged; restore it, or \
+                 let a server that has all serve",
+                self.seen
+            ))));
+        }
+        self.seen = revision;
+        self.transaction = Transaction { changes: true, revision, next_id, ..Transaction::default() };
+        Ok(begun)
+    }
+
+    /// Adds what a commit ends with, and carries all out.
+    fn finish(&mut self, mut script: Script, head: &NewHead) -> Result<Vec<u64>> {
+        let NewHead { revision, compact_revision, batch, .. } = head;
+        script.add(
+            "head",
+            format_args!(
+                "UPDATE meta SET revision = {revision}, compact_revision = GREATEST(compact_revision, {compact_revision}),
+                 next_id = {}, batch = {batch}, seen_at = {NOW}, backend = CONNECTION_ID() WHERE id = 1",
+                self.transaction.next_id
+            ),
+        );
+        script.commit();
+        let changed = script.each(&mut self.connection, &mut |_, _| Ok(()))?;
+        self.open = false;
+        self.said = Instant::now();
+        self.seen = *revision;
+        let committed = std::mem::take(&mut self.transaction);
+        self.names.extend(committed.names);
+        Ok(changed)
+    }
+
+    /// A number that nothing has.
+    pub(super) fn next_id(&mut self) -> i64 {
+        self.transaction.next_id += 1;
+        self.transaction.next_id - 1
+    }
+}
+
+impl Commit for Tables {
+    fn begin(&mut self, footprint: &Footprint) -> Result<Begun> {
+        self.ready()?;
+        self.try_begin(footprint)
+    }
+
+    fn labels(&mut self, names: &[&str]) -> Result<Vec<i64>> {
+        let known = |tables: &Self, name: &str| {
+            let new = || tables.transaction.names.iter().find(|(new, _)| **new == *name).map(|(_, id)| *id);
+            tables.names.get(name).copied().or_else(new)
+        };
+        let missing: Vec<&str> = names.iter().copied().filter(|name| known(self, name).is_none()).collect();
+        for names in missing.chunks(KEYS) {
+            let sql = format!("SELECT name, id FROM attribute_name WHERE {}", In("name", names));
+            let found = self.connection.all("labels", sql, |cells| Ok((cells.text()?.into(), cells.int()?)))?;
+            self.names.extend(found);
+        }
+        let mut ids = Vec::with_capacity(names.len());
+        for name in names {
+            ids.push(match known(self, name) {
+                Some(id) => id,
+                None => {
+                    let id = self.next_id();
+                    self.transaction.names.push(((*name).into(), id));
+                    id
+                }
+            });
+        }
+        Ok(ids)
+    }
+
+    fn apply(&mut self, delta: &Delta<'_>, head: Option<&NewHead>) -> Result<bool> {
+        let script = self.script(delta);
+        let wakes = script.of(super::apply::WAKE);
+        let changed = match head {
+            Some(head) => self.finish(script, head)?,
+            None => script.each(&mut self.connection, &mut |_, _| Ok(()))?,
+        };
+        self.transaction.written = self.transaction.names.len();
+        Ok(wakes.into_iter().any(|nth| changed.get(nth).is_some_and(|rows| *rows > 0)))
+    }
+
+    fn tell(&mut self, started: &Started<'_>, head: &NewHead) -> Result<()> {
+        let mut script = Script::new(self.connection.packet_bytes());
+        let now = head.now.millis();
+        let mut rows = Vec::new();
+        for (uid, key, namespaced, revision) in &started.tombstones {
+            let (id, uid) = (self.next_id(), uid.to_blob());
+            let (uid, key, namespaced) = (Bytes(&uid), Bytes(key), i64::from(*namespaced));
+            rows.push(format!("({id}, {uid}, {key}, {namespaced}, {revision}, {now})"));
+        }
+        script.rows("tombstones", "INSERT INTO gc_tombstone (id, uid, k, namespaced, revision, at) VALUES ", &rows, "");
+        let of =
+            |(uid, kind): &(&crate::gc::Uid, TaskKind)| format!("({}, {})", Bytes(&uid.to_blob()), kind_number(*kind));
+        script.rows("drop tasks", "DELETE FROM gc_task WHERE (uid, kind) IN (", started.dropped.iter().map(of), ")");
+        let mut rows = Vec::new();
+        for (uid, kind, key, hidden, revision) in &started.tasks {
+            let (id, uid, kind) = (self.next_id(), uid.to_blob(), kind_number(*kind));
+            let (uid, key, hidden) = (Bytes(&uid), Bytes(key), i64::from(*hidden));
+            rows.push(format!(
+                "({id}, {kind}, {uid}, {key}, {hidden}, {revision}, {now}, 0, {now}, 0, NULL, NULL, 0, 0, '')"
+            ));
+        }
+        let again = " ON DUPLICATE KEY UPDATE k = VALUES(k), hidden = VALUES(hidden), state = 0, not_before = \
+            VALUES(not_before), swept = 0, cursor_labelled = NULL, cursor_key = NULL, failures = 0";
+        script.rows("tasks", "INSERT INTO gc_task VALUES ", &rows, again);
+        let woken = blobs(&started.woken);
+        let wake = "UPDATE gc_task SET state = 0, not_before = 0 WHERE state <> 0 AND uid IN (";
+        script.rows("wake", wake, woken.iter().map(|uid| Bytes(uid)), ")");
+        self.finish(script, head).map(drop)
+    }
+
+    fn rollback(&mut self) {
+        if std::mem::take(&mut self.open)
+            && self.connection.is_open()
+            && let Err(error) = self.connection.run(&Packet::of("rollback", "ROLLBACK"))
+        {
+            tracing::warn!(?error, "could not roll a transaction back");
+            self.connection.close();
+        }
+        self.transaction = Transaction::default();
+    }
+
+    fn reconnect(&mut self) -> Result<()> {
+        (self.open, self.transaction) = (false, Transaction::default());
+        self.connection.reconnect()
+    }
+
+    fn try_commit(&mut self) -> Result<()> {
+        let changed = self.alone(&serving::go_on(self.owner))?;
+        self.said = Instant::now();
+        if changed.first() == Some(&0) {
+            let address = self.connection.first("who serves", "SELECT address FROM meta WHERE id = 1", Cells::text)?;
+            return Err(serving::taken_over(&address.unwrap_or_default()));
+        }
+        Ok(())
+    }
+
+    fn compact(&mut self, limit: usize) -> Result<usize> {
+        self.sweep(limit)
+    }
+
+    fn remove_index(&mut self, id: i64, limit: usize) -> Result<()> {
+        let mut left = u64::try_from(limit).unwrap_or(u64::MAX);
+        for name in [names::values_of(id), names::foreign_of(id)] {
+            let removed = self.alone(&format!("DELETE FROM attribute WHERE name = {name} LIMIT {left}"))?;
+            left = left.saturating_sub(removed.first().copied().unwrap_or(0));
+        }
+        if left > 0 {
+            self.alone(&format!("DELETE FROM field_index WHERE id = {id}"))?;
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, before: StoreTime, after: i64, limit: usize) -> Result<Option<i64>> {
+        let before = before.millis();
+        let sql = format!(
+            "SELECT MAX(id), COUNT(*) FROM (SELECT id, at FROM gc_tombstone WHERE id > {after} ORDER BY id LIMIT {limit}) t
+             WHERE at < {before}"
+        );
+        let found = self.connection.first("old tombstones", sql, |cells| Ok((cells.maybe_int()?, cells.int()?)))?;
+        let Some((Some(last), found)) = found else { return Ok(None) };
+        self.alone(&format!(
+            "DELETE FROM gc_tombstone WHERE id > {after} AND id <= {last} AND at < {before}
+                AND NOT EXISTS (SELECT 1 FROM gc_task WHERE gc_task.uid = gc_tombstone.uid AND gc_task.kind = 1)
+                AND NOT EXISTS (SELECT 1 FROM gc_task WHERE gc_task.kind = 4 AND gc_task.state <> 2
+                    AND gc_task.created_at < {before})"
+        ))?;
+        Ok((usize::try_from(found) == Ok(limit)).then_some(last))
+    }
+
+    fn extend_leases(&mut self, now: StoreTime, least: Duration) -> Result<usize> {
+        let (now, least) = (now.millis(), i64::try_from(least.as_secs()).unwrap_or(0));
+        // The first condition is for the index, the second leaves alone who has all that was granted.
+        let changed = self.alone(&format!(
+            "UPDATE lease SET expires_at = {now} + LEAST(ttl, {least}) * 1000 WHERE expires_at < {now} + {least} * 1000
+                AND expires_at < {now} + LEAST(ttl, {least}) * 1000"
+        ))?;
+        Ok(changed.first().and_then(|rows| usize::try_from(*rows).ok()).unwrap_or(0))
+    }
+
+    fn save_clock(&mut self, _: StoreTime) -> Result<()> {
+        Ok(())
+    }
+
+    /// Says that this process is still there: the commits say it as well.
+    fn tidy(&mut self, _: bool) -> Result<bool> {
+        if self.said.elapsed() >= SAY {
+            self.try_commit()?;
+        }
+        Ok(false)
+    }
+
+    /// InnoDB uses the space of removed rows again by itself. To build the tables anew takes as long as they are large;
+    /// that is for a person to decide (OPTIMIZE TABLE).
+    fn defragment(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Tables {
+    /// Carries a statement out that is a transaction of its own; says how many rows it changed.
+    pub(super) fn alone(&mut self, statement: &str) -> Result<Vec<u64>> {
+        self.ready()?;
+        self.connection.run(&Packet::of("background", statement))
+    }
+
+    /// Makes sure that there is a connection, and no transaction.
+    pub(super) fn ready(&mut self) -> Result<()> {
+        self.rollback();
+        if self.connection.is_open() { Ok(()) } else { self.connection.reconnect() }
+    }
+}

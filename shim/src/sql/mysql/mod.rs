@@ -1,0 +1,107 @@
+//! MariaDB, and with the same statements MySQL, TiDB and OceanBase.
+//!
+//! Differences to SQLite's tables, and why: `change` has a row for each value and each deletion, and stands for the
+//! indexes on revisions; `attached` stands for the index of keys with a lease, since there are no partial indexes;
+//! `sweep` is how far a compaction got. DDL commits implicitly, so all indexes are there from the beginning.
+
+mod apply;
+mod audit;
+mod commit;
+mod connection;
+mod error;
+mod find;
+mod graph;
+mod probe;
+mod read;
+mod row;
+mod serving;
+mod settings;
+mod sweep;
+mod tables;
+mod text;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::endpoint::Address;
+use crate::engine::Revision;
+use connection::Connection;
+
+use super::failure::Result;
+
+/// A connection with its tables.
+pub(super) struct Tables {
+    connection: Connection,
+    /// The number of this process, if it serves the store; else 0.
+    owner: i64,
+    /// Whether there is a snapshot or a transaction.
+    open: bool,
+    /// Numbers of labels' names. They never change.
+    names: HashMap<Box<str>, i64>,
+    transaction: Transaction,
+    /// The newest revision that was seen.
+    seen: Revision,
+    /// When this process last said that it is there.
+    said: Instant,
+}
+
+/// The transaction that changes the store.
+#[derive(Debug, Default)]
+struct Transaction {
+    /// Whether there is one.
+    changes: bool,
+    /// The revision before it.
+    revision: Revision,
+    /// The next number that nothing has.
+    next_id: i64,
+    /// The names of labels that it adds.
+    names: Vec<(Box<str>, i64)>,
+    /// How many of them are written.
+    written: usize,
+}
+
+impl Tables {
+    fn new(connection: Connection, owner: i64) -> Self {
+        let (names, transaction, said) = (HashMap::new(), Transaction::default(), Instant::now());
+        Self { connection, owner, open: false, names, transaction, seen: 0, said }
+    }
+
+    /// The connection that changes the store, which this process serves from now on. `allow_unsafe`: even if a crash of
+    /// the database loses what was acknowledged.
+    pub(super) fn serve(address: Arc<Address>, allow_unsafe: bool) -> Result<Self> {
+        let mut connection = Connection::open(address)?;
+        settings::check(&mut connection, allow_unsafe)?;
+        tables::prepare(&mut connection)?;
+        settings::check_privileges(&mut connection)?;
+        let owner = tables::random();
+        serving::begin(&mut connection, owner)?;
+        tracing::info!(server = %connection.server()?, "the database is served");
+        Ok(Self::new(connection, owner))
+    }
+
+    /// A connection that only reads, maybe beside a server.
+    pub(super) fn read(address: Arc<Address>) -> Result<Self> {
+        let mut connection = Connection::open(address)?;
+        tables::check(&mut connection)?;
+        Ok(Self::new(connection, 0))
+    }
+}
+
+impl Drop for Tables {
+    /// The next process need not wait.
+    fn drop(&mut self) {
+        if self.owner != 0 && self.connection.is_open() {
+            let mut packet = text::Packet::of("rollback", "ROLLBACK");
+            packet.add("end", serving::end(self.owner));
+            if let Err(error) = self.connection.run(&packet) {
+                tracing::warn!(?error, "the database could not be told that it is no longer served");
+            }
+        }
+    }
+}

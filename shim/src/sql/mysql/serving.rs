@@ -1,0 +1,132 @@
+//! One process at a time serves a store.
+//!
+//! The process has a random number. Where it stands in `meta`, it serves; whoever finds another one there stops.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::connection::Connection;
+use super::settings::Engine;
+use super::text::Packet;
+use crate::engine::Error;
+use crate::sql::failure::{Failure, Result};
+
+/// The database's clock, in milliseconds.
+pub(super) const NOW: &str = "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)";
+
+/// How long a process that serves may say nothing; in milliseconds.
+const SILENCE: i64 = 10_000;
+/// How often to look whether another process is still there.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Who serves.
+#[derive(Debug)]
+struct Serving {
+    owner: i64,
+    seen_at: i64,
+    now: i64,
+    address: String,
+    /// Whether its connection is there, as far as this server tells.
+    connected: bool,
+}
+
+/// Begins to serve, if no other process does. One that says nothing, and that is not known to be gone, is waited for: it
+/// may have been killed just now.
+pub(super) fn begin(connection: &mut Connection, owner: i64) -> Result<()> {
+    let mut last: Option<(Serving, Instant)> = None;
+    loop {
+        let other = match try_begin(connection, owner) {
+            Ok(None) => return Ok(()),
+            Ok(Some(other)) => other,
+            // The other one has the lock.
+            Err(Failure::Again(_)) => continue,
+            Err(failure) => return Err(failure),
+        };
+        if let Some((before, since)) = &last {
+            let waited = i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX);
+            if before.owner != other.owner || before.seen_at != other.seen_at || waited > 2 * SILENCE {
+                let address = other.address;
+                return Err(Failure::Final(Error::Broken(format!(
+                    "another sluice-shim serves this database: {address}; stop that one, or name another database"
+                ))));
+            }
+        } else {
+            tracing::info!(
+                address = other.address,
+                "another sluice-shim served this database just now; wait for whether it is still there"
+            );
+            last = Some((other, Instant::now()));
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// Takes the store if nobody has it; else returns who has.
+fn try_begin(connection: &mut Connection, owner: i64) -> Result<Option<Serving>> {
+    // Other servers of a cluster have other connections: there the number says nothing.
+    let connected = if connection.server()?.engine == Engine::MariaDb {
+        "EXISTS (SELECT 1 FROM information_schema.processlist WHERE id = backend) OR EXISTS (SELECT 1 FROM
+            information_schema.global_variables WHERE variable_name = 'WSREP_ON' AND variable_value = 'ON')"
+    } else {
+        "TRUE"
+    };
+    let mut packet = Packet::of("begin", "BEGIN");
+    packet.add(
+        "who serves",
+        format_args!("SELECT owner, seen_at, {NOW}, address, ({connected}) FROM meta WHERE id = 1 FOR UPDATE"),
+    );
+    let mut found = None;
+    let asked = connection.each(&packet, &mut |_, mut cells| {
+        let (owner, seen_at, now) = (cells.int()?, cells.int()?, cells.int()?);
+        found = Some(Serving { owner, seen_at, now, address: cells.text()?, connected: cells.flag()? });
+        Ok(())
+    });
+    let end = |connection: &mut Connection, statement: Option<String>| {
+        let mut packet = Packet::default();
+        if let Some(statement) = statement {
+            packet.add("serve", statement);
+        }
+        packet.add("end", "COMMIT");
+        connection.run(&packet).map(drop)
+    };
+    if let Err(failure) = asked {
+        if connection.is_open() {
+            connection.run(&Packet::of("rollback", "ROLLBACK"))?;
+        }
+        return Err(failure);
+    }
+    match found {
+        Some(other)
+            if other.owner != 0 && other.owner != owner && other.connected && other.now - other.seen_at < SILENCE =>
+        {
+            end(connection, None)?;
+            Ok(Some(other))
+        }
+        _ => end(connection, Some(taken(owner))).map(|()| None),
+    }
+}
+
+/// Writes that a process serves.
+fn taken(owner: i64) -> String {
+    let address = format!("CONCAT(SUBSTRING_INDEX(USER(), '@', -1), ', process {}')", std::process::id());
+    format!(
+        "UPDATE meta SET owner = {owner}, batch = 0, seen_at = {NOW}, backend = CONNECTION_ID(), address = {address} WHERE id = 1"
+    )
+}
+
+/// Says that the process is still there.
+pub(super) fn go_on(owner: i64) -> String {
+    format!("UPDATE meta SET seen_at = {NOW}, backend = CONNECTION_ID() WHERE id = 1 AND owner = {owner}")
+}
+
+/// Ends it: the next process need not wait.
+pub(super) fn end(owner: i64) -> String {
+    format!("UPDATE meta SET owner = 0, seen_at = 0 WHERE id = 1 AND owner = {owner}")
+}
+
+/// What is wrong if another process has the store.
+pub(super) fn taken_over(address: &str) -> Failure {
+    Failure::Final(Error::Broken(format!(
+        "another sluice-shim serves this database now: {address}; this one was silent for too long, and stops writing"
+    )))
+}

@@ -1,0 +1,7 @@
+//! What needs a server.
+
+mod connection;
+mod find;
+mod graph;
+mod model;
+mod store;

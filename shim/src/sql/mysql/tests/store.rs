@@ -1,0 +1,54 @@
+//! A store to write to.
+
+use bytes::Bytes;
+
+use super::super::Tables;
+use super::super::testing::database;
+use crate::engine::KeyValue;
+use crate::engine::store::{Footprint, Row};
+use crate::gc::Uid;
+use crate::sql::session::{Begun, Commit as _, Delta, NewHead, StoredRow};
+
+/// An empty one.
+pub(super) fn serve() -> Tables {
+    Tables::serve(database(), false).unwrap()
+}
+
+/// The head behind one more revision.
+pub(super) fn next(begun: &Begun) -> NewHead {
+    let (revision, batch) = (begun.head.revision + 1, begun.head.batch + 1);
+    NewHead { revision, compact_revision: 0, now: begun.head.now, batch }
+}
+
+/// Commits a delta.
+pub(super) fn commit(tables: &mut Tables, delta: &Delta<'_>) -> bool {
+    let begun = tables.begin(&Footprint::default()).unwrap();
+    tables.apply(delta, Some(&next(&begun))).unwrap()
+}
+
+/// Creates keys in a revision, each visible or not, or not readable, and with a UID or without.
+pub(super) fn create(tables: &mut Tables, keys: &[(&str, Option<bool>, Option<&Uid>)]) {
+    let begun = tables.begin(&Footprint::default()).unwrap();
+    let head = next(&begun);
+    let row = |(sub, (key, ..)): (usize, &(&str, Option<bool>, Option<&Uid>))| Row {
+        kv: KeyValue {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            value: Bytes::copy_from_slice(key.as_bytes()),
+            create_revision: head.revision,
+            mod_revision: head.revision,
+            version: 1,
+            lease: 0,
+        },
+        sub: sub as i64,
+    };
+    let rows: Vec<Row> = keys.iter().enumerate().map(row).collect();
+    let stored = rows.iter().zip(keys);
+    let stored = stored.map(|(row, (_, hidden, uid))| StoredRow {
+        row,
+        hidden: *hidden,
+        uid: *uid,
+        new_uid: uid.is_some(),
+        old_lease: 0,
+    });
+    tables.apply(&Delta { created: stored.collect(), ..Delta::default() }, Some(&head)).unwrap();
+}
