@@ -8,7 +8,7 @@ use mysql::consts::CapabilityFlags;
 use mysql::prelude::Queryable as _;
 use mysql::{ClientIdentity, Conn, DriverError, Opts, OptsBuilder, SslOpts};
 
-use super::error::{Doing, failed};
+use super::error::{Doing, failed, of_encryption};
 use super::row::Cells;
 use super::settings::{self, Server};
 use super::text::{COMMIT, Packet};
@@ -205,6 +205,13 @@ fn log_in(host: &Host, options: &Opts) -> mysql::Result<Conn> {
 fn options(address: &Address, host: &Host, encrypts: bool) -> Result<Opts> {
     let password = address.password(host).map_err(|error| Failure::Final(Error::Broken(error.to_string())))?;
     let tls = &address.options.tls;
+    let identity = tls.identity.iter().flat_map(|(certificate, key)| [("sslcert", certificate), ("sslkey", key)]);
+    for (option, path) in tls.authorities.iter().map(|path| ("sslrootcert", path)).chain(identity) {
+        std::fs::File::open(path).map_err(|error| {
+            let path = path.display();
+            Failure::Final(Error::Broken(format!("the file {path} of the endpoint's {option} can't be read: {error}")))
+        })?;
+    }
     let encryption = encrypts.then(|| {
         let identity = tls.identity.clone().map(|(certificate, key)| ClientIdentity::new(certificate, key));
         SslOpts::default()
@@ -254,8 +261,10 @@ fn refused(address: &Address, host: &Host, error: &mysql::Error) -> Option<Failu
         mysql::Error::DriverError(DriverError::TlsNotSupported) => {
             format!("the database at {host} does not encrypt: set ssl_cert and ssl_key there, or sslmode=disable here")
         }
-        mysql::Error::TlsError(error) => format!("the database at {host} can't be trusted: {error}"),
-        _ => return None,
+        _ => {
+            let error = of_encryption(error)?;
+            format!("the database at {host} can't be trusted: {error}; see the endpoint's sslmode and sslrootcert")
+        }
     };
     Some(Failure::Final(Error::Broken(text)))
 }

@@ -1,5 +1,7 @@
 //! What the database's errors mean.
 
+use std::io::ErrorKind;
+
 use mysql::DriverError;
 
 use crate::engine::Error;
@@ -104,18 +106,32 @@ pub(super) fn failed(server: &str, error: &mysql::Error, doing: Doing) -> Failur
 
 /// Why a connection is of no use. The driver's texts name servers and files, no values.
 fn lost(error: &mysql::Error) -> String {
-    match error {
-        mysql::Error::IoError(error)
-            if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) =>
-        {
+    match (of_network(error), error) {
+        (Some(error), _) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
             "it does not answer in time".to_owned()
         }
-        mysql::Error::IoError(error) => error.to_string(),
-        mysql::Error::DriverError(error) => error.to_string(),
-        mysql::Error::TlsError(error) => format!("TLS: {error}"),
-        mysql::Error::CodecError(error) => error.to_string(),
+        (Some(error), _) => error.to_string(),
+        (None, mysql::Error::DriverError(error)) => error.to_string(),
+        (None, mysql::Error::TlsError(error)) => error.to_string(),
+        (None, mysql::Error::CodecError(error)) => error.to_string(),
         _ => "its answer can't be read".to_owned(),
     }
+}
+
+fn of_network(error: &mysql::Error) -> Option<&std::io::Error> {
+    match error {
+        mysql::Error::IoError(error) => Some(error),
+        mysql::Error::CodecError(error) => std::error::Error::source(error)?.downcast_ref(),
+        _ => None,
+    }
+}
+
+/// Why the other side can't be trusted, if that is it.
+pub(super) fn of_encryption(error: &mysql::Error) -> Option<String> {
+    if let mysql::Error::TlsError(error) = error {
+        return Some(error.to_string());
+    }
+    of_network(error)?.get_ref()?.downcast_ref().map(rustls::Error::to_string)
 }
 
 /// An answer of the right statement that can't be: another program wrote the table, or its pages are damaged.

@@ -116,18 +116,16 @@ impl Probe for Tables {
             round = rounds.next().unwrap_or(round);
             let mut packet = Packet::default();
             for nth in 0..round {
+                // A variable that a statement sets is no constant to it, so two take turns.
+                let (last, next) = if nth % 2 == 0 { ("@a", "@b") } else { ("@b", "@a") };
                 let behind = match values.last() {
-                    _ if nth > 0 => " AND value > @value".to_owned(),
-                    Some(last) => format!(" AND value > {}", Bytes(last.as_bytes())),
+                    _ if nth > 0 => format!(" AND value > {last}"),
+                    Some(value) => format!(" AND value > {}", Bytes(value.as_bytes())),
                     None => String::new(),
                 };
-                packet.add(
-                    "next value",
-                    format_args!(
-                        "SET @value = (SELECT value FROM attribute WHERE name = {name}{behind} ORDER BY value LIMIT 1)"
-                    ),
-                );
-                packet.add("value", "SELECT @value");
+                let value = format!("SELECT value FROM attribute WHERE name = {name}{behind} ORDER BY value LIMIT 1");
+                packet.add("next value", format_args!("SET {next} = ({value})"));
+                packet.add("value", format_args!("SELECT {next}"));
             }
             let mut ended = false;
             self.connection.each(&packet, &mut |_, mut cells| {

@@ -24,7 +24,7 @@ fi
 $as mariadb-install-db --no-defaults --datadir="$1/data" --auth-root-authentication-method=normal --skip-test-db \
     >"$1/log" 2>&1 </dev/null || { cat "$1/log"; exit 1; }
 $as mariadbd --no-defaults --datadir="$1/data" --bind-address=127.0.0.1 --port="$2" --socket="$1/socket" \
-    --innodb-flush-log-at-trx-commit=1 --max-connections=200 >"$1/log" 2>&1 </dev/null &
+    --innodb-flush-log-at-trx-commit=1 --max-connections=200 $3 >"$1/log" 2>&1 </dev/null &
 read -r _ || true
 kill -9 $!
 wait || true
@@ -34,18 +34,20 @@ rm -rf "$1"
 /// How long the server may take to start.
 const START: Duration = Duration::from_secs(120);
 
-struct Server {
-    port: u16,
+/// A server.
+pub(super) struct Server {
+    pub(super) port: u16,
     _child: Child,
     _input: ChildStdin,
 }
 
 fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(start)
+    SERVER.get_or_init(|| start(""))
 }
 
-fn start() -> Server {
+/// A server of one's own, with options.
+pub(super) fn start(options: &str) -> Server {
     for program in ["mariadbd", "mariadb-install-db", "setpriv"] {
         let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
         assert!(
@@ -59,6 +61,7 @@ fn start() -> Server {
         .args(["-c", SCRIPT, "mariadb"])
         .arg(&folder)
         .arg(port.to_string())
+        .arg(options)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -82,9 +85,21 @@ fn connect(port: u16) -> mysql::Result<Conn> {
     Conn::new(options.prefer_socket(false))
 }
 
-/// A connection that may do everything.
+impl Server {
+    /// A connection that may do everything.
+    pub(super) fn root(&self) -> Conn {
+        connect(self.port).unwrap()
+    }
+
+    /// Has it carry out a statement.
+    pub(super) fn set(&self, statement: &str) {
+        self.root().query_drop(statement).unwrap();
+    }
+}
+
+/// A connection to the server of all tests that may do everything.
 pub(super) fn root() -> Conn {
-    connect(server().port).unwrap()
+    server().root()
 }
 
 /// An empty database of one's own.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use std::sync::Mutex;
 
 /// The text of a failure that no other try mends.
-fn refusal<T>(result: Result<T>) -> String {
+pub(super) fn refusal<T>(result: Result<T>) -> String {
     match result {
         Err(Failure::Final(error)) => error.to_string(),
         Err(other) => panic!("{other:?}"),

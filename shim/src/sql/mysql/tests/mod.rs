@@ -1,7 +1,9 @@
 //! What needs a server.
 
 mod connection;
+mod faults;
 mod find;
 mod graph;
 mod model;
+mod plans;
 mod store;
