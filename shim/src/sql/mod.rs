@@ -18,7 +18,7 @@ mod writer;
 use std::sync::Arc;
 
 use crate::clock::{Steady, Ticker};
-use crate::endpoint::{Address, Endpoint};
+use crate::endpoint::{Address, Endpoint, Family};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::Store;
 use crate::engine::{Error, RangeQuery, Result};
@@ -34,7 +34,10 @@ pub fn open(endpoint: &Endpoint, metrics: Arc<Metrics>) -> Result<Arc<dyn Store>
 pub fn open_by(endpoint: &Endpoint, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>) -> Result<Arc<dyn Store>> {
     match endpoint {
         Endpoint::Sqlite(path) => Ok(Arc::new(sqlite::Sqlite::open(path, metrics, ticker)?)),
-        Endpoint::Network(address) => Err(missing(address)),
+        Endpoint::Network(address) => match address.family {
+            Family::MySql => Ok(Arc::new(mysql::MySql::open(address, metrics, ticker)?)),
+            Family::Postgres => Err(missing(address)),
+        },
     }
 }
 
@@ -67,7 +70,10 @@ pub fn check(endpoint: &Endpoint, repair: bool, report: &mut dyn FnMut(Damage)) 
             let (_lock, mut audit) = sqlite::audit(path)?;
             Ok(check::run(&mut *audit, repair, report)?)
         }
-        Endpoint::Network(address) => Err(missing(address)),
+        Endpoint::Network(address) => match address.family {
+            Family::MySql => Ok(check::run(&mut mysql::Tables::serve(address.clone().into(), false)?, repair, report)?),
+            Family::Postgres => Err(missing(address)),
+        },
     }
 }
 
@@ -76,7 +82,8 @@ pub fn check(endpoint: &Endpoint, repair: bool, report: &mut dyn FnMut(Damage)) 
 pub fn accept_lost_log(endpoint: &Endpoint) -> Result<Option<String>> {
     match endpoint {
         Endpoint::Sqlite(path) => sqlite::accept_lost_log(path),
-        Endpoint::Network(address) => Err(missing(address)),
+        // A server keeps its log itself.
+        Endpoint::Network(_) => Ok(None),
     }
 }
 
@@ -100,13 +107,16 @@ pub fn gc_view(endpoint: &Endpoint, key: &[u8]) -> Result<View> {
 fn beside_server(endpoint: &Endpoint) -> Result<Box<dyn session::Reading>> {
     match endpoint {
         Endpoint::Sqlite(path) => sqlite::beside_server(path),
-        Endpoint::Network(address) => Err(missing(address)),
+        Endpoint::Network(address) => match address.family {
+            Family::MySql => Ok(Box::new(mysql::Tables::read(address.clone().into())?)),
+            Family::Postgres => Err(missing(address)),
+        },
     }
 }
 
 fn missing(address: &Address) -> Error {
     let family = address.family;
-    Error::Broken(format!("{family} is not in this build; it has sqlite, as in sqlite:///var/lib/sluice/state.db"))
+    Error::Broken(format!("{family} is not in this build; it has mysql and sqlite"))
 }
 
 /// The part of a key up to and with its last slash: the unit in which keys are counted.

@@ -8,6 +8,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
+use mysql::prelude::Queryable as _;
 use sluice_shim::endpoint::{Address, Endpoint, Family};
 use tempfile::TempDir;
 
@@ -117,7 +118,19 @@ impl Drop for Made {
 /// Has a server carry out a statement.
 fn execute(admin: &Address, statement: &str) -> Result<(), String> {
     match admin.family {
-        Family::Postgres | Family::MySql => Err(format!("these tests have no client of {admin} for {statement:?}")),
+        Family::Postgres => Err(format!("these tests have no client of {admin} for {statement:?}")),
+        Family::MySql => {
+            let [host, ..] = &admin.hosts[..] else { return Err("no host".to_owned()) };
+            let password = admin.password(host).map_err(|error| error.to_string())?;
+            let options = mysql::OptsBuilder::new()
+                .ip_or_hostname(Some(&*host.name))
+                .tcp_port(host.port)
+                .user(admin.user.clone())
+                .pass(password.as_ref().map(|password| password.reveal()))
+                .prefer_socket(false);
+            let done = mysql::Conn::new(options).and_then(|mut connection| connection.query_drop(statement));
+            done.map_err(|error| error.to_string())
+        }
     }
 }
 

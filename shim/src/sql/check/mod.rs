@@ -10,6 +10,7 @@ mod directories;
 mod indexes;
 mod owners;
 mod pages;
+pub(super) mod rebuild;
 mod spans;
 
 use super::failure::Result;

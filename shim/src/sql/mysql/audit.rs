@@ -1,11 +1,14 @@
 //! Everything, for checks.
 
 use super::Tables;
+use super::apply::Script;
 use super::row::Cells;
-use super::text::{Bytes, Packet};
+use super::text::{Bytes, Maybe, Packet};
+use crate::engine::store::Facets;
 use crate::sql::Damage;
+use crate::sql::check::rebuild::{Derive, rebuild};
 use crate::sql::failure::Result;
-use crate::sql::session::{Audit, EdgeRow, Live, Posting, PostingRow, Span, StoredEdge};
+use crate::sql::session::{Audit, Commit as _, EdgeRow, Live, Posting, PostingRow, Rebuild, Span, StoredEdge};
 
 /// How many rows are read at a time.
 const PAGE: usize = 2000;
@@ -187,5 +190,38 @@ impl Audit for Tables {
             let (owner, labelled, key) = (cells.bytes()?, cells.flag()?, cells.bytes()?);
             Ok(StoredEdge { owner, labelled, key, block: cells.flag()?, waits: cells.flag()? })
         })
+    }
+}
+
+impl Rebuild for Tables {
+    fn rebuild(&mut self) -> Result<()> {
+        let rebuilt = rebuild(self);
+        if rebuilt.is_err() {
+            self.rollback();
+        }
+        rebuilt
+    }
+}
+
+impl Derive for Tables {
+    fn clear_derived(&mut self) -> Result<()> {
+        let mut packet = Packet::of("clear", "DELETE FROM directory");
+        for table in ["attribute", "field_index", "owner"] {
+            packet.add("clear", format_args!("DELETE FROM {table}"));
+        }
+        packet.add("clear UIDs", "UPDATE current SET uid = NULL WHERE uid IS NOT NULL");
+        self.connection.run(&packet).map(drop)
+    }
+
+    fn set_derived(&mut self, rows: &[(&[u8], &Facets)]) -> Result<()> {
+        let mut script = Script::new(self.connection.packet_bytes());
+        for (key, facets) in rows {
+            let hidden = Maybe((!facets.opaque).then_some(i64::from(facets.hidden)));
+            let uid = facets.node.as_ref().map(|node| node.uid.to_blob());
+            let (uid, key) = (Maybe(uid.as_deref().map(Bytes)), Bytes(key));
+            script
+                .add("set derived", format_args!("UPDATE current SET hidden = {hidden}, uid = {uid} WHERE k = {key}"));
+        }
+        script.each(&mut self.connection, &mut |_, _| Ok(())).map(drop)
     }
 }

@@ -16,10 +16,14 @@ mod read;
 mod row;
 mod serving;
 mod settings;
+mod store;
 mod sweep;
 mod tables;
 mod text;
 
+#[cfg(test)]
+#[path = "../../../tests/servers/mariadb.rs"]
+mod server;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -32,6 +36,7 @@ use std::time::Instant;
 use crate::endpoint::Address;
 use crate::engine::Revision;
 use connection::Connection;
+pub(super) use store::MySql;
 
 use super::failure::Result;
 

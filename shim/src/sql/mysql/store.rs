@@ -1,0 +1,59 @@
+//! A database on a server.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::Tables;
+use super::serving::NOW;
+use crate::clock::{StoreClock, StoreTime, Ticker};
+use crate::endpoint::Address;
+use crate::engine::metrics::Metrics;
+use crate::engine::store::{Nature, Reader, Store, Writer};
+use crate::engine::{Error, Result};
+use crate::sql::reader::SqlReader;
+use crate::sql::writer::SqlWriter;
+
+/// How long a step of a compaction may take, all writes waiting meanwhile.
+const STEP: Duration = Duration::from_millis(20);
+/// The longest key: with a value and the rest it fits into an index.
+const KEY: usize = 1536;
+
+/// A database, which this process serves.
+pub(in crate::sql) struct MySql {
+    address: Arc<Address>,
+    metrics: Arc<Metrics>,
+    clock: StoreClock,
+    /// Until the writer takes it.
+    writer: Mutex<Option<Tables>>,
+}
+
+impl MySql {
+    /// Opens a database, and makes its tables if it has none. The ticker drives the clock on from what the server's says.
+    pub(in crate::sql) fn open(address: &Address, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>) -> Result<Self> {
+        let address = Arc::new(address.clone());
+        let mut tables = Tables::serve(Arc::clone(&address), false)?;
+        let now = StoreTime::from_millis(tables.connection.number("time", format_args!("SELECT {NOW}"))?);
+        Ok(Self { address, metrics, clock: StoreClock::from(now, ticker), writer: Mutex::new(Some(tables)) })
+    }
+}
+
+impl Store for MySql {
+    fn nature(&self) -> Nature {
+        Nature { free_readers: 0, key_limit: Some(KEY) }
+    }
+
+    fn writer(&self) -> Result<Box<dyn Writer>> {
+        let taken = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let tables = taken.ok_or_else(|| Error::Broken("the database has one writer only".into()))?;
+        Ok(Box::new(SqlWriter::new(Box::new(tables), self.clock.clone(), Arc::clone(&self.metrics), STEP)))
+    }
+
+    fn clock(&self) -> StoreClock {
+        self.clock.clone()
+    }
+
+    fn reader(&self) -> Result<Box<dyn Reader>> {
+        let tables = Tables::read(Arc::clone(&self.address))?;
+        Ok(Box::new(SqlReader::new(Box::new(tables), Arc::clone(&self.metrics))))
+    }
+}
