@@ -100,7 +100,7 @@ fn look(cluster: &Cluster) -> Report {
         kubeconfig: cluster.kubeconfig(),
         kubernetes: cluster.settings.kubernetes.clone(),
         patched: cluster.settings.programs.patched,
-        processes: Component::ALL.map(row).into(),
+        processes: cluster.components().map(row).collect(),
         store_revision: cluster.store_revision().ok(),
     }
 }

@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use crate::cluster::Cluster;
 use crate::cluster::component::Component;
+use crate::cluster::database::Database;
 use crate::cluster::policies;
 use crate::cluster::programs;
-use crate::cluster::settings::{Settings, Store};
+use crate::cluster::settings::{Backend, Settings, Store};
 use crate::source::Target;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Error, Explain, Result};
@@ -32,6 +33,9 @@ pub struct Cmd {
     /// The shim's connection string [default: an SQLite file in the cluster's folder]
     #[arg(long, value_name = "CONNECTION")]
     backend: Option<String>,
+    /// A database server for the shim, started with the cluster, its data in the cluster's folder
+    #[arg(long, value_enum, value_name = "SERVER", conflicts_with = "backend")]
+    database: Option<Database>,
     /// What keeps the objects
     #[arg(long, value_enum, default_value_t)]
     store: Store,
@@ -81,8 +85,9 @@ struct Report {
 impl Cmd {
     /// Starts the cluster.
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
-        if self.store != Store::Shim && self.backend.is_some() {
-            return Err(Error::input("`--backend` is the shim's database; others keep theirs in the cluster's folder"));
+        if self.store != Store::Shim && (self.backend.is_some() || self.database.is_some()) {
+            let what = "`--backend` and `--database` are for the shim; others keep their data in the cluster's folder";
+            return Err(Error::input(what));
         }
         if self.backend.as_ref().is_some_and(|backend| !backend.contains("://")) {
             return Err(NoConnection.into());
@@ -98,7 +103,7 @@ impl Cmd {
         let settings = Settings {
             kubernetes: self.target.k8s.to_string(),
             store: self.store,
-            backend: self.backend,
+            backend: self.backend.map(Backend::Url).or(self.database.map(|server| Backend::Server { server })),
             programs,
             apiserver_args: flags("--apiserver-arg", self.apiserver_args)?,
             controller_manager_args: flags("--controller-manager-arg", self.controller_manager_args)?,
@@ -144,8 +149,8 @@ impl Explain for NoConnection {
 
 /// The command that starts a cluster once more as it was started. What may hold a password is left out.
 pub(crate) fn again(cluster: &Cluster) -> String {
-    let Settings { kubernetes, store, backend, programs, apiserver_args, controller_manager_args, store_args } =
-        &cluster.settings;
+    let Settings { kubernetes, store, backend, programs, .. } = &cluster.settings;
+    let Settings { apiserver_args, controller_manager_args, store_args, .. } = &cluster.settings;
     let mut words = vec!["cargo xtask up --dir".to_owned(), quoted(&cluster.folder)];
     if kubernetes != Minor::DEFAULT {
         words.push(format!("--k8s {kubernetes}"));
@@ -160,8 +165,10 @@ pub(crate) fn again(cluster: &Cluster) -> String {
     if let Some(bin) = programs.store.parent().filter(|bin| Some(*bin) == programs.apiserver.parent()) {
         words.push(format!("--bin {}", quoted(bin)));
     }
-    if backend.is_some() {
-        words.push("--backend CONNECTION".into());
+    match backend {
+        Some(Backend::Url(_)) => words.push("--backend CONNECTION".into()),
+        Some(Backend::Server { server }) => words.push(format!("--database {}", server.value())),
+        None => {}
     }
     let passed = [("apiserver", apiserver_args), ("controller-manager", controller_manager_args), ("shim", store_args)];
     for (to, args) in passed {

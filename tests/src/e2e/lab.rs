@@ -12,7 +12,7 @@ use sluice_toolkit::cluster::component::Component;
 use sluice_toolkit::cluster::leftover::{Guard, Leftover};
 use sluice_toolkit::cluster::pid::Process;
 use sluice_toolkit::cluster::port;
-use sluice_toolkit::cluster::settings::{Programs, Settings};
+use sluice_toolkit::cluster::settings::{Backend, Programs, Settings};
 use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
 /// What a case wants its cluster to be.
@@ -71,7 +71,7 @@ impl Lab {
         let settings = Settings {
             kubernetes: wish.column.name().to_owned(),
             store: wish.column.store,
-            backend: wish.backend,
+            backend: wish.backend.map(Backend::Url),
             programs,
             apiserver_args: wish.apiserver_args,
             controller_manager_args: Vec::new(),
@@ -92,7 +92,7 @@ impl Lab {
     pub(super) fn second_apiserver(&self) -> Result<SecondApiserver> {
         let cluster = self.cluster.through(port::free()?);
         let log = cluster.folder.join("log/kube-apiserver-2.log");
-        let child = Component::Apiserver.command(&cluster).spawn(&log)?;
+        let child = Component::Apiserver.command(&cluster)?.spawn(&log)?;
         let pid = i32::try_from(child.id()).map_err(anyhow::Error::from)?;
         let process =
             Process::of(pid).ok_or_else(|| Error::input(format!("it ended at once: see {}", log.display())))?;

@@ -9,7 +9,6 @@ use super::{Case, Column, Suite, Verdict};
 use sluice_shell::error::{Error, Result};
 use sluice_shell::process::{Limit, Outcome, Run, THIS};
 use sluice_toolkit::cluster::Cluster;
-use sluice_toolkit::cluster::component::Component;
 use sluice_toolkit::cluster::leftover::{Guard, Leftover};
 use sluice_toolkit::cluster::programs;
 use sluice_toolkit::cluster::settings::Store;
@@ -91,7 +90,7 @@ fn round(suite: &Suite) -> Result<Verdict> {
 
     let cluster = Cluster::look(&toolkit.folder)?;
     // Backwards: a controller manager that is still starting ends by itself when its apiserver is gone.
-    for component in Component::ALL.into_iter().rev() {
+    for component in cluster.components().rev() {
         cluster.process(component).ok_or_else(|| Error::input("a process is missing"))?.kill()?;
     }
     let status = toolkit.run(&["status"])?;

@@ -17,6 +17,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 
+use nix::unistd::{Gid, Uid};
+
 use crate::error::{Attempt as _, Error, Explain, Result};
 pub use cause::advice;
 use patience::FACTOR;
@@ -40,6 +42,7 @@ pub struct Run {
     stdin: Vec<u8>,
     log: Option<PathBuf>,
     limit: Limit,
+    user: Option<(Uid, Gid)>,
 }
 
 /// What a program that ran to its end left behind.
@@ -143,6 +146,7 @@ impl Run {
             stdin: Vec::new(),
             log: None,
             limit: Limit::HUNG,
+            user: None,
         }
     }
 
@@ -195,6 +199,12 @@ impl Run {
     /// How long it may take; [`Limit::HUNG`] by default. Not for [`Run::spawn`].
     pub fn limit(mut self, limit: Limit) -> Self {
         self.limit = limit;
+        self
+    }
+
+    /// Runs it as another user, which only root may, without our other groups.
+    pub fn user(mut self, user: Uid, group: Gid) -> Self {
+        self.user = Some((user, group));
         self
     }
 
@@ -306,6 +316,11 @@ impl Run {
         command.spawn().map_err(|cause| self.not_started(cause))
     }
 
+    /// The folder that it runs in.
+    pub fn folder(&self) -> &Path {
+        &self.dir
+    }
+
     /// The words of the command line, as the program gets them.
     pub fn words(&self) -> Vec<Vec<u8>> {
         let words = std::iter::once(&self.program).chain(&self.args);
@@ -343,6 +358,9 @@ impl Run {
         }
         let mut command = std::process::Command::from(cmd);
         command.stdout(stdout).stderr(stderr);
+        if let Some((user, group)) = self.user {
+            command.uid(user.as_raw()).gid(group.as_raw());
+        }
         Ok(command)
     }
 

@@ -1,4 +1,4 @@
-//! The three processes of a cluster: how each is started and asked whether it is ready.
+//! The processes of a cluster: how each is started and asked whether it is ready.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::backend;
 use super::certs::Pair;
 use super::client::Client;
 use super::settings::Store;
-use sluice_shell::error::Result;
+use sluice_shell::error::{Explain, Result};
 use sluice_shell::process::Run;
 
 /// The addresses of services. No kube-proxy serves them here; the apiserver wants a range all the same.
@@ -19,6 +19,8 @@ const SERVICE_RANGE: &str = "10.96.0.0/16";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Component {
+    /// A database server, if the cluster has one of its own.
+    Database,
     /// sluice-shim, etcd or kine.
     Store,
     /// kube-apiserver.
@@ -29,11 +31,12 @@ pub enum Component {
 
 impl Component {
     /// All, in the order in which they start.
-    pub const ALL: [Self; 3] = [Self::Store, Self::Apiserver, Self::ControllerManager];
+    pub const ALL: [Self; 4] = [Self::Database, Self::Store, Self::Apiserver, Self::ControllerManager];
 
     /// What its files in the cluster's folder are named.
     pub(super) fn file_name(self) -> &'static str {
         match self {
+            Self::Database => "database",
             Self::Store => "store",
             Self::Apiserver => "kube-apiserver",
             Self::ControllerManager => "kube-controller-manager",
@@ -43,6 +46,7 @@ impl Component {
     /// What a person calls it.
     pub fn title(self, cluster: &Cluster) -> String {
         match self {
+            Self::Database => cluster.settings.server().map_or_else(String::new, |server| server.to_string()),
             Self::Store => cluster.settings.store.to_string(),
             other => other.file_name().to_owned(),
         }
@@ -51,6 +55,7 @@ impl Component {
     /// The port that others reach it by.
     pub(crate) fn port(self, cluster: &Cluster) -> u16 {
         match self {
+            Self::Database => cluster.ports.database,
             Self::Store => cluster.ports.store,
             Self::Apiserver => cluster.ports.apiserver,
             Self::ControllerManager => cluster.ports.controller_manager,
@@ -70,7 +75,11 @@ impl Component {
     /// # Errors
     /// The answer, if it is no.
     pub(super) fn probe(self, cluster: &Cluster) -> Result<()> {
+        if let (Self::Database, Some(server)) = (self, cluster.settings.server()) {
+            return server.probe(&cluster.data(), cluster.ports.database);
+        }
         match self {
+            Self::Database => return Err(NoServer.into()),
             // It has no probe; its metrics are served when the database is there.
             Self::Store if cluster.settings.store == Store::Kine => cluster.store_client().probe("/metrics")?,
             Self::Store => cluster.store_client().probe("/readyz")?,
@@ -84,24 +93,42 @@ impl Component {
     }
 
     /// The command that starts the process.
-    pub fn command(self, cluster: &Cluster) -> Run {
+    ///
+    /// # Errors
+    /// When the database server is not installed, or its password can't be read.
+    pub fn command(self, cluster: &Cluster) -> Result<Run> {
         let settings = &cluster.settings;
-        let (program, ours, theirs) = match (self, settings.store) {
-            (Self::Store, Store::Shim) => (&settings.programs.store, shim(cluster), &settings.store_args),
-            (Self::Store, Store::Etcd) => (&settings.programs.store, etcd(cluster), &settings.store_args),
-            (Self::Store, Store::Kine) => (&settings.programs.store, kine(cluster), &settings.store_args),
-            (Self::Apiserver, _) => (&settings.programs.apiserver, apiserver(cluster), &settings.apiserver_args),
-            (Self::ControllerManager, _) => {
-                (&settings.programs.controller_manager, controller_manager(cluster), &settings.controller_manager_args)
+        let programs = &settings.programs;
+        let run =
+            |program: &Path, ours, theirs: &[String]| Ok(Run::new(program, &cluster.folder).args(merge(ours, theirs)));
+        match self {
+            Self::Database => match settings.server() {
+                Some(server) => server.command(&cluster.data(), cluster.ports.database),
+                None => Err(NoServer.into()),
+            },
+            Self::Store => match settings.store {
+                // Not on the command line, where every user of the machine could read its password.
+                Store::Shim => Ok(run(&programs.store, shim(cluster), &settings.store_args)?
+                    .env("SLUICE_ENDPOINT", cluster.endpoint()?)),
+                Store::Etcd => run(&programs.store, etcd(cluster), &settings.store_args),
+                Store::Kine => run(&programs.store, kine(cluster), &settings.store_args),
+            },
+            Self::Apiserver => run(&programs.apiserver, apiserver(cluster), &settings.apiserver_args),
+            Self::ControllerManager => {
+                run(&programs.controller_manager, controller_manager(cluster), &settings.controller_manager_args)
             }
-        };
-        let run = Run::new(program, &cluster.folder).args(merge(ours, theirs));
-        if (self, settings.store) == (Self::Store, Store::Shim) {
-            // Not on the command line, where every user of the machine could read its password.
-            run.env("SLUICE_ENDPOINT", cluster.endpoint())
-        } else {
-            run
         }
+    }
+}
+
+/// Only a cluster that was started with one has a database server.
+#[derive(Debug, thiserror::Error)]
+#[error("the cluster has no database server of its own")]
+struct NoServer;
+
+impl Explain for NoServer {
+    fn hint(&self) -> Option<String> {
+        None
     }
 }
 

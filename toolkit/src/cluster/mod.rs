@@ -11,6 +11,7 @@ pub mod backend;
 pub mod certs;
 pub mod client;
 pub mod component;
+pub mod database;
 mod kubeconfig;
 pub mod leftover;
 pub mod pid;
@@ -33,7 +34,7 @@ use self::client::Client;
 use self::component::Component;
 use self::pid::Process;
 use self::problem::{Busy, Foreign, NoCluster, NoFolder, NotReady, OtherSettings, PortTaken, Reason};
-use self::settings::{Ports, Saved, Settings, Store};
+use self::settings::{Backend, Ports, Saved, Settings, Store};
 use sluice_shell::error::{Attempt as _, Error, Result};
 
 /// How long a process may take to be ready. The apiserver needs 5 s on an idle machine of two cores.
@@ -130,9 +131,15 @@ impl Cluster {
         Self { folder: folder.to_owned(), settings: saved.settings, ports: saved.ports, certs, _lock: None }
     }
 
+    /// Its processes, in the order in which they start.
+    pub fn components(&self) -> impl DoubleEndedIterator<Item = Component> + use<> {
+        let database = self.settings.server().is_some();
+        Component::ALL.into_iter().filter(move |&component| component != Component::Database || database)
+    }
+
     /// Whether one of its processes runs.
     fn runs(&self) -> bool {
-        Component::ALL.iter().any(|&component| self.process(component).is_some())
+        self.components().any(|component| self.process(component).is_some())
     }
 
     /// Refuses what [`Cluster::prepare`] and [`Cluster::start`] would, before minutes are spent on programs for it: a folder that can't be
@@ -173,7 +180,7 @@ impl Cluster {
     /// [`PortTaken`]; [`NotReady`] with the last lines of the log.
     pub fn start(&self, mut progress: impl FnMut(&str)) -> Result<Vec<Component>> {
         let mut started = Vec::new();
-        for component in Component::ALL {
+        for component in self.components() {
             let runs = self.process(component).is_some();
             progress(&format!("{} {}", if runs { "waiting for" } else { "starting" }, component.title(self)));
             let result = if runs {
@@ -203,7 +210,10 @@ impl Cluster {
         }
         let log = self.log(component);
         let said_before = fs::metadata(&log).map_or(0, |file| file.len());
-        let child = component.command(self).spawn(&log)?;
+        if let (Component::Database, Some(server)) = (component, self.settings.server()) {
+            server.prepare(&self.data())?;
+        }
+        let child = component.command(self)?.spawn(&log)?;
         let pid = i32::try_from(child.id()).map_err(anyhow::Error::from)?;
         // A child that has ended already is still there until it is waited for, so this can't be another process.
         let process = Process::of(pid).ok_or_else(|| Error::input(format!("{title} is gone right after its start")))?;
@@ -242,7 +252,7 @@ impl Cluster {
     /// # Errors
     /// When one can't be ended.
     pub fn stop(&self) -> Result<()> {
-        for component in Component::ALL.into_iter().rev() {
+        for component in self.components().rev() {
             self.stop_one(component)?;
         }
         Ok(())
@@ -273,7 +283,8 @@ impl Cluster {
     pub fn process(&self, component: Component) -> Option<Process> {
         let file = pid_file(&self.folder, component);
         let known = Process::load(&file).ok()?.filter(Process::is_alive);
-        known.or_else(|| Process::started_as(&self.folder, &component.command(self).words()))
+        let command = component.command(self).ok()?;
+        known.or_else(|| Process::started_as(command.folder(), &command.words()))
     }
 
     /// Whether the process says that it can serve.
@@ -320,9 +331,7 @@ impl Cluster {
     /// # Errors
     /// File errors.
     pub(crate) fn write_token(&self) -> Result<PathBuf> {
-        let mut bytes = [0; 16];
-        std::io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, &mut bytes)?;
-        let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let token = private::random()?;
         let path = Self::token_file(&self.folder);
         private::write(&path, format!("{token},load,load,\"system:masters\"\n").as_bytes())?;
         Ok(path)
@@ -354,16 +363,25 @@ impl Cluster {
     }
 
     /// The shim's connection string.
-    fn endpoint(&self) -> String {
+    ///
+    /// # Errors
+    /// When the password of the cluster's own database can't be read.
+    pub fn endpoint(&self) -> Result<String> {
         match &self.settings.backend {
-            Some(given) => given.clone(),
-            None => backend::sqlite(&self.database()),
+            Some(Backend::Url(url)) => Ok(url.clone()),
+            Some(Backend::Server { server }) => server.endpoint(&self.data(), self.ports.database),
+            None => Ok(backend::sqlite(&self.database())),
         }
+    }
+
+    /// Where databases are.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join("data")
     }
 
     /// The SQLite file of a cluster without a backend of its own.
     pub fn database(&self) -> PathBuf {
-        self.folder.join("data/sluice.db")
+        self.data().join("sluice.db")
     }
 
     fn controller_manager_kubeconfig(&self) -> PathBuf {
@@ -467,10 +485,12 @@ fn choose_ports(before: Option<Ports>, apiserver: Option<u16>) -> Result<Ports> 
         controller_manager: keep(before.map(|ports| ports.controller_manager))?,
         store: keep(before.map(|ports| ports.store))?,
         store_metrics: keep(before.map(|ports| ports.store_metrics))?,
+        // 0 in a folder of an older toolkit.
+        database: keep(before.map(|ports| ports.database).filter(|&port| port != 0))?,
     })
 }
 
 /// What would be left in a database of the user's own when the cluster's folder is gone.
 pub(crate) fn foreign_database(settings: &Settings) -> bool {
-    settings.store == Store::Shim && settings.backend.is_some()
+    settings.store == Store::Shim && matches!(settings.backend, Some(Backend::Url(_)))
 }

@@ -1,6 +1,6 @@
 //! Files that only their owner may read: keys, and connection strings with passwords.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use fs_err::os::unix::fs::OpenOptionsExt as _;
@@ -23,4 +23,14 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     file.sync_all()?;
     fs_err::rename(&unfinished, path)?;
     Ok(())
+}
+
+/// A new secret: 32 hexadecimal digits, which need no quotes anywhere.
+///
+/// # Errors
+/// When the system gives no random bytes.
+pub(super) fn random() -> Result<String> {
+    let mut bytes = [0; 16];
+    fs_err::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
+use super::database::Database;
 use super::private;
 use sluice_shell::error::{Error, Result};
 
@@ -72,6 +73,9 @@ pub struct Ports {
     pub store: u16,
     /// The store's probes and metrics (plain HTTP).
     pub store_metrics: u16,
+    /// The database server, if the cluster has one of its own.
+    #[serde(default)]
+    pub database: u16,
 }
 
 /// Everything that decides how the processes are started, except for the folder.
@@ -81,8 +85,8 @@ pub struct Settings {
     pub kubernetes: String,
     /// What keeps the objects.
     pub store: Store,
-    /// The shim's connection string; none for an SQLite file in the cluster's folder. May hold a password.
-    pub backend: Option<String>,
+    /// The shim's database; none for an SQLite file in the cluster's folder.
+    pub backend: Option<Backend>,
     /// What is run.
     pub programs: Programs,
     /// More arguments for kube-apiserver; they win over ours.
@@ -91,6 +95,29 @@ pub struct Settings {
     pub controller_manager_args: Vec<String>,
     /// More arguments for the store; they win over ours.
     pub store_args: Vec<String>,
+}
+
+/// The shim's database, where it is no file in the cluster's folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Backend {
+    /// A connection string. May hold a password.
+    Url(String),
+    /// A server that runs with the cluster.
+    Server {
+        /// Which.
+        server: Database,
+    },
+}
+
+impl Settings {
+    /// The database server that runs with the cluster.
+    pub(super) fn server(&self) -> Option<Database> {
+        match self.backend {
+            Some(Backend::Server { server }) => Some(server),
+            _ => None,
+        }
+    }
 }
 
 /// The settings file.

@@ -3,7 +3,7 @@
 use super::super::lab::{Lab, Wish};
 use super::super::{Column, Suite, Verdict};
 use super::side;
-use sluice_shell::error::Result;
+use sluice_shell::error::{Error, Result};
 use sluice_toolkit::cluster::component::Component;
 use sluice_toolkit::cluster::settings::Store;
 use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
@@ -55,6 +55,7 @@ fn restart(lab: &mut Lab, component: Component, arg: &str) -> Result<()> {
         Component::Store => &mut settings.store_args,
         Component::Apiserver => &mut settings.apiserver_args,
         Component::ControllerManager => &mut settings.controller_manager_args,
+        Component::Database => return Err(Error::input("the cluster's store is no database server")),
     };
     args.push(arg.to_owned());
     lab.cluster.start_one(component)

@@ -14,11 +14,13 @@ pub enum Purpose {
     Images,
     /// Running the tests.
     Test,
+    /// Database servers: `up --database`, and the shim's tests.
+    Databases,
 }
 
 impl Purpose {
     /// Every purpose.
-    pub const ALL: [Self; 3] = [Self::Build, Self::Images, Self::Test];
+    pub const ALL: [Self; 4] = [Self::Build, Self::Images, Self::Test, Self::Databases];
 }
 
 impl fmt::Display for Purpose {
@@ -27,6 +29,7 @@ impl fmt::Display for Purpose {
             Self::Build => "build",
             Self::Images => "images",
             Self::Test => "test",
+            Self::Databases => "databases",
         })
     }
 }
@@ -69,7 +72,7 @@ impl Remedy {
 
 /// All needs. `go` is the version that upstream releases with; any patch release of the same Go minor, or a newer one, compiles it.
 pub(super) fn all(go: &str) -> Vec<Need> {
-    use Purpose::{Build, Images, Test};
+    use Purpose::{Build, Databases, Images, Test};
     let least_go: Vec<u32> = go.split('.').take(2).filter_map(|part| part.parse().ok()).collect();
     let machine = match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -105,5 +108,7 @@ pub(super) fn all(go: &str) -> Vec<Need> {
         package("faketime", Test, Probe::Program("faketime"), "faketime"),
         package("skopeo", Test, Probe::Program("skopeo"), "skopeo"),
         package("umoci", Test, Probe::Program("umoci"), "umoci"),
+        package("PostgreSQL", Databases, Probe::File("/usr/share/doc/postgresql-15"), "postgresql-15"),
+        package("MariaDB", Databases, Probe::File("/usr/sbin/mariadbd"), "mariadb-server"),
     ]
 }

@@ -1,0 +1,284 @@
+//! A database server as one process of a cluster: for whoever wants to try one, and for the tests.
+//!
+//! It listens on loopback, and its data is in the cluster's folder. It never runs as root: PostgreSQL refuses that.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use nix::unistd::{User, geteuid};
+use serde::{Deserialize, Serialize};
+
+use super::private;
+use sluice_shell::error::{Attempt as _, Explain, Result};
+use sluice_shell::process::Run;
+
+/// The database on the server, and the user that owns it.
+const NAME: &str = "sluice";
+
+/// A database server that the toolkit can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Database {
+    /// PostgreSQL.
+    Postgres,
+    /// MariaDB.
+    Mariadb,
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Postgres => "PostgreSQL",
+            Self::Mariadb => "MariaDB",
+        })
+    }
+}
+
+/// The programs of a database server are not on this machine.
+#[derive(Debug, thiserror::Error)]
+#[error("{database} is not installed: there is no {program} in {places}")]
+struct NotInstalled {
+    database: Database,
+    program: &'static str,
+    places: String,
+}
+
+impl Explain for NotInstalled {
+    fn hint(&self) -> Option<String> {
+        Some("`cargo xtask doctor --for databases --install` installs it on Debian".into())
+    }
+}
+
+/// The user that the server runs as is not on this machine.
+#[derive(Debug, thiserror::Error)]
+#[error("{database} does not run as root, and there is no user {user:?} on this machine")]
+struct NoUser {
+    database: Database,
+    user: &'static str,
+}
+
+impl Explain for NoUser {
+    fn hint(&self) -> Option<String> {
+        Some(format!("the package of {} adds it; or run this as another user than root", self.database))
+    }
+}
+
+impl Database {
+    /// As `--database` takes it.
+    pub(crate) fn value(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Mariadb => "mariadb",
+        }
+    }
+
+    /// Makes the data folder, unless it is there. A run that was killed in the middle leaves nothing that counts.
+    ///
+    /// # Errors
+    /// When the server is not installed, or can't make its files.
+    pub fn prepare(self, folder: &Path) -> Result<()> {
+        let data = self.data(folder);
+        if data.exists() {
+            return Ok(());
+        }
+        let unfinished = folder.join(format!("{}.unfinished", self.value()));
+        if unfinished.exists() {
+            fs::remove_dir_all(&unfinished)?;
+        }
+        fs::create_dir(&unfinished)?;
+        let password = private::random()?;
+        private::write(&self.password_file(folder), password.as_bytes())?;
+        let user = self.user()?;
+        if let Some(user) = &user {
+            nix::unistd::chown(&unfinished, Some(user.uid), Some(user.gid))
+                .map_err(std::io::Error::from)
+                .attempting(|| format!("cannot give {} to the user {}", unfinished.display(), user.name))?;
+        }
+        match self {
+            Self::Postgres => self.prepare_postgres(&unfinished, &password)?,
+            Self::Mariadb => self.prepare_mariadb(&unfinished, &password)?,
+        }
+        Ok(fs::rename(&unfinished, &data)?)
+    }
+
+    fn prepare_postgres(self, data: &Path, password: &str) -> Result<()> {
+        let initdb = self.run(self.program("initdb")?, "/")?;
+        initdb
+            .args(["--username", NAME, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--pgdata"])
+            .arg(data)
+            .run()?;
+        // Without a server: both are there before anybody can connect.
+        let single = self.run(self.program("postgres")?, "/")?;
+        let sql = format!("ALTER USER {NAME} PASSWORD '{password}'\nCREATE DATABASE {NAME}\n");
+        single.args(["--single", "-D"]).arg(data).arg("postgres").stdin(sql).run()?;
+        Ok(fs::write(data.join("pg_hba.conf"), "host all all 127.0.0.1/32 scram-sha-256\n")?)
+    }
+
+    fn prepare_mariadb(self, data: &Path, password: &str) -> Result<()> {
+        let install = self.run(self.program("mariadb-install-db")?, "/")?;
+        install
+            .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
+            .arg(format!("--datadir={}", data.display()))
+            .run()?;
+        let bootstrap = self.run(self.program("mariadbd")?, "/")?;
+        let sql = format!(
+            "CREATE DATABASE {NAME};\nFLUSH PRIVILEGES;\nDROP USER root@localhost;\n\
+             CREATE USER {NAME}@localhost IDENTIFIED BY '{password}';\nGRANT ALL ON *.* TO {NAME}@localhost;\n"
+        );
+        bootstrap.args(["--no-defaults", "--bootstrap"]).arg(format!("--datadir={}", data.display())).stdin(sql).run()
+    }
+
+    /// The command that runs the server on a port of loopback.
+    ///
+    /// # Errors
+    /// When the server is not installed.
+    pub(super) fn command(self, folder: &Path, port: u16) -> Result<Run> {
+        let data = self.data(folder);
+        let run = match self {
+            Self::Postgres => self.run(self.program("postgres")?, &data)?.arg("-D").arg(&data).args([
+                "-c".to_owned(),
+                format!("port={port}"),
+                "-c".to_owned(),
+                "listen_addresses=127.0.0.1".to_owned(),
+                "-c".to_owned(),
+                "unix_socket_directories=".to_owned(),
+            ]),
+            Self::Mariadb => self.run(self.program("mariadbd")?, &data)?.args([
+                "--no-defaults".to_owned(),
+                format!("--datadir={}", data.display()),
+                "--bind-address=127.0.0.1".to_owned(),
+                format!("--port={port}"),
+                format!("--socket={}", data.join("socket").display()),
+                "--innodb-flush-log-at-trx-commit=1".to_owned(),
+            ]),
+        };
+        Ok(run)
+    }
+
+    /// Asks the server whether it can serve.
+    ///
+    /// # Errors
+    /// Its answer, if it is no.
+    pub(super) fn probe(self, folder: &Path, port: u16) -> Result<()> {
+        let run = match self {
+            Self::Postgres => Run::new(self.program("pg_isready")?, "/").args(["-q", "-h", "127.0.0.1", "-p"]),
+            Self::Mariadb => Run::new(self.program("mariadb-admin")?, "/")
+                .args(["--no-defaults", "--connect-timeout=2", "--host=127.0.0.1", "--user", NAME])
+                .env("MYSQL_PWD", self.password(folder)?)
+                .args(["ping", "--port"]),
+        };
+        run.arg(port.to_string()).run()
+    }
+
+    /// The connection string, with the password.
+    ///
+    /// # Errors
+    /// When the password can't be read.
+    pub fn endpoint(self, folder: &Path, port: u16) -> Result<String> {
+        let scheme = match self {
+            Self::Postgres => "postgres",
+            Self::Mariadb => "mysql",
+        };
+        Ok(format!("{scheme}://{NAME}:{}@127.0.0.1:{port}/{NAME}", self.password(folder)?))
+    }
+
+    fn data(self, folder: &Path) -> PathBuf {
+        folder.join(self.value())
+    }
+
+    fn password_file(self, folder: &Path) -> PathBuf {
+        folder.join(format!("{}.password", self.value()))
+    }
+
+    fn password(self, folder: &Path) -> Result<String> {
+        Ok(fs::read_to_string(self.password_file(folder))?)
+    }
+
+    /// A program of the server, run as the server's user.
+    fn run(self, program: PathBuf, folder: impl AsRef<Path>) -> Result<Run> {
+        let run = Run::new(program, folder);
+        Ok(match self.user()? {
+            Some(user) => run.user(user.uid, user.gid),
+            None => run,
+        })
+    }
+
+    /// Who runs the server; `None`: who runs us.
+    fn user(self) -> Result<Option<User>> {
+        if !geteuid().is_root() {
+            return Ok(None);
+        }
+        let name = match self {
+            Self::Postgres => "postgres",
+            Self::Mariadb => "mysql",
+        };
+        let found = User::from_name(name).map_err(std::io::Error::from)?;
+        Ok(Some(found.ok_or(NoUser { database: self, user: name })?))
+    }
+
+    /// Where a program of the server is: Debian keeps PostgreSQL's out of PATH, those of each version in a folder.
+    fn program(self, name: &'static str) -> Result<PathBuf> {
+        let mut folders: Vec<PathBuf> = match self {
+            Self::Postgres => fs::read_dir("/usr/lib/postgresql").map_or_else(
+                |_| Vec::new(),
+                |versions| versions.flatten().map(|version| version.path().join("bin")).collect(),
+            ),
+            Self::Mariadb => Vec::new(),
+        };
+        folders.sort_by_key(|folder| version_of(folder));
+        folders.reverse();
+        folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+        // It is not in the PATH of everybody.
+        folders.push("/usr/sbin".into());
+        let found = folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
+        let places = || "/usr/lib/postgresql/*/bin, PATH or /usr/sbin".to_owned();
+        Ok(found.ok_or_else(|| NotInstalled { database: self, program: name, places: places() })?)
+    }
+}
+
+/// 15 of `/usr/lib/postgresql/15/bin`.
+fn version_of(folder: &Path) -> Option<u32> {
+    folder.parent()?.file_name()?.to_str()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::cluster::pid::{POLL, Process};
+    use crate::cluster::port;
+
+    /// Each server starts from nothing, starts again with its data, and lets nobody in without the password.
+    #[test]
+    fn a_server_starts_twice() {
+        for database in [Database::Postgres, Database::Mariadb] {
+            let temp = tempfile::tempdir().unwrap();
+            // The server's own user has to pass.
+            fs::set_permissions(temp.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            let folder = temp.path();
+            fs::create_dir(folder.join(format!("{}.unfinished", database.value()))).unwrap();
+            database.prepare(folder).unwrap();
+            let port = port::free().unwrap();
+            let endpoint = database.endpoint(folder, port).unwrap();
+            assert!(endpoint.contains("://sluice:") && endpoint.ends_with(&format!("@127.0.0.1:{port}/sluice")));
+            for _ in 0..2 {
+                database.prepare(folder).unwrap();
+                let log = folder.join("log");
+                let run = database.command(folder, port).unwrap();
+                let child = run.spawn(&log).unwrap();
+                let process = Process::of(i32::try_from(child.id()).unwrap()).unwrap();
+                let deadline = Instant::now() + Duration::from_secs(60);
+                while let Err(error) = database.probe(folder, port) {
+                    let said = fs::read_to_string(&log).unwrap_or_default();
+                    assert!(process.is_alive() && Instant::now() < deadline, "{error}: {said}");
+                    std::thread::sleep(POLL);
+                }
+                assert_eq!(Process::started_as(run.folder(), &run.words()), Some(process.clone()));
+                process.stop(Duration::from_secs(30)).unwrap();
+            }
+            assert_eq!(database.endpoint(folder, port).unwrap(), endpoint);
+        }
+    }
+}
