@@ -3,6 +3,7 @@
 //! [`test`] is the verb; [`e2e`] holds the end-to-end cases, [`conformance`] runs upstream's own tests.
 
 mod conformance;
+mod databases;
 mod e2e;
 mod test;
 

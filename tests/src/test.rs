@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::ValueEnum;
 
 use crate::conformance;
+use crate::databases;
 use crate::e2e::{self, Suite, Tally};
 use sluice_shell::context::Context;
 use sluice_shell::doctor::{self, Purpose};
@@ -33,6 +34,8 @@ pub(crate) struct Cmd {
     bin: Option<PathBuf>,
     #[command(flatten)]
     conformance: conformance::Options,
+    #[command(flatten)]
+    databases: databases::Servers,
 }
 
 /// Packages whose tests are the part `unit`.
@@ -54,6 +57,8 @@ enum Part {
     E2e,
     /// Upstream's own storage tests against the shim; as a part of all tests, only the quick suites
     Conformance,
+    /// The shim's tests on PostgreSQL and MariaDB
+    Db,
 }
 
 impl Cmd {
@@ -88,8 +93,10 @@ impl Cmd {
     fn part(&self, shell: &Context, part: Part) -> Result<Tally> {
         let clock = Instant::now();
         let needed: &[Purpose] = match part {
-            Part::Unit => &[Purpose::Build, Purpose::Test],
-            Part::Shim | Part::Patches | Part::Conformance => &[Purpose::Build],
+            Part::Unit => &[Purpose::Build, Purpose::Test, Purpose::Databases],
+            Part::Db if !self.databases.starts_servers() => &[Purpose::Build],
+            Part::Shim | Part::Db => &[Purpose::Build, Purpose::Test, Purpose::Databases],
+            Part::Patches | Part::Conformance => &[Purpose::Build],
             Part::E2e if self.bin.is_some() => &[],
             Part::E2e => &[Purpose::Build, Purpose::Images],
         };
@@ -115,6 +122,18 @@ impl Cmd {
                 Err(error) => tally += step(shell, "e2e programs", Instant::now(), Err(error))?,
             },
             Part::Conformance => tally += self.conformance(shell)?,
+            Part::Db => {
+                for part in self.databases.parts(shell) {
+                    match part {
+                        Ok(part) => {
+                            let run = Run::cargo(shell.paths.root()).env(databases::VARIABLE, &part.endpoint);
+                            tally += cargo_by(shell, &part.name, run.args(&part.args))?;
+                            part.finish()?;
+                        }
+                        Err(error) => tally += step(shell, "database server", clock, Err(error))?,
+                    }
+                }
+            }
         }
         Ok(tally)
     }
@@ -161,11 +180,15 @@ fn deny(shell: &Context) -> Result<Tally> {
 
 /// Runs cargo. The tests in its output are counted one by one; a command without any counts as one.
 fn cargo(shell: &Context, name: &str, args: &[&str]) -> Result<Tally> {
+    cargo_by(shell, name, Run::cargo(shell.paths.root()).args(args))
+}
+
+fn cargo_by(shell: &Context, name: &str, run: Run) -> Result<Tally> {
     let clock = Instant::now();
     let mut tally = Tally::default();
-    let log = shell.paths.log(&format!("test-{name}"));
+    let log = shell.paths.log(&format!("test-{}", name.replace(' ', "-").to_lowercase()));
     let progress = shell.out.spinner(name);
-    let result = Run::cargo(shell.paths.root()).args(args).log(log).watch(|line| {
+    let result = run.log(log).watch(|line| {
         progress.now(line.trim());
         if let Some(found) = result_line(line) {
             tally += found;

@@ -65,6 +65,9 @@ impl Explain for NoUser {
 }
 
 impl Database {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Postgres, Self::Mariadb];
+
     /// As `--database` takes it.
     pub(crate) fn value(self) -> &'static str {
         match self {
@@ -133,7 +136,7 @@ impl Database {
     ///
     /// # Errors
     /// When the server is not installed.
-    pub(super) fn command(self, folder: &Path, port: u16) -> Result<Run> {
+    pub fn command(self, folder: &Path, port: u16) -> Result<Run> {
         let data = self.data(folder);
         let run = match self {
             Self::Postgres => self.run(self.program("postgres")?, &data)?.arg("-D").arg(&data).args([
@@ -160,7 +163,7 @@ impl Database {
     ///
     /// # Errors
     /// Its answer, if it is no.
-    pub(super) fn probe(self, folder: &Path, port: u16) -> Result<()> {
+    pub fn probe(self, folder: &Path, port: u16) -> Result<()> {
         let run = match self {
             Self::Postgres => Run::new(self.program("pg_isready")?, "/").args(["-q", "-h", "127.0.0.1", "-p"]),
             Self::Mariadb => Run::new(self.program("mariadb-admin")?, "/")
@@ -253,7 +256,7 @@ mod tests {
     /// Each server starts from nothing, starts again with its data, and lets nobody in without the password.
     #[test]
     fn a_server_starts_twice() {
-        for database in [Database::Postgres, Database::Mariadb] {
+        for database in Database::ALL {
             let temp = tempfile::tempdir().unwrap();
             // The server's own user has to pass.
             fs::set_permissions(temp.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
