@@ -27,13 +27,24 @@ impl Way {
     pub(super) const ALL: [Self; 5] = [Self::Again, Self::Lost, Self::Unknown(true), Self::Unknown(false), Self::Final];
 }
 
+/// What a commit stored.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) revision: Revision,
+    /// The keys of its rows.
+    pub(super) rows: Vec<Bytes>,
+    /// Entries of the index.
+    pub(super) postings: Vec<(i64, Bytes)>,
+    /// How many objects the collector heard are gone.
+    pub(super) gone: usize,
+}
+
 /// What is stored, and what goes wrong.
 #[derive(Debug, Default)]
 pub(super) struct Server {
     pub(super) revision: Revision,
     pub(super) batch: i64,
-    /// The commits: revision, keys of rows, entries of the index, and how many tasks came.
-    pub(super) commits: Vec<(Revision, Vec<Bytes>, Vec<(i64, Bytes)>, usize)>,
+    pub(super) commits: Vec<Stored>,
     pub(super) numbers: BTreeMap<String, i64>,
     /// Which calls fail, by number, and how.
     pub(super) faults: BTreeMap<usize, Way>,
@@ -76,10 +87,10 @@ impl Double {
         }
         let way = server.faults.get(&number).copied().or(server.all_fail);
         let way = way.or_else(|| if head.is_some() { server.commit_fails.take() } else { None });
-        if let (Some((head, tasks)), None | Some(Way::Unknown(true))) = (head, way) {
+        if let (Some((head, gone)), None | Some(Way::Unknown(true))) = (head, way) {
             let Written { rows, postings, numbers } = self.transaction.take().expect("a transaction");
             (server.revision, server.batch) = (head.revision, head.batch);
-            server.commits.push((head.revision, rows, postings, tasks));
+            server.commits.push(Stored { revision: head.revision, rows, postings, gone });
             server.numbers.extend(numbers);
         }
         let Some(way) = way else { return Ok(()) };

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::double::{Double, Server, Way};
+use super::double::{Double, Server, Stored, Way};
 use super::*;
 use crate::clock::Steady;
 use crate::engine::store::{Facets, Row, RowChange};
@@ -60,11 +60,11 @@ impl World {
     fn stored(&self) -> Vec<Bytes> {
         let server = self.server.lock().unwrap();
         let mut keys = Vec::new();
-        for (at, (revision, rows, postings, _)) in server.commits.iter().enumerate() {
+        for (at, Stored { revision, rows, postings, .. }) in server.commits.iter().enumerate() {
             assert_eq!(*revision, 2 + at as Revision, "{:?}", server.commits);
             let [key] = &rows[..] else { panic!("{rows:?}") };
             let [(number, of)] = &postings[..] else { panic!("{postings:?}") };
-            assert_eq!((*number, of), (server.commits[0].2[0].0, key), "the name has one number");
+            assert_eq!((*number, of), (server.commits[0].postings[0].0, key), "the name has one number");
             keys.push(key.clone());
         }
         keys
@@ -129,7 +129,7 @@ fn a_commit_that_happened_is_found_by_its_number() {
         assert_eq!(world.seen, if happened { vec![1, 2] } else { vec![1, 2, 2] });
         let server = world.server.lock().unwrap();
         assert_eq!(server.batch, 2, "the second try had the same number");
-        assert!(server.commits.iter().all(|(.., gone)| *gone == 1), "the collector hears of each once");
+        assert!(server.commits.iter().all(|stored| stored.gone == 1), "the collector hears of each once");
     }
 }
 
