@@ -83,7 +83,7 @@ pub(in crate::sql) fn log(indexes: &[StoredIndex], changes: &[IndexChange]) {
                     tracing::info!(%prefix, api_version, field, "an index of a field is removed");
                 }
             }
-            IndexChange::Set { .. } | IndexChange::Remove { .. } => {}
+            IndexChange::Set { .. } => {}
         }
     }
 }
@@ -97,13 +97,12 @@ pub(in crate::sql) fn measure(indexes: &[StoredIndex], changes: &[IndexChange], 
     };
     for stored in indexes {
         let of_this = |change: &&IndexChange| match change {
-            IndexChange::Set { id, .. } | IndexChange::Remove { id } => *id == stored.index.id,
+            IndexChange::Set { id, .. } => *id == stored.index.id,
             IndexChange::Add { .. } => false,
         };
         match changes.iter().rfind(of_this) {
             Some(IndexChange::Set { state, objects, .. }) => count(*state, *objects),
-            Some(_) => {}
-            None => count(stored.state, stored.objects),
+            _ => count(stored.state, stored.objects),
         }
     }
     for change in changes {
@@ -191,15 +190,12 @@ mod tests {
             stored(2, "/a/", "v1", "y", Building),
             stored(3, "/a/", "v1", "z", Dropping),
         ];
-        let changes = [
-            IndexChange::Set { id: 1, state: Ready, cursor: Vec::new(), objects: 9 },
-            IndexChange::Remove { id: 3 },
-            add("/b/", "v1", "x", Ready),
-        ];
+        let changes =
+            [IndexChange::Set { id: 1, state: Ready, cursor: Vec::new(), objects: 9 }, add("/b/", "v1", "x", Ready)];
         let metrics = Metrics::default();
         measure(&indexes, &changes, &metrics);
         let counts = [metrics::IndexState::Building, metrics::IndexState::Ready, metrics::IndexState::Dropping]
             .map(|state| metrics.field_indexes(state).get());
-        assert_eq!((counts, metrics.field_index_objects.get()), ([1, 2, 0], 7));
+        assert_eq!((counts, metrics.field_index_objects.get()), ([1, 2, 1], 7));
     }
 }

@@ -68,8 +68,6 @@ pub(in crate::sql) enum IndexChange {
     Add { prefix: Bytes, api_version: String, field: String, state: IndexState },
     /// How far one is.
     Set { id: i64, state: IndexState, cursor: Vec<u8>, objects: i64 },
-    /// One has no entries left.
-    Remove { id: i64 },
 }
 
 /// Rows to write: sets, none of which has a key twice.

@@ -74,9 +74,6 @@ pub(super) fn change(connection: &Connection, changes: &[IndexChange]) -> rusqli
                 let sql = "UPDATE field_index SET state = ?2, cursor = ?3, objects = ?4 WHERE id = ?1";
                 connection.prepare_cached(sql)?.execute(params![id, number_of(*state), cursor, objects])?
             }
-            IndexChange::Remove { id } => {
-                connection.prepare_cached("DELETE FROM field_index WHERE id = ?1")?.execute([id])?
-            }
         };
     }
     Ok(())
