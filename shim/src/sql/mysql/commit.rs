@@ -44,13 +44,18 @@ fn footprint(script: &mut Script, footprint: &Footprint) -> Vec<Part> {
     let keys: Vec<_> = footprint.keys.iter().collect();
     let (first, more) = keys.split_at(keys.len().min(KEYS));
     let columns = super::find::columns("c", true);
+    // Joined with no keys, the whole table would be read and locked.
+    let (rows, join) = if first.is_empty() {
+        (List(ROW.split(", ").map(|_| "NULL")).to_string(), String::new())
+    } else {
+        (columns.clone(), format!("LEFT JOIN current c FORCE INDEX (PRIMARY) ON {}", In("c.k", first)))
+    };
     script.add("begin", "BEGIN");
-    let of_keys = In("c.k", first);
     script.add(
         "lock",
         format_args!(
-            "SELECT m.revision, m.compact_revision, {NOW}, m.batch, m.owner, m.address, m.next_id, {columns} FROM meta m
-             LEFT JOIN current c FORCE INDEX (PRIMARY) ON {of_keys} WHERE m.id = 1 FOR UPDATE"
+            "SELECT m.revision, m.compact_revision, {NOW}, m.batch, m.owner, m.address, m.next_id, {rows} FROM meta m {join}
+             WHERE m.id = 1 FOR UPDATE"
         ),
     );
     let mut add = |part: Part, name: &'static str, sql: String| {

@@ -129,7 +129,7 @@ fn no_statement_reads_much_more_than_it_gives() {
             "keys",
             65,
             Box::new(|tables| {
-                find(tables, Source::Keys((0..20).map(|number| key(number + 9_500).to_vec()).collect()), &[])
+                find(tables, Source::Keys((0..20).map(|number| key(number + 9_500).to_vec()).collect()), &[]);
             }),
         ),
         ("log", 250, Box::new(|tables| assert_eq!(tables.log(&log(30_000, true)).unwrap().len(), 20))),
@@ -153,7 +153,7 @@ fn no_statement_reads_much_more_than_it_gives() {
             "due",
             120,
             Box::new(|tables| {
-                assert_eq!(tables.tasks(Which::Due(StoreTime::from_millis(i64::MAX)), 20).unwrap().len(), 20)
+                assert_eq!(tables.tasks(Which::Due(StoreTime::from_millis(i64::MAX)), 20).unwrap().len(), 20);
             }),
         ),
         ("next due", 10, Box::new(|tables| assert!(tables.next_due().unwrap().is_some()))),
@@ -175,6 +175,14 @@ fn no_statement_reads_much_more_than_it_gives() {
         ),
         ("tombstones", 60, Box::new(|tables| assert_eq!(tables.tombstones(&[&owner]).unwrap().len(), 1))),
         ("update", 300, Box::new(update)),
+        (
+            "begin for no keys",
+            5,
+            Box::new(|tables| {
+                tables.begin(&Footprint::default()).unwrap();
+                tables.rollback();
+            }),
+        ),
         ("attached", 10, Box::new(|tables| assert_eq!(tables.leases(5).unwrap().len(), 0))),
         ("compaction", 400, Box::new(|tables| assert_eq!(tables.compact(20).unwrap(), 0))),
     ];
