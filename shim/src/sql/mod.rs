@@ -8,6 +8,7 @@ mod failure;
 mod index;
 mod mysql;
 mod numbers;
+mod postgres;
 mod reader;
 mod retry;
 mod select;
@@ -18,10 +19,10 @@ mod writer;
 use std::sync::Arc;
 
 use crate::clock::{Steady, Ticker};
-use crate::endpoint::{Address, Endpoint, Family};
+use crate::endpoint::{Endpoint, Family};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::Store;
-use crate::engine::{Error, RangeQuery, Result};
+use crate::engine::{RangeQuery, Result};
 use crate::gc::{Overview, View};
 use explain::Explanation;
 
@@ -36,7 +37,7 @@ pub fn open_by(endpoint: &Endpoint, metrics: Arc<Metrics>, ticker: Arc<dyn Ticke
         Endpoint::Sqlite(path) => Ok(Arc::new(sqlite::Sqlite::open(path, metrics, ticker)?)),
         Endpoint::Network(address) => match address.family {
             Family::MySql => Ok(Arc::new(mysql::MySql::open(address, metrics, ticker)?)),
-            Family::Postgres => Err(missing(address)),
+            Family::Postgres => Ok(Arc::new(postgres::Postgres::open(address, metrics, ticker)?)),
         },
     }
 }
@@ -72,7 +73,10 @@ pub fn check(endpoint: &Endpoint, repair: bool, report: &mut dyn FnMut(Damage)) 
         }
         Endpoint::Network(address) => match address.family {
             Family::MySql => Ok(check::run(&mut mysql::Tables::serve(address.clone().into(), false)?, repair, report)?),
-            Family::Postgres => Err(missing(address)),
+            Family::Postgres => {
+                let (mut audit, _) = postgres::open(address, false, Arc::default())?;
+                Ok(check::run(&mut audit, repair, report)?)
+            }
         },
     }
 }
@@ -109,14 +113,9 @@ fn beside_server(endpoint: &Endpoint) -> Result<Box<dyn session::Reading>> {
         Endpoint::Sqlite(path) => sqlite::beside_server(path),
         Endpoint::Network(address) => match address.family {
             Family::MySql => Ok(Box::new(mysql::Tables::read(address.clone().into())?)),
-            Family::Postgres => Err(missing(address)),
+            Family::Postgres => Ok(Box::new(postgres::beside_server(address)?)),
         },
     }
-}
-
-fn missing(address: &Address) -> Error {
-    let family = address.family;
-    Error::Broken(format!("{family} is not in this build; it has mysql and sqlite"))
 }
 
 /// The part of a key up to and with its last slash: the unit in which keys are counted.

@@ -21,7 +21,7 @@ use super::session::{Begun, Commit, Head, IndexChange, NewHead, StoredIndex};
 use crate::clock::{StoreClock, StoreTime};
 use crate::engine::catalog::Catalog;
 use crate::engine::metrics::Metrics;
-use crate::engine::store::{Before, Changes, Committed, Decide, Footprint, Writer};
+use crate::engine::store::{Before, Changes, Committed, Decide, Footprint, Row, Writer};
 use crate::engine::{self, Error, LeaseId, Pace};
 
 /// How long a commit is tried: about as long as those who wait for it do.
@@ -100,8 +100,8 @@ impl SqlWriter {
             Some(catalog) => catalog,
             None => declare::catalog(&self.session.indexes()?),
         };
-        let attached = attached(&begun);
         let before = self.before(begun, footprint, &catalog)?;
+        let attached = attached(&before.rows);
         let changes = decide(before)?;
         if changes.declarations.is_empty() {
             self.catalog = Some(catalog);
@@ -284,8 +284,8 @@ impl Writer for SqlWriter {
 }
 
 /// The leases of rows that have one.
-fn attached(begun: &Begun) -> BTreeMap<Bytes, LeaseId> {
-    let leased = begun.rows.values().filter(|row| row.kv.lease != 0);
+fn attached(rows: &BTreeMap<Bytes, Row>) -> BTreeMap<Bytes, LeaseId> {
+    let leased = rows.values().filter(|row| row.kv.lease != 0);
     leased.map(|row| (row.kv.key.clone(), row.kv.lease)).collect()
 }
 

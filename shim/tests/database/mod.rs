@@ -118,7 +118,7 @@ impl Drop for Made {
 /// Has a server carry out a statement.
 fn execute(admin: &Address, statement: &str) -> Result<(), String> {
     match admin.family {
-        Family::Postgres => Err(format!("these tests have no client of {admin} for {statement:?}")),
+        Family::Postgres => std::thread::scope(|scope| scope.spawn(|| on_postgres(admin, statement)).join().unwrap()),
         Family::MySql => {
             let [host, ..] = &admin.hosts[..] else { return Err("no host".to_owned()) };
             let password = admin.password(host).map_err(|error| error.to_string())?;
@@ -132,6 +132,29 @@ fn execute(admin: &Address, statement: &str) -> Result<(), String> {
             done.map_err(|error| error.to_string())
         }
     }
+}
+
+fn on_postgres(admin: &Address, statement: &str) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let host = &admin.hosts[0];
+    let mut config = tokio_postgres::Config::new();
+    config.host(&host.name).port(host.port).dbname(&admin.database);
+    if let Some(user) = &admin.user {
+        config.user(user);
+    }
+    if let Some(password) = admin.password(host).unwrap() {
+        config.password(password.reveal());
+    }
+    let run = async {
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
+        let connection = tokio::spawn(connection);
+        // A server that was stopped hard may not have let go of its connections yet.
+        let forced = if statement.starts_with("DROP") { " WITH (FORCE)" } else { "" };
+        client.batch_execute(&format!("{statement}{forced}")).await?;
+        drop(client);
+        connection.await.unwrap()
+    };
+    runtime.block_on(run).map_err(|error: tokio_postgres::Error| format!("{error:?}"))
 }
 
 #[test]

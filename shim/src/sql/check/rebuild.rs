@@ -101,7 +101,10 @@ fn derive(session: &mut dyn Derive, rows: &[RowChange]) -> Result<()> {
     session.apply(&delta, None).map(drop)
 }
 
-fn each_page(session: &mut dyn Derive, look: &mut dyn FnMut(&mut dyn Derive, &[Live]) -> Result<()>) -> Result<()> {
+/// Gets pages of live rows, and may write what is derived of them.
+type Look<'a> = dyn FnMut(&mut dyn Derive, &[Live]) -> Result<()> + 'a;
+
+fn each_page(session: &mut dyn Derive, look: &mut Look<'_>) -> Result<()> {
     let mut last = Vec::new();
     loop {
         let page = session.live_after(&last, LOOKED_UP)?;

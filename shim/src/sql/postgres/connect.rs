@@ -1,0 +1,158 @@
+//! Finds the server that takes writes, and connects to it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Client, Config, NoTls};
+
+use super::error::{self, explained};
+use super::link::{Link, wait};
+use super::tls::Connector;
+use crate::endpoint::{Address, Host, TlsMode};
+use crate::engine::metrics::Metrics;
+use crate::engine::{Error, Revision};
+use crate::sql::failure::{Failure, Result};
+
+/// What all connections of this process to a database share.
+pub(super) struct Database {
+    address: Address,
+    tls: Option<Connector>,
+    pub(super) metrics: Arc<Metrics>,
+    /// The random number of this process.
+    pub(super) owner: i64,
+    /// The newest revision that this process has seen.
+    seen: AtomicI64,
+    /// Whether statements are prepared.
+    prepares: AtomicBool,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.address)
+    }
+}
+
+impl Database {
+    /// Connects to nothing yet.
+    pub(super) fn new(address: &Address, owner: i64, metrics: Arc<Metrics>) -> crate::engine::Result<Arc<Self>> {
+        let options = &address.options;
+        let tls = if options.tls.mode == TlsMode::Disable { None } else { Some(Connector::new(&options.tls)?) };
+        let prepares = AtomicBool::new(options.prepare);
+        Ok(Arc::new(Self { address: address.clone(), tls, metrics, owner, seen: AtomicI64::new(0), prepares }))
+    }
+
+    /// Connects to the primary among the hosts.
+    pub(super) fn connect(&self) -> Result<Link> {
+        let unusable = |error| Failure::Final(Error::Unavailable(format!("a connection can't be made: {error}")));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unusable)?;
+        let mut last = None;
+        for host in &self.address.hosts {
+            match wait(&runtime, self.connect_to(host)) {
+                Ok(client) => return Ok(Link::new(runtime, client, self.prepares.load(Ordering::Relaxed))),
+                Err(failure) => last = Some(last.filter(|last| !matches!(last, Failure::Final(_))).unwrap_or(failure)),
+            }
+        }
+        runtime.shutdown_background();
+        Err(last.unwrap_or_else(|| Failure::Final(Error::Broken("the endpoint names no host".into()))))
+    }
+
+    async fn connect_to(&self, host: &Host) -> Result<Client> {
+        let config = self.config(host)?;
+        let timeout = self.address.options.connect_timeout;
+        let connected = tokio::time::timeout(timeout, self.log_in(&config)).await;
+        let client = match connected {
+            Ok(Ok(client)) => client,
+            Ok(Err(error)) => return Err(self.refused(host, &error)),
+            Err(_) => {
+                let text = format!("the database at {host} did not answer within {} s", timeout.as_secs());
+                return Err(Failure::Lost(Error::Unavailable(text)));
+            }
+        };
+        let sql = "SELECT pg_is_in_recovery()";
+        let row = client.query_typed_one(sql, &[]).await.map_err(|error| error::failed(&error, "primary", false))?;
+        if row.try_get(0).unwrap_or(true) {
+            let text = format!("the database at {host} is a standby, which takes no writes; name the primary as well");
+            return Err(Failure::Lost(Error::Unavailable(text)));
+        }
+        Ok(client)
+    }
+
+    fn config(&self, host: &Host) -> Result<Config> {
+        let Address { user, database, options, .. } = &self.address;
+        let mut config = Config::new();
+        config
+            .host(&host.name)
+            .port(host.port)
+            .dbname(database)
+            .application_name(&options.application_name)
+            .connect_timeout(options.connect_timeout)
+            .keepalives_idle(std::time::Duration::from_secs(10))
+            .tcp_user_timeout(std::time::Duration::from_secs(30))
+            .ssl_mode(match options.tls.mode {
+                TlsMode::Disable => SslMode::Disable,
+                TlsMode::Prefer => SslMode::Prefer,
+                TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => SslMode::Require,
+            });
+        if let Some(user) = user {
+            config.user(user);
+        }
+        let password = self.address.password(host);
+        if let Some(password) = password.map_err(|error| Error::Unavailable(format!("{error}; {}", error.hint)))? {
+            config.password(password.reveal());
+        }
+        Ok(config)
+    }
+
+    async fn log_in(&self, config: &Config) -> std::result::Result<Client, tokio_postgres::Error> {
+        // What ends a connection is told by the statements that wait for it.
+        match &self.tls {
+            None => {
+                let (client, connection) = config.connect(NoTls).await?;
+                tokio::spawn(async { drop(connection.await) });
+                Ok(client)
+            }
+            Some(tls) => {
+                let (client, connection) = config.connect(tls.clone()).await?;
+                tokio::spawn(async { drop(connection.await) });
+                Ok(client)
+            }
+        }
+    }
+
+    /// Why a server can't be used, and what to do about it.
+    fn refused(&self, host: &Host, error: &tokio_postgres::Error) -> Failure {
+        let Address { database, user, .. } = &self.address;
+        let user = user.as_deref().unwrap_or("of this process");
+        let text = format!("cannot connect to the database at {host}: {}", explained(error));
+        let advise = |advice: &str| Failure::Final(Error::Broken(format!("{text}; {advice}")));
+        match error.code().map(tokio_postgres::error::SqlState::code) {
+            Some("28P01" | "28000") => advise(&format!(
+                "check the user {user:?} and the password (--endpoint-password-file), and the server's pg_hba.conf"
+            )),
+            Some("3D000") => advise(&format!("make it: CREATE DATABASE {database:?}")),
+            Some("42501") => advise(&format!("allow it: GRANT CONNECT ON DATABASE {database:?} TO {user:?}")),
+            Some("53300") => Failure::Final(Error::Unavailable(format!("{text}; raise the server's max_connections"))),
+            Some(_) | None => Failure::Lost(Error::Unavailable(text)),
+        }
+    }
+
+    /// Remembers that statements do not stay prepared here.
+    pub(super) fn prepares_not(&self) {
+        self.prepares.store(false, Ordering::Relaxed);
+    }
+
+    /// Notes a revision that the database says is the newest. It never goes back, but for a server that lacks commits
+    /// which were acknowledged, and for a store that begins to be loaded.
+    pub(super) fn saw(&self, revision: Revision) -> Result<()> {
+        let newest = self.seen.fetch_max(revision, Ordering::Relaxed);
+        if revision == 0 || revision >= newest {
+            return Ok(());
+        }
+        Err(Failure::Final(Error::Unavailable(format!(
+            "the database is at revision {revision}, but it was at {newest} before: it lacks commits that were \
+             acknowledged, as a standby does that was promoted too early; connect to a server that has them"
+        ))))
+    }
+}

@@ -1,0 +1,102 @@
+//! PostgreSQL: a server, and one process at a time that serves its database.
+
+mod audit;
+mod batch;
+mod commit;
+mod connect;
+mod error;
+mod find;
+mod graph;
+mod link;
+mod probe;
+mod read;
+mod row;
+mod schema;
+#[cfg(test)]
+#[path = "../../../tests/servers/postgres.rs"]
+mod server;
+mod session;
+mod set;
+mod start;
+mod task;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+pub(in crate::sql) use session::Session;
+
+use self::connect::Database;
+use crate::clock::{StoreClock, StoreTime, Ticker};
+use crate::endpoint::Address;
+use crate::engine::metrics::Metrics;
+use crate::engine::store::{Nature, Reader, Store, Writer};
+use crate::engine::{Error, Result};
+use crate::sql::reader::SqlReader;
+use crate::sql::writer::SqlWriter;
+
+/// How long a step of a compaction may take, all writes waiting meanwhile.
+const STEP: Duration = Duration::from_millis(20);
+
+/// A database on a server.
+#[derive(Debug)]
+pub(super) struct Postgres {
+    database: Arc<Database>,
+    clock: StoreClock,
+    /// Until the writer takes it.
+    writer: Mutex<Option<Session>>,
+}
+
+impl Postgres {
+    /// Opens a database. The ticker drives the clock on from what the server's says.
+    pub(super) fn open(address: &Address, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>) -> Result<Self> {
+        let (session, now) = open(address, false, metrics)?;
+        let database = Arc::clone(&session.database);
+        Ok(Self { database, clock: StoreClock::from(now, ticker), writer: Mutex::new(Some(session)) })
+    }
+}
+
+impl Store for Postgres {
+    fn nature(&self) -> Nature {
+        Nature { free_readers: 0, key_limit: Some(row::LONGEST_KEY) }
+    }
+
+    fn writer(&self) -> Result<Box<dyn Writer>> {
+        let taken = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let session = taken.ok_or_else(|| Error::Broken("the database has one writer only".into()))?;
+        Ok(Box::new(SqlWriter::new(Box::new(session), self.clock.clone(), Arc::clone(&self.database.metrics), STEP)))
+    }
+
+    fn clock(&self) -> StoreClock {
+        self.clock.clone()
+    }
+
+    fn reader(&self) -> Result<Box<dyn Reader>> {
+        let session = Session::new(Arc::clone(&self.database), None);
+        Ok(Box::new(SqlReader::new(Box::new(session), Arc::clone(&self.database.metrics))))
+    }
+}
+
+/// A connection that only reads, maybe beside a server.
+pub(super) fn beside_server(address: &Address) -> Result<Session> {
+    Ok(Session::new(Database::new(address, 0, Arc::default())?, None))
+}
+
+/// Connects to a database, makes its tables if it has none, and makes this process the one that serves it. Returns the
+/// connection that writes, and how late it is on the server's clock. `unsafe_too`: whatever its settings are.
+pub(super) fn open(address: &Address, unsafe_too: bool, metrics: Arc<Metrics>) -> Result<(Session, StoreTime)> {
+    let database = Database::new(address, random_id(), metrics)?;
+    let mut link = database.connect()?;
+    start::check(&mut link, unsafe_too)?;
+    schema::prepare(&mut link, random_id())?;
+    let now = start::claim(&mut link, database.owner)?;
+    Ok((Session::new(database, Some(link)), now))
+}
+
+/// A positive random number.
+fn random_id() -> i64 {
+    i64::try_from(RandomState::new().build_hasher().finish() >> 1).unwrap_or(1).max(1)
+}

@@ -1,0 +1,221 @@
+//! What a thread does with its connection: transactions, and opening it anew.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Row;
+
+use super::connect::Database;
+use super::link::{Ask, Link, get};
+use crate::clock::StoreTime;
+use crate::engine::{Error, Revision};
+use crate::sql::failure::{Failure, Result};
+use crate::sql::session::Head;
+
+/// How often the process that serves the store tells that it is there.
+pub(super) const BEAT: Duration = Duration::from_secs(2);
+
+/// What the planner may use: it knows nothing of how large the tables will be. All statements find their rows by an
+/// index,
+/// in its order. Local to the transaction, so that a pooler keeps none of it.
+pub(super) const PLANS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL
+    enable_hashjoin = off; \
+    SET LOCAL enable_mergejoin = off; SET LOCAL enable_material = off; SET LOCAL jit = off";
+
+/// The columns of [`head`].
+const HEAD: &str = "revision, compact_revision, batch, (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+    pg_is_in_recovery(), owner, next_id";
+
+/// A thread's connection, and what it knows of the transaction under way.
+pub(in crate::sql) struct Session {
+    pub(super) database: Arc<Database>,
+    link: Option<Link>,
+    begin_read: String,
+    begin_write: String,
+    read_head: String,
+    lock_head: String,
+    in_transaction: bool,
+    /// Numbers of labels' names, for good but for those that the transaction under way adds.
+    pub(super) names: HashMap<Box<str>, i64>,
+    /// Names that the transaction under way is still to add.
+    pub(super) new_names: Vec<(i64, Box<str>)>,
+    /// Names that the transaction under way has added.
+    pub(super) added_names: Vec<(i64, Box<str>)>,
+    /// The next number, in the transaction under way.
+    pub(super) next_id: i64,
+    /// When the process last told that it is there.
+    pub(super) beat: Instant,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.database.fmt(f)
+    }
+}
+
+/// What a row of the columns [`HEAD`] says.
+struct Stand {
+    head: Head,
+    in_recovery: bool,
+    owner: i64,
+    next_id: i64,
+}
+
+impl Session {
+    /// A session that connects when it is first used.
+    pub(super) fn new(database: Arc<Database>, link: Option<Link>) -> Self {
+        Self {
+            database,
+            link,
+            begin_read: format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {PLANS}"),
+            begin_write: format!(
+                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '5s'; \
+                 SET LOCAL idle_in_transaction_session_timeout = '5s'; {PLANS}"
+            ),
+            read_head: format!("SELECT {HEAD} FROM meta WHERE id = 1"),
+            lock_head: format!("SELECT {HEAD} FROM meta WHERE id = 1 FOR UPDATE"),
+            in_transaction: false,
+            names: HashMap::new(),
+            new_names: Vec::new(),
+            added_names: Vec::new(),
+            next_id: 0,
+            beat: Instant::now(),
+        }
+    }
+
+    /// Does something on the connection, which is made if there is none. One that is of no use any more goes.
+    pub(super) fn on<T>(&mut self, work: impl FnOnce(&mut Link) -> Result<T>) -> Result<T> {
+        if self.link.is_none() {
+            if self.in_transaction {
+                return Err(Failure::Lost(Error::Unavailable("the connection to the database was lost".into())));
+            }
+            self.link = Some(self.database.connect()?);
+        }
+        let Some(link) = &mut self.link else { return Err(Failure::Lost(Error::Unavailable(String::new()))) };
+        let done = work(link);
+        if !link.prepares() {
+            self.database.prepares_not();
+        }
+        if matches!(done, Err(Failure::Lost(_) | Failure::Unknown(_))) {
+            self.link = None;
+        }
+        done
+    }
+
+    /// Carries statements out in the transaction under way.
+    pub(super) fn all(&mut self, asks: &[Ask<'_>]) -> Result<Vec<super::link::Answer>> {
+        self.on(|link| link.all(asks))
+    }
+
+    /// Carries a statement out in the transaction under way; returns its rows.
+    pub(super) fn ask(&mut self, ask: Ask<'_>) -> Result<Vec<Row>> {
+        self.on(|link| link.one(ask)).map(|answer| answer.rows)
+    }
+
+    /// Begins a snapshot.
+    pub(super) fn begin_read(&mut self) -> Result<Head> {
+        // A connection that the server ended meanwhile is no failure: nothing has begun.
+        self.rollback();
+        if self.link.as_ref().is_some_and(Link::is_closed) {
+            self.link = None;
+        }
+        let (begin, head) = (std::mem::take(&mut self.begin_read), std::mem::take(&mut self.read_head));
+        let mut begun = self.on(|link| link.all(&[Ask::plain("begin", &begin), Ask::new("head", &head, vec![])]));
+        if matches!(begun, Err(Failure::Lost(_) | Failure::Again(_))) {
+            self.rollback();
+            begun = self.on(|link| link.all(&[Ask::plain("begin", &begin), Ask::new("head", &head, vec![])]));
+        }
+        (self.begin_read, self.read_head) = (begin, head);
+        let answers = begun?;
+        self.in_transaction = true;
+        Ok(self.stand(answers.get(1).and_then(|answer| answer.rows.first()))?.head)
+    }
+
+    /// Begins a transaction that changes something: locks the head, and carries out what the statements say, all with
+    /// one
+    /// flush.
+    pub(super) fn begin_write(&mut self, asks: Vec<Ask<'_>>) -> Result<(Head, Vec<super::link::Answer>)> {
+        self.rollback();
+        let (begin, head) = (std::mem::take(&mut self.begin_write), std::mem::take(&mut self.lock_head));
+        let mut all = vec![Ask::plain("begin", &begin), Ask::new("lock", &head, vec![])];
+        all.extend(asks);
+        let begun = self.on(|link| link.all(&all));
+        drop(all);
+        (self.begin_write, self.lock_head) = (begin, head);
+        self.in_transaction = true;
+        let mut answers = begun?;
+        let more = answers.split_off(2);
+        let stand = self.stand(answers.get(1).and_then(|answer| answer.rows.first()))?;
+        if stand.owner != self.database.owner {
+            return Err(Failure::Final(Error::Broken(
+                "another sluice-shim serves this database now; this one serves it no longer".into(),
+            )));
+        }
+        self.next_id = stand.next_id;
+        Ok((stand.head, more))
+    }
+
+    fn stand(&self, row: Option<&Row>) -> Result<Stand> {
+        let Some(row) = row else { return Err(Failure::Final(Error::Damaged("the table meta is empty".into()))) };
+        let revision: Revision = get(row, 0)?;
+        let stand = Stand {
+            head: Head {
+                revision,
+                compact_revision: get(row, 1)?,
+                batch: get(row, 2)?,
+                now: StoreTime::from_millis(get(row, 3)?),
+            },
+            in_recovery: get(row, 4)?,
+            owner: get(row, 5)?,
+            next_id: get(row, 6)?,
+        };
+        if stand.in_recovery {
+            return Err(Failure::Lost(Error::Unavailable("the database has become a standby".into())));
+        }
+        self.database.saw(revision)?;
+        Ok(stand)
+    }
+
+    /// What the transaction did is durable.
+    pub(super) fn committed(&mut self) {
+        self.in_transaction = false;
+        self.added_names.clear();
+        self.beat = Instant::now();
+    }
+
+    /// Ends what is under way, without waiting for the server.
+    pub(super) fn rollback(&mut self) {
+        self.forget_names();
+        if std::mem::take(&mut self.in_transaction)
+            && let Some(link) = &mut self.link
+        {
+            link.send("ROLLBACK");
+        }
+    }
+
+    /// The names that a transaction was to add went with it.
+    fn forget_names(&mut self) {
+        for (_, name) in self.new_names.drain(..).chain(self.added_names.drain(..)) {
+            self.names.remove(&name);
+        }
+    }
+
+    /// Gives the connection up and makes another.
+    pub(super) fn connect_anew(&mut self) -> Result<()> {
+        self.in_transaction = false;
+        self.forget_names();
+        // What was known by the last one may not hold on another server.
+        self.names.clear();
+        self.link = None;
+        self.link = Some(self.database.connect()?);
+        Ok(())
+    }
+
+    /// A number that nothing had before, in the transaction under way.
+    pub(super) fn next_id(&mut self) -> i64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+}

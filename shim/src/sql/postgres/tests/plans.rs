@@ -1,0 +1,149 @@
+//! Statements find their rows by an index, in its order, whatever the server knows of the tables.
+
+use std::fmt::Write as _;
+use std::ops::ControlFlow;
+
+use super::model::{Model, Op};
+use super::*;
+use crate::clock::StoreTime;
+use crate::engine::store::Footprint;
+use crate::engine::{KeyRange, RangeEnd};
+use crate::gc::Uid;
+use crate::sql::session::{Commit as _, Field, Find, Graph as _, Log, Odd, Postings, Probe as _, Source, Which};
+
+/// N objects with two labels, and as much past.
+const FILL: &str = "
+    INSERT INTO current SELECT convert_to('/r/' || lpad(i::text, 7, '0'), 'UTF8'), 1, 1, i, 1, 0, i > 0,
+        decode(md5(i::text), 'hex'), 'v'
+        FROM generate_series(1, OBJECTS) i;
+    INSERT INTO attribute SELECT n, convert_to((i % 3)::text, 'UTF8'), convert_to('/r/' || lpad(i::text, 7, '0'),
+        'UTF8')
+        FROM generate_series(1, OBJECTS) i, generate_series(1001, 1002) n;
+    INSERT INTO change SELECT 1, i, false, convert_to('/r/' || lpad(i::text, 7, '0'), 'UTF8') FROM
+        generate_series(1, OBJECTS) i;
+    INSERT INTO history SELECT convert_to('/x/' || i, 'UTF8'), 1, 1, OBJECTS + i, 1, 0, 1, 2 * OBJECTS + i, true,
+        'v' FROM generate_series(1, OBJECTS) i;
+    INSERT INTO owner SELECT decode(md5((i / 9)::text), 'hex'), true, convert_to('/r/' || i, 'UTF8'), false, false
+        FROM generate_series(1, OBJECTS) i;
+    INSERT INTO directory SELECT convert_to('/d/' || i || '/', 'UTF8'), 1, 0, 0 FROM generate_series(1, OBJECTS) i;
+    INSERT INTO lease SELECT i, 9, i FROM generate_series(1, OBJECTS) i;
+    INSERT INTO attached SELECT i, 'x' FROM generate_series(1, OBJECTS) i;
+    INSERT INTO gc_tombstone SELECT i, decode(md5(i::text), 'hex'), 'x', true, 1, i FROM generate_series(1, OBJECTS) i;
+    UPDATE meta SET next_id = 10 * OBJECTS";
+
+/// Does all that a server does with its requests.
+fn exercise(session: &mut Session) {
+    let mut model = Model::new();
+    let batch = |value: &str| {
+        vec![
+            vec![Op::Put("/a/1", value.into(), 1), Op::Put("/a/2", value.into(), 0)],
+            vec![Op::Put("/a/1", value.into(), 2)],
+        ]
+    };
+    model.commit(session, &batch("h"), None);
+    model.commit(session, &batch("v"), None);
+    model.commit(session, &[vec![Op::Delete("/a/1"), Op::Delete("/a/2")]], None);
+    let range = KeyRange { start: "/r/".into(), end: RangeEnd::Before("/r0".into()) };
+    let uid = Uid::Uuid([7; 16]);
+    let footprint = Footprint {
+        ranges: vec![KeyRange::single("/a/1")],
+        past: vec![(KeyRange::single("/a/1"), 1)],
+        leases: [1].into(),
+        lease_keys: [1].into(),
+        blocked: [uid.clone()].into(),
+        ..Footprint::default()
+    };
+    session.begin(&footprint).unwrap();
+    session.rollback();
+    session.compact(1).unwrap();
+    session.forget(StoreTime::default(), 0, 1).unwrap();
+    session.extend_leases(StoreTime::default(), std::time::Duration::ZERO).unwrap();
+    session.snapshot().unwrap();
+    session.rows(&[&b"/a/1"[..]]).unwrap();
+    let one = |value: &str| Postings { name: 1001, value: value.into() };
+    let probe = [Postings { name: 1002, value: "2".into() }];
+    let sources = [
+        Source::Scan,
+        Source::Visible,
+        Source::Postings(vec![one("1")]),
+        Source::Postings(vec![one("1"), one("2")]),
+        Source::Keys(vec![b"/r/1".to_vec()]),
+    ];
+    for source in &sources {
+        for probes in [&[][..], &[&probe[..]]] {
+            let find = Find { range: &range, source, probes, until: i64::MAX, values: true, wanted: 20 };
+            session.find(&find, &mut |_| ControlFlow::Break(())).unwrap();
+        }
+    }
+    session.counts(&range, &sources.iter().map(|source| (source, 64)).collect::<Vec<_>>()).unwrap();
+    for behind in [1, i64::MAX] {
+        session.superseded(&KeyRange::single("/a/1"), 3, behind, &mut |_| ControlFlow::Break(())).unwrap();
+    }
+    for previous in [false, true] {
+        session.log(&Log { range: Some(&range), after: (1, 9), until: 9, above: 1, limit: 9, previous }).unwrap();
+    }
+    session.count(&range).unwrap();
+    session.count(&KeyRange::single("/a/1")).unwrap();
+    session.count_difference(&range, 3).unwrap();
+    session.lease(1).unwrap();
+    session.lease_keys(1).unwrap();
+    session.leases(1).unwrap();
+    session.odd(&range, &[b"/"], Odd::Opaque).unwrap();
+    session.odd(&range, &[b"/"], Odd::Misplaced).unwrap();
+    session.directories(&range, 9).unwrap();
+    session.live(b"/r/").unwrap();
+    session.label("x").unwrap();
+    session.values(1001, 9).unwrap();
+    session.entries(1001, 9, &mut |_, _| ()).unwrap();
+    session.index(&[b"/r/"], Field { api_version: "g/v1", field: "a" }).unwrap();
+    for which in [Which::Due(StoreTime::default()), Which::ForegroundAfter(1), Which::Of(&uid)] {
+        session.tasks(which, 9).unwrap();
+    }
+    session.next_due().unwrap();
+    session.with_uids(&[&uid]).unwrap();
+    session.dependents(&uid, (true, b""), 9).unwrap();
+    session.tombstones(&[&uid]).unwrap();
+    session.orphaning(&[&uid]).unwrap();
+    session.below(&[&uid], 9).unwrap();
+    session.heard(&[&uid], &[&uid]).unwrap();
+    session.end();
+}
+
+#[test]
+fn no_statement_of_a_request_reads_or_sorts_a_table() {
+    for objects in [10, 100_000] {
+        let name = Server::get().database();
+        drop(opened(&address(&name)).unwrap());
+        Server::get().psql(&name, &FILL.replace("OBJECTS", &objects.to_string())).unwrap();
+        let (mut session, _) = opened(&address(&name)).unwrap();
+        exercise(&mut session);
+        let texts = session.on(|link| Ok(link.texts())).unwrap();
+        assert!(texts.len() > 50, "{}", texts.len());
+        let mut script = format!("BEGIN; {}; SET LOCAL plan_cache_mode = force_generic_plan;\n", session::PLANS);
+        for (at, (text, types)) in texts.iter().enumerate() {
+            let nulls = vec!["NULL"; types.len()].join(", ");
+            let (types, nulls) = if types.is_empty() {
+                Default::default()
+            } else {
+                (format!("({})", types.join(", ")), format!("({nulls})"))
+            };
+            writeln!(script, "SELECT '=== {at}'; PREPARE p{at} {types} AS {text}; EXPLAIN EXECUTE p{at} {nulls};")
+                .unwrap();
+        }
+        let explained = Server::get().psql(&name, &script).unwrap();
+        let mut wrong = String::new();
+        for plan in explained.split("=== ").skip(1) {
+            let (at, plan) = plan.split_once('\n').unwrap();
+            let text = &texts[at.parse::<usize>().unwrap()].0;
+            let scans = plan.contains("Seq Scan") || plan.contains("Bitmap");
+            // Keys that come from several places are put in order; each place gives no more than are wanted.
+            let several = ["DISTINCT", "ANY($1)", "unnest", "UNION ALL"].iter().any(|word| text.contains(word));
+            let sorts = plan.contains("Sort") && !several;
+            let visible = text.contains("NOT c.hidden") || text.contains("AND NOT hidden");
+            if scans || sorts || visible && !plan.contains("current_visible") {
+                write!(wrong, "{text}\n{plan}\n").unwrap();
+            }
+        }
+        assert!(wrong.is_empty(), "{objects} objects: {wrong}");
+    }
+}
