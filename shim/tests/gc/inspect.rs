@@ -23,7 +23,7 @@ fn run(world: &World, args: &[&str]) -> String {
 async fn the_collectors_work_can_be_looked_at_while_it_goes_on() {
     // It does nothing, so that there is something to see.
     let hand = Hand::new();
-    let world = World::by(idle(), &hand).await;
+    let world = World::in_file(idle(), &hand).await;
     let wardrobe = configmap(1);
     let closet = shirt(2).finalizer("example.com/wash").blocking(&wardrobe);
     let gone = shirt(3);

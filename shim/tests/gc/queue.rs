@@ -135,7 +135,7 @@ async fn tombstones_are_forgotten_after_their_time_unless_they_are_needed() {
 #[tokio::test]
 async fn a_tombstone_lasts_as_long_as_the_store_is_served() {
     let (hand, minutes) = (Hand::new(), |minutes: u64| Duration::from_secs(60 * minutes));
-    let mut world = World::by(idle(), &hand).await;
+    let mut world = World::in_file(idle(), &hand).await;
     let (first, second) = (shirt(1), shirt(2));
     world.create_all([&first, &second]).await;
     world.delete(&first).await;

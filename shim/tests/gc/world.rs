@@ -155,6 +155,11 @@ impl World {
         Self::open(Database::new(), collector, Arc::new(hand.clone())).await
     }
 
+    /// The same in a file, which has no clock: a server's goes on by itself.
+    pub(crate) async fn in_file(collector: Collector, hand: &Hand) -> Self {
+        Self::open(Database::sqlite(), collector, Arc::new(hand.clone())).await
+    }
+
     /// The one on a database.
     pub(crate) async fn at(database: Database, collector: Collector) -> Self {
         Self::open(database, collector, Arc::new(Steady::default())).await
