@@ -120,6 +120,7 @@ impl Session {
         if self.link.as_ref().is_some_and(Link::is_closed) {
             self.link = None;
         }
+        let newest = self.database.newest();
         let (begin, head) = (std::mem::take(&mut self.begin_read), std::mem::take(&mut self.read_head));
         let mut begun = self.on(|link| link.all(&[Ask::plain("begin", &begin), Ask::new("head", &head, vec![])]));
         if matches!(begun, Err(Failure::Lost(_) | Failure::Again(_))) {
@@ -129,7 +130,7 @@ impl Session {
         (self.begin_read, self.read_head) = (begin, head);
         let answers = begun?;
         self.in_transaction = true;
-        Ok(self.stand(answers.get(1).and_then(|answer| answer.rows.first()))?.head)
+        Ok(self.stand(answers.get(1).and_then(|answer| answer.rows.first()), newest)?.head)
     }
 
     /// Begins a transaction that changes something: locks the head, and carries out what the statements say, all with
@@ -137,6 +138,7 @@ impl Session {
     /// flush.
     pub(super) fn begin_write(&mut self, asks: Vec<Ask<'_>>) -> Result<(Head, Vec<super::link::Answer>)> {
         self.rollback();
+        let newest = self.database.newest();
         let (begin, head) = (std::mem::take(&mut self.begin_write), std::mem::take(&mut self.lock_head));
         let mut all = vec![Ask::plain("begin", &begin), Ask::new("lock", &head, vec![])];
         all.extend(asks);
@@ -146,7 +148,7 @@ impl Session {
         self.in_transaction = true;
         let mut answers = begun?;
         let more = answers.split_off(2);
-        let stand = self.stand(answers.get(1).and_then(|answer| answer.rows.first()))?;
+        let stand = self.stand(answers.get(1).and_then(|answer| answer.rows.first()), newest)?;
         if stand.owner != self.database.owner {
             return Err(Failure::Final(Error::Broken(
                 "another sluice-shim serves this database now; this one serves it no longer".into(),
@@ -156,7 +158,7 @@ impl Session {
         Ok((stand.head, more))
     }
 
-    fn stand(&self, row: Option<&Row>) -> Result<Stand> {
+    fn stand(&self, row: Option<&Row>, newest: Revision) -> Result<Stand> {
         let Some(row) = row else { return Err(Failure::Final(Error::Damaged("the table meta is empty".into()))) };
         let revision: Revision = get(row, 0)?;
         let stand = Stand {
@@ -173,7 +175,7 @@ impl Session {
         if stand.in_recovery {
             return Err(Failure::Lost(Error::Unavailable("the database has become a standby".into())));
         }
-        self.database.saw(revision)?;
+        self.database.saw(revision, newest)?;
         Ok(stand)
     }
 
