@@ -66,7 +66,7 @@ impl Drop for Process {
 
 #[test]
 fn errors_come_with_a_hint_and_a_code() {
-    let table: [(&[&str], &str, i32); 5] = [
+    let table: [(&[&str], &str, i32); 6] = [
         (&[], "error: no database is given\nhint: use --endpoint sqlite:///", 2),
         (
             &["--endpoint", "mysql://me:secret@db"],
@@ -74,8 +74,13 @@ fn errors_come_with_a_hint_and_a_code() {
             2,
         ),
         (
-            &["--endpoint", "mysql://me:secret@db/x"],
-            "error: --endpoint: open mysql://me@db:3306/x\nCaused by: mysql is not in this build",
+            &["--endpoint", "mysql://me:secret@127.0.0.1:1/x"],
+            "error: --endpoint: open mysql://me@127.0.0.1:1/x\nCaused by: the database at 127.0.0.1:1 can't be used",
+            1,
+        ),
+        (
+            &["--endpoint", "postgres://me:secret@127.0.0.1:1/x"],
+            "error: --endpoint: open postgres://me@127.0.0.1:1/x\nCaused by: cannot connect to the database at 127.0.0.1:1",
             1,
         ),
         (
