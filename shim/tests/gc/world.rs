@@ -150,12 +150,7 @@ impl World {
         Self::at(Database::new(), collector).await
     }
 
-    /// One with a clock of the test's own.
-    pub(crate) async fn by(collector: Collector, hand: &Hand) -> Self {
-        Self::open(Database::new(), collector, Arc::new(hand.clone())).await
-    }
-
-    /// The same in a file, which has no clock: a server's goes on by itself.
+    /// One in a file with a clock of the test's own. A server has a clock itself, which goes on.
     pub(crate) async fn in_file(collector: Collector, hand: &Hand) -> Self {
         Self::open(Database::sqlite(), collector, Arc::new(hand.clone())).await
     }

@@ -218,7 +218,6 @@ impl Tables {
                     probe::state_number(*state),
                     Bytes(cursor)
                 ),
-                IndexChange::Remove { id } => format!("DELETE FROM field_index WHERE id = {id}"),
             };
             script.add("index", sql);
         }

@@ -290,15 +290,14 @@ fn derived<'a>(all: &mut Statements<'a>, delta: &'a Delta<'a>) {
     all.keys("empty directories", fewer, "DELETE FROM directory WHERE path = ANY($1) AND live = 0");
 }
 
-/// The table of field indexes. One that is new may take the place of one that goes.
+/// The table of field indexes.
 fn indexes<'a>(all: &mut Statements<'a>, delta: &'a Delta<'a>, ids: &[i64]) {
-    let (mut set, mut gone, mut new, mut ids) = (Set::new(INDEX_STATE), Vec::new(), Set::new(INDEX), ids.iter());
+    let (mut set, mut new, mut ids) = (Set::new(INDEX_STATE), Set::new(INDEX), ids.iter());
     for change in &delta.indexes {
         match change {
             IndexChange::Set { id, state, cursor, objects } => {
                 set.push([(*id).into(), index_state(*state).into(), cursor[..].into(), (*objects).into()]);
             }
-            IndexChange::Remove { id } => gone.push(*id),
             IndexChange::Add { prefix, api_version, field, state } => new.push([
                 ids.next().copied().unwrap_or(0).into(),
                 prefix[..].into(),
@@ -317,7 +316,6 @@ fn indexes<'a>(all: &mut Statements<'a>, delta: &'a Delta<'a>, ids: &[i64]) {
             rows.table()
         )
     });
-    all.numbers("remove indexes", gone, "DELETE FROM field_index WHERE id = ANY($1)");
     all.rows("add indexes", new, |rows| rows.insert("field_index"));
 }
 
