@@ -26,6 +26,10 @@ pub struct DatabaseFlags {
     /// PostgreSQL's password file (PGPASSFILE, or ~/.pgpass).
     #[arg(long, env = "SLUICE_ENDPOINT_PASSWORD_FILE", value_name = "FILE")]
     endpoint_password_file: Option<PathBuf>,
+
+    /// Serve a database server even if it is set so that a crash of it takes back what was acknowledged.
+    #[arg(long)]
+    allow_unsafe_database: bool,
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "an error of clap's would show the URL")]
@@ -51,6 +55,7 @@ impl DatabaseFlags {
             }
             Endpoint::Sqlite(_) => {}
             Endpoint::Network(address) => {
+                address.accepts_loss = self.allow_unsafe_database;
                 let passwords = &mut address.passwords;
                 passwords.file.clone_from(&self.endpoint_password_file);
                 passwords.variable = variable(PASSWORD).map(secret).transpose()?;
@@ -73,7 +78,7 @@ fn secret(text: OsString) -> Result<Secret, ConfigError> {
 /// The flags that say so.
 impl From<Endpoint> for DatabaseFlags {
     fn from(endpoint: Endpoint) -> Self {
-        Self { endpoint: Some(Ok(endpoint)), endpoint_password_file: None }
+        Self { endpoint: Some(Ok(endpoint)), ..Self::default() }
     }
 }
 
@@ -83,7 +88,11 @@ mod tests {
     use crate::endpoint::Passwords;
 
     fn flags(url: &str, file: Option<&str>) -> DatabaseFlags {
-        DatabaseFlags { endpoint: Some(url.parse()), endpoint_password_file: file.map(PathBuf::from) }
+        DatabaseFlags {
+            endpoint: Some(url.parse()),
+            endpoint_password_file: file.map(PathBuf::from),
+            ..DatabaseFlags::default()
+        }
     }
 
     fn passwords(url: &str, file: Option<&str>, variables: &[(&str, &str)]) -> Result<Passwords, ConfigError> {

@@ -69,6 +69,8 @@ pub struct Address {
     pub database: String,
     /// How to connect.
     pub options: Options,
+    /// Whether the server may be set so that a crash of it takes back what was acknowledged.
+    pub accepts_loss: bool,
 }
 
 impl Address {
@@ -124,6 +126,7 @@ impl Address {
             passwords: Passwords { url, ..Passwords::default() },
             database,
             options: Options::parse(family == Family::Postgres, query)?,
+            accepts_loss: false,
         })
     }
 }

@@ -72,9 +72,13 @@ pub fn check(endpoint: &Endpoint, repair: bool, report: &mut dyn FnMut(Damage)) 
             Ok(check::run(&mut *audit, repair, report)?)
         }
         Endpoint::Network(address) => match address.family {
-            Family::MySql => Ok(check::run(&mut mysql::Tables::serve(address.clone().into(), false)?, repair, report)?),
+            Family::MySql => Ok(check::run(
+                &mut mysql::Tables::serve(address.clone().into(), address.accepts_loss)?,
+                repair,
+                report,
+            )?),
             Family::Postgres => {
-                let (mut audit, _) = postgres::open(address, false, Arc::default())?;
+                let (mut audit, _) = postgres::open(address, address.accepts_loss, Arc::default())?;
                 Ok(check::run(&mut audit, repair, report)?)
             }
         },

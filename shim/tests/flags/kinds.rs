@@ -169,8 +169,8 @@ fn no_databases() -> Vec<Case> {
         ),
         refused(
             1,
-            "is not in this build",
-            &["postgres://me:secret@db/x", "mysql://me:secret@db:1,[::1]/x?sslmode=require"],
+            "127.0.0.1:1",
+            &["postgres://me:secret@127.0.0.1:1/x", "mysql://me:secret@127.0.0.1:1,[::1]:1/x?sslmode=require"],
         ),
         refused(
             2,

@@ -32,6 +32,7 @@ impl Row {
 }
 
 const PASSWORD_FILE: &str = "--endpoint-password-file";
+const UNSAFE: &str = "--allow-unsafe-database";
 const LARGE: &str = "from 1 to 4294967295";
 const TO_I64: &str = "from 0 to 9223372036854775807";
 const POSITIVE: &str = "needs a duration of at least 1ms";
@@ -47,6 +48,7 @@ fn server() -> Vec<Row> {
     vec![
         row("--endpoint", Kind::Database),
         row(PASSWORD_FILE, Kind::Password),
+        row(UNSAFE, Kind::Switch),
         row("--name", Kind::Text),
         row("--listen-client-urls", Kind::Listen),
         row("--advertise-client-urls", Kind::Advertise),
@@ -84,6 +86,7 @@ fn commands() -> Vec<Row> {
         row("--from", Kind::Read("kept.snapshot")).of("restore"),
         row("--endpoint", Kind::Database).of("restore"),
         row(PASSWORD_FILE, Kind::Password).of("restore"),
+        row(UNSAFE, Kind::Switch).of("restore"),
         row("--bump-revision", Kind::Number(&["5", "1000000000"], TO_I64)).of("restore").with(&["--mark-compacted"]),
         row("--mark-compacted", Kind::Switch).of("restore").with(&["--bump-revision=5"]),
         row("--skip-hash-check", Kind::Switch).of("restore"),
@@ -93,15 +96,19 @@ fn commands() -> Vec<Row> {
         row("--key", Kind::Read("key.pem")).of("import").with(&["--cacert=cert.pem", "--cert=cert.pem"]),
         row("--endpoint", Kind::Database).of("import"),
         row(PASSWORD_FILE, Kind::Password).of("import"),
+        row(UNSAFE, Kind::Switch).of("import"),
         row("--endpoint", Kind::ExistingDatabase).of("export"),
         row(PASSWORD_FILE, Kind::Password).of("export"),
+        row(UNSAFE, Kind::Switch).of("export"),
         row("--to", Kind::Write).of("export"),
         row("--endpoint", Kind::ExistingDatabase).of("fsck"),
         row(PASSWORD_FILE, Kind::Password).of("fsck"),
+        row(UNSAFE, Kind::Switch).of("fsck"),
         row("--repair", Kind::Switch).of("fsck"),
         row("--accept-lost-log", Kind::Switch).of("fsck"),
         row("--endpoint", Kind::ExistingDatabase).of("explain"),
         row(PASSWORD_FILE, Kind::Password).of("explain"),
+        row(UNSAFE, Kind::Switch).of("explain"),
         row(
             "--prefix",
             Kind::Language("/registry/a/", &[("", 2, "--prefix"), ("/registry/a", 2, "does not end in a slash")]),
@@ -118,9 +125,11 @@ fn commands() -> Vec<Row> {
         row("--limit", Kind::Number(&["0", "5", "9223372036854775807"], TO_I64)).of("explain"),
         row("--endpoint", Kind::ExistingDatabase).of("gc status"),
         row(PASSWORD_FILE, Kind::Password).of("gc status"),
+        row(UNSAFE, Kind::Switch).of("gc status"),
         row("key", Kind::Language("/registry/a/b", &[("", 2, "<KEY>")])).of("gc explain"),
         row("--endpoint", Kind::ExistingDatabase).of("gc explain"),
         row(PASSWORD_FILE, Kind::Password).of("gc explain"),
+        row(UNSAFE, Kind::Switch).of("gc explain"),
         row("--gc-typed-groups", Kind::Groups).of("gc explain"),
         row("--gc-ignored", Kind::Kinds).of("gc explain"),
     ]

@@ -270,7 +270,7 @@ mod tests {
                 database.prepare(folder).unwrap();
                 let log = folder.join("log");
                 let run = database.command(folder, port).unwrap();
-                let child = run.spawn(&log).unwrap();
+                let mut child = run.spawn(&log).unwrap();
                 let process = Process::of(i32::try_from(child.id()).unwrap()).unwrap();
                 let deadline = Instant::now() + Duration::from_secs(60);
                 while let Err(error) = database.probe(folder, port) {
@@ -280,6 +280,8 @@ mod tests {
                 }
                 assert_eq!(Process::started_as(run.folder(), &run.words()), Some(process.clone()));
                 process.stop(Duration::from_secs(30)).unwrap();
+                // [`Process::stop`] may have waited for it already.
+                let _ = child.wait();
             }
             assert_eq!(database.endpoint(folder, port).unwrap(), endpoint);
         }

@@ -31,7 +31,7 @@ impl MySql {
     /// Opens a database, and makes its tables if it has none. The ticker drives the clock on from what the server's says.
     pub(in crate::sql) fn open(address: &Address, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>) -> Result<Self> {
         let address = Arc::new(address.clone());
-        let mut tables = Tables::serve(Arc::clone(&address), false)?;
+        let mut tables = Tables::serve(Arc::clone(&address), address.accepts_loss)?;
         let now = StoreTime::from_millis(tables.connection.number("time", format_args!("SELECT {NOW}"))?);
         Ok(Self { address, metrics, clock: StoreClock::from(now, ticker), writer: Mutex::new(Some(tables)) })
     }

@@ -53,7 +53,7 @@ pub(super) struct Postgres {
 impl Postgres {
     /// Opens a database. The ticker drives the clock on from what the server's says.
     pub(super) fn open(address: &Address, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>) -> Result<Self> {
-        let (session, now) = open(address, false, metrics)?;
+        let (session, now) = open(address, address.accepts_loss, metrics)?;
         let database = Arc::clone(&session.database);
         Ok(Self { database, clock: StoreClock::from(now, ticker), writer: Mutex::new(Some(session)) })
     }
