@@ -155,7 +155,9 @@ impl Tables {
             ),
         );
         script.commit();
+        let started = Instant::now();
         let changed = script.each(&mut self.connection, &mut |_, _| Ok(()))?;
+        self.metrics.store_commit_seconds.observe(started.elapsed().as_secs_f64());
         self.open = false;
         self.said = Instant::now();
         self.seen = *revision;

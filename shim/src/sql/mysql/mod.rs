@@ -35,6 +35,7 @@ use std::time::Instant;
 
 use crate::endpoint::Address;
 use crate::engine::Revision;
+use crate::engine::metrics::Metrics;
 use connection::Connection;
 pub(super) use store::MySql;
 
@@ -54,6 +55,8 @@ pub(super) struct Tables {
     seen: Revision,
     /// When this process last said that it is there.
     said: Instant,
+    /// Where commits are counted.
+    metrics: Arc<Metrics>,
 }
 
 /// The transaction that changes the store.
@@ -74,7 +77,7 @@ struct Transaction {
 impl Tables {
     fn new(connection: Connection, owner: i64) -> Self {
         let (names, transaction, said) = (HashMap::new(), Transaction::default(), Instant::now());
-        Self { connection, owner, open: false, names, transaction, seen: 0, said }
+        Self { connection, owner, open: false, names, transaction, seen: 0, said, metrics: Arc::default() }
     }
 
     /// The connection that changes the store, which this process serves from now on. `allow_unsafe`: even if a crash of
