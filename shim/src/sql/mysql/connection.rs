@@ -8,9 +8,9 @@ use mysql::consts::CapabilityFlags;
 use mysql::prelude::Queryable as _;
 use mysql::{ClientIdentity, Conn, DriverError, Opts, OptsBuilder, SslOpts};
 
+use super::engine::{self, Server};
 use super::error::{Doing, failed, of_encryption};
 use super::row::Cells;
-use super::settings::{self, Server};
 use super::text::{COMMIT, Packet};
 use crate::endpoint::{Address, Host, TlsMode};
 use crate::engine::Error;
@@ -176,10 +176,10 @@ fn connect(address: &Address, host: &Host) -> Result<(Conn, Server)> {
         })?;
     let mut connection =
         connected.map_err(|error| refused(address, host, &error).unwrap_or_else(|| wrong(&error, "connect")))?;
-    let server = settings::server(&mut connection)
+    let server = engine::server(&mut connection)
         .map_err(|error| wrong(&error, "server"))?
         .ok_or_else(|| Failure::Final(Error::Broken(format!("the database at {host} does not say what it is"))))?;
-    connection.query_drop(settings::session(server.engine)).map_err(|error| wrong(&error, "session"))?;
+    connection.query_drop(engine::session(server.engine)).map_err(|error| wrong(&error, "session"))?;
     Ok((connection, server))
 }
 

@@ -8,6 +8,7 @@ mod apply;
 mod audit;
 mod commit;
 mod connection;
+mod engine;
 mod error;
 mod find;
 mod graph;

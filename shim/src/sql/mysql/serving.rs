@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
-use super::settings::Engine;
+use super::engine::Engine;
 use super::text::Packet;
 use crate::engine::Error;
 use crate::sql::failure::{Failure, Result};
