@@ -98,7 +98,7 @@ impl Cmd {
             Part::Shim | Part::Db => &[Purpose::Build, Purpose::Test, Purpose::Databases],
             Part::Patches | Part::Conformance => &[Purpose::Build],
             Part::E2e if self.bin.is_some() => &[],
-            Part::E2e => &[Purpose::Build, Purpose::Images],
+            Part::E2e => &[Purpose::Build, Purpose::Images, Purpose::Databases],
         };
         if let Err(missing) = doctor::require(shell, needed, !self.no_install) {
             return step(shell, "doctor", clock, Err(missing));

@@ -4,6 +4,8 @@ use std::convert::Infallible;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::ArgAction;
+
 use super::ConfigError;
 use crate::endpoint::{Endpoint, Family, Secret};
 
@@ -28,7 +30,16 @@ pub struct DatabaseFlags {
     endpoint_password_file: Option<PathBuf>,
 
     /// Serve a database server even if it is set so that a crash of it takes back what was acknowledged.
-    #[arg(long)]
+    #[arg(
+        long,
+        env = "SLUICE_ALLOW_UNSAFE_DATABASE",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
     allow_unsafe_database: bool,
 }
 

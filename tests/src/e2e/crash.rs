@@ -1,4 +1,4 @@
-//! kill -9 of the shim while 32 clients create objects, ten times: nothing that was acknowledged is lost, every watch sees everything.
+//! kill -9 of the shim, or of its database server, while 32 clients create objects, ten times: nothing that was acknowledged is lost, every watch sees everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead as _;
@@ -15,6 +15,7 @@ use super::{Case, Column, Suite, Verdict};
 use sluice_shell::error::{Error, Result};
 use sluice_toolkit::cluster::client::{Client, HttpError};
 use sluice_toolkit::cluster::component::Component;
+use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::pid::POLL;
 use sluice_toolkit::cluster::shirts::{self, NAMESPACE, PATH, revision, shirt};
 use sluice_toolkit::cluster::wait::{ensure, until};
@@ -33,12 +34,17 @@ const LIMIT: Duration = Duration::from_secs(120);
 const LAST: &str = "last";
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![
+    let on_servers = Database::ALL.into_iter().map(|server| {
+        let name = format!("crash/on-{server}").to_lowercase();
+        Case::new(name, move |suite| run(suite, Wish::new(Column::OURS).server(server)))
+    });
+    let in_a_file = [
         Case::new("crash/watch-cache", |suite| run(suite, Wish::new(Column::OURS))),
         Case::new("crash/no-watch-cache", |suite| {
             run(suite, Wish::new(Column::OURS).apiserver_arg(shirts::NO_WATCH_CACHE))
         }),
-    ]
+    ];
+    in_a_file.into_iter().chain(on_servers).collect()
 }
 
 /// One creation that the apiserver said yes to.
@@ -102,7 +108,7 @@ fn run(suite: &Suite, wish: Wish) -> Result<Verdict> {
     Ok(Verdict::Passed(shown))
 }
 
-/// Crashes and restarts the shim, each time in the middle of the work. When it returns, all creators have ended.
+/// Crashes and restarts the shim, or in turns the shim and its database server, each time in the middle of the work. When it returns, all creators have ended.
 fn create_and_crash(lab: &Lab, creations: &Creations) -> Result<()> {
     thread::scope(|scope| {
         for thread in 0..CREATORS {
@@ -121,9 +127,12 @@ fn crash_often(lab: &Lab, creations: &Creations) -> Result<()> {
     };
     for crash in 1..=CRASHES {
         more(&format!("creating {BETWEEN} shirts before crash {crash}"))?;
-        let store = lab.cluster.process(Component::Store).ok_or_else(|| Error::input("the shim ended by itself"))?;
-        store.kill()?;
-        lab.cluster.start_one(Component::Store)?;
+        // The shim must find a database server again that went and came back.
+        let server = lab.cluster.components().find(|&one| one == Component::Database);
+        let victim = server.filter(|_| crash % 2 == 0).unwrap_or(Component::Store);
+        let gone = || Error::input(format!("{} ended by itself", victim.title(&lab.cluster)));
+        lab.cluster.process(victim).ok_or_else(gone)?.kill()?;
+        lab.cluster.start_one(victim)?;
     }
     more(&format!("creating {BETWEEN} shirts after the last crash"))
 }

@@ -9,6 +9,7 @@ use sluice_shell::error::{Error, Result};
 use sluice_toolkit::cluster::Cluster;
 use sluice_toolkit::cluster::client::Client;
 use sluice_toolkit::cluster::component::Component;
+use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::leftover::{Guard, Leftover};
 use sluice_toolkit::cluster::pid::Process;
 use sluice_toolkit::cluster::port;
@@ -21,7 +22,7 @@ pub(super) struct Wish {
     column: Column,
     apiserver_args: Vec<String>,
     store_args: Vec<String>,
-    backend: Option<String>,
+    backend: Option<Backend>,
 }
 
 impl Wish {
@@ -44,7 +45,13 @@ impl Wish {
 
     /// The shim's connection string.
     pub(super) fn backend(mut self, backend: impl Into<String>) -> Self {
-        self.backend = Some(backend.into());
+        self.backend = Some(Backend::Url(backend.into()));
+        self
+    }
+
+    /// A database server for the shim, which runs with the cluster.
+    pub(super) fn server(mut self, server: Database) -> Self {
+        self.backend = Some(Backend::Server { server });
         self
     }
 }
@@ -71,7 +78,7 @@ impl Lab {
         let settings = Settings {
             kubernetes: wish.column.name().to_owned(),
             store: wish.column.store,
-            backend: wish.backend.map(Backend::Url),
+            backend: wish.backend,
             programs,
             apiserver_args: wish.apiserver_args,
             controller_manager_args: Vec::new(),

@@ -8,6 +8,7 @@ use super::kubectl::Event;
 use super::lab::{Lab, Wish};
 use super::{Case, Column, Suite, Verdict};
 use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::shirts::{self, NAMESPACE, PATH, names, shirt};
 use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
@@ -53,17 +54,19 @@ pub(super) fn cases() -> Vec<Case> {
     for column in Column::ALL {
         for (cache, arg) in [("cached", None), ("uncached", Some(shirts::NO_WATCH_CACHE))] {
             let name = format!("walkthrough/{}/{cache}", column.name());
-            cases.push(Case::new(name, move |suite| run(suite, column, arg)));
+            let wish = arg.into_iter().fold(Wish::new(column), Wish::apiserver_arg);
+            cases.push(Case::new(name, move |suite| run(suite, wish.clone())));
         }
+    }
+    for server in Database::ALL {
+        let name = format!("walkthrough/{}-on-{server}/uncached", Column::OURS.name()).to_lowercase();
+        let wish = Wish::new(Column::OURS).apiserver_arg(shirts::NO_WATCH_CACHE).server(server);
+        cases.push(Case::new(name, move |suite| run(suite, wish.clone())));
     }
     cases
 }
 
-fn run(suite: &Suite, column: Column, arg: Option<&str>) -> Result<Verdict> {
-    let mut wish = Wish::new(column);
-    if let Some(arg) = arg {
-        wish = wish.apiserver_arg(arg);
-    }
+fn run(suite: &Suite, wish: Wish) -> Result<Verdict> {
     let lab = Lab::start(suite, wish)?;
     compare(&walk(&lab)?)?;
     lab.finish()?;
