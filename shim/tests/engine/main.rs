@@ -16,5 +16,6 @@ mod outcome;
 mod range;
 mod select;
 mod selected;
+mod stop;
 mod support;
 mod watch;

@@ -221,6 +221,8 @@ async fn a_backup_beside_the_log_of_later_is_refused() {
     let server = Server::start(folder.path()).await;
     server.put("a", vec![1]).await.unwrap();
     server.stop().await;
+    let left = std::fs::metadata(log(folder.path())).map_or(0, |log| log.len());
+    assert_eq!(left, 0, "after a clean stop the file is whole, and any other log is a stray");
     let backup = copy(folder.path(), BOTH);
     let server = Server::start(folder.path()).await;
     server.put("a", vec![2]).await.unwrap();

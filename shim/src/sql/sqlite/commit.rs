@@ -23,6 +23,9 @@ use crate::sql::failure::{Failure, Result};
 use crate::sql::index::names::{foreign_of, values_of};
 use crate::sql::session::{Begun, Commit, Delta, Head, NewHead, Started};
 
+/// How long a stop waits for reads that hold back part of the log, and how often it looks.
+const READS: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(20);
 /// A WAL file larger than this, in bytes, is cut back when nothing else is to do.
 const WAL_FILE: u64 = 64 << 20;
 
@@ -54,10 +57,20 @@ impl Deref for Changing {
 
 impl Drop for Changing {
     /// After a clean stop everything is in the database file: a copy of that one file is a backup. SQLite does this by
-    /// itself only when the last connection closes, and the readers' are not closed in any order. So [`Guarded`] does,
-    /// after the thread.
+    /// itself only when the last connection closes, and the readers' are not closed in any order. So the writer does,
+    /// after the thread, and waits for reads that are under way.
     fn drop(&mut self) {
         self.checkpoints.stop();
+        let deadline = Instant::now() + READS;
+        while matches!(self.guarded.settle(), Ok(false)) {
+            if Instant::now() > deadline {
+                tracing::warn!(
+                    "a read goes on and holds back part of the log: a copy of the database needs the log too"
+                );
+                return;
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 }
 
