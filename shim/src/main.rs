@@ -70,12 +70,20 @@ async fn run(config: Config, shows_password: bool) -> Result<()> {
     // Before anything is opened, so that no signal is missed.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let server = start(&config, &endpoint).await?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM"),
-        _ = interrupt.recv() => tracing::info!("SIGINT"),
-    }
+    let ended = tokio::select! {
+        _ = terminate.recv() => {
+            tracing::info!("SIGTERM");
+            Ok(())
+        }
+        _ = interrupt.recv() => {
+            tracing::info!("SIGINT");
+            Ok(())
+        }
+        // Its watches would see nothing more. Whoever looks after this process sees that it has ended.
+        error = server.ended() => Err(error),
+    };
     server.shutdown().await;
-    Ok(())
+    ended.with_context(|| format!("--endpoint: serve {endpoint}"))
 }
 
 async fn start(config: &Config, endpoint: &Endpoint) -> Result<Server> {

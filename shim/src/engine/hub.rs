@@ -101,6 +101,18 @@ impl Hub {
         }
     }
 
+    /// Waits until nothing is published any more, and says why.
+    pub(super) async fn ended(&self) -> Error {
+        let mut published = self.published.subscribe();
+        loop {
+            if let Some(why) = self.stopped.get() {
+                return why.clone();
+            }
+            // Fails only without a sender, which is this hub's.
+            let _ = published.changed().await;
+        }
+    }
+
     /// Why nothing is published any more, as an error.
     pub(super) fn stopped(&self) -> Result<()> {
         self.stopped.get().cloned().map_or(Ok(()), Err)

@@ -336,6 +336,11 @@ impl Engine {
         }
     }
 
+    /// Waits until another process has taken the database over, which nobody can serve beside it; says so.
+    pub async fn ended(&self) -> Error {
+        self.inner.hub.ended().await
+    }
+
     /// Whether no more requests are taken.
     fn is_stopping(&self) -> bool {
         self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner).is_none()

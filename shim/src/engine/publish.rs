@@ -71,17 +71,22 @@ impl Publisher {
         self.unsure.is_some()
     }
 
+    /// Serves nothing any more if another process does.
+    pub(super) fn heed<T>(&self, result: &Result<T>) {
+        if let Err(error @ Error::Replaced(_)) = result {
+            self.hub.stop(error.clone());
+        }
+    }
+
     /// Checks that a revision of the database is published, of which all commits of this process are. Else another
     /// process made it, its events are unknown here, and whoever watched would miss them: nothing is served any more.
     pub(super) fn reach(&self, revision: Revision) -> Result<()> {
         let known = self.hub.revision();
         if revision > known {
-            let error = Error::Broken(format!(
+            self.heed(&Err::<(), _>(Error::Replaced(format!(
                 "another process has written to the database, which is at revision {revision} and not {known}; a \
                  database serves one sluice-shim: stop the other one, then start this one anew"
-            ));
-            tracing::error!(%error, "nothing is served any more");
-            self.hub.stop(error);
+            ))));
         }
         self.hub.stopped()
     }

@@ -479,6 +479,9 @@ pub enum Error {
     /// The database was reached but whether the write happened is unknown.
     #[error("{0}")]
     Unknown(String),
+    /// Another process serves the database now, or has written to it: this one can't go on.
+    #[error("{0}")]
+    Replaced(String),
     /// What the database holds is damaged.
     #[error("{0}")]
     Damaged(String),

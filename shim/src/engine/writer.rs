@@ -146,6 +146,7 @@ impl WriterThread {
             result = self.writer.index_step(INDEX_STEP).map(|more| self.indexing = more);
         }
         let result = result.and_then(|()| self.writer.save_clock(CLOCK_AGE));
+        self.publisher.heed(&result);
         match result {
             Ok(()) => self.retry_at = None,
             Err(error) => {
@@ -178,6 +179,7 @@ impl WriterThread {
         }
         let tried = self.settle().and_then(|()| self.writer.try_commit());
         self.condition.committed(&tried);
+        self.publisher.heed(&tried);
         tried
     }
 
@@ -241,6 +243,7 @@ impl WriterThread {
         self.metrics.batch_requests.observe(batch.len() as f64);
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         self.condition.committed(&result);
+        self.publisher.heed(&result);
         let asked = batch.iter().filter(|envelope| !matches!(envelope.request, Request::Collect(_))).count() as u64;
         self.indexing |= declared;
         self.compacting |= news.compacted.is_some();

@@ -31,7 +31,7 @@ use super::refused::Refusals;
 use super::tls::{Tls, TlsFiles};
 use super::watch::WatchService;
 use crate::config::{Config, ListenUrl};
-use crate::engine::Engine;
+use crate::engine::{Engine, Error};
 use crate::metrics::{HealthChecks, Metrics, Traffic};
 use crate::pb::etcdserverpb::auth_server::AuthServer;
 use crate::pb::etcdserverpb::cluster_server::ClusterServer;
@@ -145,6 +145,11 @@ impl Server {
     /// Where metrics are, likewise.
     pub fn metrics_addresses(&self) -> &[SocketAddr] {
         &self.metrics_addresses
+    }
+
+    /// Waits until the database is another process's; says so.
+    pub async fn ended(&self) -> Error {
+        self.context.engine.ended().await
     }
 
     /// Takes no more connections, ends watches, lets requests finish, and closes the store.

@@ -205,7 +205,7 @@ impl World {
 }
 
 fn is_foreign<T: std::fmt::Debug>(result: Result<T>) -> bool {
-    matches!(&result, Err(Error::Broken(why)) if why.contains("another process has written to the database"))
+    matches!(&result, Err(Error::Replaced(why)) if why.contains("another process has written to the database"))
 }
 
 /// Its events are unknown: whatever is served behind them would make watchers miss some.
@@ -222,6 +222,7 @@ async fn nothing_is_served_behind_the_writes_of_another_process() {
     assert_eq!(world.get("b").await, Ok(1));
     assert_eq!(world.get("c").await, Ok(0));
     assert_eq!(world.events(1).await, [("b".into(), 2)]);
+    assert!(is_foreign(Err::<(), _>(world.engine.ended().await)));
 }
 
 /// A read alone waited for ever for the revision that it had seen.

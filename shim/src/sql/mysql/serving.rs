@@ -126,7 +126,7 @@ pub(super) fn end(owner: i64) -> String {
 
 /// What is wrong if another process has the store.
 pub(super) fn taken_over(address: &str) -> Failure {
-    Failure::Final(Error::Broken(format!(
-        "another sluice-shim serves this database now: {address}; this one was silent for too long, and stops writing"
+    Failure::Final(Error::Replaced(format!(
+        "another sluice-shim serves this database now: {address}; this one was silent for too long, and ends"
     )))
 }

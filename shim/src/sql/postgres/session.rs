@@ -150,7 +150,7 @@ impl Session {
         let more = answers.split_off(2);
         let stand = self.stand(answers.get(1).and_then(|answer| answer.rows.first()), newest)?;
         if stand.owner != self.database.owner {
-            return Err(Failure::Final(Error::Broken(
+            return Err(Failure::Final(Error::Replaced(
                 "another sluice-shim serves this database now; this one serves it no longer".into(),
             )));
         }
