@@ -68,7 +68,7 @@ pub struct Checked {
 pub fn check(endpoint: &Endpoint, repair: bool, report: &mut dyn FnMut(Damage)) -> Result<Checked> {
     match endpoint {
         Endpoint::Sqlite(path) => {
-            let (_lock, mut audit) = sqlite::audit(path)?;
+            let mut audit = sqlite::audit(path)?;
             Ok(check::run(&mut *audit, repair, report)?)
         }
         Endpoint::Network(address) => match address.family {

@@ -170,7 +170,7 @@ impl SqlWriter {
             committed.work = session.apply(&delta, None)?;
             let started = collector::hear(session, &changes.signals)?;
             committed.work |= started.has_work();
-            session.tell(&started, &new)?;
+            session.tell(&started, new.now, Some(&new))?;
         }
         Ok(indexes)
     }

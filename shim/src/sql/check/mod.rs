@@ -10,7 +10,7 @@ mod directories;
 mod indexes;
 mod owners;
 mod pages;
-pub(super) mod rebuild;
+mod rebuild;
 mod spans;
 
 use super::failure::Result;
@@ -40,7 +40,7 @@ pub(super) fn run(audit: &mut dyn Rebuild, repair: bool, report: &mut Report<'_>
     })?;
     checked.keys = keys;
     if repair && checked.derived > 0 {
-        audit.rebuild()?;
+        rebuild::rebuild(audit)?;
         let mut left = 0;
         let mut count = |damage: Damage| left += u64::from(damage.derived);
         audit.integrity(&mut count)?;

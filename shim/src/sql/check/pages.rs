@@ -19,7 +19,10 @@ const PAGE_BYTES: usize = 16 << 20;
 pub(super) type Look<'a, T> = dyn FnMut(&mut dyn Audit, Vec<T>) -> Result<()> + 'a;
 
 /// Calls `look` for pages of all live rows, in order.
-pub(super) fn each_page(audit: &mut dyn Audit, look: &mut Look<'_, Live>) -> Result<()> {
+pub(super) fn each_page<S: Audit + ?Sized>(
+    audit: &mut S,
+    look: &mut dyn FnMut(&mut S, Vec<Live>) -> Result<()>,
+) -> Result<()> {
     let (mut after, mut limit) = (Vec::new(), LOOKED_UP);
     loop {
         let page = audit.live_after(&after, limit)?;

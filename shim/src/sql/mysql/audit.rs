@@ -6,9 +6,8 @@ use super::row::Cells;
 use super::text::{Bytes, Maybe, Packet};
 use crate::engine::store::Facets;
 use crate::sql::Damage;
-use crate::sql::check::rebuild::{Derive, rebuild};
 use crate::sql::failure::Result;
-use crate::sql::session::{Audit, Commit as _, EdgeRow, Live, Posting, PostingRow, Rebuild, Span, StoredEdge};
+use crate::sql::session::{Audit, EdgeRow, Live, Posting, PostingRow, Rebuild, Span, StoredEdge};
 
 /// How many rows are read at a time.
 const PAGE: usize = 2000;
@@ -194,16 +193,6 @@ impl Audit for Tables {
 }
 
 impl Rebuild for Tables {
-    fn rebuild(&mut self) -> Result<()> {
-        let rebuilt = rebuild(self);
-        if rebuilt.is_err() {
-            self.rollback();
-        }
-        rebuilt
-    }
-}
-
-impl Derive for Tables {
     fn clear_derived(&mut self) -> Result<()> {
         let mut packet = Packet::of("clear", "DELETE FROM directory");
         for table in ["attribute", "field_index", "owner"] {

@@ -144,7 +144,8 @@ impl Tables {
     }
 
     /// Adds what a commit ends with, and carries all out.
-    fn finish(&mut self, mut script: Script, head: &NewHead) -> Result<Vec<u64>> {
+    fn carry_out(&mut self, mut script: Script, head: Option<&NewHead>) -> Result<Vec<u64>> {
+        let Some(head) = head else { return script.each(&mut self.connection, &mut |_, _| Ok(())) };
         let NewHead { revision, compact_revision, batch, .. } = head;
         script.add(
             "head",
@@ -207,17 +208,14 @@ impl Commit for Tables {
     fn apply(&mut self, delta: &Delta<'_>, head: Option<&NewHead>) -> Result<bool> {
         let script = self.script(delta);
         let wakes = script.of(super::apply::WAKE);
-        let changed = match head {
-            Some(head) => self.finish(script, head)?,
-            None => script.each(&mut self.connection, &mut |_, _| Ok(()))?,
-        };
+        let changed = self.carry_out(script, head)?;
         self.transaction.written = self.transaction.names.len();
         Ok(wakes.into_iter().any(|nth| changed.get(nth).is_some_and(|rows| *rows > 0)))
     }
 
-    fn tell(&mut self, started: &Started<'_>, head: &NewHead) -> Result<()> {
+    fn tell(&mut self, started: &Started<'_>, now: StoreTime, head: Option<&NewHead>) -> Result<()> {
         let mut script = Script::new(self.connection.packet_bytes());
-        let now = head.now.millis();
+        let now = now.millis();
         let mut rows = Vec::new();
         for (uid, key, namespaced, revision) in &started.tombstones {
             let (id, uid) = (self.next_id(), uid.to_blob());
@@ -242,7 +240,7 @@ impl Commit for Tables {
         let woken = blobs(&started.woken);
         let wake = "UPDATE gc_task SET state = 0, not_before = 0 WHERE state <> 0 AND uid IN (";
         script.rows("wake", wake, woken.iter().map(|uid| Bytes(uid)), ")");
-        self.finish(script, head).map(drop)
+        self.carry_out(script, head).map(drop)
     }
 
     fn rollback(&mut self) {

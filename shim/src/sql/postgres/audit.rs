@@ -12,7 +12,6 @@ use super::set::Kind::{Blob, Flag, Int};
 use super::set::{Kind, Set};
 use crate::engine::store::Facets;
 use crate::sql::Damage;
-use crate::sql::check::rebuild::{Derive, rebuild};
 use crate::sql::failure::Result;
 use crate::sql::session::{Audit, EdgeRow, Live, Posting, PostingRow, Rebuild, Span, StoredEdge};
 
@@ -191,16 +190,6 @@ impl Audit for Session {
 }
 
 impl Rebuild for Session {
-    fn rebuild(&mut self) -> Result<()> {
-        let rebuilt = rebuild(self);
-        if rebuilt.is_err() {
-            Self::rollback(self);
-        }
-        rebuilt
-    }
-}
-
-impl Derive for Session {
     fn clear_derived(&mut self) -> Result<()> {
         let tables = "DELETE FROM directory; DELETE FROM attribute; DELETE FROM field_index; DELETE FROM owner";
         let asks = [

@@ -164,11 +164,11 @@ impl Commit for Session {
         written
     }
 
-    fn tell(&mut self, started: &Started<'_>, head: &NewHead) -> Result<()> {
+    fn tell(&mut self, started: &Started<'_>, now: StoreTime, head: Option<&NewHead>) -> Result<()> {
         let mut statements = Statements::new();
         let mut tombstones = Set::new(TOMBSTONE);
         for (uid, key, namespaced, revision) in &started.tombstones {
-            let (id, at) = (self.next_id(), head.now.millis());
+            let (id, at) = (self.next_id(), now.millis());
             tombstones.push([
                 id.into(),
                 uid.to_blob().into(),
@@ -188,7 +188,7 @@ impl Commit for Session {
         });
         let mut tasks = Set::new(TASK);
         for (uid, kind, key, hidden, revision) in &started.tasks {
-            let (id, at) = (self.next_id(), head.now.millis());
+            let (id, at) = (self.next_id(), now.millis());
             tasks.push([
                 id.into(),
                 uid.to_blob().into(),
@@ -214,7 +214,7 @@ impl Commit for Session {
         let woken = started.woken.iter().map(|uid| uid.to_blob()).collect();
         let sql = "UPDATE gc_task SET state = 0, not_before = 0 WHERE uid = ANY($1) AND state <> 0";
         statements.keys(WAKE, woken, sql);
-        self.write(statements.asks(), Some(head)).map(drop)
+        self.write(statements.asks(), head).map(drop)
     }
 
     fn rollback(&mut self) {

@@ -1,7 +1,8 @@
 //! Everything, for checks. Nobody else has the database open.
 
-use super::{EdgeRow, PostingRow, Probe, Read};
+use super::{Commit, EdgeRow, PostingRow, Probe, Read};
 use crate::engine::Revision;
+use crate::engine::store::Facets;
 use crate::sql::Damage;
 use crate::sql::failure::Result;
 
@@ -76,8 +77,11 @@ pub(in crate::sql) trait Audit: Read + Probe {
     fn edges_after(&mut self, after: &StoredEdge, limit: usize) -> Result<Vec<StoredEdge>>;
 }
 
-/// Writes anew what is derived.
-pub(in crate::sql) trait Rebuild: Audit {
-    /// Derives all of it from the live values, in one transaction.
-    fn rebuild(&mut self) -> Result<()>;
+/// A database whose derived data can be taken away and written again, within one transaction.
+pub(in crate::sql) trait Rebuild: Audit + Commit {
+    /// Empties the index, the tables of directories, field indexes and owners, and gives no row a UID.
+    fn clear_derived(&mut self) -> Result<()>;
+
+    /// Sets what live rows say of their values: whether they are hidden, and their UIDs.
+    fn set_derived(&mut self, rows: &[(&[u8], &Facets)]) -> Result<()>;
 }

@@ -154,8 +154,9 @@ pub(in crate::sql) trait Commit: Reading {
     /// Writes rows; returns whether a task was woken. With a head it also commits; after `Ok` all is durable.
     fn apply(&mut self, delta: &Delta<'_>, head: Option<&NewHead>) -> Result<bool>;
 
-    /// Writes what the collector makes of the commit, and commits.
-    fn tell(&mut self, started: &Started<'_>, head: &NewHead) -> Result<()>;
+    /// Writes what the collector makes of the commit, at that moment. With a head it also commits; after `Ok` all is
+    /// durable.
+    fn tell(&mut self, started: &Started<'_>, now: StoreTime, head: Option<&NewHead>) -> Result<()>;
 
     /// Ends the transaction, if there is one, without a trace.
     fn rollback(&mut self);

@@ -1,6 +1,5 @@
 //! Everything in a SQLite file, for checks.
 
-use std::fs::File;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,20 +7,25 @@ use std::sync::Arc;
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use super::commit::Changing;
 use super::error::at;
 use super::log::Guarded;
 use super::tables::Tables;
-use super::{alone, connect_writer, derived, hiding};
+use super::{alone, clock, connect_writer, hiding};
+use crate::clock::{Steady, StoreClock};
+use crate::engine;
+use crate::engine::store::Facets;
 use crate::sql::Damage;
 use crate::sql::failure::Result;
 use crate::sql::session::{Audit, EdgeRow, Live, Posting, PostingRow, Rebuild, Span, StoredEdge};
 
-/// A file that no other process has open, and the lock that keeps others out, which has to go last.
-pub(in crate::sql) fn audit(path: &Path) -> crate::engine::Result<(File, Box<dyn Rebuild>)> {
-    let (connection, lock) = alone(path, || Guarded::new(connect_writer(path)?, path))?;
+/// A file that no other process has open.
+pub(in crate::sql) fn audit(path: &Path) -> engine::Result<Box<dyn Rebuild>> {
+    let (guarded, lock) = alone(path, || Guarded::new(connect_writer(path)?, path))?;
+    let clock = StoreClock::from(clock::kept(&guarded).map_err(|error| at(path, error))?, Arc::new(Steady::default()));
     // Sorting may need more room than there is memory.
-    connection.pragma_update(None, "temp_store", "file").map_err(|error| at(path, error))?;
-    Ok((lock, Box::new(Tables::new(connection, Arc::default()))))
+    guarded.pragma_update(None, "temp_store", "file").map_err(|error| at(path, error))?;
+    Ok(Box::new(Tables::new(Changing::new(guarded, lock, path, clock)?, Arc::default())))
 }
 
 impl<C: Deref<Target = Connection> + Send> Audit for Tables<C> {
@@ -127,10 +131,21 @@ impl<C: Deref<Target = Connection> + Send> Audit for Tables<C> {
     }
 }
 
-impl Rebuild for Tables<Guarded> {
-    fn rebuild(&mut self) -> Result<()> {
-        self.connection.ready()?;
-        Ok(derived::rebuild(&mut self.connection)?)
+impl Rebuild for Tables<Changing> {
+    fn clear_derived(&mut self) -> Result<()> {
+        let sql = "DELETE FROM directory; DELETE FROM attribute; DELETE FROM field_index; DELETE FROM owner;
+            UPDATE current SET uid = NULL WHERE uid IS NOT NULL;";
+        Ok(self.connection.execute_batch(sql)?)
+    }
+
+    fn set_derived(&mut self, rows: &[(&[u8], &Facets)]) -> Result<()> {
+        let sql = "UPDATE current SET hidden = ?2, uid = ?3 WHERE key = ?1";
+        let mut set = self.connection.prepare_cached(sql)?;
+        for (key, facets) in rows {
+            let uid = facets.node.as_ref().map(|node| node.uid.to_blob());
+            set.execute(params![key, (!facets.opaque).then_some(facets.hidden), uid])?;
+        }
+        Ok(())
     }
 }
 

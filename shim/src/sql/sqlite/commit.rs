@@ -123,7 +123,7 @@ impl Tables<Changing> {
             // What was committed stays so, and nothing more is until this works.
             tracing::warn!(%error, "the database could not be marked as one that needs its log");
         }
-        self.connection.hides |= self.connection.begins_to_hide;
+        self.connection.hides |= std::mem::take(&mut self.connection.begins_to_hide);
         Ok(())
     }
 
@@ -149,7 +149,10 @@ impl Commit for Tables<Changing> {
     }
 
     fn apply(&mut self, delta: &Delta<'_>, head: Option<&NewHead>) -> Result<bool> {
-        self.connection.begins_to_hide = delta.hides && !self.connection.hides;
+        if delta.hides && !self.connection.hides && !self.connection.begins_to_hide {
+            synced(hiding::index(&self.connection))?;
+            self.connection.begins_to_hide = true;
+        }
         let woken = synced(write(&self.connection, delta, head))?;
         if head.is_some() {
             self.commit()?;
@@ -157,11 +160,11 @@ impl Commit for Tables<Changing> {
         Ok(woken)
     }
 
-    fn tell(&mut self, started: &Started<'_>, head: &NewHead) -> Result<()> {
+    fn tell(&mut self, started: &Started<'_>, now: StoreTime, head: Option<&NewHead>) -> Result<()> {
         let connection = &self.connection;
-        let stored = graph_write::store_started(connection, started, head.now);
-        synced(stored.and_then(|()| store::store_head(connection, head)))?;
-        self.commit()
+        let stored = graph_write::store_started(connection, started, now);
+        synced(stored.and_then(|()| head.map_or(Ok(()), |head| store::store_head(connection, head))))?;
+        head.map_or(Ok(()), |_| self.commit())
     }
 
     fn rollback(&mut self) {
@@ -265,11 +268,8 @@ fn synced<T>(result: rusqlite::Result<T>) -> Result<T> {
 }
 
 /// Writes all rows of a commit but what the collector makes of it; returns whether a task was woken.
-fn write(connection: &Changing, delta: &Delta<'_>, head: Option<&NewHead>) -> rusqlite::Result<bool> {
+fn write(connection: &Connection, delta: &Delta<'_>, head: Option<&NewHead>) -> rusqlite::Result<bool> {
     graph_write::store_tasks(connection, delta.tasks)?;
-    if connection.begins_to_hide {
-        hiding::index(connection)?;
-    }
     store::store(connection, delta)?;
     let woken = graph_write::store_edges(connection, delta)?;
     head.map_or(Ok(()), |head| store::store_head(connection, head))?;

@@ -142,8 +142,8 @@ impl Commit for Double {
         self.call("apply", head.map(|head| (head, 0))).map(|()| false)
     }
 
-    fn tell(&mut self, started: &Started<'_>, head: &NewHead) -> Result<()> {
-        self.call("tell", Some((head, started.tombstones.len())))
+    fn tell(&mut self, started: &Started<'_>, _: StoreTime, head: Option<&NewHead>) -> Result<()> {
+        self.call("tell", head.map(|head| (head, started.tombstones.len())))
     }
 
     fn rollback(&mut self) {

@@ -19,7 +19,8 @@ fn uid(text: &str) -> Uid {
 fn tell(tables: &mut Tables, started: &Started<'_>) {
     let begun = tables.begin(&Footprint::default()).unwrap();
     assert!(!tables.apply(&Delta::default(), None).unwrap());
-    tables.tell(started, &next(&begun)).unwrap();
+    let next = next(&begun);
+    tables.tell(started, next.now, Some(&next)).unwrap();
 }
 
 fn kinds(tables: &mut Tables, which: Which<'_>) -> Vec<(i64, TaskKind, TaskState)> {

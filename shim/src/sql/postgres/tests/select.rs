@@ -152,7 +152,7 @@ fn the_collectors_queue_and_what_it_knows_of_owners() {
         tasks: vec![(&a, TaskKind::Foreground, &key, true, 2), (&c, TaskKind::Cascade, &key, true, 2)],
         ..Started::default()
     };
-    session.tell(&started, &head).unwrap();
+    session.tell(&started, head.now, Some(&head)).unwrap();
     session.snapshot().unwrap();
     let heard = session.heard(&[&a, &b, &c], &[&c, &a]).unwrap();
     assert_eq!(
