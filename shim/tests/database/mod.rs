@@ -77,6 +77,14 @@ impl Database {
         }
     }
 
+    /// Has the server carry out a statement in a database that is no file.
+    pub(crate) fn execute(&self, statement: &str) {
+        match &self.endpoint {
+            Endpoint::Sqlite(path) => panic!("{} is a file", path.display()),
+            Endpoint::Network(address) => execute(address, statement).unwrap(),
+        }
+    }
+
     /// Leaves the database and the folder to whoever looks into what went wrong; returns the folder.
     pub(crate) fn keep(self) -> PathBuf {
         let _made = ManuallyDrop::new(self.made);
@@ -126,6 +134,7 @@ fn execute(admin: &Address, statement: &str) -> Result<(), String> {
                 .ip_or_hostname(Some(&*host.name))
                 .tcp_port(host.port)
                 .user(admin.user.clone())
+                .db_name(Some(&admin.database))
                 .pass(password.as_ref().map(|password| password.reveal()))
                 .prefer_socket(false);
             let done = mysql::Conn::new(options).and_then(|mut connection| connection.query_drop(statement));

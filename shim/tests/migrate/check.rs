@@ -1,10 +1,15 @@
 //! fsck finds every kind of damage, and repairs what is derived.
 
+use sluice_shim::endpoint::Endpoint;
+
 use crate::database::Database;
 use crate::support::*;
 use rusqlite::Connection;
 
 fn damage(database: &Database, sql: &str) {
+    if matches!(database.endpoint(), Endpoint::Network(_)) {
+        return database.execute(sql);
+    }
     let connection = Connection::open(database.file()).unwrap();
     connection.execute_batch(sql).unwrap();
     all_in_the_file(&connection);
@@ -72,6 +77,46 @@ async fn derived_data_is_repaired() {
     }
 }
 
+/// In words that all databases know.
+#[tokio::test]
+async fn what_is_gone_is_derived_again() {
+    for sql in [
+        "DELETE FROM directory",
+        "DELETE FROM attribute",
+        "DELETE FROM owner",
+        "UPDATE current SET uid = NULL",
+        "UPDATE current SET hidden = NULL",
+    ] {
+        let database = Database::new();
+        let owner = "00000000-0000-4000-8000-000000000001";
+        let engine = open(&database).await.unwrap();
+        engine.write(put("/a", object(&format!(r#""uid":"{owner}""#)), 0)).await.unwrap();
+        engine.write(put("/b", owned(owner), 0)).await.unwrap();
+        engine.shutdown().await;
+        let before = content_of(&database).await;
+        damage(&database, sql);
+        let (sound, said) = check(&database, false).await;
+        assert!(!sound && said.contains("damaged: 0 of data"), "{sql}: {said}");
+        let (sound, said) = check(&database, true).await;
+        assert!(sound && said.contains("repaired: "), "{sql}: {said}");
+        let (sound, said) = check(&database, false).await;
+        assert!(sound && said == "sound: 2 keys\n", "{sql}: {said}");
+        assert_eq!(content_of(&database).await, before);
+    }
+}
+
+fn object(metadata: &str) -> String {
+    format!(r#"{{"apiVersion":"example.com/v1","kind":"Shirt","metadata":{{"name":"x",{metadata}}}}}"#)
+}
+
+/// A labelled dependent, which blocks.
+fn owned(owner: &str) -> String {
+    object(&format!(
+        r#""uid":"00000000-0000-4000-8000-000000000002","labels":{{"skip-controller-manager-metadata-caching":""}},
+        "ownerReferences":[{{"apiVersion":"example.com/v1","kind":"Shirt","name":"x","uid":"{owner}","blockOwnerDeletion":true}}]"#
+    ))
+}
+
 #[tokio::test]
 async fn what_the_collector_derives_is_repaired() {
     let table = [
@@ -82,14 +127,8 @@ async fn what_the_collector_derives_is_repaired() {
         ("UPDATE current SET uid = NULL", "another UID than the object: none"),
         ("UPDATE current SET uid = x'61' WHERE uid IS NULL", "another UID than the object: a"),
     ];
-    let object = |metadata: &str| {
-        format!(r#"{{"apiVersion":"example.com/v1","kind":"Shirt","metadata":{{"name":"x",{metadata}}}}}"#)
-    };
     let owner = object(r#""uid":"00000000-0000-4000-8000-000000000001""#);
-    let owned = object(
-        r#""uid":"00000000-0000-4000-8000-000000000002","labels":{"skip-controller-manager-metadata-caching":""},
-        "ownerReferences":[{"apiVersion":"example.com/v1","kind":"Shirt","name":"x","uid":"00000000-0000-4000-8000-000000000001","blockOwnerDeletion":true}]"#,
-    );
+    let owned = owned("00000000-0000-4000-8000-000000000001");
     for (sql, expected) in table {
         let database = Database::sqlite();
         let engine = open(&database).await.unwrap();
