@@ -68,18 +68,18 @@ fn update(connection: &Connection, rows: &[StoredRow<'_>]) -> rusqlite::Result<(
         return Ok(());
     }
     // Nearly always an update changes no UID, and then it does not touch that index.
-    let mut update = connection.prepare_cached(
-        "UPDATE current SET create_revision = ?2, mod_revision = ?3, sub = ?4, version = ?5, lease = ?6, hidden = ?7,
-            value = ?8
-         WHERE key = ?1 AND (?9 IS NULL OR TRUE)",
-    )?;
-    let mut update_uid = connection.prepare_cached(
-        "UPDATE current SET create_revision = ?2, mod_revision = ?3, sub = ?4, version = ?5, lease = ?6, hidden = ?7,
-            value = ?8, uid = ?9
-         WHERE key = ?1",
-    )?;
-    let mut write = |row: &StoredRow<'_>| write_row(if row.new_uid { &mut update_uid } else { &mut update }, row);
-    rows.iter().try_for_each(&mut write)
+    for new_uid in [false, true] {
+        let mut these = rows.iter().filter(|row| row.new_uid == new_uid).peekable();
+        if these.peek().is_some() {
+            let uid = if new_uid { ", uid = ?9 WHERE key = ?1" } else { " WHERE key = ?1 AND (?9 IS NULL OR TRUE)" };
+            let mut update = connection.prepare_cached(&format!(
+                "UPDATE current SET create_revision = ?2, mod_revision = ?3, sub = ?4, version = ?5, lease = ?6,
+                    hidden = ?7, value = ?8{uid}"
+            ))?;
+            these.try_for_each(|row| write_row(&mut update, row))?;
+        }
+    }
+    Ok(())
 }
 
 fn write_row(statement: &mut rusqlite::Statement<'_>, stored: &StoredRow<'_>) -> rusqlite::Result<()> {
