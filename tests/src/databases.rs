@@ -2,13 +2,14 @@
 
 use fs_err as fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sluice_shell::context::Context;
-use sluice_shell::error::{Error, Explain, Result};
+use sluice_shell::error::Result;
 use sluice_toolkit::cluster::database::Database;
-use sluice_toolkit::cluster::pid::{POLL, Process};
+use sluice_toolkit::cluster::leftover::{Guard, Leftover};
+use sluice_toolkit::cluster::pid::Process;
 use sluice_toolkit::cluster::port;
 
 /// Programs of tests that make their databases where this variable says.
@@ -16,9 +17,6 @@ pub(crate) const VARIABLE: &str = "SLUICE_TEST_DATABASE";
 
 /// The shim's programs of tests that are about what any database does.
 const PROGRAMS: [&str; 5] = ["engine", "etcd_api", "gc", "linearizability", "migrate"];
-
-/// How long a server may take to be ready.
-const READY: Duration = Duration::from_secs(120);
 
 /// How long a server may take to end by itself.
 const GRACE: Duration = Duration::from_secs(30);
@@ -30,7 +28,7 @@ pub(crate) struct Servers {
     #[arg(long, value_enum, value_name = "SERVER")]
     only: Option<Database>,
     /// `db`: a server that runs already, by its connection string; the tests make and remove databases of their own
-    /// there
+    /// there. The variable `SLUICE_TEST_DATABASE` hides a password from other users of the machine
     #[arg(long, value_name = "CONNECTION", conflicts_with = "only")]
     endpoint: Option<String>,
 }
@@ -46,16 +44,31 @@ pub(crate) struct Part {
 }
 
 impl Servers {
+    /// Whether a flag says on which server, so that no other part is meant.
+    pub(crate) fn is_chosen(&self) -> bool {
+        self.only.is_some() || self.endpoint.is_some()
+    }
+
     /// Whether servers have to be started.
     pub(crate) fn starts_servers(&self) -> bool {
-        self.endpoint.is_none()
+        self.given().is_none()
+    }
+
+    /// The server that runs already.
+    fn given(&self) -> Option<String> {
+        self.given_or(std::env::var(VARIABLE).ok())
+    }
+
+    fn given_or(&self, variable: Option<String>) -> Option<String> {
+        let variable = variable.filter(|endpoint| self.only.is_none() && !endpoint.is_empty());
+        self.endpoint.clone().or(variable)
     }
 
     /// The servers to test on; each is started when it is its turn.
     pub(crate) fn parts<'a>(&'a self, shell: &'a Context) -> impl Iterator<Item = Result<Part>> + 'a {
-        let given = self.endpoint.iter().map(|endpoint| {
+        let given = self.given().into_iter().map(|endpoint| {
             let name = endpoint.split_once("://").map_or("?", |(scheme, _)| scheme);
-            Ok(Part::new(format!("shim on {name}"), endpoint.clone(), None))
+            Ok(Part::new(format!("shim on {name}"), endpoint, None))
         });
         let servers = Database::ALL.into_iter().filter(|database| self.only.is_none_or(|only| only == *database));
         let started = servers.filter(|_| self.starts_servers()).map(|database| {
@@ -80,54 +93,49 @@ impl Part {
     }
 }
 
-/// A server that does not come up.
-#[derive(Debug, thiserror::Error)]
-#[error("{database} did not get ready: {reason}; it said:\n{said}")]
-struct NotReady {
-    database: Database,
-    reason: String,
-    said: String,
-}
-
-impl Explain for NotReady {}
-
 /// A database server of the tests' own, which ends with them.
 struct Server {
     process: Process,
     endpoint: String,
-    folder: std::path::PathBuf,
+    folder: PathBuf,
+    _guard: Guard,
 }
 
 impl Server {
     fn start(database: Database, folder: &Path) -> Result<Self> {
         if folder.exists() {
             // Of a run that was killed.
+            if let Some(process) = Process::load(&folder.join("pid"))? {
+                process.kill()?;
+            }
             fs::remove_dir_all(folder)?;
         }
         fs::create_dir_all(folder)?;
         // The server's own user has to pass.
         fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
-        database.prepare(folder)?;
-        let (port, log) = (port::free()?, folder.join("log"));
-        let child = database.command(folder, port)?.spawn(&log)?;
-        let pid = i32::try_from(child.id()).map_err(anyhow::Error::from)?;
-        let gone = || Error::input(format!("{database} is gone right after its start; see {}", log.display()));
-        let process = Process::of(pid).ok_or_else(gone)?;
-        let server = Self { process, endpoint: database.endpoint(folder, port)?, folder: folder.to_owned() };
-        let deadline = Instant::now() + READY;
-        while let Err(error) = database.probe(folder, port) {
-            if !server.process.is_alive() || Instant::now() > deadline {
-                let said = fs::read_to_string(&log).unwrap_or_default();
-                server.stop()?;
-                return Err(NotReady { database, reason: error.to_string(), said }.into());
-            }
-            std::thread::sleep(POLL);
-        }
-        Ok(server)
+        let port = port::free()?;
+        let process = database.start(folder, port)?;
+        let guard = Guard::new(Leftover::Process(process.clone()));
+        Ok(Self { process, endpoint: database.endpoint(folder, port)?, folder: folder.to_owned(), _guard: guard })
     }
 
     fn stop(self) -> Result<()> {
         self.process.stop(GRACE)?;
         Ok(fs::remove_dir_all(&self.folder)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_of_a_flag_wins_over_that_of_the_variable() {
+        let servers = |only, endpoint: Option<&str>| Servers { only, endpoint: endpoint.map(str::to_owned) };
+        let variable = || Some("mysql://v".to_owned());
+        assert_eq!(servers(None, None).given_or(variable()).as_deref(), Some("mysql://v"));
+        assert_eq!(servers(None, None).given_or(Some(String::new())), None);
+        assert_eq!(servers(None, Some("mysql://f")).given_or(variable()).as_deref(), Some("mysql://f"));
+        assert_eq!(servers(Some(Database::Postgres), None).given_or(variable()), None);
     }
 }

@@ -12,6 +12,7 @@ use sluice_shell::context::Context;
 use sluice_shell::doctor::{self, Purpose};
 use sluice_shell::error::{Error, Result};
 use sluice_shell::process::{Run, THIS};
+use sluice_toolkit::cluster::leftover;
 use sluice_toolkit::patch::{self, Effort};
 use sluice_toolkit::source::Target;
 
@@ -64,13 +65,7 @@ enum Part {
 impl Cmd {
     /// Runs the tests and prints the summary.
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
-        let parts = match (self.part, &self.filter) {
-            (Some(part), None) => vec![part],
-            (None | Some(Part::E2e), Some(_)) => vec![Part::E2e],
-            (Some(Part::Conformance), Some(_)) => vec![Part::Conformance],
-            (Some(_), Some(_)) => return Err(Error::input("`--filter` chooses among end-to-end or conformance tests")),
-            (None, None) => Part::value_variants().to_vec(),
-        };
+        let parts = self.parts()?;
         if parts.contains(&Part::E2e) {
             // Before minutes are spent on what it needs.
             e2e::chosen(self.filter.as_deref())?;
@@ -88,6 +83,21 @@ impl Cmd {
             std::process::exit(1);
         }
         Ok(())
+    }
+
+    /// What to run, unless flags of one part are given to another.
+    fn parts(&self) -> Result<Vec<Part>> {
+        match (self.part, &self.filter) {
+            (Some(Part::Db), None) => Ok(vec![Part::Db]),
+            _ if self.databases.is_chosen() => {
+                Err(Error::input("`--only` and `--endpoint` choose a server for the part `db`"))
+            }
+            (Some(part), None) => Ok(vec![part]),
+            (None | Some(Part::E2e), Some(_)) => Ok(vec![Part::E2e]),
+            (Some(Part::Conformance), Some(_)) => Ok(vec![Part::Conformance]),
+            (Some(_), Some(_)) => Err(Error::input("`--filter` chooses among end-to-end or conformance tests")),
+            (None, None) => Ok(Part::value_variants().to_vec()),
+        }
     }
 
     fn part(&self, shell: &Context, part: Part) -> Result<Tally> {
@@ -123,6 +133,9 @@ impl Cmd {
             },
             Part::Conformance => tally += self.conformance(shell)?,
             Part::Db => {
+                leftover::clean_up_on_ctrl_c()?;
+                // Two runs at once would share the servers' folder.
+                let _lock = shell.lock("databases")?;
                 for part in self.databases.parts(shell) {
                     match part {
                         Ok(part) => {
@@ -165,7 +178,7 @@ fn codegen(shell: &Context) -> Result<Tally> {
 
 /// The command line that tests packages.
 fn tests_of<'a>(packages: &[&'a str]) -> Vec<&'a str> {
-    std::iter::once("test").chain(packages.iter().flat_map(|package| ["--package", *package])).collect()
+    ["test", "--no-fail-fast"].into_iter().chain(packages.iter().flat_map(|package| ["--package", *package])).collect()
 }
 
 /// Licences, sources and known flaws of what we build on, where cargo-deny is installed.
@@ -180,7 +193,8 @@ fn deny(shell: &Context) -> Result<Tally> {
 
 /// Runs cargo. The tests in its output are counted one by one; a command without any counts as one.
 fn cargo(shell: &Context, name: &str, args: &[&str]) -> Result<Tally> {
-    cargo_by(shell, name, Run::cargo(shell.paths.root()).args(args))
+    // Only the part `db` is about that server.
+    cargo_by(shell, name, Run::cargo(shell.paths.root()).args(args).env_remove(databases::VARIABLE))
 }
 
 fn cargo_by(shell: &Context, name: &str, run: Run) -> Result<Tally> {
@@ -240,6 +254,8 @@ fn result_line(line: &str) -> Option<Tally> {
 
 #[cfg(test)]
 mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+
     use super::*;
 
     #[test]
@@ -260,6 +276,31 @@ mod tests {
         let error = e2e::chosen(Some("nosuch")).err().unwrap().to_string();
         assert!(error.starts_with("no end-to-end test has \"nosuch\" in its name; there are:\n"), "{error}");
         assert!(e2e::chosen(Some("up/round")).is_ok_and(|cases| cases.len() == 1));
+    }
+
+    #[test]
+    fn flags_of_one_part_are_refused_by_the_others() {
+        let parts = |line: &str| {
+            let words = std::iter::once("test").chain(line.split_whitespace());
+            let matches = Cmd::augment_args(clap::Command::new("test")).try_get_matches_from(words).unwrap();
+            Cmd::from_arg_matches(&matches).unwrap().parts().map_err(|error| error.to_string())
+        };
+        let table = [
+            ("db --only postgres", vec![Part::Db]),
+            ("db --endpoint mysql://root@127.0.0.1/mysql", vec![Part::Db]),
+            ("--filter x", vec![Part::E2e]),
+            ("", Part::value_variants().to_vec()),
+        ];
+        for (line, expected) in table {
+            assert_eq!(parts(line), Ok(expected), "{line}");
+        }
+        let server = "`--only` and `--endpoint` choose a server for the part `db`";
+        for line in
+            ["unit --only postgres", "--only mariadb", "e2e --endpoint mysql://a/b", "e2e --filter x --only postgres"]
+        {
+            assert_eq!(parts(line), Err(server.to_owned()), "{line}");
+        }
+        assert!(parts("db --filter x").is_err());
     }
 
     #[test]

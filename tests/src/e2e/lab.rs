@@ -10,8 +10,8 @@ use sluice_toolkit::cluster::Cluster;
 use sluice_toolkit::cluster::client::Client;
 use sluice_toolkit::cluster::component::Component;
 use sluice_toolkit::cluster::database::Database;
+use sluice_toolkit::cluster::launch::launch;
 use sluice_toolkit::cluster::leftover::{Guard, Leftover};
-use sluice_toolkit::cluster::pid::Process;
 use sluice_toolkit::cluster::port;
 use sluice_toolkit::cluster::settings::{Backend, Programs, Settings};
 use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
@@ -99,10 +99,7 @@ impl Lab {
     pub(super) fn second_apiserver(&self) -> Result<SecondApiserver> {
         let cluster = self.cluster.through(port::free()?);
         let log = cluster.folder.join("log/kube-apiserver-2.log");
-        let child = Component::Apiserver.command(&cluster)?.spawn(&log)?;
-        let pid = i32::try_from(child.id()).map_err(anyhow::Error::from)?;
-        let process =
-            Process::of(pid).ok_or_else(|| Error::input(format!("it ended at once: see {}", log.display())))?;
+        let process = launch("the second apiserver", &Component::Apiserver.command(&cluster)?, &log)?;
         let guard = Guard::new(Leftover::Process(process.clone()));
         let api = cluster.client()?;
         until("the second apiserver's readiness", LIMIT, || {

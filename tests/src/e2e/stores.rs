@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::{Column, Suite};
 use sluice_shell::context::Context;
-use sluice_shell::error::{Error, Result};
+use sluice_shell::error::Result;
 use sluice_shell::process::{Limit, Run};
 use sluice_toolkit::build::{self, Program};
 use sluice_toolkit::cluster::backend;
 use sluice_toolkit::cluster::client::Client;
+use sluice_toolkit::cluster::launch::launch;
 use sluice_toolkit::cluster::leftover::{Guard, Leftover};
 use sluice_toolkit::cluster::pid::Process;
 use sluice_toolkit::cluster::port;
@@ -151,10 +152,7 @@ impl Server {
     }
 
     fn spawn(run: &Run, port: u16, log: &Path) -> Result<Self> {
-        let child = run.spawn(log)?;
-        let pid = i32::try_from(child.id()).map_err(anyhow::Error::from)?;
-        let process =
-            Process::of(pid).ok_or_else(|| Error::input(format!("it ended at once: see {}", log.display())))?;
+        let process = launch("the store", run, log)?;
         let guard = Guard::new(Leftover::Process(process.clone()));
         Ok(Self { port, process, _guard: guard })
     }

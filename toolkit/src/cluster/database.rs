@@ -9,6 +9,8 @@ use fs_err as fs;
 use nix::unistd::{User, geteuid};
 use serde::{Deserialize, Serialize};
 
+use super::launch::{Start, launch};
+use super::pid::Process;
 use super::private;
 use sluice_shell::error::{Attempt as _, Explain, Result};
 use sluice_shell::process::Run;
@@ -41,7 +43,7 @@ impl fmt::Display for Database {
 struct NotInstalled {
     database: Database,
     program: &'static str,
-    places: String,
+    places: &'static str,
 }
 
 impl Explain for NotInstalled {
@@ -80,8 +82,9 @@ impl Database {
     ///
     /// # Errors
     /// When the server is not installed, or can't make its files.
-    pub fn prepare(self, folder: &Path) -> Result<()> {
+    pub(super) fn prepare(self, folder: &Path) -> Result<()> {
         let data = self.data(folder);
+        let user = self.user()?;
         if data.exists() {
             return Ok(());
         }
@@ -92,7 +95,6 @@ impl Database {
         fs::create_dir(&unfinished)?;
         let password = private::random()?;
         private::write(&self.password_file(folder), password.as_bytes())?;
-        let user = self.user()?;
         if let Some(user) = &user {
             nix::unistd::chown(&unfinished, Some(user.uid), Some(user.gid))
                 .map_err(std::io::Error::from)
@@ -136,7 +138,7 @@ impl Database {
     ///
     /// # Errors
     /// When the server is not installed.
-    pub fn command(self, folder: &Path, port: u16) -> Result<Run> {
+    pub(super) fn command(self, folder: &Path, port: u16) -> Result<Run> {
         let data = self.data(folder);
         let run = match self {
             Self::Postgres => self.run(self.program("postgres")?, &data)?.arg("-D").arg(&data).args([
@@ -159,11 +161,30 @@ impl Database {
         Ok(run)
     }
 
+    /// Starts the server for somebody who has no cluster, and waits until it can serve. Which process it is stands
+    /// in the file `pid` from its first moment on, for whoever comes after a run that was killed.
+    ///
+    /// # Errors
+    /// When the server is not installed, or does not get ready.
+    pub fn start(self, folder: &Path, port: u16) -> Result<Process> {
+        let (title, log, pid_file) = (self.to_string(), folder.join("log"), folder.join("pid"));
+        self.prepare(folder)?;
+        let said_before = fs::metadata(&log).map_or(0, |file| file.len());
+        let process = launch(&title, &self.command(folder, port)?, &log)?;
+        let start = Start { title: &title, log: &log, said_before };
+        let ready =
+            process.save(&pid_file).and_then(|()| start.wait(|| self.probe(folder, port), || process.is_alive()));
+        if ready.is_err() {
+            process.kill()?;
+        }
+        ready.map(|()| process)
+    }
+
     /// Asks the server whether it can serve.
     ///
     /// # Errors
     /// Its answer, if it is no.
-    pub fn probe(self, folder: &Path, port: u16) -> Result<()> {
+    pub(super) fn probe(self, folder: &Path, port: u16) -> Result<()> {
         let run = match self {
             Self::Postgres => Run::new(self.program("pg_isready")?, "/").args(["-q", "-h", "127.0.0.1", "-p"]),
             Self::Mariadb => Run::new(self.program("mariadb-admin")?, "/")
@@ -235,8 +256,11 @@ impl Database {
         // It is not in the PATH of everybody.
         folders.push("/usr/sbin".into());
         let found = folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
-        let places = || "/usr/lib/postgresql/*/bin, PATH or /usr/sbin".to_owned();
-        Ok(found.ok_or_else(|| NotInstalled { database: self, program: name, places: places() })?)
+        let places = match self {
+            Self::Postgres => "/usr/lib/postgresql/*/bin, PATH or /usr/sbin",
+            Self::Mariadb => "PATH or /usr/sbin",
+        };
+        Ok(found.ok_or(NotInstalled { database: self, program: name, places })?)
     }
 }
 
@@ -247,10 +271,9 @@ fn version_of(folder: &Path) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::*;
-    use crate::cluster::pid::{POLL, Process};
     use crate::cluster::port;
 
     /// Each server starts from nothing, starts again with its data, and lets nobody in without the password.
@@ -267,21 +290,11 @@ mod tests {
             let endpoint = database.endpoint(folder, port).unwrap();
             assert!(endpoint.contains("://sluice:") && endpoint.ends_with(&format!("@127.0.0.1:{port}/sluice")));
             for _ in 0..2 {
-                database.prepare(folder).unwrap();
-                let log = folder.join("log");
+                let process = database.start(folder, port).unwrap();
                 let run = database.command(folder, port).unwrap();
-                let mut child = run.spawn(&log).unwrap();
-                let process = Process::of(i32::try_from(child.id()).unwrap()).unwrap();
-                let deadline = Instant::now() + Duration::from_secs(60);
-                while let Err(error) = database.probe(folder, port) {
-                    let said = fs::read_to_string(&log).unwrap_or_default();
-                    assert!(process.is_alive() && Instant::now() < deadline, "{error}: {said}");
-                    std::thread::sleep(POLL);
-                }
                 assert_eq!(Process::started_as(run.folder(), &run.words()), Some(process.clone()));
+                assert_eq!(Process::load(&folder.join("pid")).unwrap(), Some(process.clone()));
                 process.stop(Duration::from_secs(30)).unwrap();
-                // [`Process::stop`] may have waited for it already.
-                let _ = child.wait();
             }
             assert_eq!(database.endpoint(folder, port).unwrap(), endpoint);
         }

@@ -13,6 +13,7 @@ pub mod client;
 pub mod component;
 pub mod database;
 mod kubeconfig;
+pub mod launch;
 pub mod leftover;
 pub mod pid;
 pub mod policies;
@@ -25,20 +26,18 @@ pub mod shirts;
 pub mod wait;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fs_err as fs;
 
 use self::certs::Certificates;
 use self::client::Client;
 use self::component::Component;
+use self::launch::{Start, launch};
 use self::pid::Process;
-use self::problem::{Busy, Foreign, NoCluster, NoFolder, NotReady, OtherSettings, PortTaken, Reason};
+use self::problem::{Busy, Foreign, NoCluster, NoFolder, OtherSettings, PortTaken};
 use self::settings::{Backend, Ports, Saved, Settings, Store};
 use sluice_shell::error::{Attempt as _, Error, Result};
-
-/// How long a process may take to be ready. The apiserver needs 5 s on an idle machine of two cores.
-const READY_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long a process may take to end by itself.
 const GRACE: Duration = Duration::from_secs(10);
@@ -177,7 +176,7 @@ impl Cluster {
     /// stopped again: else the next try with better settings would find a cluster that runs with the wrong ones.
     ///
     /// # Errors
-    /// [`PortTaken`]; [`NotReady`] with the last lines of the log.
+    /// [`PortTaken`]; [`problem::NotReady`] with the last lines of the log.
     pub fn start(&self, mut progress: impl FnMut(&str)) -> Result<Vec<Component>> {
         let mut started = Vec::new();
         for component in self.components() {
@@ -213,10 +212,7 @@ impl Cluster {
         if let (Component::Database, Some(server)) = (component, self.settings.server()) {
             server.prepare(&self.data())?;
         }
-        let child = component.command(self)?.spawn(&log)?;
-        let pid = i32::try_from(child.id()).map_err(anyhow::Error::from)?;
-        // A child that has ended already is still there until it is waited for, so this can't be another process.
-        let process = Process::of(pid).ok_or_else(|| Error::input(format!("{title} is gone right after its start")))?;
+        let process = launch(&title, &component.command(self)?, &log)?;
         if let Err(error) = process.save(&pid_file(&self.folder, component)) {
             process.kill()?;
             return Err(error);
@@ -226,25 +222,9 @@ impl Cluster {
 
     /// Waits until a process says that it is ready.
     fn wait_ready(&self, component: Component, said_before: u64) -> Result<()> {
-        let deadline = Instant::now() + READY_LIMIT;
-        let not_ready = |reason| {
-            let log = self.log(component);
-            let tail = problem::log_tail(&log, said_before);
-            Err(NotReady { component: component.title(self), reason, log, tail }.into())
-        };
-        loop {
-            let error = match component.probe(self) {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            if self.process(component).is_none() {
-                return not_ready(Reason::Ended);
-            }
-            if Instant::now() >= deadline {
-                return not_ready(Reason::TimedOut { limit: READY_LIMIT, last: error.to_string() });
-            }
-            std::thread::sleep(pid::POLL);
-        }
+        let (title, log) = (component.title(self), self.log(component));
+        let start = Start { title: &title, log: &log, said_before };
+        start.wait(|| component.probe(self), || self.process(component).is_some())
     }
 
     /// Ends all processes, the last one first.

@@ -47,7 +47,7 @@ impl Process {
     ///
     /// # Errors
     /// When the file exists and can't be read.
-    pub(crate) fn load(path: &Path) -> Result<Option<Self>> {
+    pub fn load(path: &Path) -> Result<Option<Self>> {
         match fs::read(path) {
             Ok(text) => Ok(serde_json::from_slice(&text).ok()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -59,7 +59,7 @@ impl Process {
     ///
     /// # Errors
     /// When the file can't be written.
-    pub(crate) fn save(&self, path: &Path) -> Result<()> {
+    pub fn save(&self, path: &Path) -> Result<()> {
         Ok(fs::write(path, serde_json::to_vec(self)?)?)
     }
 
