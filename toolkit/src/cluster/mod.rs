@@ -263,8 +263,10 @@ impl Cluster {
     pub fn process(&self, component: Component) -> Option<Process> {
         let file = pid_file(&self.folder, component);
         let known = Process::load(&file).ok()?.filter(Process::is_alive);
-        let command = component.command(self).ok()?;
-        known.or_else(|| Process::started_as(command.folder(), &command.words()))
+        known.or_else(|| {
+            let command = component.command(self).ok()?;
+            Process::started_as(command.folder(), &command.words())
+        })
     }
 
     /// Whether the process says that it can serve.
