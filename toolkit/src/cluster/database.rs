@@ -66,6 +66,22 @@ impl Explain for NoUser {
     }
 }
 
+/// The user that the server runs as can't pass to the data.
+#[derive(Debug, thiserror::Error)]
+#[error("{database} does not run as root, and its user {user} cannot pass {}", barrier.display())]
+struct Unreachable {
+    database: Database,
+    user: String,
+    barrier: PathBuf,
+}
+
+impl Explain for Unreachable {
+    fn hint(&self) -> Option<String> {
+        let barrier = self.barrier.display();
+        Some(format!("name a folder elsewhere with `--dir`, or let others pass: `chmod o+x {barrier}`"))
+    }
+}
+
 impl Database {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Postgres, Self::Mariadb];
@@ -81,10 +97,13 @@ impl Database {
     /// Makes the data folder, unless it is there. A run that was killed in the middle leaves nothing that counts.
     ///
     /// # Errors
-    /// When the server is not installed, or can't make its files.
+    /// When the server is not installed, can't get to the folder, or can't make its files.
     pub(super) fn prepare(self, folder: &Path) -> Result<()> {
         let data = self.data(folder);
         let user = self.user()?;
+        if let Some(user) = &user {
+            self.refuse_unreachable(folder, user)?;
+        }
         if data.exists() {
             return Ok(());
         }
@@ -105,6 +124,19 @@ impl Database {
             Self::Mariadb => self.prepare_mariadb(&unfinished, &password)?,
         }
         Ok(fs::rename(&unfinished, &data)?)
+    }
+
+    /// Refuses a folder that the server's user can't pass to. The programs of the server say less clearly what is wrong.
+    fn refuse_unreachable(self, folder: &Path, user: &User) -> Result<()> {
+        let above: Vec<&Path> = folder.ancestors().collect();
+        for barrier in above.into_iter().rev() {
+            let passes = Run::new("test", "/").user(user.uid, user.gid).arg("-x").arg(barrier).outcome()?;
+            if !passes.status.success() {
+                let barrier = barrier.to_owned();
+                return Err(Unreachable { database: self, user: user.name.clone(), barrier }.into());
+            }
+        }
+        Ok(())
     }
 
     fn prepare_postgres(self, data: &Path, password: &str) -> Result<()> {
@@ -297,6 +329,22 @@ mod tests {
                 process.stop(Duration::from_secs(30)).unwrap();
             }
             assert_eq!(database.endpoint(folder, port).unwrap(), endpoint);
+        }
+    }
+
+    #[test]
+    fn a_folder_that_the_server_can_not_pass_is_named() {
+        if !geteuid().is_root() {
+            return;
+        }
+        for database in Database::ALL {
+            let temp = tempfile::tempdir().unwrap();
+            let folder = temp.path().join("data");
+            fs::create_dir(&folder).unwrap();
+            fs::set_permissions(temp.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+            let error = database.prepare(&folder).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("cannot pass {}", temp.path().display())), "{error}");
+            assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
         }
     }
 }
