@@ -188,6 +188,12 @@ impl Database {
                 format!("--port={port}"),
                 format!("--socket={}", data.join("socket").display()),
                 "--innodb-flush-log-at-trx-commit=1".to_owned(),
+                // With a binary log InnoDB shows no commit to readers before it is durable.
+                "--log-bin=binlog".to_owned(),
+                "--sync-binlog=1".to_owned(),
+                // Nobody reads the binary log: only what is being written is kept.
+                "--max-binlog-size=64M".to_owned(),
+                "--binlog-expire-logs-seconds=3600".to_owned(),
             ]),
         };
         Ok(run)
