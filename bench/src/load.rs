@@ -100,7 +100,8 @@ fn quantile(sorted_micros: &[u32], share: f64) -> Duration {
     Duration::from_micros(sorted_micros.get(at).copied().unwrap_or(0).into())
 }
 
-/// Creates the first `wanted` keys, in order, as fast as the server takes them, for that time at most; returns how many there are then.
+/// Creates the first `wanted` keys, in order, as fast as the server takes them, for that time at most; returns how many
+/// there are then.
 pub(crate) async fn fill(store: &Store, keys: Keys, wanted: u64, patience: Duration) -> Result<u64> {
     let (begin, next) = (Instant::now(), Arc::new(AtomicU64::new(0)));
     let mut tasks = Vec::new();

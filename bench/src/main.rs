@@ -1,9 +1,9 @@
-//! Measures etcd servers against each other: etcd, kine and sluice-shim, on this machine, in one run. And whole control planes on them:
-//! see [`platform`].
+//! Measures etcd servers against each other: etcd, kine and sluice-shim, on this machine, in one run. And whole control
+//! planes on them: see [`platform`].
 //!
-//! All servers run from the start, each on a data folder of its own, and are measured in turns (A B C A B C), so that whatever else the
-//! machine does hits all of them alike. What counts is therefore the ratio of two servers in the same round. The load comes from
-//! one process over gRPC ([`client`], [`load`]); [`workload`] lists what is measured.
+//! All servers run from the start, each on a data folder of its own, and are measured in turns (A B C A B C), so that
+//! whatever else the machine does hits all of them alike. What counts is therefore the ratio of two servers in the same
+//! round. The load comes from one process over gRPC ([`client`], [`load`]); [`workload`] lists what is measured.
 
 mod client;
 mod compaction;

@@ -1,7 +1,8 @@
-//! One writer, many watchers, each with a selector of its own, as kube-apiserver opens them when the watch cache is off.
+//! One writer, many watchers, each with a selector of its own, as kube-apiserver opens them when the watch cache is
+//! off.
 //!
-//! Each write changes what one watcher wants, and the next one follows when its event has arrived there. A server that does not
-//! know selectors sends every event to every watcher.
+//! Each write changes what one watcher wants, and the next one follows when its event has arrived there. A server that
+//! does not know selectors sends every event to every watcher.
 
 use std::time::{Duration, Instant};
 

@@ -19,8 +19,8 @@ use crate::client::Store;
 /// How long a server may take to answer its first request, and to end.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// kine's options for SQLite (kine: pkg/drivers/sqlite/sqlite.go, `DefaultParams`), but `FULL` instead of `NORMAL`, which does not sync a
-/// commit before it is acknowledged.
+/// kine's options for SQLite (kine: pkg/drivers/sqlite/sqlite.go, `DefaultParams`), but `FULL` instead of `NORMAL`,
+/// which does not sync a commit before it is acknowledged.
 const KINE_SQLITE: &str =
     "_journal_mode=WAL&_busy_timeout=30000&_synchronous=FULL&_txlock=immediate&_stmt_cache_size=20&cache=shared";
 
@@ -165,7 +165,8 @@ pub(crate) struct Memory {
     pub(crate) anonymous: f64,
 }
 
-/// Every server runs as its makers ship it, but for one thing: each commit is synced to the disk before it is acknowledged.
+/// Every server runs as its makers ship it, but for one thing: each commit is synced to the disk before it is
+/// acknowledged.
 fn spawn(kind: Kind, program: &Path, data: &Path, port: u16) -> Result<Child> {
     let log = File::create(data.join("log")).with_context(|| format!("create the log of {kind}"))?;
     let mut command = Command::new(program);

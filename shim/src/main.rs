@@ -110,7 +110,8 @@ fn warn_of_password(is_shown: bool) {
     }
 }
 
-/// The collector can't read encrypted custom resources: if there are any, somebody must know that those with the label are never collected.
+/// The collector can't read encrypted custom resources: if there are any, somebody must know that those with the label
+/// are never collected.
 fn warn_of_encrypted(store: &dyn Store) -> Result<()> {
     let mut reader = store.reader()?;
     reader.begin()?;

@@ -396,8 +396,8 @@ mod tests {
         assert!(found >= 4, "{found}");
     }
 
-    /// skopeo reads both forms and finds one image in them; umoci unpacks it; the result does what vCluster's init container
-    /// asks of it.
+    /// skopeo reads both forms and finds one image in them; umoci unpacks it; the result does what vCluster's init
+    /// container asks of it.
     #[test]
     fn other_tools_read_the_images_and_they_run() {
         let bench = Bench::new();

@@ -9,8 +9,8 @@ use sluice_shell::error::Result;
 
 /// Stops the control plane that `up` started, and removes its data
 ///
-/// Processes that were killed before are no obstacle. Of the folder, only what `up` put there is removed. A database that `--backend` named is
-/// left as it is.
+/// Processes that were killed before are no obstacle. Of the folder, only what `up` put there is removed. A database
+/// that `--backend` named is left as it is.
 #[derive(clap::Args)]
 pub struct Cmd {
     /// The cluster's folder [default: .sluice/cluster in the workspace]

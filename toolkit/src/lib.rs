@@ -1,7 +1,7 @@
 //! The verbs of `cargo xtask`: patches Kubernetes, builds it, packs it, runs it.
 //!
-//! One module per verb: its flags are `Cmd`, its work is `Cmd::run`. What several verbs need: [`cluster`] (control planes as
-//! processes), `pipeline` (the stages of a build); what they all stand on is the crate `sluice_shell`.
+//! One module per verb: its flags are `Cmd`, its work is `Cmd::run`. What several verbs need: [`cluster`] (control
+//! planes as processes), `pipeline` (the stages of a build); what they all stand on is the crate `sluice_shell`.
 
 mod bench;
 pub mod build;

@@ -1,7 +1,7 @@
 //! The stages of a build as types: `Fetched → Patched → Verified → Built`.
 //!
-//! A stage can only be made by the verb that does its work, from the stage before it, so a build or an image of an unverified tree
-//! does not compile:
+//! A stage can only be made by the verb that does its work, from the stage before it, so a build or an image of an
+//! unverified tree does not compile:
 //!
 //! ```text
 //! source::Target::fetch, open      -> Fetched      patch::apply(shell, Fetched)       -> Patched

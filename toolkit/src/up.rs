@@ -17,9 +17,9 @@ use sluice_shell::minor::Minor;
 
 /// Starts a Kubernetes control plane on this machine and prints the line that points kubectl at it
 ///
-/// Store, apiserver and controller manager run as processes that listen on 127.0.0.1; there are no nodes, so nothing runs pods. The first `up`
-/// compiles them, which takes minutes, and says so; what is compiled is not compiled again. A second `up` starts what is missing and keeps the
-/// data. `status` shows what runs, `down` ends it.
+/// Store, apiserver and controller manager run as processes that listen on 127.0.0.1; there are no nodes, so nothing
+/// runs pods. The first `up` compiles them, which takes minutes, and says so; what is compiled is not compiled again. A
+/// second `up` starts what is missing and keeps the data. `status` shows what runs, `down` ends it.
 #[derive(clap::Args)]
 pub struct Cmd {
     /// The cluster's folder [default: .sluice/cluster in the workspace]
@@ -54,8 +54,8 @@ pub struct Cmd {
     /// One more argument for the store; repeatable
     #[arg(long = "shim-arg", value_name = "ARG", allow_hyphen_values = true)]
     shim_args: Vec<String>,
-    /// Install the admission policies of images/manifests/policies: new objects of these API groups get the label that hides them from the
-    /// controller manager, and keep it
+    /// Install the admission policies of images/manifests/policies: new objects of these API groups get the label that
+    /// hides them from the controller manager, and keep it
     #[arg(
         long,
         value_name = "GROUP,...",

@@ -21,6 +21,38 @@ fn prose_fits_into_its_columns() {
 }
 
 #[test]
+fn comments_fit_into_their_columns() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let folders = ["xtask", "toolkit", "tests", "bench", "shim/tests"];
+    let files = folders.iter().flat_map(|folder| walkdir::WalkDir::new(root.join(folder)));
+    let files = files.map(|entry| entry.expect("a source folder").into_path());
+    let mut long = Vec::new();
+    for file in files.filter(|path| path.extension().is_some_and(|extension| extension == "rs")) {
+        let text = fs_err::read_to_string(&file).expect("a source file");
+        let lines = text.lines().enumerate().filter(|(_, line)| is_long_comment(line));
+        long.extend(lines.map(|(index, _)| format!("{}:{}", file.display(), index + 1)));
+    }
+    assert!(long.is_empty(), "comments of more than {WIDTH} columns:\n{}", long.join("\n"));
+}
+
+#[test]
+fn a_comment_that_can_be_broken_is_long() {
+    let words = "word ".repeat(24);
+    let link = format!("// <https://{}>", "x".repeat(WIDTH));
+    let table = [
+        (format!("/// {words}"), true),
+        (format!("    //! {words}"), true),
+        (format!("// {}", &words[5..]), false),
+        (link, false),
+        (format!("/// | {words} |"), false),
+        (format!("let x = \"{words}\";"), false),
+    ];
+    for (line, expected) in table {
+        assert_eq!(is_long_comment(&line), expected, "{line}");
+    }
+}
+
+#[test]
 fn what_can_be_broken_is_too_long() {
     let words = format!("{}x", "word ".repeat(24));
     let link = format!("- <https://{}>", "x".repeat(WIDTH));
@@ -48,4 +80,11 @@ fn too_long(text: &str) -> impl Iterator<Item = usize> {
         let words = start.strip_prefix("- ").unwrap_or(start).split_whitespace().count();
         (prose && words > 1 && line.chars().count() > WIDTH).then_some(index + 1)
     })
+}
+
+/// Whether a line is a comment and could be shorter.
+fn is_long_comment(line: &str) -> bool {
+    let Some(comment) = line.trim_start().strip_prefix("//") else { return false };
+    let text = comment.trim_start_matches(['/', '!']).trim_start();
+    !text.starts_with('|') && text.contains(' ') && line.chars().count() > WIDTH
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask`: says what this machine lacks, and builds and starts the rest.
 //!
-//! It answers before the rest is compiled: `doctor`, the list of verbs, a mistyped verb. Which program does which verb is in
-//! [`sluice_shell::verbs`].
+//! It answers before the rest is compiled: `doctor`, the list of verbs, a mistyped verb. Which program does which verb
+//! is in [`sluice_shell::verbs`].
 
 mod launch;
 

@@ -2,8 +2,8 @@
 
 use sluice_shell::process::Run;
 
-/// Crates that are compiled before `doctor` can answer, with ours: 15 s on two cores. Raise the number only for something that `doctor`
-/// can't do without.
+/// Crates that are compiled before `doctor` can answer, with ours: 15 s on two cores. Raise the number only for
+/// something that `doctor` can't do without.
 const MOST: usize = 55;
 
 /// What compiles C, or for long.

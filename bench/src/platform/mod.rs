@@ -1,8 +1,8 @@
 //! Whole control planes under load: a million shirts, and a crowd of users.
 //!
-//! `cargo xtask bench platform` starts the systems and calls these commands, each of which adds one [`part::Part`] to a file of
-//! results; [`report`] makes tables and plots of all parts. A system that takes too much memory or time is stopped, and the
-//! part says so.
+//! `cargo xtask bench platform` starts the systems and calls these commands, each of which adds one [`part::Part`] to a
+//! file of results; [`report`] makes tables and plots of all parts. A system that takes too much memory or time is
+//! stopped, and the part says so.
 
 mod api;
 mod crowd;

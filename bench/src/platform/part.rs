@@ -1,4 +1,5 @@
-//! What one measurement found: a line of JSON in a file, so that systems can be measured on their own and compared later.
+//! What one measurement found: a line of JSON in a file, so that systems can be measured on their own and compared
+//! later.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -31,7 +31,8 @@ pub(super) fn path(plural: &str) -> String {
     format!("/apis/{GROUP}/v1/namespaces/{NAMESPACE}/{plural}")
 }
 
-/// The name of a shirt. The numbers are scattered: neighbours in time and in colour are not neighbours in the list, nor in the database.
+/// The name of a shirt. The numbers are scattered: neighbours in time and in colour are not neighbours in the list, nor
+/// in the database.
 pub(super) fn name(number: u64) -> String {
     format!("shirt-{:08x}", (number as u32).wrapping_mul(0x9e37_79b1))
 }

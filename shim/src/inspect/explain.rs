@@ -11,8 +11,8 @@ use crate::engine::{KeyRange, RangeQuery};
 use crate::selector::Selection;
 use crate::sql;
 
-/// Show how a list with a selector is read: which index is used, what the others would cost, and how many rows it takes. Reads only; a server may have the
-/// database open.
+/// Show how a list with a selector is read: which index is used, what the others would cost, and how many rows it
+/// takes. Reads only; a server may have the database open.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Explain {
     /// Where the data is.
@@ -31,7 +31,8 @@ pub struct Explain {
     #[arg(long, value_parser = NonEmptyStringValueParser::new(), value_name = "SELECTOR")]
     pub field_selector: Option<String>,
 
-    /// The group and version that the list is asked for in: stable.example.com/v1. Fields of other versions can't be compared.
+    /// The group and version that the list is asked for in: stable.example.com/v1. Fields of other versions can't be
+    /// compared.
     #[arg(long, value_parser = NonEmptyStringValueParser::new(), value_name = "GROUP/VERSION")]
     pub group_version: Option<String>,
 

@@ -17,8 +17,8 @@ use crate::snapshot::{SnapshotFile, SnapshotMember, SnapshotMeta, SnapshotWriter
 /// How many records are read at a time.
 const CHUNK: usize = 1000;
 
-/// Writes a database that no server has open as an etcd snapshot file, which etcdutl and `sluice-shim restore` read. For
-/// a database that is being served use `etcdctl snapshot save`.
+/// Writes a database that no server has open as an etcd snapshot file, which etcdutl and `sluice-shim restore` read.
+/// For a database that is being served use `etcdctl snapshot save`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Export {
     /// Where the data is.

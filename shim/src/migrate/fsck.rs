@@ -7,15 +7,16 @@ use anyhow::{Context as _, Result};
 use crate::config::DatabaseFlags;
 use crate::sql::{self, Checked, Damage};
 
-/// Checks a database that no server has open: the file, the revisions, the history, and all that is derived from the live values. Exit code 1 if there is
-/// damage.
+/// Checks a database that no server has open: the file, the revisions, the history, and all that is derived from the
+/// live values. Exit code 1 if there is damage.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Fsck {
     /// Where the data is.
     #[command(flatten)]
     pub database: DatabaseFlags,
 
-    /// Build anew what is derived from other data, if it is wrong: directory counts, the indexes of labels and fields, the skip-label column.
+    /// Build anew what is derived from other data, if it is wrong: directory counts, the indexes of labels and fields,
+    /// the skip-label column.
     #[arg(long)]
     pub repair: bool,
 

@@ -22,7 +22,8 @@ const PAGE: i64 = 500;
 /// Builds a database from a running etcd, kine, or other server of etcd's API, as it is at one revision, and compares
 /// the two. The database must be new or empty.
 ///
-/// From etcd (anything that gives snapshots) the history comes along. From kine come the keys below / as they are now, with their revisions.
+/// From etcd (anything that gives snapshots) the history comes along. From kine come the keys below / as they are now,
+/// with their revisions.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Import {
     #[command(flatten)]
@@ -62,8 +63,8 @@ impl Import {
     /// Imports. Blocks: call it where that is allowed, in a tokio runtime.
     ///
     /// # Errors
-    /// When the source can't be read at one revision, or the database is not empty or does not hold the same in the end. What was built by then can't
-    /// be used, and says so.
+    /// When the source can't be read at one revision, or the database is not empty or does not hold the same in the
+    /// end. What was built by then can't be used, and says so.
     pub fn run(&self) -> Result<Imported> {
         let endpoint = self.database.endpoint()?;
         let source = self.from.connect(Handle::current())?;
@@ -111,7 +112,8 @@ fn leases_left(
     Ok(leases)
 }
 
-/// The keys as they are at one revision, page by page. For a server without snapshots, which is kine: its keys are paths.
+/// The keys as they are at one revision, page by page. For a server without snapshots, which is kine: its keys are
+/// paths.
 fn keys(source: &Source, store: &dyn Store) -> Result<Imported> {
     let paths = KeyRange::from_wire(b"/"[..].into(), b"0"[..].into());
     let mut loader = Loader::begin(store, Revision::MAX)?;
@@ -148,8 +150,8 @@ fn keys(source: &Source, store: &dyn Store) -> Result<Imported> {
     Ok(Imported { moved, verified_keys, history: false, source_revision: source.revision()? })
 }
 
-/// A lease of kine is a time to live, in seconds, that each key gets for itself; its number is that time (kine: pkg/server/lease.go). Here all its keys
-/// get that time from now on.
+/// A lease of kine is a time to live, in seconds, that each key gets for itself; its number is that time (kine:
+/// pkg/server/lease.go). Here all its keys get that time from now on.
 fn lease_of_kine(id: LeaseId, now: StoreTime) -> Lease {
     Lease::full(id, id, now)
 }

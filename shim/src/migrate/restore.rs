@@ -24,16 +24,19 @@ pub struct Restore {
     #[command(flatten)]
     pub database: DatabaseFlags,
 
-    /// How much to raise the revision, so that no client sees it go back. Take more than was written since the snapshot.
+    /// How much to raise the revision, so that no client sees it go back. Take more than was written since the
+    /// snapshot.
     #[arg(long, default_value_t = 0, requires = "mark_compacted", value_parser = whole::<i64>(0..=i64::MAX as u64),
           allow_hyphen_values = true, value_name = "N")]
     pub bump_revision: Revision,
 
-    /// Mark all revisions as compacted, so that clients list again instead of watching on from a history that is not theirs. Needed with --bump-revision.
+    /// Mark all revisions as compacted, so that clients list again instead of watching on from a history that is not
+    /// theirs. Needed with --bump-revision.
     #[arg(long, requires = "bump_revision")]
     pub mark_compacted: bool,
 
-    /// Do not compare the content with the digest. Needed for a file copied from a data folder (member/snap/db), which has none.
+    /// Do not compare the content with the digest. Needed for a file copied from a data folder (member/snap/db), which
+    /// has none.
     #[arg(long)]
     pub skip_hash_check: bool,
 }
@@ -74,9 +77,9 @@ fn open_snapshot(path: &Path, skip_hash_check: bool) -> Result<SnapshotReader> {
     Ok(snapshot)
 }
 
-/// Loads a snapshot into an empty store. `bump`: raise the revision and forget the history. `expires_at`: when a lease with its time to live in
-/// seconds ends. `check` looks at the store, which holds everything, before it is released for use, and is told its
-/// revision.
+/// Loads a snapshot into an empty store. `bump`: raise the revision and forget the history. `expires_at`: when a lease
+/// with its time to live in seconds ends. `check` looks at the store, which holds everything, before it is released for
+/// use, and is told its revision.
 pub(super) fn load(
     snapshot: &SnapshotReader,
     store: &dyn Store,

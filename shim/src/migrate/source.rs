@@ -104,7 +104,8 @@ fn read(flag: &str, path: &Path) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Whether the server has no such call. kine says so with a text of its own instead of the code (kine: pkg/server/lease.go, maintenance.go).
+/// Whether the server has no such call. kine says so with a text of its own instead of the code (kine:
+/// pkg/server/lease.go, maintenance.go).
 fn is_missing(status: &Status) -> bool {
     status.code() == Code::Unimplemented || (status.code() == Code::Unknown && status.message().contains("supported"))
 }

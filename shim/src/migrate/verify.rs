@@ -40,7 +40,8 @@ impl Hasher {
     }
 }
 
-/// Compares the keys of the range, with values and revisions, as they were in the source at the revision; returns how many there are.
+/// Compares the keys of the range, with values and revisions, as they were in the source at the revision; returns how
+/// many there are.
 pub(super) fn same(source: &Source, store: &dyn Store, range: &KeyRange, revision: Revision) -> Result<u64> {
     let (there, here) = (of_source(source, range.clone(), revision)?, of_store(store, range.clone(), revision)?);
     if there != here {

@@ -240,7 +240,8 @@ impl System {
         assert_eq!(streamed, expected[..cut]);
     }
 
-    /// A watch from any revision sees exactly the events since, in order, once, whether they come from the ring or the database.
+    /// A watch from any revision sees exactly the events since, in order, once, whether they come from the ring or the
+    /// database.
     async fn check_watches(&self) {
         for start in [1, self.model.compact_revision, self.model.compact_revision + 1, self.model.revision()] {
             let start = start.max(1);

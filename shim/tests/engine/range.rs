@@ -1,5 +1,5 @@
-//! What a range says of its keys: how many there are, which is not counted key by key where whole directories are asked for, and their
-//! order.
+//! What a range says of its keys: how many there are, which is not counted key by key where whole directories are asked
+//! for, and their order.
 
 use bytes::Bytes;
 use sluice_shim::engine::{KeyRange, Projection, RangeQuery, SortTarget};

@@ -1,4 +1,5 @@
-//! A list with a selector returns what may match, and nothing else, whatever is indexed: random objects, definitions, selectors, pages and revisions.
+//! A list with a selector returns what may match, and nothing else, whatever is indexed: random objects, definitions,
+//! selectors, pages and revisions.
 
 use std::collections::BTreeMap;
 

@@ -126,8 +126,8 @@ async fn alarms(client: &mut Client) -> Vec<i32> {
     alarms.iter().map(|alarm| alarm.alarm).collect()
 }
 
-/// It does not wait for the next measurement; the alarm stays until there is room for what was refused. A server's tables
-/// are not as small as that when they are empty.
+/// It does not wait for the next measurement; the alarm stays until there is room for what was refused. A server's
+/// tables are not as small as that when they are empty.
 #[tokio::test]
 async fn the_quota_counts_what_was_just_written() {
     let server = TestServer::start_in(Database::sqlite(), &["--quota-backend-bytes", "600000"]).await;

@@ -18,7 +18,8 @@ fn shown(refused: &Status) -> (Code, &str) {
     (refused.code(), refused.message())
 }
 
-/// Each service has a limit of its own in the gRPC library. The length comes before the message, so it need not be the method's.
+/// Each service has a limit of its own in the gRPC library. The length comes before the message, so it need not be the
+/// method's.
 #[tokio::test]
 async fn every_service_has_the_limit() {
     let server = TestServer::start(&LIMIT).await;

@@ -161,7 +161,8 @@ async fn a_compacted_start_is_canceled_with_the_revision() {
     server.wait_for_metric("etcd_debugging_mvcc_watcher_total 0").await;
 }
 
-/// etcd: mvcc/watcher_group.go, `chooseAll` (only what begins before it is compacted) and key_index.go, `keepTombstone`.
+/// etcd: mvcc/watcher_group.go, `chooseAll` (only what begins before it is compacted) and key_index.go,
+/// `keepTombstone`.
 #[tokio::test]
 async fn a_start_at_the_compaction_misses_nothing() {
     let server = TestServer::start(&[]).await;

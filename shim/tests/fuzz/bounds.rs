@@ -19,13 +19,14 @@ pub(crate) struct Bounds {
     pub(crate) memory_a_byte: usize,
 }
 
-/// The time of a thread's own work. Generous: it is there to find what is quadratic, in a build without optimisation on a busy machine.
+/// The time of a thread's own work. Generous: it is there to find what is quadratic, in a build without optimisation on
+/// a busy machine.
 const TIME: Duration = Duration::from_millis(500);
 const TIME_A_BYTE: Duration = Duration::from_micros(4);
 
 impl Bounds {
-    /// Runs `work` on an input of `len` bytes. All that it allocates counts, freed or not, and its thread's processor time; other threads must
-    /// be idle (see [`super::driver`]).
+    /// Runs `work` on an input of `len` bytes. All that it allocates counts, freed or not, and its thread's processor
+    /// time; other threads must be idle (see [`super::driver`]).
     ///
     /// # Panics
     /// When a bound is exceeded.

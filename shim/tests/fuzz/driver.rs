@@ -60,7 +60,8 @@ impl Target<'_> {
     /// Runs what failed once, the good inputs, and then new ones for as long as there is time.
     ///
     /// # Panics
-    /// When the target does. The input is in a file then, which the message names; after a crash of the process it is there as well.
+    /// When the target does. The input is in a file then, which the message names; after a crash of the process it is
+    /// there as well.
     pub(crate) fn fuzz(self, _alone: &Alone) {
         let mut current = Current::new(self.name);
         for (file, input) in corpus(self.name) {

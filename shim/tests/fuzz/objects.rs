@@ -8,7 +8,8 @@ use sluice_shim::selector::Selection;
 use super::bounds::Bounds;
 use super::driver::{Target, alone, kind};
 
-/// The smallest owner reference takes two bytes of CBOR or protobuf, and 100 bytes once it is read; a vector that grows is allocated anew.
+/// The smallest owner reference takes two bytes of CBOR or protobuf, and 100 bytes once it is read; a vector that grows
+/// is allocated anew.
 pub(crate) const BOUNDS: Bounds = Bounds { memory: 64 << 10, memory_a_byte: 256 };
 
 const WORDS: [&[u8]; 26] = [
@@ -63,7 +64,8 @@ fn check(meta: &ObjectMeta<'_>) {
     }
 }
 
-/// What a reader that builds a tree finds. It refuses more (depth, text that is not UTF-8); what both can read is the same.
+/// What a reader that builds a tree finds. It refuses more (depth, text that is not UTF-8); what both can read is the
+/// same.
 fn check_json(meta: &ObjectMeta<'_>, tree: &Value) {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let metadata = &tree["metadata"];

@@ -1,7 +1,7 @@
 //! Snapshot files of strangers.
 //!
-//! The pages of which a file begins have a checksum, so damage there would be all that is ever found. They are made anew: an input is the number
-//! of the root page, then the pages from the second on.
+//! The pages of which a file begins have a checksum, so damage there would be all that is ever found. They are made
+//! anew: an input is the number of the root page, then the pages from the second on.
 
 use std::path::Path;
 

@@ -1,5 +1,6 @@
-//! Kinds of an aggregated API server: here on the engine, with the keys and the form that Kubernetes' own sample stores them in (k8s.io/sample-apiserver: pkg/cmd/server/start.go,
-//! `defaultEtcdPathPrefix`; JSON in v1alpha1). No such server runs here.
+//! Kinds of an aggregated API server: here on the engine, with the keys and the form that Kubernetes' own sample stores
+//! them in (k8s.io/sample-apiserver: pkg/cmd/server/start.go, `defaultEtcdPathPrefix`; JSON in v1alpha1). No such
+//! server runs here.
 
 use crate::world::*;
 
@@ -21,8 +22,8 @@ async fn exists(world: &World, flunder: &Object) -> bool {
     world.get(&key(flunder)).await.is_some()
 }
 
-/// With a store of its own: neither shim knows the other's objects, so nothing that is labelled is collected over them, living or not. A labelled object of the
-/// aggregated server leaks when its owner is gone, as the documentation says.
+/// With a store of its own: neither shim knows the other's objects, so nothing that is labelled is collected over them,
+/// living or not. A labelled object of the aggregated server leaks when its owner is gone, as the documentation says.
 #[tokio::test]
 async fn t25_objects_of_a_server_with_its_own_store_are_neither_living_nor_dead() {
     let (cluster, aggregated) = (World::new().await, World::new().await);

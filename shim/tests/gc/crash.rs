@@ -12,8 +12,9 @@ use crate::world::*;
 /// How many objects the server changes before it is killed.
 const LIFE: usize = 60;
 
-/// A forest: of each five trees two are deleted in the background, one in the foreground, one is orphaned and one stays. Many objects are shared with another tree, but
-/// not with an orphaned one: what becomes of these depends on who is first. Some have finalizers.
+/// A forest: of each five trees two are deleted in the background, one in the foreground, one is orphaned and one
+/// stays. Many objects are shared with another tree, but not with an orphaned one: what becomes of these depends on who
+/// is first. Some have finalizers.
 fn forest() -> (Vec<Object>, Vec<(Object, Option<&'static str>)>) {
     let policies = [None, None, Some(FOREGROUND), Some(ORPHAN)];
     let mut objects: Vec<Object> = (0..20).map(shirt).collect();

@@ -1,4 +1,5 @@
-//! Random graphs of owners, random changes and restarts in between: the same objects are left as in a model of Kubernetes.
+//! Random graphs of owners, random changes and restarts in between: the same objects are left as in a model of
+//! Kubernetes.
 
 use std::collections::BTreeMap;
 
@@ -146,7 +147,8 @@ impl Twins {
         self.world.settle().await;
     }
 
-    /// The keys of those that are not being deleted: whether one that is waits for this or for that may depend on the order of things, in Kubernetes too.
+    /// The keys of those that are not being deleted: whether one that is waits for this or for that may depend on the
+    /// order of things, in Kubernetes too.
     async fn check(&self, step: &Step) {
         let mut living = Vec::new();
         for (name, uid) in &self.uids {

@@ -1,7 +1,8 @@
 //! A large cascade in the real server: what it costs in memory and in the log, and that nobody's watch ends over it.
 //!
-//! `SLUICE_GC_DEPENDENTS=1000000 cargo test --release -p sluice-shim --test gc t32_a_large` is the million (some gigabytes in the folder for temporary
-//! files). How fast it is, and what other clients' writes take meanwhile, is no matter of a test: `cargo xtask bench gc --dependents 100k` measures that.
+//! `SLUICE_GC_DEPENDENTS=1000000 cargo test --release -p sluice-shim --test gc t32_a_large` is the million (some
+//! gigabytes in the folder for temporary files). How fast it is, and what other clients' writes take meanwhile, is no
+//! matter of a test: `cargo xtask bench gc --dependents 100k` measures that.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Kubernetes' collector as a few rules that are applied until nothing changes. All objects are labelled custom resources of one kind.
+//! Kubernetes' collector as a few rules that are applied until nothing changes. All objects are labelled custom
+//! resources of one kind.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -12,8 +12,9 @@ const DEPENDENTS: u64 = 2500;
 /// Slow enough to be met at work.
 const RATE: &str = "2000";
 
-/// While one server collects, another one on the same database is refused, says why, and disturbs nothing. When the first one is killed the second one goes on; a watch
-/// that is resumed there has seen the deletion of each dependent once.
+/// While one server collects, another one on the same database is refused, says why, and disturbs nothing. When the
+/// first one is killed the second one goes on; a watch that is resumed there has seen the deletion of each dependent
+/// once.
 #[tokio::test]
 async fn t30_one_server_collects_and_each_dependent_goes_once() {
     let world = World::at(Database::sqlite(), idle()).await;

@@ -214,7 +214,8 @@ impl World {
         finalizers.iter().map(|finalizer| finalizer.as_str().unwrap().to_owned()).collect()
     }
 
-    /// Changes an object as kube-apiserver does: what was read is what is replaced, and an object under deletion goes with its last finalizer.
+    /// Changes an object as kube-apiserver does: what was read is what is replaced, and an object under deletion goes
+    /// with its last finalizer.
     pub(crate) async fn update(&self, key: &str, change: impl Fn(&mut Value)) {
         loop {
             let Some(kv) = self.get(key).await else { return };

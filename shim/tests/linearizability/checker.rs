@@ -62,7 +62,8 @@ impl Checker<'_> {
                 return Err(format!("it is not what made revision {revision}: {operation:?}\n{events:?}"));
             }
         }
-        // The answer to a revocation does not say whether keys were attached. If they were, nobody else made the revision.
+        // The answer to a revocation does not say whether keys were attached. If they were, nobody else made the
+        // revision.
         for operation in self.operations {
             let revoked = matches!(operation.outcome, Outcome::Answered(_, Answer::Revoked));
             if let Outcome::Answered(revision, _) = operation.outcome
@@ -77,7 +78,8 @@ impl Checker<'_> {
         Ok(owners)
     }
 
-    /// Finds a different write of unknown outcome, or the end of a lease, for each revision that no answered write made.
+    /// Finds a different write of unknown outcome, or the end of a lease, for each revision that no answered write
+    /// made.
     fn adopt(&self, orphans: &[i64]) -> Result<(), String> {
         let unknown: Vec<_> =
             (0..self.operations.len()).filter(|&i| matches!(self.operations[i].outcome, Outcome::Unknown)).collect();
@@ -140,7 +142,8 @@ impl Checker<'_> {
         self.states.at(revision).is_some_and(|state| !apply(call, state, revision + 1).1.is_empty())
     }
 
-    /// Whether the revision may be the end of the lease that the operation granted: its keys are gone, and its time is over.
+    /// Whether the revision may be the end of the lease that the operation granted: its keys are gone, and its time is
+    /// over.
     fn is_expiry(&self, grant: &Operation, revision: i64) -> bool {
         let Call::Grant { lease, ttl } = grant.call else { return false };
         let heard = self.heard.get(&revision).copied().unwrap_or(u64::MAX);

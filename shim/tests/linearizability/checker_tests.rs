@@ -270,7 +270,8 @@ fn wrong_watches_are_found() {
     assert_eq!(check(&progress), Ok(5));
 }
 
-/// Revisions 2 to 5: a put under lease 7, b put, the lease revoked, b put under lease 8. Compacted at 3, and replays of 2 and 3 after that.
+/// Revisions 2 to 5: a put under lease 7, b put, the lease revoked, b put under lease 8. Compacted at 3, and replays of
+/// 2 and 3 after that.
 fn leased() -> History {
     let under = |key, lease| Call::Put { key, value: "x".into(), lease };
     let mut history = history(&[

@@ -9,7 +9,8 @@ use sluice_shim::pb::mvccpb::{Event, KeyValue};
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pub(crate) operations: Vec<Operation>,
-    /// Every event of the store with its previous value, watched from revision 1 on. Nothing is compacted that this watch has not heard of.
+    /// Every event of the store with its previous value, watched from revision 1 on. Nothing is compacted that this
+    /// watch has not heard of.
     pub(crate) events: Vec<Event>,
     /// When each revision was heard of, in milliseconds of [`Operation::sent`]'s clock.
     pub(crate) heard: HashMap<i64, u64>,

@@ -1,4 +1,5 @@
-//! A lease is granted once, and ends once: revoked, or when its time is over. Nothing is attached to it before or after.
+//! A lease is granted once, and ends once: revoked, or when its time is over. Nothing is attached to it before or
+//! after.
 
 use std::collections::HashMap;
 
@@ -9,7 +10,8 @@ use super::history::{Call, Operation, Outcome, Refusal};
 /// How far the clocks of the test and the server may be apart, in milliseconds: both round.
 const ROUNDING: u64 = 5;
 
-/// Whether the time of a lease may be over at a moment of [`Operation::sent`]'s clock. It began when the grant was sent, at the earliest.
+/// Whether the time of a lease may be over at a moment of [`Operation::sent`]'s clock. It began when the grant was
+/// sent, at the earliest.
 pub(crate) fn may_be_over(grant: &Operation, ttl: u64, moment: u64) -> bool {
     moment.saturating_add(ROUNDING) >= grant.sent + 1000 * ttl
 }

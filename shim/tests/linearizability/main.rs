@@ -7,32 +7,35 @@
 //!
 //! A history is linearizable if its calls can be put in one order that respects real time and in which each answer is
 //! what a single store would say. To find an order is hard in general. But etcd names it: a write's header has
-//! the revision that it made, and any other call's header the revision at which it read. So the order to check is given:
-//! by revision, at each revision the write first and then the reads, those by their beginning.
-//! A new watch counts as a read: its header says after which revision it begins.
+//! the revision that it made, and any other call's header the revision at which it read. So the order to check is
+//! given: by revision, at each revision the write first and then the reads, those by their beginning. A new watch
+//! counts as a read: its header says after which revision it begins.
 //!
-//! - *Sound* (what passes is linearizable): replayed in that order on a model every answer is the model's. The order respects
-//!   real time, because a call that began after another was answered has no smaller revision, and a greater one if it
-//!   writes; reads of one revision do not disturb each other. A call without an answer is either in no revision: it
-//!   may be left out, nothing was built on it. Or it is the cause of one that no answered write made: then it
-//!   follows all that was answered before it began, and nothing is bound to follow it.
-//! - *Complete* (what fails is not what etcd promises): etcd says which revision is whose, so another order would contradict
-//!   the headers even where it explains the values. Among calls without an answer it may be open who made a
+//! - *Sound* (what passes is linearizable): replayed in that order on a model every answer is the model's. The order
+//!   respects real time, because a call that began after another was answered has no smaller revision, and a greater
+//!   one if it writes; reads of one revision do not disturb each other. A call without an answer is either in no
+//!   revision: it may be left out, nothing was built on it. Or it is the cause of one that no answered write made: then
+//!   it follows all that was answered before it began, and nothing is bound to follow it.
+//! - *Complete* (what fails is not what etcd promises): etcd says which revision is whose, so another order would
+//!   contradict the headers even where it explains the values. Among calls without an answer it may be open who made a
 //!   revision (values are unique, deletes look alike): a matching finds owners whenever there are any.
 //!
-//! Compactions and leases have no revision of their own. For them it is checked what real time says: what is compacted before a call began is not
-//! read by it, an error has a compaction that had begun ([`compactions`]); a lease is found between its grant and its end and not otherwise, its end
-//! deletes its keys in one revision that nobody else made, no earlier than its time is over ([`leases`]); and at the end none has outlived its time. The events to
-//! check against are heard by one watch during the whole round, of which no compaction gets ahead; what is left of them in the end is watched again.
+//! Compactions and leases have no revision of their own. For them it is checked what real time says: what is compacted
+//! before a call began is not read by it, an error has a compaction that had begun ([`compactions`]); a lease is found
+//! between its grant and its end and not otherwise, its end deletes its keys in one revision that nobody else made, no
+//! earlier than its time is over ([`leases`]); and at the end none has outlived its time. The events to check against
+//! are heard by one watch during the whole round, of which no compaction gets ahead; what is left of them in the end is
+//! watched again.
 //!
-//! The ticks of one counter are the time: taken before sending and after the answer, so a call that is said to come before
-//! another did. An error counts as unknown only if the server was killed during the call; any other fails the test.
+//! The ticks of one counter are the time: taken before sending and after the answer, so a call that is said to come
+//! before another did. An error counts as unknown only if the server was killed during the call; any other fails the
+//! test.
 //!
 //! # How to run it
 //!
-//! `SLUICE_LINEARIZABILITY_SECONDS` says how long (15 if unset; 3600 for an hour), in rounds of 15 seconds with a new database each.
-//! A round prints its seed; `SLUICE_LINEARIZABILITY_SEED` repeats what each client chooses and when the server dies,
-//! though not how the machine interleaves it.
+//! `SLUICE_LINEARIZABILITY_SECONDS` says how long (15 if unset; 3600 for an hour), in rounds of 15 seconds with a new
+//! database each. A round prints its seed; `SLUICE_LINEARIZABILITY_SEED` repeats what each client chooses and when the
+//! server dies, though not how the machine interleaves it.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

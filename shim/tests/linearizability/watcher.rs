@@ -49,7 +49,8 @@ impl Watcher {
         Self { record, next: from, random, lives, lazy, hear: None, last }
     }
 
-    /// All events and their previous values from a revision on. It loses no time, and `hear` is called with each revision that it has heard of.
+    /// All events and their previous values from a revision on. It loses no time, and `hear` is called with each
+    /// revision that it has heard of.
     pub(crate) fn of_history(
         (keys, from): (Keys, i64),
         lives: Lives,

@@ -54,7 +54,8 @@ pub(crate) fn object(color: &str) -> String {
     )
 }
 
-/// Puts, deletions and creations anew in several directories; labelled objects, opaque values, transactions over several keys, leases.
+/// Puts, deletions and creations anew in several directories; labelled objects, opaque values, transactions over
+/// several keys, leases.
 pub(crate) async fn fill(engine: &Engine) {
     engine.lease_grant(7, 3600).await.unwrap();
     engine.lease_grant(8, 60).await.unwrap();

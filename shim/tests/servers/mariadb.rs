@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use mysql::prelude::Queryable as _;
 use mysql::{Conn, OptsBuilder};
 
-/// Starts a server in the folder $1 at the port $2, as a user who is not root, and ends it with its folder when its input
-/// ends: that is when the tests do, whatever ends them.
+/// Starts a server in the folder $1 at the port $2, as a user who is not root, and ends it with its folder when its
+/// input ends: that is when the tests do, whatever ends them.
 const SCRIPT: &str = r#"
 set -e
 as=

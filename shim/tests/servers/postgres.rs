@@ -1,8 +1,7 @@
 //! A PostgreSQL server of this test program's own.
 //!
 //! It is started when first asked for, and ends with the program, however that ends: a shell waits for the program's
-//! end
-//! of a pipe to close.
+//! end of a pipe to close.
 
 use std::fs;
 use std::io::Write as _;
@@ -132,8 +131,7 @@ fn programs() -> PathBuf {
     folders.retain(|folder| folder.join("postgres").is_file());
     folders.sort();
     folders.pop().expect(
-        "PostgreSQL is not installed: apt-get install -y --no-install-recommends postgresql-15, or name the folder \
-            of its \
+        "PostgreSQL is not installed: apt-get install -y --no-install-recommends postgresql-15, or name the folder of its \
          programs with SLUICE_TEST_POSTGRES",
     )
 }

@@ -1,10 +1,12 @@
 //! `cargo xtask test conformance`: upstream's own storage tests against sluice-shim.
 //!
-//! The tests are compiled from upstream's modules as they are; one file, the one that starts a server, is exchanged through
-//! `go test -overlay` ([`tree`]). A suite is a file in `ci/conformance/` ([`suite`]): the packages, and the tests that can't run, each with
-//! the reason. A listed test that passes fails the run just as one that is not listed and fails ([`verdict`]).
+//! The tests are compiled from upstream's modules as they are; one file, the one that starts a server, is exchanged
+//! through `go test -overlay` ([`tree`]). A suite is a file in `ci/conformance/` ([`suite`]): the packages, and the
+//! tests that can't run, each with the reason. A listed test that passes fails the run just as one that is not listed
+//! and fails ([`verdict`]).
 //!
-//! Each top-level test runs in a process of its own ([`gotest`]): one that hangs or crashes does not take others with it.
+//! Each top-level test runs in a process of its own ([`gotest`]): one that hangs or crashes does not take others with
+//! it.
 
 mod gotest;
 mod report;
@@ -34,7 +36,8 @@ pub(crate) struct Options {
     /// Conformance: only the suite of this name (a file in ci/conformance/)
     #[arg(long, value_name = "NAME")]
     suite: Option<String>,
-    /// Conformance: the server, a `sluice-shim` or (for comparison; the lists do not count then) an `etcd`; build nothing
+    /// Conformance: the server, a `sluice-shim` or (for comparison; the lists do not count then) an `etcd`; build
+    /// nothing
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,
     /// Conformance: write the result to docs/conformance.md; what did not run stays there as it is

@@ -101,8 +101,8 @@ const MODULES: [(&str, &str); 7] = [
 ];
 const TESTS: (&str, &str) = ("go.etcd.io/etcd/tests/v3", "tests");
 
-/// The module of etcd's client-side cache is not published for every version; the tests of it are left out, and this stands in its
-/// place for `tests/go.mod`.
+/// The module of etcd's client-side cache is not published for every version; the tests of it are left out, and this
+/// stands in its place for `tests/go.mod`.
 const NO_CACHE: &str = "module go.etcd.io/etcd/cache/v3\n\ngo 1.26.0\n";
 /// The tests of that cache.
 const OF_THE_CACHE: &str = "tests/integration/cache_test.go";
@@ -122,8 +122,8 @@ struct Download {
     dir: PathBuf,
 }
 
-/// etcd's repository from its Go modules, laid out as upstream does, so that the `replace` lines of `tests/go.mod` hold. Which
-/// versions is pinned, with checksums, in `toolkit/go/etcd-tests`.
+/// etcd's repository from its Go modules, laid out as upstream does, so that the `replace` lines of `tests/go.mod`
+/// hold. Which versions is pinned, with checksums, in `toolkit/go/etcd-tests`.
 fn etcd(shell: &Context) -> Result<(PathBuf, String)> {
     let pins = shell.paths.root().join("toolkit/go/etcd-tests");
     let mut hash = Sha256::new();

@@ -1,4 +1,5 @@
-//! What the controller manager does for everyone must go on for resources that are out of its cache and on another store.
+//! What the controller manager does for everyone must go on for resources that are out of its cache and on another
+//! store.
 
 use serde_json::{Value, json};
 
@@ -27,8 +28,8 @@ fn run(suite: &Suite, column: Column) -> Result<Verdict> {
     Ok(Verdict::PASSED)
 }
 
-/// The dependents of a deleted owner go, those of a living one stay. One of each pair carries the label that hides custom resources, and
-/// means nothing on a ConfigMap.
+/// The dependents of a deleted owner go, those of a living one stay. One of each pair carries the label that hides
+/// custom resources, and means nothing on a ConfigMap.
 fn garbage(api: &Client) -> Result<()> {
     let labels = json!({SKIP_LABEL: "true"});
     let owners = [api.create(PATH, &shirt("doomed", "red", "S"))?, api.create(PATH, &shirt("living", "red", "S"))?];

@@ -1,4 +1,5 @@
-//! kill -9 of the shim, or of its database server, while 32 clients create objects, ten times: nothing that was acknowledged is lost, every watch sees everything.
+//! kill -9 of the shim, or of its database server, while 32 clients create objects, ten times: nothing that was
+//! acknowledged is lost, every watch sees everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead as _;
@@ -26,8 +27,8 @@ const CRASHES: usize = 10;
 /// Acknowledged creations between two crashes.
 const BETWEEN: usize = 150;
 
-/// How long the creators may take for that, and the watchers to catch up. After a crash the apiserver's connection backs off for
-/// some seconds.
+/// How long the creators may take for that, and the watchers to catch up. After a crash the apiserver's connection
+/// backs off for some seconds.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The last object made: a watcher that has seen it has seen all.
@@ -108,7 +109,8 @@ fn run(suite: &Suite, wish: Wish) -> Result<Verdict> {
     Ok(Verdict::Passed(shown))
 }
 
-/// Crashes and restarts the shim, or in turns the shim and its database server, each time in the middle of the work. When it returns, all creators have ended.
+/// Crashes and restarts the shim, or in turns the shim and its database server, each time in the middle of the work.
+/// When it returns, all creators have ended.
 fn create_and_crash(lab: &Lab, creations: &Creations) -> Result<()> {
     thread::scope(|scope| {
         for thread in 0..CREATORS {
@@ -145,7 +147,8 @@ fn create_last(api: &Client) -> Result<()> {
     })
 }
 
-/// One client that creates one shirt after the other. After an error it is unknown whether the shirt is there: it takes a new name.
+/// One client that creates one shirt after the other. After an error it is unknown whether the shirt is there: it takes
+/// a new name.
 fn create(api: &Client, thread: usize, creations: &Creations) {
     for number in 0.. {
         if creations.stop.load(Ordering::Relaxed) {
@@ -164,7 +167,8 @@ fn create(api: &Client, thread: usize, creations: &Creations) {
     }
 }
 
-/// Watches as clients do: lists, watches from there, and when the watch ends, goes on from the last revision that it saw.
+/// Watches as clients do: lists, watches from there, and when the watch ends, goes on from the last revision that it
+/// saw.
 fn follow(api: &Client, give_up: &AtomicBool) -> Result<Vec<Event>> {
     let list = api.get(PATH)?;
     let mut from = revision(&list)?;
@@ -205,7 +209,8 @@ fn follow(api: &Client, give_up: &AtomicBool) -> Result<Vec<Event>> {
     }
 }
 
-/// What is stored, by name: revision of each. Every acknowledged shirt is there as it was acknowledged, no revision is there twice.
+/// What is stored, by name: revision of each. Every acknowledged shirt is there as it was acknowledged, no revision is
+/// there twice.
 fn check_stored(api: &Client, acks: &[Ack]) -> Result<BTreeMap<String, u64>> {
     let list = api.get(PATH)?;
     let items = list["items"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -56,8 +56,8 @@ impl Wish {
     }
 }
 
-/// A running cluster. Dropping it stops the processes; its folder with the logs stays until [`Lab::finish`], so after a failure it
-/// can be looked at.
+/// A running cluster. Dropping it stops the processes; its folder with the logs stays until [`Lab::finish`], so after a
+/// failure it can be looked at.
 pub(super) struct Lab {
     /// Its processes.
     pub(super) cluster: Cluster,

@@ -1,7 +1,8 @@
 //! The end-to-end tests: real control planes, real kubectl.
 //!
-//! A [`Case`] is one function over the [`Programs`](sluice_toolkit::cluster::settings::Programs) under test. It starts its own [`lab::Lab`] (a
-//! cluster in a folder of its own on free ports), so that any number of runs can go on side by side.
+//! A [`Case`] is one function over the [`Programs`](sluice_toolkit::cluster::settings::Programs) under test. It starts
+//! its own [`lab::Lab`] (a cluster in a folder of its own on free ports), so that any number of runs can go on side by
+//! side.
 
 mod controllers;
 mod crash;

@@ -1,4 +1,5 @@
-//! The admission policies of `images/manifests/policies`: the label is put on at creation and stays as it is, and nobody else notices.
+//! The admission policies of `images/manifests/policies`: the label is put on at creation and stays as it is, and
+//! nobody else notices.
 
 use serde_json::{Value, json};
 
@@ -94,7 +95,8 @@ fn afterwards(api: &Client) -> Result<()> {
     })
 }
 
-/// Objects that are older than the policies go on as they are, but for a label on what is no custom resource: that may go.
+/// Objects that are older than the policies go on as they are, but for a label on what is no custom resource: that may
+/// go.
 fn of_what_was_there(api: &Client) -> Result<()> {
     let early = format!("{PATH}/early");
     refused("a label on an old shirt", api.merge(&early, &relabel(&json!("true"))))?;
@@ -141,7 +143,8 @@ fn relabel(value: &Value) -> Value {
     json!({"metadata": {"labels": {SKIP_LABEL: value}}})
 }
 
-/// Waits until a shirt that is not really created would get the label. A policy that does not know the resource's schema yet answers 503.
+/// Waits until a shirt that is not really created would get the label. A policy that does not know the resource's
+/// schema yet answers 503.
 fn wait_labelling(api: &Client) -> Result<()> {
     until("labelling of a new shirt", LIMIT, || {
         match api.create(&format!("{PATH}?dryRun=All"), &shirt("probe", "red", "S")) {

@@ -28,8 +28,8 @@ const VOLATILE: [&str; 10] = [
 /// One call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
-    /// The arguments, parted by blanks; `''` is an empty one, `$LEASE` the lease that was granted last, `$DIR` a folder. It begins with
-    /// `etcdutl` unless etcdctl is meant.
+    /// The arguments, parted by blanks; `''` is an empty one, `$LEASE` the lease that was granted last, `$DIR` a
+    /// folder. It begins with `etcdutl` unless etcdctl is meant.
     pub(super) line: &'static str,
     /// What it reads.
     pub(super) stdin: &'static str,

@@ -84,7 +84,8 @@ struct Memory {
     manager: u64,
 }
 
-/// The median over some rounds of changes and selective lists: a single look would show where in its cycle the collector is.
+/// The median over some rounds of changes and selective lists: a single look would show where in its cycle the
+/// collector is.
 fn memory_under_load(lab: &Lab) -> Result<Memory> {
     let (mut apiserver, mut manager) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
@@ -116,7 +117,8 @@ fn green() -> String {
     format!("{PATH}?labelSelector=color%3Dgreen")
 }
 
-/// Rows that the shim read for a `kubectl get -l color=green`. Others read meanwhile (leases, events), so the smallest of some tries.
+/// Rows that the shim read for a `kubectl get -l color=green`. Others read meanwhile (leases, events), so the smallest
+/// of some tries.
 fn rows_of_a_list(lab: &Lab) -> Result<u64> {
     let mut least = u64::MAX;
     for _ in 0..5 {

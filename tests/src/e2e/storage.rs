@@ -92,7 +92,8 @@ fn read_only(suite: &Suite) -> Result<Verdict> {
     })
 }
 
-/// Writes fail with a reason while the disk is full, reads go on, and writes work again when there is room: without a restart.
+/// Writes fail with a reason while the disk is full, reads go on, and writes work again when there is room: without a
+/// restart.
 fn full_disk(suite: &Suite) -> Result<Verdict> {
     in_small_file_system(suite, "full-disk", |tmpfs, lab| {
         let mut kept = fill(&lab)?;

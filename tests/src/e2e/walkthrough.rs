@@ -1,4 +1,5 @@
-//! The same walk through the API with patched and stock Kubernetes, on the shim and on etcd: what a user sees must not differ.
+//! The same walk through the API with patched and stock Kubernetes, on the shim and on etcd: what a user sees must not
+//! differ.
 
 use std::time::Duration;
 

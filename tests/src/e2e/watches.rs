@@ -1,4 +1,5 @@
-//! Selective watches without the watch cache: what enters a selector, leaves it, stays, goes and comes again; bookmarks; and history that is gone.
+//! Selective watches without the watch cache: what enters a selector, leaves it, stays, goes and comes again;
+//! bookmarks; and history that is gone.
 
 use std::io::BufRead;
 
@@ -64,7 +65,8 @@ fn open(api: &Client, selector: &str, from: &str) -> Result<impl BufRead + use<>
     api.watch(&format!("{PATH}?watch=true&timeoutSeconds=30&{selector}&{from}"))
 }
 
-/// A shirt enters the selector, stays, leaves, comes back, dies, is born again in it, dies, and is born again outside of it.
+/// A shirt enters the selector, stays, leaves, comes back, dies, is born again in it, dies, and is born again outside
+/// of it.
 fn change(api: &Client) -> Result<()> {
     let path = format!("{PATH}/a");
     let dye = |color: &str, size: &str| {
@@ -125,7 +127,8 @@ fn bookmarks(api: &Client) -> Result<()> {
     Ok(())
 }
 
-/// After a compaction, a watch and a list of what was before it fail as clients expect; a page that was begun before goes on with what is now.
+/// After a compaction, a watch and a list of what was before it fail as clients expect; a page that was begun before
+/// goes on with what is now.
 fn compacted(api: &Client, raw: &Raw, start: u64) -> Result<()> {
     api.create(PATH, &shirt("second", "green", "S"))?;
     let query = format!("{PATH}?limit=1&{}", GREEN[2]);

@@ -6,8 +6,8 @@
 //!   hint: …
 //! ```
 //!
-//! Errors that a person can cause or cure are types of their own that implement [`Explain`]. Everything else converts from
-//! the library's error, has no hint, and is our fault.
+//! Errors that a person can cause or cure are types of their own that implement [`Explain`]. Everything else converts
+//! from the library's error, has no hint, and is our fault.
 
 use std::fmt::{self, Display, Write as _};
 use std::process::ExitCode;
@@ -37,7 +37,8 @@ pub trait Explain: std::error::Error + Send + Sync + 'static {
     }
 }
 
-/// An error on its way to the person: the chain of what was attempted, whose fault it is, the hint of its innermost type.
+/// An error on its way to the person: the chain of what was attempted, whose fault it is, the hint of its innermost
+/// type.
 pub struct Error {
     chain: anyhow::Error,
     fault: Fault,
@@ -124,8 +125,8 @@ macro_rules! foreign {
     };
 }
 
-/// What to do about an error of the file system that any write can meet, told by the text that the C library has for it: some libraries keep
-/// only that.
+/// What to do about an error of the file system that any write can meet, told by the text that the C library has for
+/// it: some libraries keep only that.
 fn of_the_disk(message: &str) -> Option<String> {
     let hint = match message {
         full if full.contains("No space left on device") || full.contains("Disk quota exceeded") => {

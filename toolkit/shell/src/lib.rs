@@ -1,5 +1,6 @@
-//! What the verbs of `cargo xtask` stand on: where things are and how to talk ([`context`]), the only place that starts programs
-//! ([`process`]), exit codes and hints ([`error`]), what the machine lacks ([`doctor`]), and which program does which verb ([`verbs`]).
+//! What the verbs of `cargo xtask` stand on: where things are and how to talk ([`context`]), the only place that starts
+//! programs ([`process`]), exit codes and hints ([`error`]), what the machine lacks ([`doctor`]), and which program
+//! does which verb ([`verbs`]).
 //!
 //! `cargo xtask doctor` is this crate and little more, so what is added here is compiled before it can answer.
 

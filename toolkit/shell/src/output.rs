@@ -16,7 +16,8 @@ const SCHEMA: u32 = 1;
 /// Where reports, notes and progress go.
 pub struct Output {
     bars: MultiProgress,
-    /// A person watches: draw bars. Otherwise one line at the start and one at the end of a step, and one a minute between them.
+    /// A person watches: draw bars. Otherwise one line at the start and one at the end of a step, and one a minute
+    /// between them.
     live: bool,
 }
 

@@ -1,7 +1,8 @@
 //! The only place that starts programs.
 //!
-//! [`Run`] runs one to its end: in an explicit folder, for as long as it makes progress, with its output shown on failure and optionally kept in a
-//! log file. It does not outlive us, whatever ends us. [`Run::spawn`] starts one that does.
+//! [`Run`] runs one to its end: in an explicit folder, for as long as it makes progress, with its output shown on
+//! failure and optionally kept in a log file. It does not outlive us, whatever ends us. [`Run::spawn`] starts one that
+//! does.
 
 mod cause;
 mod guardian;
@@ -150,8 +151,9 @@ impl Run {
         }
     }
 
-    /// The cargo that runs us, in `dir`. It does not see which package `cargo run` has started: build scripts that look at that (ring's)
-    /// would run again, and all that depends on them, each time cargo is called by us after it was called by a person.
+    /// The cargo that runs us, in `dir`. It does not see which package `cargo run` has started: build scripts that look
+    /// at that (ring's) would run again, and all that depends on them, each time cargo is called by us after it was
+    /// called by a person.
     pub fn cargo(dir: impl AsRef<Path>) -> Self {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let about_us = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_NAME", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE"];
@@ -300,9 +302,9 @@ impl Run {
         }
     }
 
-    /// Starts a daemon: its own process group (Ctrl-C does not reach it), no stdin, all output appended to `log`. It goes on
-    /// when we end. The caller keeps the pid; dropping the [`Child`] does not stop it, but only [`Child::wait`] or
-    /// [`Child::try_wait`] reaps it while we live.
+    /// Starts a daemon: its own process group (Ctrl-C does not reach it), no stdin, all output appended to `log`. It
+    /// goes on when we end. The caller keeps the pid; dropping the [`Child`] does not stop it, but only [`Child::wait`]
+    /// or [`Child::try_wait`] reaps it while we live.
     ///
     /// # Errors
     /// [`NotStarted`]; file errors of the log.

@@ -14,8 +14,8 @@ use sluice_shell::context::Context;
 use sluice_shell::error::Result;
 use sluice_shell::process::Limit;
 
-/// For the load generator, which has limits of its own: a full run takes half an hour, one with other rounds and seconds
-/// may take a day.
+/// For the load generator, which has limits of its own: a full run takes half an hour, one with other rounds and
+/// seconds may take a day.
 const MEASURING: Limit = Limit::Clock(Duration::from_hours(24));
 
 /// Measure etcd, kine and sluice-shim against each other, alone and below a control plane.

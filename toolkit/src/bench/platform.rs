@@ -30,9 +30,9 @@ const FILES: [(&str, &str); 4] = [
 
 /// Measure control planes: stock Kubernetes on etcd and on kine, and patched Kubernetes on sluice-shim.
 ///
-/// Two loads, each on fresh data: `shirts` stores up to a million custom resources and lists, pages and watches them; `mixed` lets 120 users
-/// create objects and read them back. Prints tables; a JSON report and plots are in .sluice/bench/platform. A system that passes a limit is
-/// stopped, and the tables say when.
+/// Two loads, each on fresh data: `shirts` stores up to a million custom resources and lists, pages and watches them;
+/// `mixed` lets 120 users create objects and read them back. Prints tables; a JSON report and plots are in
+/// .sluice/bench/platform. A system that passes a limit is stopped, and the tables say when.
 #[derive(Args, Debug)]
 pub(crate) struct Cmd {
     /// How many shirts; smaller scales are measured on the way
@@ -44,7 +44,8 @@ pub(crate) struct Cmd {
     /// Only this load; may be repeated
     #[arg(long, value_enum, value_name = "LOAD")]
     only: Vec<Load>,
-    /// Minutes instead of hours: 1,000 shirts unless `--scale` says otherwise, each question for a second, half a minute of users
+    /// Minutes instead of hours: 1,000 shirts unless `--scale` says otherwise, each question for a second, half a
+    /// minute of users
     #[arg(long)]
     quick: bool,
     /// How long the users stay [default: 10; quick: 0.5]

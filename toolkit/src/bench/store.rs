@@ -12,7 +12,8 @@ use sluice_shell::process::Run;
 
 /// Measure the etcd API: etcd, kine on SQLite and sluice-shim on SQLite, in turns.
 ///
-/// Prints a table; a JSON report and a plot are beside it in .sluice/bench. What counts is the ratios: they are taken within a round.
+/// Prints a table; a JSON report and a plot are beside it in .sluice/bench. What counts is the ratios: they are taken
+/// within a round.
 #[derive(Args, Debug)]
 pub(crate) struct Cmd {
     /// A minute instead of half an hour: little data, 32 clients, two rounds.

@@ -29,7 +29,8 @@ const HIDDEN: [&str; 14] = [
     "CGO_LDFLAGS",
 ];
 
-/// The go command in `dir`, free of workspaces and of the user's flags. `-mod=readonly`: a build never edits the source.
+/// The go command in `dir`, free of workspaces and of the user's flags. `-mod=readonly`: a build never edits the
+/// source.
 pub(super) fn go(dir: &Path, cgo: bool) -> Result<Run> {
     let user: BTreeMap<String, String> =
         serde_json::from_str(&Run::new("go", dir).args(["env", "-json"]).args(KEPT).read()?)?;
@@ -43,8 +44,9 @@ pub(super) fn go(dir: &Path, cgo: bool) -> Result<Run> {
         .env("CGO_ENABLED", if cgo { "1" } else { "0" }))
 }
 
-/// A folder for the compiler's temporary files, empty: what a killed run left there is removed. On the disk of the programs, so that a
-/// finished one is moved to its place, and never copied. The caller holds a lock that is named like it.
+/// A folder for the compiler's temporary files, empty: what a killed run left there is removed. On the disk of the
+/// programs, so that a finished one is moved to its place, and never copied. The caller holds a lock that is named like
+/// it.
 pub(super) fn scratch(shell: &Context, name: &str) -> Result<PathBuf> {
     let folder = shell.paths.cache().join("tmp").join(name);
     if folder.exists() {

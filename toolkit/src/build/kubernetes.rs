@@ -1,5 +1,5 @@
-//! Kubernetes programs, compiled and stamped as upstream does (kubernetes: hack/lib/golang.sh `kube::golang::build_binaries`,
-//! hack/lib/version.sh `kube::version::ldflags`).
+//! Kubernetes programs, compiled and stamped as upstream does (kubernetes: hack/lib/golang.sh
+//! `kube::golang::build_binaries`, hack/lib/version.sh `kube::version::ldflags`).
 
 use serde::Deserialize;
 use std::path::Path;
@@ -50,7 +50,8 @@ pub(super) fn build(job: &Job<'_>, program: Program, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where the program's source is, as upstream's list of targets names it (hack/lib/golang.sh `kube::golang::server_targets`).
+/// Where the program's source is, as upstream's list of targets names it (hack/lib/golang.sh
+/// `kube::golang::server_targets`).
 fn package(program: Program) -> String {
     match program {
         Program::KubeLogRunner => "k8s.io/component-base/logs/kube-log-runner".into(),

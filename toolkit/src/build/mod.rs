@@ -1,7 +1,7 @@
 //! `cargo xtask build`: programs from the verified tree, stamped as upstream stamps its own.
 //!
-//! What is there already is not built again: each program has a stamp with a digest of everything it depends on and the state
-//! of the file that was made.
+//! What is there already is not built again: each program has a stamp with a digest of everything it depends on and the
+//! state of the file that was made.
 
 mod golang;
 mod kubernetes;
@@ -210,8 +210,8 @@ impl Explain for NoPatches {
     }
 }
 
-/// The whole way from pins and patches to `programs`. The series is applied strictly and linted; whether it compiles shows here,
-/// and its tests are `patch verify`'s.
+/// The whole way from pins and patches to `programs`. The series is applied strictly and linted; whether it compiles
+/// shows here, and its tests are `patch verify`'s.
 pub(crate) fn build_patched(shell: &Context, target: &Target, options: Options, programs: &[Program]) -> Result<Built> {
     // `Pins` says it if the minor is not known at all.
     Pins::load(shell, &target.k8s)?;
@@ -224,8 +224,8 @@ pub(crate) fn build_patched(shell: &Context, target: &Target, options: Options, 
     build(shell, &patch::verify(shell, patched, patch::Effort::Series)?, options, programs, &announced)
 }
 
-/// Says what there is to do if the source tree is not there yet. Else [`Job::all`] does, which knows it exactly. Returns the programs that
-/// were named.
+/// Says what there is to do if the source tree is not there yet. Else [`Job::all`] does, which knows it exactly.
+/// Returns the programs that were named.
 fn announce(
     shell: &Context,
     target: &Target,
@@ -303,7 +303,8 @@ fn epoch(pins: &Pins) -> Result<i64> {
     }
 }
 
-/// Programs that are not part of Kubernetes and so depend on no tree: the shim, etcd's, kine. They are in `.sluice/bin/tools`.
+/// Programs that are not part of Kubernetes and so depend on no tree: the shim, etcd's, kine. They are in
+/// `.sluice/bin/tools`.
 ///
 /// # Errors
 /// Besides those of the compilers: a Kubernetes program among `programs`.
@@ -408,8 +409,8 @@ impl Job<'_> {
     }
 }
 
-/// The program at `path`: the one that is there if it was made from `inputs`, else a new one. `reported` asks it for its
-/// version, which shows that it runs.
+/// The program at `path`: the one that is there if it was made from `inputs`, else a new one. `reported` asks it for
+/// its version, which shows that it runs.
 fn make(
     path: &Path,
     inputs: &str,

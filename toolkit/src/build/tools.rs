@@ -1,4 +1,5 @@
-//! Programs of other projects, from Go modules whose versions and checksums are pinned in `toolkit/go/<module>/go.{mod,sum}`.
+//! Programs of other projects, from Go modules whose versions and checksums are pinned in
+//! `toolkit/go/<module>/go.{mod,sum}`.
 
 use std::path::{Path, PathBuf};
 

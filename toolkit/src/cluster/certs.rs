@@ -1,7 +1,7 @@
 //! The certificates of one local cluster.
 //!
-//! Two authorities: one that the apiserver trusts for its users, one that the store trusts for the apiserver. With a single one,
-//! any user of the cluster could read the store behind the apiserver's back.
+//! Two authorities: one that the apiserver trusts for its users, one that the store trusts for the apiserver. With a
+//! single one, any user of the cluster could read the store behind the apiserver's back.
 
 use std::path::{Path, PathBuf};
 
@@ -31,8 +31,8 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Opens the folder, and fills it if it does not exist. It is filled under another name and then renamed, so that a crash
-    /// never leaves a folder with some of the files.
+    /// Opens the folder, and fills it if it does not exist. It is filled under another name and then renamed, so that a
+    /// crash never leaves a folder with some of the files.
     ///
     /// # Errors
     /// When a file can't be written.

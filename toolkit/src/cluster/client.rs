@@ -1,4 +1,5 @@
-//! A blocking HTTP client for the processes of a cluster: the Kubernetes API with the admin's certificate, and their probes.
+//! A blocking HTTP client for the processes of a cluster: the Kubernetes API with the admin's certificate, and their
+//! probes.
 
 use std::io::{BufRead, BufReader};
 use std::sync::Arc;

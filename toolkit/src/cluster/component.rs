@@ -132,7 +132,8 @@ impl Explain for NoServer {
     }
 }
 
-/// Ours, but for those that are given anew; then theirs. A flag that is given twice means different things to different programs.
+/// Ours, but for those that are given anew; then theirs. A flag that is given twice means different things to different
+/// programs.
 fn merge(ours: Vec<String>, theirs: &[String]) -> Vec<String> {
     let name = |arg: &str| arg.split_once('=').map_or(arg, |(name, _)| name).to_owned();
     let given: Vec<String> = theirs.iter().map(|arg| name(arg)).collect();

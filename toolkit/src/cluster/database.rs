@@ -126,7 +126,8 @@ impl Database {
         Ok(fs::rename(&unfinished, &data)?)
     }
 
-    /// Refuses a folder that the server's user can't pass to. The programs of the server say less clearly what is wrong.
+    /// Refuses a folder that the server's user can't pass to. The programs of the server say less clearly what is
+    /// wrong.
     fn refuse_unreachable(self, folder: &Path, user: &User) -> Result<()> {
         let above: Vec<&Path> = folder.ancestors().collect();
         for barrier in above.into_iter().rev() {

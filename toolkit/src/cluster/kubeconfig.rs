@@ -11,8 +11,8 @@ use super::certs::Pair;
 use super::private;
 use sluice_shell::error::Result;
 
-/// Writes a kubeconfig with everything in it, so that it works wherever it is copied to on this machine. It is JSON, which is YAML
-/// too.
+/// Writes a kubeconfig with everything in it, so that it works wherever it is copied to on this machine. It is JSON,
+/// which is YAML too.
 pub(super) fn write(path: &Path, server: &str, authority: &Pair, user: (&str, &Pair)) -> Result<()> {
     let embed = |file: &Path| -> Result<String> { Ok(STANDARD.encode(fs::read(file)?)) };
     let (name, identity) = user;

@@ -1,4 +1,5 @@
-//! What a test run that is interrupted would leave on the machine: clusters and mounts. And what one that failed leaves on purpose.
+//! What a test run that is interrupted would leave on the machine: clusters and mounts. And what one that failed leaves
+//! on purpose.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -78,8 +79,8 @@ pub fn folders_of(scratch: &Path, run: u32) -> Result<Vec<PathBuf>> {
     Ok(folders.map(|(folder, _)| folder).collect())
 }
 
-/// Removes what earlier runs left in `scratch`: the folders of failed cases, and everything of a run that was killed. Runs that are
-/// still at work are left alone.
+/// Removes what earlier runs left in `scratch`: the folders of failed cases, and everything of a run that was killed.
+/// Runs that are still at work are left alone.
 pub fn sweep(scratch: &Path) -> Result<()> {
     for (folder, run) in all_folders(scratch)? {
         let at_work = i32::try_from(run).ok().and_then(Process::of).is_some_and(|process| process.is_alive());

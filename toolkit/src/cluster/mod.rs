@@ -1,4 +1,5 @@
-//! A control plane on this machine: store, apiserver and controller manager as loopback processes, everything of it in one folder.
+//! A control plane on this machine: store, apiserver and controller manager as loopback processes, everything of it in
+//! one folder.
 //!
 //! ```text
 //! cluster.json   settings and ports        pki/    certificates and keys      kubeconfig   for the user
@@ -71,8 +72,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Takes the cluster of a folder in hand, with the settings that it shall have. Ports that it had before are kept unless
-    /// `port` (the apiserver's; 0 for any) says otherwise.
+    /// Takes the cluster of a folder in hand, with the settings that it shall have. Ports that it had before are kept
+    /// unless `port` (the apiserver's; 0 for any) says otherwise.
     ///
     /// # Errors
     /// [`OtherSettings`] when processes of it run that were started otherwise; [`Busy`]; file errors.
@@ -141,8 +142,8 @@ impl Cluster {
         self.components().any(|component| self.process(component).is_some())
     }
 
-    /// Refuses what [`Cluster::prepare`] and [`Cluster::start`] would, before minutes are spent on programs for it: a folder that can't be
-    /// written or is somebody's, a port that is taken.
+    /// Refuses what [`Cluster::prepare`] and [`Cluster::start`] would, before minutes are spent on programs for it: a
+    /// folder that can't be written or is somebody's, a port that is taken.
     ///
     /// # Errors
     /// [`Foreign`], [`NoFolder`], [`PortTaken`].
@@ -159,7 +160,8 @@ impl Cluster {
         })?)
     }
 
-    /// Removes what a run left in the folder that was killed before there was a cluster. Says whether there was anything.
+    /// Removes what a run left in the folder that was killed before there was a cluster. Says whether there was
+    /// anything.
     ///
     /// # Errors
     /// [`Busy`]; when a file can't be removed.
@@ -172,8 +174,9 @@ impl Cluster {
         Ok(true)
     }
 
-    /// Starts what does not run and waits until everything is ready. Says what was started. On failure, what was started is
-    /// stopped again: else the next try with better settings would find a cluster that runs with the wrong ones.
+    /// Starts what does not run and waits until everything is ready. Says what was started. On failure, what was
+    /// started is stopped again: else the next try with better settings would find a cluster that runs with the wrong
+    /// ones.
     ///
     /// # Errors
     /// [`PortTaken`]; [`problem::NotReady`] with the last lines of the log.
@@ -258,8 +261,8 @@ impl Cluster {
         remove_contents(&self.folder)
     }
 
-    /// The process, if it runs: that of the pid file, or one that was started as we do it, by a run that was killed before it had written
-    /// the file.
+    /// The process, if it runs: that of the pid file, or one that was started as we do it, by a run that was killed
+    /// before it had written the file.
     pub fn process(&self, component: Component) -> Option<Process> {
         let file = pid_file(&self.folder, component);
         let known = Process::load(&file).ok()?.filter(Process::is_alive);
@@ -303,12 +306,14 @@ impl Cluster {
         self.certs.authority().cert
     }
 
-    /// Where [`Cluster::write_token`] puts the token of a cluster in that folder, for the apiserver's `--token-auth-file`.
+    /// Where [`Cluster::write_token`] puts the token of a cluster in that folder, for the apiserver's
+    /// `--token-auth-file`.
     pub(crate) fn token_file(folder: &Path) -> PathBuf {
         folder.join("run/tokens.csv")
     }
 
-    /// Makes a token for one more admin. For clients that make many requests: a token costs the apiserver less than a certificate.
+    /// Makes a token for one more admin. For clients that make many requests: a token costs the apiserver less than a
+    /// certificate.
     ///
     /// # Errors
     /// File errors.
@@ -383,7 +388,8 @@ fn pid_file(folder: &Path, component: Component) -> PathBuf {
     folder.join("run").join(format!("{}.pid", component.file_name()))
 }
 
-/// Refuses a folder that is none, can't be written, or has files of somebody else where a cluster has its own: `down` would remove those.
+/// Refuses a folder that is none, can't be written, or has files of somebody else where a cluster has its own: `down`
+/// would remove those.
 fn refuse_foreign(folder: &Path) -> Result<()> {
     // What is there of it: the folder or the nearest one above.
     let there = folder.ancestors().find(|above| above.symlink_metadata().is_ok()).unwrap_or(folder);
@@ -449,8 +455,8 @@ fn difference(saved: &Saved, wanted: &Settings, port: Option<u16>) -> Option<Str
     Some(format!("its port is {}, not {port}", saved.ports.apiserver))
 }
 
-/// Ports for a cluster none of whose processes run. The apiserver's is kept, because kubeconfigs name it; the others only if
-/// they are still free.
+/// Ports for a cluster none of whose processes run. The apiserver's is kept, because kubeconfigs name it; the others
+/// only if they are still free.
 fn choose_ports(before: Option<Ports>, apiserver: Option<u16>) -> Result<Ports> {
     let keep = |port: Option<u16>| match port.filter(|&port| port::is_free(port)) {
         Some(port) => Ok(port),

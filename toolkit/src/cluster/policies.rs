@@ -18,8 +18,8 @@ const EXAMPLE: &str = r#"["stable.example.com"]"#;
 /// How long the apiserver may take to follow new policies. It looks every second.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Installs the policies, with the label put on all kinds of these groups, and waits until the apiserver follows them. Fine if
-/// they are there already.
+/// Installs the policies, with the label put on all kinds of these groups, and waits until the apiserver follows them.
+/// Fine if they are there already.
 ///
 /// # Errors
 /// When there is no kubectl, or the apiserver refuses (before Kubernetes 1.36 it does not know such policies).
@@ -49,8 +49,8 @@ fn manifest(workspace: &Path, groups: &[String]) -> Result<String> {
     Ok(format!("{}---\n{label}", read("label-is-final.yaml")?))
 }
 
-/// Tries to create what the policies forbid, without doing it, until that is refused. Both policies are followed from the same moment on,
-/// or a second apart.
+/// Tries to create what the policies forbid, without doing it, until that is refused. Both policies are followed from
+/// the same moment on, or a second apart.
 fn wait_followed(api: &Client) -> Result<()> {
     let labels = json!({"skip-controller-manager-metadata-caching": "true"});
     let forbidden = json!({"metadata": {"generateName": "policies-", "labels": labels}});

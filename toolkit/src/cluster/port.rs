@@ -8,8 +8,8 @@ use fs_err as fs;
 
 use sluice_shell::error::{Error, Result};
 
-/// Below what Linux hands out to outgoing connections (32768): a port that is free now can't be taken by a client socket before the
-/// server binds it.
+/// Below what Linux hands out to outgoing connections (32768): a port that is free now can't be taken by a client
+/// socket before the server binds it.
 const FIRST: u16 = 16_000;
 const COUNT: u16 = 16_000;
 

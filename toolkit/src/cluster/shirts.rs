@@ -21,7 +21,8 @@ pub const PATH: &str = "/apis/stable.example.com/v1/namespaces/wardrobe/shirts";
 /// Takes the shirts out of the watch cache.
 pub const NO_WATCH_CACHE: &str = "--watch-cache-sizes=shirts.stable.example.com#0";
 
-/// Hides an object from the controller manager's metadata informers; `labels.skip_metadata_caching` of `patches/contract.toml`.
+/// Hides an object from the controller manager's metadata informers; `labels.skip_metadata_caching` of
+/// `patches/contract.toml`.
 pub const SKIP_LABEL: &str = "skip-controller-manager-metadata-caching";
 
 /// Threads that load objects. The apiserver is what limits beyond that.

@@ -205,7 +205,8 @@ fn lower(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
-/// gRPC sends names in lower case and keeps those that start with `grpc-` for itself (gRPC over HTTP/2, "Custom-Metadata").
+/// gRPC sends names in lower case and keeps those that start with `grpc-` for itself (gRPC over HTTP/2,
+/// "Custom-Metadata").
 fn metadata_name<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let name = String::deserialize(deserializer)?;
     let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);

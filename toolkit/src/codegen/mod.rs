@@ -1,6 +1,7 @@
 //! `cargo xtask codegen`: the constants of the wire contract, from patches/contract.toml.
 //!
-//! [`contract`] reads the file, [`go`] and [`rust`] write it as code. Nothing of the contract is typed by hand in either language.
+//! [`contract`] reads the file, [`go`] and [`rust`] write it as code. Nothing of the contract is typed by hand in
+//! either language.
 
 mod contract;
 mod go;

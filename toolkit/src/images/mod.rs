@@ -1,8 +1,9 @@
 //! Container images without a container daemon: layers, configuration, manifests and indexes are written here, the same
 //! bytes from the same input on every machine.
 //!
-//! A definition (`images/*.toml`) names files and how to run them; [`assemble`] turns it into [`Image`]s; [`layout`] and
-//! [`archive`] write these for registries and for `docker load`; [`validate`] recomputes every digest of the result.
+//! A definition (`images/*.toml`) names files and how to run them; [`assemble`] turns it into [`Image`]s; [`layout`]
+//! and [`archive`] write these for registries and for `docker load`; [`validate`] recomputes every digest of the
+//! result.
 
 pub(crate) mod archive;
 mod assemble;

@@ -14,7 +14,8 @@ pub(crate) struct Reference {
 }
 
 impl Reference {
-    /// Checks both against the grammar of github.com/distribution/reference (reference.go): other tools refuse the rest.
+    /// Checks both against the grammar of github.com/distribution/reference (reference.go): other tools refuse the
+    /// rest.
     pub(crate) fn new(repository: &str, tag: &str) -> Result<Self, Error> {
         let fail = |what, value: &str, reason| Err(Error::Name { what, value: value.to_owned(), reason });
         let Some((domain, path)) = repository.split_once('/') else {

@@ -1,7 +1,7 @@
 //! The certificate authorities that programs in the images trust.
 
-/// Mozilla's roots for TLS servers, as `/etc/ssl/certs/ca-certificates.crt`. They come with a crate that Cargo.lock pins,
-/// not from this machine: a build machine may trust a proxy of its company, and no image may.
+/// Mozilla's roots for TLS servers, as `/etc/ssl/certs/ca-certificates.crt`. They come with a crate that Cargo.lock
+/// pins, not from this machine: a build machine may trust a proxy of its company, and no image may.
 pub(crate) fn pem_bundle() -> Vec<u8> {
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
     let mut certificates: Vec<_> = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(AsRef::<[u8]>::as_ref).collect();

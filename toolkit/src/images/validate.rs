@@ -1,4 +1,5 @@
-//! Checks finished images: recomputes every digest and size, and reports everything that does not fit, not the first alone.
+//! Checks finished images: recomputes every digest and size, and reports everything that does not fit, not the first
+//! alone.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

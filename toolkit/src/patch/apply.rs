@@ -91,8 +91,8 @@ pub(super) fn bring(
     Ok((Patched::new(fetched, head), steps, changed))
 }
 
-/// [`bring`] for an open tree. The commits are made anew each time, which takes milliseconds: the same patches give the same ids, so
-/// there is no stamp that could be wrong.
+/// [`bring`] for an open tree. The commits are made anew each time, which takes milliseconds: the same patches give the
+/// same ids, so there is no stamp that could be wrong.
 pub(super) fn bring_tree(tree: &WorkTree, series: &Series, discard: bool) -> Result<(Vec<Step>, bool)> {
     let patches = series.entries.iter().map(|entry| (entry.name.as_str(), &entry.patch));
     let steps = engine::commit_series(&tree.repo, tree.base, patches)?;

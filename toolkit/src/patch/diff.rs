@@ -1,7 +1,7 @@
 //! The text of one changed file in a patch: parsed, and written back byte for byte.
 //!
-//! Everything is bytes: a patch may cut a UTF-8 character in the function name of a hunk header. Renames and binary changes
-//! are not part of the format: a rename would hide from a reader which upstream lines a patch depends on.
+//! Everything is bytes: a patch may cut a UTF-8 character in the function name of a hunk header. Renames and binary
+//! changes are not part of the format: a rename would hide from a reader which upstream lines a patch depends on.
 
 use std::fmt;
 
@@ -71,7 +71,8 @@ pub(super) struct Malformed {
 }
 
 impl Hunk {
-    /// The lines that must stand in the file (`Side::Added` left out), or that will stand there (`Side::Removed` left out).
+    /// The lines that must stand in the file (`Side::Added` left out), or that will stand there (`Side::Removed` left
+    /// out).
     pub(super) fn image(&self, without: Side) -> Vec<&[u8]> {
         self.lines.iter().filter(|line| line.side != without).map(|line| line.text.as_slice()).collect()
     }
@@ -317,11 +318,12 @@ fn hunk_header(line: &[u8]) -> Option<(Hunk, usize, usize)> {
     Some((Hunk { old_start, new_start, section, lines: Vec::new() }, old, new))
 }
 
-/// The hunks between two contents: three lines of context, git's line matching and function names, no user configuration.
+/// The hunks between two contents: three lines of context, git's line matching and function names, no user
+/// configuration.
 pub(super) fn between(path: &str, old: &[u8], new: &[u8]) -> sluice_shell::error::Result<Vec<Hunk>> {
     let mut options = git2::DiffOptions::new();
-    // git's default since 2.14; the user may turn it off (diff.indentHeuristic), and every hunk with a brace would move.
-    // Buffers instead of blobs: diff.noprefix, diff.context, textconv and attributes don't reach them.
+    // git's default since 2.14; the user may turn it off (diff.indentHeuristic), and every hunk with a brace would
+    // move. Buffers instead of blobs: diff.noprefix, diff.context, textconv and attributes don't reach them.
     options.context_lines(3).interhunk_lines(0).indent_heuristic(true).id_abbrev(40);
     let name = Some(std::path::Path::new(path));
     let mut patch = git2::Patch::from_buffers(old, name, new, name, Some(&mut options))?;

@@ -1,5 +1,5 @@
-//! Patches to commits and commits to patches. Works on git's objects only; no file of the work tree is read or written, so neither
-//! line-end conversion, hooks, signing nor any other setting of the user has a say.
+//! Patches to commits and commits to patches. Works on git's objects only; no file of the work tree is read or written,
+//! so neither line-end conversion, hooks, signing nor any other setting of the user has a say.
 
 use git2::build::TreeUpdateBuilder;
 use git2::{Commit, FileMode, Oid, Repository, Signature, Time, Tree};
@@ -65,8 +65,8 @@ impl Explain for DoesNotApply {
     }
 }
 
-/// Makes one commit per patch on top of `base`. The commit ids depend on the base and the patches only: author, committer and both
-/// times are the patch's. No branch and no file is touched.
+/// Makes one commit per patch on top of `base`. The commit ids depend on the base and the patches only: author,
+/// committer and both times are the patch's. No branch and no file is touched.
 ///
 /// # Errors
 /// [`DoesNotApply`] of the first patch that doesn't.
@@ -224,7 +224,8 @@ pub(super) fn to_patch(repo: &Repository, id: Oid) -> Result<Patch> {
 /// The diffs between two trees, ordered by path.
 pub(super) fn differences(repo: &Repository, old: &Tree<'_>, new: &Tree<'_>) -> Result<Vec<FileDiff>> {
     let mut files = Vec::new();
-    // Only the list of paths comes from here. Renames are not looked for: whether git finds one depends on its version and settings.
+    // Only the list of paths comes from here. Renames are not looked for: whether git finds one depends on its version
+    // and settings.
     for delta in repo.diff_tree_to_tree(Some(old), Some(new), None)?.deltas() {
         let path = delta.new_file().path().or(delta.old_file().path()).and_then(|path| path.to_str());
         let path = path.ok_or_else(|| Error::input("a changed file has a name that is not UTF-8"))?;

@@ -15,7 +15,8 @@ use sluice_shell::minor::Minor;
 pub(super) struct Cmd {
     #[command(flatten)]
     target: Target,
-    /// quilt: `series` and one patch per file; git: numbered mails for `git am`; single: one diff for `patch -p1` or `git apply`
+    /// quilt: `series` and one patch per file; git: numbered mails for `git am`; single: one diff for `patch -p1` or
+    /// `git apply`
     #[arg(long, value_enum, default_value_t = Format::Git)]
     format: Format,
     /// Folder to write to; must be empty or new
@@ -48,7 +49,8 @@ impl Cmd {
     }
 }
 
-/// Names and contents. They depend on the patches and the source alone, not on the time, the machine, or settings of git.
+/// Names and contents. They depend on the patches and the source alone, not on the time, the machine, or settings of
+/// git.
 pub(super) fn export(
     tree: &WorkTree,
     series: &Series,

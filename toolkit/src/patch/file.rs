@@ -1,13 +1,14 @@
 //! A patch file: who, when, why (the message), what (the diffs). Parsed and written back byte for byte.
 //!
-//! The form is that of `git format-patch --zero-commit --full-index --no-signature --no-stat -N` without a subject prefix, so
-//! `git am`, `git apply`, `patch -p1` and quilt all read it.
+//! The form is that of `git format-patch --zero-commit --full-index --no-signature --no-stat -N` without a subject
+//! prefix, so `git am`, `git apply`, `patch -p1` and quilt all read it.
 
 use std::fmt::Write as _;
 
 use super::diff::{self, FileDiff, Malformed, Reader};
 
-/// The separator line of git's mail format. All zero instead of the commit's id: the id changes with every rebase of the patch below.
+/// The separator line of git's mail format. All zero instead of the commit's id: the id changes with every rebase of
+/// the patch below.
 pub(super) const SEPARATOR: &str = "From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001";
 
 /// Longest line of a mail header before git folds it.
@@ -97,7 +98,8 @@ impl Patch {
         (subject.split_whitespace().collect::<Vec<_>>().join(" "), body.trim_matches('\n').to_owned())
     }
 
-    /// Name of the patch's file: from the subject, without a number, since numbers collide and an insertion renames everything.
+    /// Name of the patch's file: from the subject, without a number, since numbers collide and an insertion renames
+    /// everything.
     pub(super) fn file_name(&self) -> String {
         file_name(&self.subject)
     }

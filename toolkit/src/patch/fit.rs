@@ -13,8 +13,8 @@ pub(super) struct Applied {
 }
 
 impl FileDiff {
-    /// Puts the hunks into `old`. A hunk whose lines stand elsewhere in the file, at exactly one place after the hunk before it, is
-    /// applied there and reported as moved; there is no fuzz.
+    /// Puts the hunks into `old`. A hunk whose lines stand elsewhere in the file, at exactly one place after the hunk
+    /// before it, is applied there and reported as moved; there is no fuzz.
     ///
     /// # Errors
     /// Every hunk that fits nowhere, or at several places of which none is the expected one.

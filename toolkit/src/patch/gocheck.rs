@@ -15,8 +15,8 @@ const STAGING: &str = "staging/src/";
 /// The go command in one tree.
 pub(super) struct Go {
     tree: PathBuf,
-    /// Stands in for the tree's go.mod: `-mod=mod` completes it (the go.mod of a published staging module names versions where
-    /// upstream's own says v0.0.0), and the tree must stay as it is.
+    /// Stands in for the tree's go.mod: `-mod=mod` completes it (the go.mod of a published staging module names
+    /// versions where upstream's own says v0.0.0), and the tree must stay as it is.
     modfile: PathBuf,
 }
 
@@ -100,8 +100,8 @@ pub(super) fn packages(patch: &Patch, tree: &Path) -> Result<Vec<Package>> {
     Ok(found.into_iter().collect())
 }
 
-/// A path from the root of the tree as the go command takes it: staging modules are modules of their own, which go knows by import
-/// path only.
+/// A path from the root of the tree as the go command takes it: staging modules are modules of their own, which go
+/// knows by import path only.
 fn import(pattern: &str) -> String {
     let inner = pattern.strip_prefix("./").unwrap_or(pattern);
     inner.strip_prefix(STAGING).map_or_else(|| format!("./{inner}"), str::to_owned)

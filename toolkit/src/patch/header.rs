@@ -1,4 +1,5 @@
-//! The part of a patch's message that tools read: whether upstream may take it, how it differs, when it can go, what to test.
+//! The part of a patch's message that tools read: whether upstream may take it, how it differs, when it can go, what to
+//! test.
 
 use super::file::Patch;
 

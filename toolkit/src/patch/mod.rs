@@ -1,8 +1,8 @@
 //! `cargo xtask patch`: the series of patches on Kubernetes, as files and as commits.
 //!
-//! `patches/<minor>/*.patch` are the truth. [`file`], [`diff`] and [`header`] read and write them, [`series`] keeps their
-//! order, [`engine`] turns them into commits and back, [`fit`] puts the hunks into a file, [`reject`] explains a patch
-//! that does not apply, [`tree`] shows a commit in the work tree. Each verb is a file of its own.
+//! `patches/<minor>/*.patch` are the truth. [`file`], [`diff`] and [`header`] read and write them, [`series`] keeps
+//! their order, [`engine`] turns them into commits and back, [`fit`] puts the hunks into a file, [`reject`] explains a
+//! patch that does not apply, [`tree`] shows a commit in the work tree. Each verb is a file of its own.
 
 mod apply;
 mod diff;

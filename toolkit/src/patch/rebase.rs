@@ -1,8 +1,9 @@
 //! `patch rebase`: carries a series to another Kubernetes minor.
 //!
-//! Each patch is applied strictly; one that does not fit is merged three ways, and it alone: with what the file was before the
-//! patch in the old source as the ancestor. Where that conflicts, the tree is left with the patches so far as commits and the
-//! conflicts in the files. The same command goes on when they are resolved. Patch files are written at the very end, all or none.
+//! Each patch is applied strictly; one that does not fit is merged three ways, and it alone: with what the file was
+//! before the patch in the old source as the ancestor. Where that conflicts, the tree is left with the patches so far
+//! as commits and the conflicts in the files. The same command goes on when they are resolved. Patch files are written
+//! at the very end, all or none.
 
 use serde::Serialize;
 

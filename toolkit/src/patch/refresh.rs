@@ -43,8 +43,8 @@ impl Cmd {
     }
 }
 
-/// Writes the commits above the upstream source as the series. A commit that was not changed gives the bytes that its file has, and
-/// such a file is not touched.
+/// Writes the commits above the upstream source as the series. A commit that was not changed gives the bytes that its
+/// file has, and such a file is not touched.
 pub(super) fn refresh(tree: &WorkTree, series: &Series) -> Result<Vec<Change>> {
     if !tree.changed()?.is_empty() {
         return Err(Error::input(

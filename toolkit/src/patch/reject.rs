@@ -1,5 +1,5 @@
-//! What a person needs to see when a patch does not apply: the hunk, the nearest lines that upstream has now, the symbol around
-//! them.
+//! What a person needs to see when a patch does not apply: the hunk, the nearest lines that upstream has now, the
+//! symbol around them.
 
 use similar::{Algorithm, ChangeTag, DiffOp};
 use std::collections::HashMap;
@@ -139,7 +139,8 @@ fn join(numbers: &[usize]) -> String {
     numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// The lines that the hunk expects beside those that the file has: numbers of both, `-` expected only, `+` in the file only.
+/// The lines that the hunk expects beside those that the file has: numbers of both, `-` expected only, `+` in the file
+/// only.
 fn beside(hunk: &Hunk, nearest: &Nearest) -> String {
     let expected: Vec<String> = hunk.image(Side::Added).iter().map(|line| text(line)).collect();
     let width = (nearest.start + nearest.lines.len()).max(hunk.old_start + expected.len()).to_string().len().max(5);

@@ -148,8 +148,8 @@ impl Series {
         Ok(problems)
     }
 
-    /// Makes the folder hold exactly these patches, in this order. Files that have the right bytes are not touched. Every new file is
-    /// complete on the disk before the first one takes its place.
+    /// Makes the folder hold exactly these patches, in this order. Files that have the right bytes are not touched.
+    /// Every new file is complete on the disk before the first one takes its place.
     pub(super) fn replace(&self, entries: &[(String, Vec<u8>)]) -> Result<Vec<Change>> {
         let list: String = entries.iter().map(|(name, _)| format!("{name}\n")).collect();
         let mut files: Vec<(&str, Vec<u8>)> =

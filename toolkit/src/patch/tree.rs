@@ -73,8 +73,8 @@ impl WorkTree {
         Ok(tree)
     }
 
-    /// Brings back the files of the head commit, where a run was killed that wrote those of another one. What it had written is told from edits
-    /// by its content: that of the other commit, or the beginning of it.
+    /// Brings back the files of the head commit, where a run was killed that wrote those of another one. What it had
+    /// written is told from edits by its content: that of the other commit, or the beginning of it.
     fn undo_half_a_switch(&self) -> Result<()> {
         let Some(next) = self.target(SWITCHING)? else { return Ok(()) };
         let (head, next) = (self.repo.find_commit(self.head()?)?, self.repo.find_commit(next)?.tree()?);
@@ -123,7 +123,8 @@ impl WorkTree {
         Ok(paths)
     }
 
-    /// Refuses if a switch to `next` would lose work: changed files, or commits that are neither ours nor part of `next`.
+    /// Refuses if a switch to `next` would lose work: changed files, or commits that are neither ours nor part of
+    /// `next`.
     pub(super) fn refuse_loss(&self, next: Oid) -> Result<()> {
         let files = self.changed()?;
         if !files.is_empty() {

@@ -220,7 +220,8 @@ impl Bench<'_> {
         })
     }
 
-    /// Does `work` on the files of a commit, unless the same passed before. The commit id covers the source and all patches up to it.
+    /// Does `work` on the files of a commit, unless the same passed before. The commit id covers the source and all
+    /// patches up to it.
     fn once(
         &self,
         name: &str,

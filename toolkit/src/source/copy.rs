@@ -64,8 +64,8 @@ pub(crate) fn tree(from: &Path, to: &Path) -> Result<()> {
 
 /// Copies an extracted Go module, without its `vendor` folder, and returns Go's checksum of what was read.
 ///
-/// The checksum is Go's `h1:` (golang.org/x/mod, sumdb/dirhash/hash.go, `Hash1`): over the sha256 and the name, with the
-/// module's `path@version/` in front, of every file, sorted by name.
+/// The checksum is Go's `h1:` (golang.org/x/mod, sumdb/dirhash/hash.go, `Hash1`): over the sha256 and the name, with
+/// the module's `path@version/` in front, of every file, sorted by name.
 pub(crate) fn module(from: &Path, prefix: &str, to: &Path) -> Result<String> {
     let mut sums = Vec::new();
     let mut note = |name: &Path, content: &[u8]| {
@@ -111,8 +111,8 @@ fn listing(folder: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
     Ok(files)
 }
 
-/// Copies what `wanted` (asked for the entries at the top) lets through; `seen` gets each file's name and content. Files
-/// become writable; of their mode only the executable bit is kept, as git does.
+/// Copies what `wanted` (asked for the entries at the top) lets through; `seen` gets each file's name and content.
+/// Files become writable; of their mode only the executable bit is kept, as git does.
 fn files(from: &Path, wanted: impl Fn(&Path) -> bool, to: &Path, mut seen: impl FnMut(&Path, &[u8])) -> Result<()> {
     let name = |path: &Path| path.strip_prefix(from).unwrap_or(path).to_owned();
     let walk = WalkDir::new(from).min_depth(1).sort_by_file_name().into_iter();

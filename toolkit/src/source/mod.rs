@@ -1,10 +1,10 @@
 //! `cargo xtask source`: composes the upstream source tree of one Kubernetes minor.
 //!
-//! A tree is a folder `.sluice/trees/<minor>-<inputs>` that is also a git repository. Its branch `base` has one commit, the
-//! untouched upstream source, with an id that depends on the source alone. `patch` commits on top of it.
+//! A tree is a folder `.sluice/trees/<minor>-<inputs>` that is also a git repository. Its branch `base` has one commit,
+//! the untouched upstream source, with an id that depends on the source alone. `patch` commits on top of it.
 //!
-//! A tree is written beside its place and renamed when complete, so one that exists is whole. Whether somebody changed it
-//! since is asked of the git index, by stat, as `git status` does.
+//! A tree is written beside its place and renamed when complete, so one that exists is whole. Whether somebody changed
+//! it since is asked of the git index, by stat, as `git status` does.
 
 mod copy;
 mod module;
@@ -95,8 +95,8 @@ pub enum Purpose {
 impl Target {
     /// A complete tree without changes that are in no commit. Its HEAD may be ahead of the base (patches).
     ///
-    /// A changed tree is restored, or made anew if it is damaged; the differences are written to a file under `.sluice/saved/`
-    /// first. A verb that works on such changes uses [`Target::open`].
+    /// A changed tree is restored, or made anew if it is damaged; the differences are written to a file under
+    /// `.sluice/saved/` first. A verb that works on such changes uses [`Target::open`].
     pub fn fetch(&self, shell: &Context, purpose: Purpose) -> Result<Fetched> {
         let pins = Pins::load(shell, &self.k8s)?;
         let place = place(shell, self, &pins, purpose)?;

@@ -1,7 +1,8 @@
 //! The source tree from Go modules.
 //!
-//! `k8s.io/kubernetes` is published without its staging modules, which are published one by one. Putting them back under
-//! `staging/src/` gives upstream's repository, less the sample modules (nothing that ships imports them) and `vendor/`.
+//! `k8s.io/kubernetes` is published without its staging modules, which are published one by one. Putting them back
+//! under `staging/src/` gives upstream's repository, less the sample modules (nothing that ships imports them) and
+//! `vendor/`.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -134,8 +135,9 @@ pub(crate) fn compose(shell: &Context, pins: &Pins, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes go.mod and go.work say what the go command would make of them: staging modules are required in the version that
-/// their published go.mod files ask for, and the modules that are not there are not named. A build then changes neither.
+/// Makes go.mod and go.work say what the go command would make of them: staging modules are required in the version
+/// that their published go.mod files ask for, and the modules that are not there are not named. A build then changes
+/// neither.
 fn settle(tree: &Path, staging: &[Module]) -> Result<()> {
     let GoMod { require, replace } = read_mod(tree)?;
     let mut edits = Vec::new();
@@ -158,8 +160,8 @@ fn settle(tree: &Path, staging: &[Module]) -> Result<()> {
     Ok(())
 }
 
-/// Writes source.toml for `version` of `minor` from what the module proxy (and the checksum database, unless GONOSUMDB says
-/// otherwise) says. Keeps our own revision.
+/// Writes source.toml for `version` of `minor` from what the module proxy (and the checksum database, unless GONOSUMDB
+/// says otherwise) says. Keeps our own revision.
 pub(crate) fn pin(shell: &Context, minor: &Minor, version: &str) -> Result<PathBuf> {
     let Some(patch) = version.strip_prefix(minor.as_str()).filter(|rest| rest.starts_with('.')) else {
         return Err(Error::input(format!("{version} is no version of {minor}")));
@@ -196,8 +198,8 @@ fn read_mod(tree: &Path) -> Result<GoMod> {
     Ok(serde_json::from_str(&go(tree).args(["mod", "edit", "-json"]).read()?)?)
 }
 
-/// Downloads `path@version` names to Go's module cache. `pinned`: the caller compares checksums with pins, so Go's checksum
-/// database, which needs the network, is not asked.
+/// Downloads `path@version` names to Go's module cache. `pinned`: the caller compares checksums with pins, so Go's
+/// checksum database, which needs the network, is not asked.
 fn download(shell: &Context, names: &[String], pinned: bool) -> Result<BTreeMap<String, Download>> {
     let progress = shell.out.spinner(format!("download {} Go modules", names.len()));
     // Outside any module, so that no go.mod or go.work of the workspace plays a part.

@@ -115,8 +115,8 @@ impl Origin {
         }
     }
 
-    /// What the origin's content depends on, as far as can be said without the network: a local folder by the state of its
-    /// files, a local repository by the commit. A branch of a remote is fetched once; name a commit to get another.
+    /// What the origin's content depends on, as far as can be said without the network: a local folder by the state of
+    /// its files, a local repository by the commit. A branch of a remote is fetched once; name a commit to get another.
     pub(crate) fn identity(&self, pins: &Pins) -> Result<String> {
         Ok(match self {
             Self::Module => "module".into(),
@@ -141,8 +141,8 @@ fn is_version(name: &str) -> bool {
     })
 }
 
-/// Writes the files of `reference` in the repository `url` to the empty folder `to`. The clone is kept in the cache, so that
-/// the next reference costs only what is new.
+/// Writes the files of `reference` in the repository `url` to the empty folder `to`. The clone is kept in the cache, so
+/// that the next reference costs only what is new.
 pub(crate) fn check_out(shell: &Context, url: &str, reference: Option<&str>, pins: &Pins, to: &Path) -> Result<()> {
     let reference = reference.unwrap_or(&pins.kubernetes.version);
     let (repository, commit) = match local(url)? {
@@ -171,8 +171,8 @@ fn resolve(repository: &Repository, url: &str, reference: &str) -> Result<Oid> {
     Ok(found.map(|commit| commit.id()).map_err(|_| NoReference { url: url.into(), reference: reference.into() })?)
 }
 
-/// Fetches one reference, without its history, into the clone in the cache. The git program does it: libgit2 would need OpenSSL for
-/// https, and the user's git knows the proxies and credentials.
+/// Fetches one reference, without its history, into the clone in the cache. The git program does it: libgit2 would need
+/// OpenSSL for https, and the user's git knows the proxies and credentials.
 fn clone(shell: &Context, url: &str, reference: &str) -> Result<(Repository, Option<Oid>)> {
     const FETCHED: &str = "refs/sluice/fetched";
     let name: String = Sha256::digest(url).iter().take(6).map(|byte| format!("{byte:02x}")).collect();

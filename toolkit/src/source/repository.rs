@@ -147,8 +147,8 @@ impl Repository {
     }
 }
 
-/// Removes git's lock files from the tree at `place`. The caller holds the lock of all trees, so they are of a run that was killed, unless
-/// somebody's git runs there.
+/// Removes git's lock files from the tree at `place`. The caller holds the lock of all trees, so they are of a run that
+/// was killed, unless somebody's git runs there.
 ///
 /// # Errors
 /// [`AtWork`] if one does.

@@ -1,4 +1,5 @@
-//! `up`, `status` and `down` with wrong inputs, and after something was killed. The programs of the cluster are stand-ins.
+//! `up`, `status` and `down` with wrong inputs, and after something was killed. The programs of the cluster are
+//! stand-ins.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;

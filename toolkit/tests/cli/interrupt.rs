@@ -34,7 +34,8 @@ fn is_gone(pid: &str) -> bool {
     stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
 }
 
-/// Sends `signal` to a toolkit whose go command is at work. Returns its exit code, and the numbers of go and of its program.
+/// Sends `signal` to a toolkit whose go command is at work. Returns its exit code, and the numbers of go and of its
+/// program.
 fn send(workspace: &Workspace, signal: Signal) -> (Option<i32>, [String; 2]) {
     workspace.write("bin/go", GO);
     fs_err::set_permissions(workspace.path("bin/go"), std::fs::Permissions::from_mode(0o755)).unwrap();

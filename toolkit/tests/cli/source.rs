@@ -181,8 +181,8 @@ fn a_folder_and_a_clone_of_it_give_the_same_tree() {
     }
 }
 
-/// `https://host/kubernetes.git`, which git takes for the folder that a user's configuration names. The repository holds the tree, with
-/// a tag and a branch.
+/// `https://host/kubernetes.git`, which git takes for the folder that a user's configuration names. The repository
+/// holds the tree, with a tag and a branch.
 fn remote(workspace: &Workspace) -> PathBuf {
     upstream(workspace);
     let made = tree(&workspace.stdout(&["source", "--source", "path:upstream"]));

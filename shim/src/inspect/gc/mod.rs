@@ -20,7 +20,8 @@ use crate::sql;
 pub enum Gc {
     /// Say what is to be collected, and what can't be.
     Status(Status),
-    /// Say what the collector thinks of an object: who sees it, what becomes of each owner reference, what would happen now.
+    /// Say what the collector thinks of an object: who sees it, what becomes of each owner reference, what would happen
+    /// now.
     Explain(Explain),
 }
 

@@ -84,8 +84,8 @@ impl Kind {
         format!("{}.{GROUP}", self.plural())
     }
 
-    /// The CustomResourceDefinition. Hats get the default of a selectable field `with_default` only: those that were stored
-    /// before do not have it in their bytes.
+    /// The CustomResourceDefinition. Hats get the default of a selectable field `with_default` only: those that were
+    /// stored before do not have it in their bytes.
     pub(super) fn definition(self, with_default: bool) -> Value {
         let versions: Vec<Value> = self.versions().iter().map(|version| self.version(version, with_default)).collect();
         json!({
@@ -121,7 +121,8 @@ impl Kind {
             "name": version,
             "served": true,
             "storage": version == "v1",
-            // The description keeps the versions' schemas different: with equal ones upstream refuses selectable fields that differ.
+            // The description keeps the versions' schemas different: with equal ones upstream refuses selectable fields
+            // that differ.
             "schema": {"openAPIV3Schema": {"type": "object", "description": version, "properties": {
                 // Defaults reach only into objects that are there.
                 "spec": {"type": "object", "properties": properties, "default": {}},

@@ -1,12 +1,13 @@
-//! The property test of selectors: whatever is asked of patched apiserver and shim, the answer is that of stock apiserver and etcd.
+//! The property test of selectors: whatever is asked of patched apiserver and shim, the answer is that of stock
+//! apiserver and etcd.
 //!
 //! Both run side by side. Random objects of two custom resources go through the same random edits in the same order on
-//! both, in rounds. Beside and after the edits of a round come lists and watches with random selectors; each is asked of
-//! both systems, and both must say the same: objects, order, pages, types of events, refusals. On our side the resources are out
-//! of the watch cache, so that every one of them reaches the storage.
+//! both, in rounds. Beside and after the edits of a round come lists and watches with random selectors; each is asked
+//! of both systems, and both must say the same: objects, order, pages, types of events, refusals. On our side the
+//! resources are out of the watch cache, so that every one of them reaches the storage.
 //!
-//! Revisions differ between systems. What is compared instead is a change's position in the order of all changes, which an
-//! unfiltered watch gives ([`timeline`]).
+//! Revisions differ between systems. What is compared instead is a change's position in the order of all changes, which
+//! an unfiltered watch gives ([`timeline`]).
 //!
 //! `SLUICE_EQUAL_SEED` repeats the choices of a seed, `SLUICE_EQUAL_CHECKS` says how many lists are made.
 

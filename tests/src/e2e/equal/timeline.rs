@@ -1,6 +1,7 @@
 //! What happened on one system, in order: its unfiltered watches, one for each kind.
 //!
-//! Revisions of two systems differ, since each has other writers too. What they share is the position of a change in this order.
+//! Revisions of two systems differ, since each has other writers too. What they share is the position of a change in
+//! this order.
 
 use std::io::BufRead as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -106,7 +107,8 @@ impl Timeline {
         self.seen.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until both kinds' last event is the one with that mark; returns all events in the order in which they happened.
+    /// Waits until both kinds' last event is the one with that mark; returns all events in the order in which they
+    /// happened.
     ///
     /// # Errors
     /// When that takes too long, or a watch has ended.

@@ -1,7 +1,7 @@
 //! Selective watches: from the present, from the past, and with the state they begin with.
 //!
-//! A watch ends at its own mark: the last edits of a round make an object that each of them sees. So nothing waits for a time, and
-//! what should not have been sent before that is noticed.
+//! A watch ends at its own mark: the last edits of a round make an object that each of them sees. So nothing waits for
+//! a time, and what should not have been sent before that is noticed.
 
 use std::io::BufRead;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -21,7 +21,8 @@ use sluice_toolkit::cluster::client::{Client, HttpError};
 /// How long a watch may wait for its mark, in seconds.
 const LIMIT: u64 = 60;
 
-/// On the bookmark that ends the state that a watch begins with (k8s.io/apimachinery/pkg/apis/meta/v1, `InitialEventsAnnotationKey`).
+/// On the bookmark that ends the state that a watch begins with (k8s.io/apimachinery/pkg/apis/meta/v1,
+/// `InitialEventsAnnotationKey`).
 const INITIAL_END: &str = "k8s.io/initial-events-end";
 
 /// Where a watch begins.
@@ -46,7 +47,8 @@ pub(super) struct Watch {
     pub(super) last: Edit,
 }
 
-/// What a watch saw: the state that it began with, in the order of names, and what happened then. Or the status of a refusal.
+/// What a watch saw: the state that it began with, in the order of names, and what happened then. Or the status of a
+/// refusal.
 pub(super) type Answer = Result<(Vec<Event>, Vec<Event>), u16>;
 
 /// A watch that runs.

@@ -68,8 +68,8 @@ pub(super) fn t03_owner_is_built_in(side: &Side<'_>) -> Result<Seen> {
     Ok(Seen::from([("owners".into(), of_both), ("left".into(), side.left("shirts")?)]))
 }
 
-/// The owner is hidden, its dependents are not. The shim collects custom resources at once; the controller manager finds the
-/// others when it looks at the owner.
+/// The owner is hidden, its dependents are not. The shim collects custom resources at once; the controller manager
+/// finds the others when it looks at the owner.
 pub(super) fn t04_dependents_are_visible(side: &Side<'_>) -> Result<Seen> {
     let owners = [side.shirt("doomed", &[])?, side.shirt("living", &[])?];
     for owner in &owners {

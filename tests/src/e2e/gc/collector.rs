@@ -1,4 +1,5 @@
-//! The controller manager leaves labelled objects to the storage's collector, and says at its start whether there is one.
+//! The controller manager leaves labelled objects to the storage's collector, and says at its start whether there is
+//! one.
 
 use super::super::lab::{Lab, Wish};
 use super::super::{Column, Suite, Verdict};
@@ -61,7 +62,8 @@ fn restart(lab: &mut Lab, component: Component, arg: &str) -> Result<()> {
     lab.cluster.start_one(component)
 }
 
-/// Waits until the controller manager says this, in what it logged from there on, and not the contrary; or that it has said neither.
+/// Waits until the controller manager says this, in what it logged from there on, and not the contrary; or that it has
+/// said neither.
 fn says(lab: &Lab, from: usize, what: Option<&str>) -> Result<()> {
     let said = || -> Result<Vec<&str>> {
         let log = log(lab)?;

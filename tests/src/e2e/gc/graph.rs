@@ -102,9 +102,10 @@ impl Graph {
         graph
     }
 
-    /// Whether stock Kubernetes itself may come to one result or another. An owner in the foreground waits for dependents with blockOwnerDeletion alone;
-    /// others are looked at while it waits or when it is gone, and then deleted in the background; and which of several owners waits when a dependent is
-    /// looked at is luck as well. That shows for as long as a finalizer holds somebody below.
+    /// Whether stock Kubernetes itself may come to one result or another. An owner in the foreground waits for
+    /// dependents with blockOwnerDeletion alone; others are looked at while it waits or when it is gone, and then
+    /// deleted in the background; and which of several owners waits when a dependent is looked at is luck as well. That
+    /// shows for as long as a finalizer holds somebody below.
     fn depends_on_luck(&self) -> bool {
         let foreground = self.deeds.iter().any(|deed| matches!(deed, Deed::Foreground(_)));
         let sure =
@@ -121,9 +122,11 @@ impl Graph {
         }
     }
 
-    /// Whether an object is hidden and its owner is not, or the other way round. What is deleted for the sake of an owner that waits in the foreground
-    /// waits for its own dependents as well, if the collector sees both. The controller manager sees no hidden dependents; and a hidden owner for which
-    /// only visible objects without blockOwnerDeletion are left does not wait until it has looked at them. Either shows for as long as a finalizer holds one of them.
+    /// Whether an object is hidden and its owner is not, or the other way round. What is deleted for the sake of an
+    /// owner that waits in the foreground waits for its own dependents as well, if the collector sees both. The
+    /// controller manager sees no hidden dependents; and a hidden owner for which only visible objects without
+    /// blockOwnerDeletion are left does not wait until it has looked at them. Either shows for as long as a finalizer
+    /// holds one of them.
     fn mixes_owners(&self) -> bool {
         let is_hidden = |node: &Node| node.kind == Kind::Hidden;
         self.nodes.iter().any(|node| {

@@ -8,8 +8,8 @@ use sluice_shell::error::Result;
 use sluice_toolkit::cluster::shirts::SKIP_LABEL;
 use sluice_toolkit::cluster::wait::ensure;
 
-/// A living owner that gets the label leaves the controller manager's informers as if it were deleted. Its dependents must stay, and keep
-/// their reference; when it is deleted in truth, they go.
+/// A living owner that gets the label leaves the controller manager's informers as if it were deleted. Its dependents
+/// must stay, and keep their reference; when it is deleted in truth, they go.
 pub(super) fn t20_label_comes(side: &Side<'_>) -> Result<Seen> {
     let owner = side.visible("owner", &[])?;
     let other = side.visible("other", &[])?;

@@ -1,8 +1,9 @@
 //! Garbage collection: the same objects on two clusters, and the same ones must be left.
 //!
-//! One cluster is ours, patched Kubernetes over the shim, where objects have the label that hides them from the controller manager. The other is stock
-//! Kubernetes over etcd, with the same objects without the label. A [`Scene`] plays on both at once and returns what it saw; that must be equal. The
-//! cases' numbers are those of the collector's table of cases.
+//! One cluster is ours, patched Kubernetes over the shim, where objects have the label that hides them from the
+//! controller manager. The other is stock Kubernetes over etcd, with the same objects without the label. A [`Scene`]
+//! plays on both at once and returns what it saw; that must be equal. The cases' numbers are those of the collector's
+//! table of cases.
 
 mod background;
 mod collector;
@@ -112,7 +113,8 @@ fn start_one(suite: &Suite, wish: Wish) -> Result<Lab> {
     Ok(lab)
 }
 
-/// The clusters that the cases share: started by the first one that needs them, removed with the last case if all went well.
+/// The clusters that the cases share: started by the first one that needs them, removed with the last case if all went
+/// well.
 #[derive(Default)]
 struct Shared {
     twins: RefCell<Option<Twins>>,

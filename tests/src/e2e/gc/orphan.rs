@@ -38,8 +38,8 @@ pub(super) fn t07_dependents_stay(side: &Side<'_>) -> Result<Seen> {
     Ok(seen)
 }
 
-/// The owner is a ConfigMap with one more finalizer: when its key goes at last, `orphan` is not on it any more. And the shim is killed
-/// in between.
+/// The owner is a ConfigMap with one more finalizer: when its key goes at last, `orphan` is not on it any more. And the
+/// shim is killed in between.
 pub(super) fn t08_owner_is_built_in(side: &Side<'_>) -> Result<Seen> {
     let owner = side.config_map("owner", &[], &[HOLD])?;
     for number in 0..20 {

@@ -1,4 +1,5 @@
-//! The procedures of docs/garbage-collection.md, step by step, with the commands that stand there: "Turn it on" for a cluster that has objects already, and "Turn it off".
+//! The procedures of docs/garbage-collection.md, step by step, with the commands that stand there: "Turn it on" for a
+//! cluster that has objects already, and "Turn it off".
 
 use std::path::Path;
 

@@ -15,8 +15,8 @@ use sluice_toolkit::cluster::wait::ensure;
 /// The end of what is watched.
 const LAST: &str = "last";
 
-/// Whatever a request that is only tried out, or whose precondition fails, would have done: nothing is written, and nobody collects anything.
-/// The same requests in earnest do it.
+/// Whatever a request that is only tried out, or whose precondition fails, would have done: nothing is written, and
+/// nobody collects anything. The same requests in earnest do it.
 pub(super) fn t35_what_does_not_take_place_collects_nothing(side: &Side<'_>) -> Result<Seen> {
     let owner = side.shirt("owner", &[])?;
     side.shirt("child", &[reference(&owner)])?;

@@ -197,8 +197,8 @@ impl<'a> Side<'a> {
         until(&format!("{plural} {name}: {what}"), LIMIT, || Ok(is(self.get(plural, name)?.as_ref())))
     }
 
-    /// Returns when both collectors have done what was to do so far, as far as that shows: when objects that come up for
-    /// collection now are collected. One pair for each way through.
+    /// Returns when both collectors have done what was to do so far, as far as that shows: when objects that come up
+    /// for collection now are collected. One pair for each way through.
     pub(super) fn barrier(&self) -> Result<()> {
         let owner = reference(&self.config_map("barrier", &[], &[])?);
         self.config_map("barrier-visible", std::slice::from_ref(&owner), &[])?;

@@ -42,7 +42,8 @@ fn fate(number: usize) -> Fate {
     [Fate::Goes, Fate::Shared, Fate::Other, Fate::Held][number % 4]
 }
 
-/// What a client was told is stored: for each dependent, the number of its last edit of labels and annotations, and of the status.
+/// What a client was told is stored: for each dependent, the number of its last edit of labels and annotations, and of
+/// the status.
 type Told = BTreeMap<usize, [String; 2]>;
 
 /// How far all are.
@@ -55,8 +56,9 @@ struct Course {
     stop: AtomicBool,
 }
 
-/// No edit that was acknowledged is lost on an object that survives, whoever else wrote it meanwhile; nobody gets an error but 404 for what is gone, and
-/// conflicts, which are tried again; and what should go goes, as seen through both apiservers.
+/// No edit that was acknowledged is lost on an object that survives, whoever else wrote it meanwhile; nobody gets an
+/// error but 404 for what is gone, and conflicts, which are tried again; and what should go goes, as seen through both
+/// apiservers.
 pub(super) fn run(ours: &Side<'_>) -> Result<Verdict> {
     let side = ours.in_namespace("t29")?;
     let second = side.lab.second_apiserver()?;

@@ -1,7 +1,8 @@
 //! Two databases under one apiserver: `--etcd-servers-overrides` sends the ConfigMaps to a shim of their own.
 //!
-//! The flag is for kinds that are compiled into kube-apiserver (apiserver: pkg/server/options/etcd.go), so custom resources can't be parted from each
-//! other: labelled objects are on one side, objects of a built-in kind on the other.
+//! The flag is for kinds that are compiled into kube-apiserver (apiserver: pkg/server/options/etcd.go), so custom
+//! resources can't be parted from each other: labelled objects are on one side, objects of a built-in kind on the
+//! other.
 
 use std::slice::from_ref;
 
@@ -17,8 +18,8 @@ use sluice_toolkit::cluster::client::Client;
 use sluice_toolkit::cluster::component::Component;
 use sluice_toolkit::cluster::wait::ensure;
 
-/// An owner in another database is neither living nor dead to the shim: what is labelled stays, with its reference, whatever becomes of the owner. All
-/// others are collected as ever.
+/// An owner in another database is neither living nor dead to the shim: what is labelled stays, with its reference,
+/// whatever becomes of the owner. All others are collected as ever.
 pub(super) fn run(suite: &Suite) -> Result<Verdict> {
     let Some(tools) = Tools::of(suite)? else {
         return Ok(Verdict::Skipped("needs an etcdctl beside etcd".to_owned()));

@@ -8,8 +8,8 @@ use super::webhook::Webhook;
 use crate::e2e::raw::Raw;
 use sluice_shell::error::Result;
 
-/// An object that is stored in another version than the one asked for: it is read with its own version's schema first, which here has lost a field
-/// that the other version has.
+/// An object that is stored in another version than the one asked for: it is read with its own version's schema first,
+/// which here has lost a field that the other version has.
 pub(super) fn editions(probe: &mut Probe<'_>, _: Option<&Raw>) -> Result<()> {
     let api = probe.api();
     let (color, shade) = (json!({"type": "string"}), json!({"type": "string"}));

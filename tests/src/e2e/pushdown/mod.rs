@@ -1,8 +1,9 @@
-//! What must not be pushed: where the stored bytes and the object that a selector means can differ, nothing may be left out.
+//! What must not be pushed: where the stored bytes and the object that a selector means can differ, nothing may be left
+//! out.
 //!
-//! Each check gets the API into one of these situations and asks with selectors. What must come back is upstream's behaviour: the same
-//! checks run on stock Kubernetes and etcd. On ours they also fix how many objects the store handed out, so that a guard that is too
-//! careful is noticed as well as one that is missing.
+//! Each check gets the API into one of these situations and asks with selectors. What must come back is upstream's
+//! behaviour: the same checks run on stock Kubernetes and etcd. On ours they also fix how many objects the store handed
+//! out, so that a guard that is too careful is noticed as well as one that is missing.
 
 mod builtin;
 mod bytes;

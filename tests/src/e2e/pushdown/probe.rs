@@ -13,7 +13,8 @@ use sluice_toolkit::cluster::shirts::names;
 /// How often the objects of a list are counted: others may list the same resource meanwhile.
 const TRIES: usize = 5;
 
-/// The annotation of the bookmark that ends the initial events of a watch (apimachinery: `metav1.InitialEventsAnnotationKey`).
+/// The annotation of the bookmark that ends the initial events of a watch (apimachinery:
+/// `metav1.InitialEventsAnnotationKey`).
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 /// A selector, and what must come back for it.
@@ -79,8 +80,8 @@ impl<'a> Probe<'a> {
         Ok(())
     }
 
-    /// Like [`Probe::expect`] for one row and by a list alone: quick, for asking again and again while something goes on. Does not look at
-    /// what the store gave.
+    /// Like [`Probe::expect`] for one row and by a list alone: quick, for asking again and again while something goes
+    /// on. Does not look at what the store gave.
     ///
     /// # Errors
     /// As [`Probe::expect`].
@@ -133,8 +134,8 @@ impl<'a> Probe<'a> {
         seen == expected
     }
 
-    /// The names, and how many objects the apiserver read from its store for them: the least of some tries, unless it is the
-    /// expected number at once.
+    /// The names, and how many objects the apiserver read from its store for them: the least of some tries, unless it
+    /// is the expected number at once.
     fn list(&self, path: &str, url: &str, expected: usize) -> Result<(String, usize)> {
         if !self.ours {
             return Ok((joined(&self.api().get(url)?), 0));

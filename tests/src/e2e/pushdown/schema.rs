@@ -140,7 +140,8 @@ const LATE: usize = 1200;
 /// One in so many is green.
 const GREEN: usize = 100;
 
-/// A field becomes selectable when there are many objects: while the store works on its index, and after it was killed in that.
+/// A field becomes selectable when there are many objects: while the store works on its index, and after it was killed
+/// in that.
 pub(super) fn made_selectable_later(probe: &mut Probe<'_>, _: Option<&Raw>) -> Result<()> {
     let api = probe.api();
     let path = path("v1", "latelies");

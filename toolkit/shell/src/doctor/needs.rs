@@ -70,7 +70,8 @@ impl Remedy {
     }
 }
 
-/// All needs. `go` is the version that upstream releases with; any patch release of the same Go minor, or a newer one, compiles it.
+/// All needs. `go` is the version that upstream releases with; any patch release of the same Go minor, or a newer one,
+/// compiles it.
 pub(super) fn all(go: &str) -> Vec<Need> {
     use Purpose::{Build, Databases, Images, Test};
     let least_go: Vec<u32> = go.split('.').take(2).filter_map(|part| part.parse().ok()).collect();

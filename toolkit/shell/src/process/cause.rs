@@ -1,9 +1,11 @@
-//! Why a program failed, from what it printed: causes that lie in the machine or the network, and are no fault of the program.
+//! Why a program failed, from what it printed: causes that lie in the machine or the network, and are no fault of the
+//! program.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-/// Texts of the programs that the toolkit runs (go, cargo, git, apt-get, the C library), and what to do. The first that fits counts.
+/// Texts of the programs that the toolkit runs (go, cargo, git, apt-get, the C library), and what to do. The first that
+/// fits counts.
 const CAUSES: [(&[&str], &str); 7] = [
     (
         &["no space left on device", "disk quota exceeded"],
@@ -68,8 +70,8 @@ pub fn advice(output: &str) -> Option<&'static str> {
     CAUSES.iter().find(fits).map(|(_, advice)| *advice)
 }
 
-/// [`advice`] about a command. Where it downloads nothing, such as a test that was refused a connection on this machine, the network is not to
-/// blame.
+/// [`advice`] about a command. Where it downloads nothing, such as a test that was refused a connection on this
+/// machine, the network is not to blame.
 pub(super) fn advice_about(program: &OsStr, verb: Option<&OsString>, output: &str) -> Option<&'static str> {
     let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
     let downloads = ["go", "cargo", "git", "apt-get"].contains(&&*name) && verb.is_none_or(|verb| verb != "test");

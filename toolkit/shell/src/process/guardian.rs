@@ -1,6 +1,8 @@
-//! Ends the programs that run when we are killed and can't do it ourselves: a compiler that went on would write the files that our next run writes.
+//! Ends the programs that run when we are killed and can't do it ourselves: a compiler that went on would write the
+//! files that our next run writes.
 //!
-//! A shell reads from us which groups there are. When we are gone, however that came, it reads the end of the file, and kills those that are left.
+//! A shell reads from us which groups there are. When we are gone, however that came, it reads the end of the file, and
+//! kills those that are left.
 
 use std::io::Write as _;
 use std::process::{ChildStdin, Stdio};

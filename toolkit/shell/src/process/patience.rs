@@ -17,8 +17,9 @@ const PROGRESS_BYTES: u64 = 64 << 10;
 /// How long a program may take. A program that hangs is named, instead of using up the time that CI has for everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// By progress: a program hangs when it and all that it started printed nothing and used no processor time for so long. The clock is no
-    /// measure of what compiles, downloads or tests: a busy machine takes ten times as long as a quiet one.
+    /// By progress: a program hangs when it and all that it started printed nothing and used no processor time for so
+    /// long. The clock is no measure of what compiles, downloads or tests: a busy machine takes ten times as long as a
+    /// quiet one.
     Silence(Duration),
     /// By the clock: a question that a server may never answer, and what has a limit of its own.
     Clock(Duration),
@@ -107,7 +108,8 @@ impl Patience {
         // A machine that was halted for an hour halted the program as well.
         self.idle += passed.min(2 * interval);
         self.work += look();
-        // A Go program that waits still tidies up every two minutes: progress is a thousandth of the time on one processor.
+        // A Go program that waits still tidies up every two minutes: progress is a thousandth of the time on one
+        // processor.
         let enough = (limit.as_secs_f64() * 0.1) as u64;
         let worked = self.work.ticks >= enough.max(1) || self.work.bytes >= PROGRESS_BYTES;
         if std::mem::take(&mut self.spoke) || self.excused || worked {
@@ -129,7 +131,8 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_mins(5);
 
-    /// Seconds after which a program is taken for hung that does `work` in each second `t`, and prints where `says` has a line.
+    /// Seconds after which a program is taken for hung that does `work` in each second `t`, and prints where `says` has
+    /// a line.
     fn hung_after(work: impl Fn(u64) -> Work, says: impl Fn(u64) -> Option<&'static str>) -> Option<u64> {
         let start = Instant::now();
         let mut patience = Patience::new(Limit::Silence(LIMIT), start);

@@ -1,7 +1,8 @@
-//! Watches over one program: passes its output on, and ends it with all that it started when it hangs or its time is up.
+//! Watches over one program: passes its output on, and ends it with all that it started when it hangs or its time is
+//! up.
 //!
-//! Each program leads a process group of its own. So a test that hangs is ended together with the servers that it started; but Ctrl-C in the
-//! terminal does not reach it, so we pass the interruption on.
+//! Each program leads a process group of its own. So a test that hangs is ended together with the servers that it
+//! started; but Ctrl-C in the terminal does not reach it, so we pass the interruption on.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
@@ -94,8 +95,8 @@ impl Drop for Group {
     }
 }
 
-/// Ends a group and what it started in other groups: asks first, since a program that runs others (we among them) wants to end those, then
-/// insists.
+/// Ends a group and what it started in other groups: asks first, since a program that runs others (we among them) wants
+/// to end those, then insists.
 fn end(leader: i32) {
     let group = Pid::from_raw(leader);
     let deadline = Instant::now() + GRACE;
@@ -119,7 +120,8 @@ fn is_at_work(leader: i32) -> bool {
     Stat::all().iter().any(|stat| stat.group == leader && !stat.ended)
 }
 
-/// When we are interrupted ourselves. The lock stays: nobody starts another program, or reports that one failed, until we have ended.
+/// When we are interrupted ourselves. The lock stays: nobody starts another program, or reports that one failed, until
+/// we have ended.
 fn end_all() {
     let groups = groups();
     for leader in groups.iter() {
@@ -131,8 +133,8 @@ fn end_all() {
     std::mem::forget(groups);
 }
 
-/// Runs the program that `start` starts, as the leader of a new group and with all streams piped, to its end or to the limit.
-/// `line` gets each line of output with its line end, if it has one.
+/// Runs the program that `start` starts, as the leader of a new group and with all streams piped, to its end or to the
+/// limit. `line` gets each line of output with its line end, if it has one.
 pub(super) fn supervise(
     start: impl FnOnce() -> Result<Child>,
     input: Vec<u8>,
@@ -166,7 +168,8 @@ pub(super) fn supervise(
     Ok(End::Overdue)
 }
 
-/// Threads that feed stdin and read the output. They hold nothing of ours: one that a stray process keeps waiting harms nobody.
+/// Threads that feed stdin and read the output. They hold nothing of ours: one that a stray process keeps waiting harms
+/// nobody.
 fn pipes(child: &mut Child, input: Vec<u8>) -> Receiver<(Stream, Vec<u8>)> {
     let (sender, receiver) = mpsc::sync_channel(WAITING);
     if let Some(mut pipe) = child.stdin.take() {

@@ -1,4 +1,5 @@
-//! The processes that a program consists of: itself, its group, and whatever these have started, in their groups or in others.
+//! The processes that a program consists of: itself, its group, and whatever these have started, in their groups or in
+//! others.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! `cargo xtask bench gc`: one owner is deleted, and all its dependents with it.
 //!
-//! Ours, patched Kubernetes over the shim with labelled dependents, and stock Kubernetes over etcd with the same dependents without the label, one
-//! after the other, each a cluster of its own on a fresh folder.
+//! Ours, patched Kubernetes over the shim with labelled dependents, and stock Kubernetes over etcd with the same
+//! dependents without the label, one after the other, each a cluster of its own on a fresh folder.
 
 mod others;
 mod report;
@@ -23,8 +23,8 @@ use sluice_shell::error::Result;
 
 /// Measure garbage collection: one owner with many dependents is deleted, on ours and on stock Kubernetes with etcd.
 ///
-/// Prints how long it takes until all are gone, what writers of other objects notice, and what memory the processes take. The report is in
-/// .sluice/bench/gc.json as well.
+/// Prints how long it takes until all are gone, what writers of other objects notice, and what memory the processes
+/// take. The report is in .sluice/bench/gc.json as well.
 #[derive(Args, Debug)]
 pub(crate) struct Cmd {
     /// How many dependents; may be repeated.

@@ -150,7 +150,8 @@ impl System {
     }
 }
 
-/// Defines the kind, and starts the controller manager again: it would find the kind within 30 s otherwise. Returns when it collects.
+/// Defines the kind, and starts the controller manager again: it would find the kind within 30 s otherwise. Returns
+/// when it collects.
 fn prepare(cluster: &Cluster, api: &Client) -> Result<()> {
     cluster.stop_one(Component::ControllerManager)?;
     api.create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &shirts::definition())?;

@@ -50,8 +50,8 @@ proptest! {
         prop_assert_eq!(applied.moved, []);
     }
 
-    /// Lines that are nowhere in the patch come in above: every hunk moves by as many lines, and the result is the new content
-    /// below them; or the patch is refused (start of the file, several places). It never does something else.
+    /// Lines that are nowhere in the patch come in above: every hunk moves by as many lines, and the result is the new
+    /// content below them; or the patch is refused (start of the file, several places). It never does something else.
     #[test]
     fn lines_above_move_a_hunk_or_refuse_it(old in content(), new in content(), count in 1..9_usize) {
         let above = "other\n".repeat(count).into_bytes();
