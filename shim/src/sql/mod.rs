@@ -1,6 +1,7 @@
 //! The databases behind the engine's [`Store`] trait. Only this module knows a dialect.
 
 mod check;
+mod codes;
 mod collector;
 mod delta;
 pub mod explain;

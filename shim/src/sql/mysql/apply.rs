@@ -6,13 +6,13 @@ use std::fmt::{self, Write as _};
 use super::Tables;
 use super::connection::Connection;
 use super::error::CREATE;
-use super::graph::{blobs, state_number};
-use super::probe;
+use super::graph::blobs;
 use super::row::Cells;
 use super::text::{Bytes, In, Maybe, Packet};
 use crate::engine::Revision;
 use crate::engine::store::Superseded;
 use crate::gc::{Progress, TaskChange};
+use crate::sql::codes::{self, FOREGROUND, ORPHAN, READY};
 use crate::sql::failure::Result;
 use crate::sql::session::{Delta, EdgeRow, IndexChange, PostingRow, StoredRow};
 
@@ -210,12 +210,12 @@ impl Tables {
                     self.next_id(),
                     Bytes(api_version.as_bytes()),
                     Bytes(field.as_bytes()),
-                    probe::state_number(*state),
+                    codes::of_index(*state),
                     prefix = Bytes(prefix)
                 ),
                 IndexChange::Set { id, state, cursor, objects } => format!(
                     "UPDATE field_index SET state = {}, `cursor` = {}, objects = {objects} WHERE id = {id}",
-                    probe::state_number(*state),
+                    codes::of_index(*state),
                     Bytes(cursor)
                 ),
             };
@@ -233,7 +233,7 @@ fn tasks(script: &mut Script, tasks: &[TaskChange]) {
         };
         let labelled = Maybe(cursor.as_ref().map(|place| i64::from(place.labelled)));
         let key = Maybe(cursor.as_ref().map(|place| Bytes(&place.key)));
-        let (state, swept, not_before) = (state_number(*state), i64::from(*swept), not_before.millis());
+        let (state, swept, not_before) = (codes::of_state(*state), i64::from(*swept), not_before.millis());
         let reason = Bytes(reason.as_bytes());
         script.add(
             "task",
@@ -323,9 +323,13 @@ fn owners(script: &mut Script, delta: &Delta<'_>) {
     let new = new.map(|edge| format!("({},{},{})", place(edge), i64::from(edge.block), i64::from(edge.waits)));
     let same = " ON DUPLICATE KEY UPDATE block = VALUES(block), waits = VALUES(waits)";
     script.rows("owners", "INSERT INTO owner (owner_uid, labelled, k, block, waits) VALUES ", new, same);
-    let wake = "UPDATE gc_task SET state = 0, not_before = 0 WHERE kind = 3 AND state <> 0 AND uid IN (";
-    script.rows(WAKE, wake, blobs(&delta.wake_foreground).iter().map(|uid| Bytes(uid)), ")");
-    let restart = "UPDATE gc_task SET state = 0, not_before = 0, swept = 0, cursor_labelled = NULL, cursor_key = NULL
-        WHERE kind IN (2, 3) AND uid IN (";
-    script.rows(WAKE, restart, blobs(&delta.restart).iter().map(|uid| Bytes(uid)), ")");
+    let wake = format!(
+        "UPDATE gc_task SET state = {READY}, not_before = 0 WHERE kind = {FOREGROUND} AND state <> {READY} AND uid IN ("
+    );
+    script.rows(WAKE, &wake, blobs(&delta.wake_foreground).iter().map(|uid| Bytes(uid)), ")");
+    let restart = format!(
+        "UPDATE gc_task SET state = {READY}, not_before = 0, swept = 0, cursor_labelled = NULL, cursor_key = NULL
+         WHERE kind IN ({ORPHAN}, {FOREGROUND}) AND uid IN ("
+    );
+    script.rows(WAKE, &restart, blobs(&delta.restart).iter().map(|uid| Bytes(uid)), ")");
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::apply::Script;
-use super::graph::{blobs, blocked, kind_number};
+use super::graph::{blobs, blocked};
 use super::read::read_head;
 use super::row::{Cells, ROW};
 use super::serving::{self, NOW};
@@ -13,12 +13,12 @@ use crate::clock::StoreTime;
 use crate::engine::Error;
 use crate::engine::store::Footprint;
 use crate::gc::TaskKind;
+use crate::sql::codes::{self, CASCADE, PARKED, READY, RECHECK};
+use crate::sql::collector::LOOKED_AT;
 use crate::sql::failure::{Failure, Result};
 use crate::sql::index::names;
 use crate::sql::session::{Begun, Commit, Delta, NewHead, Started};
 
-/// How many labelled dependents are looked at to see whether any blocks.
-const LOOKED_AT: i64 = 1000;
 /// How many keys one statement looks for.
 const KEYS: usize = 1024;
 /// How long this process may say nothing of itself; others wait for longer.
@@ -223,23 +223,26 @@ impl Commit for Tables {
             rows.push(format!("({id}, {uid}, {key}, {namespaced}, {revision}, {now})"));
         }
         script.rows("tombstones", "INSERT INTO gc_tombstone (id, uid, k, namespaced, revision, at) VALUES ", &rows, "");
-        let of =
-            |(uid, kind): &(&crate::gc::Uid, TaskKind)| format!("({}, {})", Bytes(&uid.to_blob()), kind_number(*kind));
+        let of = |(uid, kind): &(&crate::gc::Uid, TaskKind)| {
+            format!("({}, {})", Bytes(&uid.to_blob()), codes::of_kind(*kind))
+        };
         script.rows("drop tasks", "DELETE FROM gc_task WHERE (uid, kind) IN (", started.dropped.iter().map(of), ")");
         let mut rows = Vec::new();
         for (uid, kind, key, hidden, revision) in &started.tasks {
-            let (id, uid, kind) = (self.next_id(), uid.to_blob(), kind_number(*kind));
+            let (id, uid, kind) = (self.next_id(), uid.to_blob(), codes::of_kind(*kind));
             let (uid, key, hidden) = (Bytes(&uid), Bytes(key), i64::from(*hidden));
             rows.push(format!(
-                "({id}, {kind}, {uid}, {key}, {hidden}, {revision}, {now}, 0, {now}, 0, NULL, NULL, 0, 0, '')"
+                "({id}, {kind}, {uid}, {key}, {hidden}, {revision}, {now}, {READY}, {now}, 0, NULL, NULL, 0, 0, '')"
             ));
         }
-        let again = " ON DUPLICATE KEY UPDATE k = VALUES(k), hidden = VALUES(hidden), state = 0, not_before = \
-            VALUES(not_before), swept = 0, cursor_labelled = NULL, cursor_key = NULL, failures = 0";
-        script.rows("tasks", "INSERT INTO gc_task VALUES ", &rows, again);
+        let again = format!(
+            " ON DUPLICATE KEY UPDATE k = VALUES(k), hidden = VALUES(hidden), state = {READY}, \
+             not_before = VALUES(not_before), swept = 0, cursor_labelled = NULL, cursor_key = NULL, failures = 0"
+        );
+        script.rows("tasks", "INSERT INTO gc_task VALUES ", &rows, &again);
         let woken = blobs(&started.woken);
-        let wake = "UPDATE gc_task SET state = 0, not_before = 0 WHERE state <> 0 AND uid IN (";
-        script.rows("wake", wake, woken.iter().map(|uid| Bytes(uid)), ")");
+        let wake = format!("UPDATE gc_task SET state = {READY}, not_before = 0 WHERE state <> {READY} AND uid IN (");
+        script.rows("wake", &wake, woken.iter().map(|uid| Bytes(uid)), ")");
         self.carry_out(script, head).map(drop)
     }
 
@@ -295,8 +298,8 @@ impl Commit for Tables {
         let Some((Some(last), found)) = found else { return Ok(None) };
         self.alone(&format!(
             "DELETE FROM gc_tombstone WHERE id > {after} AND id <= {last} AND at < {before}
-                AND NOT EXISTS (SELECT 1 FROM gc_task WHERE gc_task.uid = gc_tombstone.uid AND gc_task.kind = 1)
-                AND NOT EXISTS (SELECT 1 FROM gc_task WHERE gc_task.kind = 4 AND gc_task.state <> 2
+                AND NOT EXISTS (SELECT 1 FROM gc_task WHERE gc_task.uid = gc_tombstone.uid AND gc_task.kind = {CASCADE})
+                AND NOT EXISTS (SELECT 1 FROM gc_task WHERE gc_task.kind = {RECHECK} AND gc_task.state <> {PARKED}
                     AND gc_task.created_at < {before})"
         ))?;
         Ok((usize::try_from(found) == Ok(limit)).then_some(last))

@@ -12,6 +12,7 @@ use crate::clock::StoreTime;
 use crate::engine::KeyRange;
 use crate::engine::store::Row;
 use crate::gc::{Below, Dependent, Place, Progress, Status, Task, TaskKind, TaskState, Uid};
+use crate::sql::codes::{self, FOREGROUND, ORPHAN, PARKED, READY};
 use crate::sql::failure::Result;
 use crate::sql::session::{Graph, Heard, Which};
 
@@ -19,31 +20,12 @@ use crate::sql::session::{Graph, Heard, Which};
 const TASK: &str = "id, kind, uid, k, hidden, cause_revision, created_at, state, not_before, swept, cursor_labelled, \
     cursor_key, failures, attempts, reason";
 
-/// How a kind is stored.
-pub(super) fn kind_number(kind: TaskKind) -> i64 {
-    match kind {
-        TaskKind::Cascade => 1,
-        TaskKind::Orphan => 2,
-        TaskKind::Foreground => 3,
-        TaskKind::Recheck => 4,
-    }
-}
-
-/// How a state is stored.
-pub(super) fn state_number(state: TaskState) -> i64 {
-    match state {
-        TaskState::Ready => 0,
-        TaskState::Waiting => 1,
-        TaskState::Parked => 2,
-    }
-}
-
 fn kind(number: i64) -> Result<TaskKind> {
-    TaskKind::ALL.into_iter().find(|kind| kind_number(*kind) == number).ok_or_else(error::unreadable)
+    codes::kind(number).ok_or_else(error::unreadable)
 }
 
 fn state(number: i64) -> Result<TaskState> {
-    TaskState::ALL.into_iter().find(|state| state_number(*state) == number).ok_or_else(error::unreadable)
+    codes::state(number).ok_or_else(error::unreadable)
 }
 
 fn uid(cells: &mut Cells) -> Result<Uid> {
@@ -93,20 +75,20 @@ impl Graph for Tables {
     fn tasks(&mut self, which: Which<'_>, limit: usize) -> Result<Vec<Task>> {
         let sql = match which {
             Which::Due(now) => {
-                let of = |state: TaskState| {
-                    let (state, now) = (state_number(state), now.millis());
+                let of = |state: i64| {
+                    let now = now.millis();
                     format!(
                         "(SELECT {TASK} FROM gc_task WHERE state = {state} AND not_before <= {now} ORDER BY not_before, id LIMIT {limit})"
                     )
                 };
-                let (ready, parked) = (of(TaskState::Ready), of(TaskState::Parked));
+                let (ready, parked) = (of(READY), of(PARKED));
                 format!("{ready} UNION ALL {parked} ORDER BY not_before, id LIMIT {limit}")
             }
             Which::ForegroundAfter(id) => {
-                format!("SELECT {TASK} FROM gc_task WHERE kind = 3 AND id > {id} ORDER BY id LIMIT {limit}")
+                format!("SELECT {TASK} FROM gc_task WHERE kind = {FOREGROUND} AND id > {id} ORDER BY id LIMIT {limit}")
             }
             Which::Parked => {
-                format!("SELECT {TASK} FROM gc_task WHERE state = 2 ORDER BY created_at, id LIMIT {limit}")
+                format!("SELECT {TASK} FROM gc_task WHERE state = {PARKED} ORDER BY created_at, id LIMIT {limit}")
             }
             Which::Of(uid) => {
                 let uid = uid.to_blob();
@@ -117,8 +99,10 @@ impl Graph for Tables {
     }
 
     fn next_due(&mut self) -> Result<Option<StoreTime>> {
-        let sql = "SELECT MIN(due) FROM (SELECT MIN(not_before) due FROM gc_task WHERE state = 0
-            UNION ALL SELECT MIN(not_before) FROM gc_task WHERE state = 2) t";
+        let sql = format!(
+            "SELECT MIN(due) FROM (SELECT MIN(not_before) due FROM gc_task WHERE state = {READY}
+                UNION ALL SELECT MIN(not_before) FROM gc_task WHERE state = {PARKED}) t"
+        );
         Ok(self.connection.first("next task", sql, Cells::maybe_int)?.flatten().map(StoreTime::from_millis))
     }
 
@@ -149,7 +133,7 @@ impl Graph for Tables {
     }
 
     fn orphaning(&mut self, uids: &[&Uid]) -> Result<BTreeSet<Uid>> {
-        let sql = format!("SELECT uid FROM gc_task WHERE kind = 2 AND {}", In("uid", &blobs(uids)));
+        let sql = format!("SELECT uid FROM gc_task WHERE kind = {ORPHAN} AND {}", In("uid", &blobs(uids)));
         Ok(self.connection.all("orphaning", sql, uid)?.into_iter().collect())
     }
 

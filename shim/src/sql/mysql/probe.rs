@@ -8,28 +8,19 @@ use super::text::{Bytes, In, List, Packet, Within};
 use super::{Tables, error};
 use crate::engine::KeyRange;
 use crate::engine::catalog::FieldIndex;
+use crate::sql::codes::{self, DROPPING};
 use crate::sql::failure::Result;
-use crate::sql::session::{Field, IndexState, Odd, Probe, Source, StoredIndex};
+use crate::sql::session::{Field, Odd, Probe, Source, StoredIndex};
 
 /// How many values are looked for with the first packet, and with each after it.
 const VALUES: [usize; 2] = [8, 60];
 
 const INDEX: &str = "SELECT id, prefix, api_version, field, state, `cursor`, objects FROM field_index";
 
-/// How a state is stored.
-pub(super) fn state_number(state: IndexState) -> i64 {
-    match state {
-        IndexState::Building => 0,
-        IndexState::Ready => 1,
-        IndexState::Dropping => 2,
-    }
-}
-
 fn read_index(cells: &mut Cells) -> Result<StoredIndex> {
     let (id, prefix) = (cells.int()?, Buffer::from(cells.bytes()?));
     let index = FieldIndex { id, prefix, api_version: cells.text()?, field: cells.text()? };
-    let (states, number) = ([IndexState::Building, IndexState::Ready, IndexState::Dropping], cells.int()?);
-    let state = states.into_iter().find(|state| state_number(*state) == number).ok_or_else(error::unreadable)?;
+    let state = codes::index(cells.int()?).ok_or_else(error::unreadable)?;
     Ok(StoredIndex { index, state, cursor: cells.bytes()?, objects: cells.int()? })
 }
 
@@ -165,7 +156,9 @@ impl Probe for Tables {
     fn index(&mut self, prefixes: &[&[u8]], field: Field<'_>) -> Result<Option<StoredIndex>> {
         let (api_version, field) = (Bytes(field.api_version.as_bytes()), Bytes(field.field.as_bytes()));
         let is_one = In("prefix", prefixes);
-        let sql = format!("{INDEX} WHERE {is_one} AND api_version = {api_version} AND field = {field} AND state < 2");
+        let sql = format!(
+            "{INDEX} WHERE {is_one} AND api_version = {api_version} AND field = {field} AND state < {DROPPING}"
+        );
         let found = self.connection.all("index of a field", sql, read_index)?;
         let place = |found: &StoredIndex| prefixes.iter().position(|prefix| **prefix == found.index.prefix);
         Ok(found.into_iter().min_by_key(place))

@@ -5,13 +5,12 @@ use std::collections::HashSet;
 
 use super::error::CREATE;
 use super::link::{Ask, Param};
-use super::probe::state_number as index_state;
 use super::row::{blobs, ints};
 use super::set::Kind::{Blob, Flag, Int};
 use super::set::{Kind, Set};
-use super::task::state_number;
 use crate::engine::store::Row;
 use crate::gc::Uid;
+use crate::sql::codes::{self, FOREGROUND, ORPHAN, READY};
 use crate::sql::session::{Delta, IndexChange, StoredRow};
 
 /// The columns of a live row.
@@ -157,7 +156,7 @@ fn tasks<'a>(all: &mut Statements<'a>, delta: &'a Delta<'a>) {
         let cursor = progress.cursor.as_ref();
         going.push([
             change.id.into(),
-            state_number(progress.state).into(),
+            codes::of_state(progress.state).into(),
             progress.swept.into(),
             cursor.map(|place| place.labelled).into(),
             cursor.map(|place| Cow::Borrowed(&place.key[..])).into(),
@@ -296,14 +295,14 @@ fn indexes<'a>(all: &mut Statements<'a>, delta: &'a Delta<'a>, ids: &[i64]) {
     for change in &delta.indexes {
         match change {
             IndexChange::Set { id, state, cursor, objects } => {
-                set.push([(*id).into(), index_state(*state).into(), cursor[..].into(), (*objects).into()]);
+                set.push([(*id).into(), codes::of_index(*state).into(), cursor[..].into(), (*objects).into()]);
             }
             IndexChange::Add { prefix, api_version, field, state } => new.push([
                 ids.next().copied().unwrap_or(0).into(),
                 prefix[..].into(),
                 api_version.as_bytes().into(),
                 field.as_bytes().into(),
-                index_state(*state).into(),
+                codes::of_index(*state).into(),
                 prefix[..].into(),
                 0.into(),
             ]),
@@ -338,11 +337,16 @@ fn owners<'a>(all: &mut Statements<'a>, delta: &'a Delta<'a>) {
         format!("{} {conflict}", rows.insert("owner"))
     });
     let blobs = |uids: &[&'a Uid]| uids.iter().map(|uid| uid.to_blob()).collect();
-    let sql = "UPDATE gc_task SET state = 0, not_before = 0 WHERE uid = ANY($1) AND kind = 3 AND state <> 0";
-    all.keys(WAKE, blobs(&delta.wake_foreground), sql);
-    let sql = "UPDATE gc_task SET state = 0, not_before = 0, swept = false, cursor_labelled = NULL, cursor_key = NULL
-        WHERE uid = ANY($1) AND kind IN (2, 3)";
-    all.keys(WAKE, blobs(&delta.restart), sql);
+    let sql = format!(
+        "UPDATE gc_task SET state = {READY}, not_before = 0
+         WHERE uid = ANY($1) AND kind = {FOREGROUND} AND state <> {READY}"
+    );
+    all.keys(WAKE, blobs(&delta.wake_foreground), &sql);
+    let sql = format!(
+        "UPDATE gc_task SET state = {READY}, not_before = 0, swept = false, cursor_labelled = NULL, cursor_key = NULL
+         WHERE uid = ANY($1) AND kind IN ({ORPHAN}, {FOREGROUND})"
+    );
+    all.keys(WAKE, blobs(&delta.restart), &sql);
 }
 
 /// Leases, and the keys that are attached to them.

@@ -10,11 +10,12 @@ use super::schema::NAMES;
 use super::session::{BEAT, Session};
 use super::set::Kind::{Blob, Flag, Int};
 use super::set::{Kind, Set};
-use super::task::{kind_number, uid};
+use super::task::uid;
 use crate::clock::StoreTime;
 use crate::engine::store::Footprint;
 use crate::engine::{Error, Revision};
 use crate::gc::Uid;
+use crate::sql::codes::{self, CASCADE, PARKED, READY, RECHECK};
 use crate::sql::collector::LOOKED_AT;
 use crate::sql::failure::{Failure, Result};
 use crate::sql::index::names::{foreign_of, values_of};
@@ -181,7 +182,7 @@ impl Commit for Session {
         statements.rows("tombstones", tombstones, |rows| rows.insert("gc_tombstone"));
         let mut dropped = Set::new(DROPPED);
         for (uid, kind) in &started.dropped {
-            dropped.push([uid.to_blob().into(), kind_number(*kind).into()]);
+            dropped.push([uid.to_blob().into(), codes::of_kind(*kind).into()]);
         }
         statements.rows("drop tasks", dropped, |rows| {
             format!("DELETE FROM gc_task g USING {} WHERE g.uid = t.uid AND g.kind = t.kind", rows.table())
@@ -192,7 +193,7 @@ impl Commit for Session {
             tasks.push([
                 id.into(),
                 uid.to_blob().into(),
-                kind_number(*kind).into(),
+                codes::of_kind(*kind).into(),
                 key[..].into(),
                 (*hidden).into(),
                 (*revision).into(),
@@ -204,16 +205,17 @@ impl Commit for Session {
                 "INSERT INTO gc_task (id, kind, uid, key, hidden, cause_revision, created_at, state, not_before,
                     swept, failures,
                     attempts, reason)
-                 SELECT t.id, t.kind, t.uid, t.key, t.hidden, t.cause_revision, t.at, 0, t.at, false, 0, 0, '' FROM {}
-                 ON CONFLICT (uid, kind) DO UPDATE SET key = excluded.key, hidden = excluded.hidden, state = 0,
+                 SELECT t.id, t.kind, t.uid, t.key, t.hidden, t.cause_revision, t.at, {READY}, t.at, false, 0, 0, '' FROM {}
+                 ON CONFLICT (uid, kind) DO UPDATE SET key = excluded.key, hidden = excluded.hidden, state = {READY},
                     not_before = excluded.not_before, swept = false, cursor_labelled = NULL, cursor_key = NULL, \
                         failures = 0",
                 rows.table()
             )
         });
         let woken = started.woken.iter().map(|uid| uid.to_blob()).collect();
-        let sql = "UPDATE gc_task SET state = 0, not_before = 0 WHERE uid = ANY($1) AND state <> 0";
-        statements.keys(WAKE, woken, sql);
+        let sql =
+            format!("UPDATE gc_task SET state = {READY}, not_before = 0 WHERE uid = ANY($1) AND state <> {READY}");
+        statements.keys(WAKE, woken, &sql);
         self.write(statements.asks(), head).map(drop)
     }
 
@@ -283,12 +285,15 @@ impl Commit for Session {
 
     fn forget(&mut self, before: StoreTime, after: i64, most: usize) -> Result<Option<i64>> {
         let (before, rows) = (before.millis(), limit(most));
-        let sql = "WITH t AS (SELECT id, at FROM gc_tombstone WHERE id > $1 ORDER BY id LIMIT $2),
-            x AS (DELETE FROM gc_tombstone g USING t WHERE g.id = t.id AND t.at < $3
-                AND NOT EXISTS (SELECT 1 FROM gc_task k WHERE k.uid = g.uid AND k.kind = 1)
-                AND NOT EXISTS (SELECT 1 FROM gc_task k WHERE k.kind = 4 AND k.state <> 2 AND k.created_at < $3))
-            SELECT max(id), count(*) FROM t WHERE at < $3";
-        let answers = self.alone(vec![Ask::new("forget", sql, vec![int(&after), int(&rows), int(&before)])])?;
+        let sql = format!(
+            "WITH t AS (SELECT id, at FROM gc_tombstone WHERE id > $1 ORDER BY id LIMIT $2),
+             x AS (DELETE FROM gc_tombstone g USING t WHERE g.id = t.id AND t.at < $3
+                AND NOT EXISTS (SELECT 1 FROM gc_task k WHERE k.uid = g.uid AND k.kind = {CASCADE})
+                AND NOT EXISTS (SELECT 1 FROM gc_task k
+                    WHERE k.kind = {RECHECK} AND k.state <> {PARKED} AND k.created_at < $3))
+             SELECT max(id), count(*) FROM t WHERE at < $3"
+        );
+        let answers = self.alone(vec![Ask::new("forget", &sql, vec![int(&after), int(&rows), int(&before)])])?;
         let Some(found) = answers.first().and_then(|answer| answer.rows.first()) else { return Ok(None) };
         let (last, count): (Option<i64>, i64) = (get(found, 0)?, get(found, 1)?);
         Ok(last.filter(|_| count == rows))

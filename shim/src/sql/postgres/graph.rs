@@ -8,11 +8,12 @@ use bytes::Bytes;
 use super::link::{Ask, get};
 use super::row::{Bounds, blob, blobs, bytes, columns, flag, int, limit, row};
 use super::session::Session;
-use super::task::{TASK, kind, kind_number, state, state_number, task, uid};
+use super::task::{TASK, kind, state, task, uid};
 use crate::clock::StoreTime;
 use crate::engine::KeyRange;
 use crate::engine::store::Row;
 use crate::gc::{Below, Dependent, Place, Status, Task, TaskKind, TaskState, Uid};
+use crate::sql::codes::{self, FOREGROUND, ORPHAN, PARKED, WAITING};
 use crate::sql::failure::Result;
 use crate::sql::session::{Graph, Heard, Which};
 
@@ -26,15 +27,16 @@ impl Graph for Session {
         let of = |condition: &str| format!("SELECT {TASK} FROM gc_task WHERE {condition} LIMIT $1");
         let found = match which {
             Which::Due(now) => {
-                let sql = of("state <> 1 AND not_before <= $2 ORDER BY not_before, id");
+                let sql = of(&format!("state <> {WAITING} AND not_before <= $2 ORDER BY not_before, id"));
                 self.ask(Ask::new("due tasks", &sql, vec![int(&most), int(&now.millis())]))
             }
             Which::ForegroundAfter(id) => {
-                let sql = of("kind = 3 AND id > $2 ORDER BY id");
+                let sql = of(&format!("kind = {FOREGROUND} AND id > $2 ORDER BY id"));
                 self.ask(Ask::new("foreground tasks", &sql, vec![int(&most), int(&id)]))
             }
             Which::Parked => {
-                self.ask(Ask::new("parked tasks", &of("state = 2 ORDER BY created_at, id"), vec![int(&most)]))
+                let sql = of(&format!("state = {PARKED} ORDER BY created_at, id"));
+                self.ask(Ask::new("parked tasks", &sql, vec![int(&most)]))
             }
             Which::Of(uid) => {
                 let sql = of("uid = $2 ORDER BY kind");
@@ -45,8 +47,8 @@ impl Graph for Session {
     }
 
     fn next_due(&mut self) -> Result<Option<StoreTime>> {
-        let sql = "SELECT min(not_before) FROM gc_task WHERE state <> 1";
-        let found = self.ask(Ask::new("next task", sql, vec![]))?;
+        let sql = format!("SELECT min(not_before) FROM gc_task WHERE state <> {WAITING}");
+        let found = self.ask(Ask::new("next task", &sql, vec![]))?;
         let due: Option<i64> = found.first().map_or(Ok(None), |found| get(found, 0))?;
         Ok(due.map(StoreTime::from_millis))
     }
@@ -78,8 +80,8 @@ impl Graph for Session {
     }
 
     fn orphaning(&mut self, uids: &[&Uid]) -> Result<BTreeSet<Uid>> {
-        let sql = "SELECT uid FROM gc_task WHERE uid = ANY($1) AND kind = 2";
-        let found = self.ask(Ask::new("orphaning", sql, vec![blobs(&blobs_of(uids))]))?;
+        let sql = format!("SELECT uid FROM gc_task WHERE uid = ANY($1) AND kind = {ORPHAN}");
+        let found = self.ask(Ask::new("orphaning", &sql, vec![blobs(&blobs_of(uids))]))?;
         found.iter().map(|found| uid(found, 0)).collect()
     }
 
@@ -141,7 +143,7 @@ impl Graph for Session {
         let mut status = Status::default();
         for kind in TaskKind::ALL {
             for state in TaskState::ALL {
-                let numbers = (kind_number(kind), state_number(state));
+                let numbers = (codes::of_kind(kind), codes::of_state(state));
                 let of = counted.iter().find(|(kind, state, _)| (*kind, *state) == numbers);
                 status.tasks.extend(of.map(|(.., count)| (kind, state, *count)));
             }

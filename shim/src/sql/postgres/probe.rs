@@ -7,8 +7,9 @@ use super::row::{Bounds, below, blob, blobs, bytes, int, ints, limit, text};
 use super::session::Session;
 use crate::engine::catalog::FieldIndex;
 use crate::engine::{Error, KeyRange};
+use crate::sql::codes::{self, DROPPING};
 use crate::sql::failure::{Failure, Result};
-use crate::sql::session::{Field, IndexState, Odd, Probe, Source, StoredIndex};
+use crate::sql::session::{Field, Odd, Probe, Source, StoredIndex};
 
 /// The columns of [`stored`].
 const INDEX: &str = "f.id, f.prefix, f.api_version, f.field, f.state, f.cursor, f.objects";
@@ -121,7 +122,7 @@ impl Probe for Session {
     fn index(&mut self, prefixes: &[&[u8]], field: Field<'_>) -> Result<Option<StoredIndex>> {
         let sql = format!(
             "SELECT {INDEX} FROM unnest($1::bytea[]) WITH ORDINALITY p(prefix, place)
-             JOIN field_index f ON f.prefix = p.prefix AND f.api_version = $2 AND f.field = $3 AND f.state < 2
+             JOIN field_index f ON f.prefix = p.prefix AND f.api_version = $2 AND f.field = $3 AND f.state < {DROPPING}
              ORDER BY p.place LIMIT 1"
         );
         let (version, name) = (field.api_version.as_bytes(), field.field.as_bytes());
@@ -146,21 +147,15 @@ fn columns_of(source: &Source) -> (Vec<i64>, Vec<&[u8]>) {
     }
 }
 
-/// How a state is stored.
-pub(super) fn state_number(state: IndexState) -> i64 {
-    match state {
-        IndexState::Building => 0,
-        IndexState::Ready => 1,
-        IndexState::Dropping => 2,
-    }
-}
-
 fn stored(row: &Row) -> Result<StoredIndex> {
     let state: i64 = get(row, 4)?;
-    let all = [IndexState::Building, IndexState::Ready, IndexState::Dropping];
-    let known = all.into_iter().find(|known| state_number(*known) == state);
     let unknown = || Failure::Final(Error::Damaged(format!("an index of a field has the state {state}")));
     let index =
         FieldIndex { id: get(row, 0)?, prefix: bytes(row, 1)?, api_version: text(row, 2)?, field: text(row, 3)? };
-    Ok(StoredIndex { index, state: known.ok_or_else(unknown)?, cursor: get(row, 5)?, objects: get(row, 6)? })
+    Ok(StoredIndex {
+        index,
+        state: codes::index(state).ok_or_else(unknown)?,
+        cursor: get(row, 5)?,
+        objects: get(row, 6)?,
+    })
 }

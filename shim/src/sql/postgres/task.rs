@@ -8,41 +8,23 @@ use super::row::{bytes, text};
 use crate::clock::StoreTime;
 use crate::engine::Error;
 use crate::gc::{Place, Progress, Task, TaskKind, TaskState, Uid};
+use crate::sql::codes;
 use crate::sql::failure::{Failure, Result};
 
 /// The columns that [`task`] reads.
 pub(super) const TASK: &str = "id, kind, uid, key, hidden, cause_revision, created_at, state, not_before, swept,
     cursor_labelled, cursor_key, failures, attempts, reason";
 
-/// How a kind is stored.
-pub(super) fn kind_number(kind: TaskKind) -> i64 {
-    match kind {
-        TaskKind::Cascade => 1,
-        TaskKind::Orphan => 2,
-        TaskKind::Foreground => 3,
-        TaskKind::Recheck => 4,
-    }
-}
-
-/// How a state is stored.
-pub(super) fn state_number(state: TaskState) -> i64 {
-    match state {
-        TaskState::Ready => 0,
-        TaskState::Waiting => 1,
-        TaskState::Parked => 2,
-    }
-}
-
 /// The kind that a number in a column is.
 pub(super) fn kind(row: &Row, column: usize) -> Result<TaskKind> {
     let number: i64 = get(row, column)?;
-    TaskKind::ALL.into_iter().find(|kind| kind_number(*kind) == number).ok_or_else(|| unreadable("kind", number))
+    codes::kind(number).ok_or_else(|| unreadable("kind", number))
 }
 
 /// The state that a number in a column is.
 pub(super) fn state(row: &Row, column: usize) -> Result<TaskState> {
     let number: i64 = get(row, column)?;
-    TaskState::ALL.into_iter().find(|state| state_number(*state) == number).ok_or_else(|| unreadable("state", number))
+    codes::state(number).ok_or_else(|| unreadable("state", number))
 }
 
 /// The UID in a column.

@@ -44,6 +44,11 @@ pub(in crate::sql) enum IndexState {
     Dropping,
 }
 
+impl IndexState {
+    /// All of them.
+    pub(in crate::sql) const ALL: [Self; 3] = [Self::Building, Self::Ready, Self::Dropping];
+}
+
 /// A field index as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::sql) struct StoredIndex {

@@ -4,9 +4,10 @@ use bytes::Bytes;
 use rusqlite::{Connection, Row, params};
 
 use crate::engine::catalog::{Declaration, FieldIndex, declaration, is_of_definitions};
+use crate::sql::codes;
 use crate::sql::index::declare::changes;
 use crate::sql::select::directories::end_of;
-use crate::sql::session::{IndexChange, IndexState, StoredIndex};
+use crate::sql::session::{IndexChange, StoredIndex};
 
 /// What version 2 adds to the tables.
 pub(super) const TABLES: &str = "
@@ -32,23 +33,13 @@ CREATE INDEX directory_misplaced ON directory (path) WHERE misplaced > 0;
 /// The columns of [`stored`].
 pub(super) const INDEX: &str = "id, prefix, api_version, field, state, cursor, objects";
 
-/// How a state is stored.
-pub(super) fn number_of(state: IndexState) -> i64 {
-    match state {
-        IndexState::Building => 0,
-        IndexState::Ready => 1,
-        IndexState::Dropping => 2,
-    }
-}
-
 /// Reads a row of the columns [`INDEX`].
 pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<StoredIndex> {
     let prefix = Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?);
-    let state: i64 = row.get(4)?;
-    let known = [IndexState::Building, IndexState::Ready].into_iter().find(|of| number_of(*of) == state);
+    let unreadable = || rusqlite::Error::InvalidColumnType(4, "field_index".to_owned(), rusqlite::types::Type::Integer);
     Ok(StoredIndex {
         index: FieldIndex { id: row.get(0)?, prefix, api_version: row.get(2)?, field: row.get(3)? },
-        state: known.unwrap_or(IndexState::Dropping),
+        state: codes::index(row.get(4)?).ok_or_else(unreadable)?,
         cursor: row.get(5)?,
         objects: row.get(6)?,
     })
@@ -67,12 +58,12 @@ pub(super) fn change(connection: &Connection, changes: &[IndexChange]) -> rusqli
             IndexChange::Add { prefix, api_version, field, state } => {
                 let sql = "INSERT INTO field_index (prefix, api_version, field, state, cursor, objects)
                     VALUES (?1, ?2, ?3, ?4, ?1, 0)";
-                let values = params![&prefix[..], api_version, field, number_of(*state)];
+                let values = params![&prefix[..], api_version, field, codes::of_index(*state)];
                 connection.prepare_cached(sql)?.execute(values)?
             }
             IndexChange::Set { id, state, cursor, objects } => {
                 let sql = "UPDATE field_index SET state = ?2, cursor = ?3, objects = ?4 WHERE id = ?1";
-                connection.prepare_cached(sql)?.execute(params![id, number_of(*state), cursor, objects])?
+                connection.prepare_cached(sql)?.execute(params![id, codes::of_index(*state), cursor, objects])?
             }
         };
     }

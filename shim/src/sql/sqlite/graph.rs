@@ -8,11 +8,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::row::{ROW, Range, row};
 use super::tables::Tables;
-use super::task::{TASK, kind_number, of_numbers, state_number, task};
+use super::task::{TASK, of_numbers, task};
 use crate::clock::StoreTime;
 use crate::engine::KeyRange;
 use crate::engine::store::Row;
 use crate::gc::{Below, Dependent, Place, Status, Task, TaskKind, TaskState, Uid};
+use crate::sql::codes::{FOREGROUND, ORPHAN, PARKED, WAITING};
 use crate::sql::failure::Result;
 use crate::sql::session::{Graph, Heard, Which};
 
@@ -22,8 +23,8 @@ impl<C: Deref<Target = Connection>> Graph for Tables<C> {
     }
 
     fn next_due(&mut self) -> Result<Option<StoreTime>> {
-        let sql = "SELECT min(not_before) FROM gc_task WHERE state <> 1";
-        Ok(self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+        let sql = format!("SELECT min(not_before) FROM gc_task WHERE state <> {WAITING}");
+        Ok(self.connection.prepare_cached(&sql)?.query_row([], |row| row.get(0))?)
     }
 
     fn with_uids(&mut self, uids: &[&Uid]) -> Result<Vec<(Uid, Row)>> {
@@ -54,11 +55,11 @@ impl<C: Deref<Target = Connection>> Graph for Tables<C> {
     }
 
     fn orphaning(&mut self, uids: &[&Uid]) -> Result<BTreeSet<Uid>> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM gc_task WHERE uid = ?1 AND kind = ?2)";
-        let mut statement = self.connection.prepare_cached(sql)?;
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM gc_task WHERE uid = ?1 AND kind = {ORPHAN})");
+        let mut statement = self.connection.prepare_cached(&sql)?;
         let mut found = BTreeSet::new();
         for uid in uids {
-            if statement.query_row(params![uid.to_blob(), kind_number(TaskKind::Orphan)], |row| row.get(0))? {
+            if statement.query_row([uid.to_blob()], |row| row.get(0))? {
                 found.insert((*uid).clone());
             }
         }
@@ -141,12 +142,12 @@ fn count(limit: usize) -> i64 {
 fn tasks(connection: &Connection, which: Which<'_>, limit: usize) -> rusqlite::Result<Vec<Task>> {
     let uid;
     let (condition, parameter): (_, &dyn rusqlite::ToSql) = match &which {
-        Which::Due(now) => ("state <> 1 AND not_before <= ?1 ORDER BY not_before, id", now),
-        Which::ForegroundAfter(id) => ("kind = 3 AND id > ?1 ORDER BY id", id),
-        Which::Parked => ("state = ?1 ORDER BY created_at, id", &state_number(TaskState::Parked)),
+        Which::Due(now) => (format!("state <> {WAITING} AND not_before <= ?1 ORDER BY not_before, id"), now),
+        Which::ForegroundAfter(id) => (format!("kind = {FOREGROUND} AND id > ?1 ORDER BY id"), id),
+        Which::Parked => ("state = ?1 ORDER BY created_at, id".to_owned(), &PARKED),
         Which::Of(of) => {
             uid = of.to_blob();
-            ("uid = ?1 ORDER BY kind", &uid)
+            ("uid = ?1 ORDER BY kind".to_owned(), &uid)
         }
     };
     let sql = format!("SELECT {TASK} FROM gc_task WHERE {condition} LIMIT ?2");

@@ -2,9 +2,9 @@
 
 use rusqlite::{Connection, params};
 
-use super::task::{kind_number, state_number};
 use crate::clock::StoreTime;
 use crate::gc::{Progress, TaskChange};
+use crate::sql::codes::{self, CASCADE, FOREGROUND, ORPHAN, PARKED, READY, RECHECK};
 use crate::sql::session::{Delta, EdgeRow, Started};
 
 /// Stores how far tasks are; those that are done go.
@@ -18,7 +18,7 @@ pub(super) fn store_tasks(connection: &Connection, tasks: &[TaskChange]) -> rusq
             attempts = ?7, not_before = ?8, reason = ?9 WHERE id = ?1";
         connection.prepare_cached(sql)?.execute(params![
             id,
-            state_number(*state),
+            codes::of_state(*state),
             swept,
             cursor.as_ref().map(|place| place.labelled),
             cursor.as_ref().map(|place| &place.key[..]),
@@ -44,13 +44,17 @@ pub(super) fn store_edges(connection: &Connection, delta: &Delta<'_>) -> rusqlit
     }
     let mut woken = 0;
     for owner in &delta.wake_foreground {
-        let sql = "UPDATE gc_task SET state = 0, not_before = 0 WHERE uid = ?1 AND kind = 3 AND state <> 0";
-        woken += connection.prepare_cached(sql)?.execute([owner.to_blob()])?;
+        let sql = format!(
+            "UPDATE gc_task SET state = {READY}, not_before = 0 WHERE uid = ?1 AND kind = {FOREGROUND} AND state <> {READY}"
+        );
+        woken += connection.prepare_cached(&sql)?.execute([owner.to_blob()])?;
     }
     for owner in &delta.restart {
-        let sql = "UPDATE gc_task SET state = 0, not_before = 0, swept = 0, cursor_labelled = NULL, cursor_key = NULL
-            WHERE uid = ?1 AND kind IN (2, 3)";
-        woken += connection.prepare_cached(sql)?.execute([owner.to_blob()])?;
+        let sql = format!(
+            "UPDATE gc_task SET state = {READY}, not_before = 0, swept = 0, cursor_labelled = NULL, cursor_key = NULL
+             WHERE uid = ?1 AND kind IN ({ORPHAN}, {FOREGROUND})"
+        );
+        woken += connection.prepare_cached(&sql)?.execute([owner.to_blob()])?;
     }
     Ok(woken > 0)
 }
@@ -63,19 +67,21 @@ pub(super) fn store_started(connection: &Connection, started: &Started<'_>, now:
     }
     for (uid, kind) in &started.dropped {
         let sql = "DELETE FROM gc_task WHERE uid = ?1 AND kind = ?2";
-        connection.prepare_cached(sql)?.execute(params![uid.to_blob(), kind_number(*kind)])?;
+        connection.prepare_cached(sql)?.execute(params![uid.to_blob(), codes::of_kind(*kind)])?;
     }
     for (uid, kind, key, hidden, revision) in &started.tasks {
-        let sql = "INSERT INTO gc_task (kind, uid, key, hidden, cause_revision, created_at, not_before)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
-            ON CONFLICT (uid, kind) DO UPDATE SET key = excluded.key, hidden = excluded.hidden, state = 0,
-            not_before = excluded.not_before, swept = 0, cursor_labelled = NULL, cursor_key = NULL, failures = 0";
-        let values = params![kind_number(*kind), uid.to_blob(), &key[..], hidden, revision, now];
-        connection.prepare_cached(sql)?.execute(values)?;
+        let sql = format!(
+            "INSERT INTO gc_task (kind, uid, key, hidden, cause_revision, created_at, state, not_before)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, {READY}, ?6)
+             ON CONFLICT (uid, kind) DO UPDATE SET key = excluded.key, hidden = excluded.hidden, state = {READY},
+             not_before = excluded.not_before, swept = 0, cursor_labelled = NULL, cursor_key = NULL, failures = 0"
+        );
+        let values = params![codes::of_kind(*kind), uid.to_blob(), &key[..], hidden, revision, now];
+        connection.prepare_cached(&sql)?.execute(values)?;
     }
     for uid in &started.woken {
-        let sql = "UPDATE gc_task SET state = 0, not_before = 0 WHERE uid = ?1 AND state <> 0";
-        connection.prepare_cached(sql)?.execute([uid.to_blob()])?;
+        let sql = format!("UPDATE gc_task SET state = {READY}, not_before = 0 WHERE uid = ?1 AND state <> {READY}");
+        connection.prepare_cached(&sql)?.execute([uid.to_blob()])?;
     }
     Ok(())
 }
@@ -96,11 +102,13 @@ pub(super) fn forget(
         .prepare_cached(sql)?
         .query_row(params![after, limit, before], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let Some(last) = last else { return Ok(None) };
-    let sql = "DELETE FROM gc_tombstone WHERE id > ?1 AND id <= ?2 AND at < ?3
-        AND NOT EXISTS (SELECT 1 FROM gc_task WHERE gc_task.uid = gc_tombstone.uid AND gc_task.kind = 1)
-        AND NOT EXISTS (SELECT 1 FROM gc_task
-            WHERE gc_task.kind = 4 AND gc_task.state <> 2 AND gc_task.created_at < ?3)";
-    connection.prepare_cached(sql)?.execute(params![after, last, before])?;
+    let sql = format!(
+        "DELETE FROM gc_tombstone WHERE id > ?1 AND id <= ?2 AND at < ?3
+         AND NOT EXISTS (SELECT 1 FROM gc_task WHERE gc_task.uid = gc_tombstone.uid AND gc_task.kind = {CASCADE})
+         AND NOT EXISTS (SELECT 1 FROM gc_task
+            WHERE gc_task.kind = {RECHECK} AND gc_task.state <> {PARKED} AND gc_task.created_at < ?3)"
+    );
+    connection.prepare_cached(&sql)?.execute(params![after, last, before])?;
     Ok((found == limit).then_some(last))
 }
 

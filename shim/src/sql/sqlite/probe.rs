@@ -9,6 +9,7 @@ use super::row::Range;
 use super::tables::Tables;
 use super::{field_index, hiding};
 use crate::engine::KeyRange;
+use crate::sql::codes::DROPPING;
 use crate::sql::failure::Result;
 use crate::sql::select::directories::end_of;
 use crate::sql::session::{Field, Odd, Postings, Probe, Source, StoredIndex};
@@ -100,7 +101,7 @@ impl<C: Deref<Target = Connection>> Probe for Tables<C> {
 
     fn index(&mut self, prefixes: &[&[u8]], Field { api_version, field }: Field<'_>) -> Result<Option<StoredIndex>> {
         let sql = format!(
-            "SELECT {INDEX} FROM field_index WHERE prefix = ?1 AND api_version = ?2 AND field = ?3 AND state < 2"
+            "SELECT {INDEX} FROM field_index WHERE prefix = ?1 AND api_version = ?2 AND field = ?3 AND state < {DROPPING}"
         );
         let mut one = self.connection.prepare_cached(&sql)?;
         for prefix in prefixes {

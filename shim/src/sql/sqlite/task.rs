@@ -3,34 +3,15 @@
 use bytes::Bytes;
 
 use crate::gc::{Place, Progress, Task, TaskKind, TaskState, Uid};
+use crate::sql::codes;
 
 /// The columns that [`task`] reads.
 pub(super) const TASK: &str = "id, kind, uid, key, hidden, cause_revision, created_at, state, not_before, swept,
     cursor_labelled, cursor_key, failures, attempts, reason";
 
-/// How a kind is stored.
-pub(super) fn kind_number(kind: TaskKind) -> i64 {
-    match kind {
-        TaskKind::Cascade => 1,
-        TaskKind::Orphan => 2,
-        TaskKind::Foreground => 3,
-        TaskKind::Recheck => 4,
-    }
-}
-
-/// How a state is stored.
-pub(super) fn state_number(state: TaskState) -> i64 {
-    match state {
-        TaskState::Ready => 0,
-        TaskState::Waiting => 1,
-        TaskState::Parked => 2,
-    }
-}
-
 /// The kind and the state that are stored so; `None` if there is no such kind or state.
 pub(super) fn of_numbers(kind: i64, state: i64) -> Option<(TaskKind, TaskState)> {
-    let kind = TaskKind::ALL.into_iter().find(|of| kind_number(*of) == kind)?;
-    Some((kind, TaskState::ALL.into_iter().find(|of| state_number(*of) == state)?))
+    codes::kind(kind).zip(codes::state(state))
 }
 
 /// Reads a row of the columns [`TASK`].
