@@ -10,6 +10,9 @@ use bytes::Bytes;
 
 use crate::object::{FieldSet, crd};
 
+/// The longest prefix, version and field together that are indexed, in bytes: they are the key of an index themselves.
+const DECLARED: usize = 2048;
+
 /// What stands between the prefix of all keys and the name of a definition.
 const DEFINITIONS: &[u8] = b"/apiextensions.k8s.io/customresourcedefinitions/";
 
@@ -92,12 +95,14 @@ pub(crate) fn declaration(key: &[u8], value: Option<&[u8]>) -> Option<Declaratio
     // The name is the plural, a dot and the group (apiextensions: `ValidateCustomResourceDefinition`); a plural has no dots.
     let name = std::str::from_utf8(&key[name_at..]).ok()?;
     let (plural, group) = name.split_once('.')?;
-    let prefix = [cluster, b"/", group.as_bytes(), b"/", plural.as_bytes(), b"/"].concat().into();
-    let (version, fields) = match value.and_then(crd::selectable) {
+    let prefix: Bytes = [cluster, b"/", group.as_bytes(), b"/", plural.as_bytes(), b"/"].concat().into();
+    let (version, mut fields) = match value.and_then(crd::selectable) {
         Some(crd::Selectable { version, fields }) => (version, fields),
         None => Default::default(),
     };
-    Some(Declaration { prefix, api_version: format!("{group}/{version}"), fields })
+    let api_version = format!("{group}/{version}");
+    fields.retain(|field| prefix.len() + api_version.len() + field.len() <= DECLARED);
+    Some(Declaration { prefix, api_version, fields })
 }
 
 /// The keys that the definition of an object's kind may have: one as a rule, more if the key has dots before its group.

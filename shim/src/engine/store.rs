@@ -26,13 +26,14 @@ pub struct Row {
 /// What a database indexes of a stored object.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facets {
-    /// Whether the bytes could not be read as an object: then a selector never excludes it.
+    /// Whether the bytes could not be read as an object, or the index can't hold its labels: then the index never excludes
+    /// it.
     pub opaque: bool,
     /// Whether its name or namespace is another one than its key says, so that the key can't be used to find it by them.
     pub misplaced: bool,
     /// Whether it has the label that hides it from the controller manager.
     pub hidden: bool,
-    /// Its labels, sorted by name.
+    /// Its labels, sorted by name, as far as the index can hold them.
     pub labels: Vec<(Box<str>, Box<str>)>,
     /// Its place in the graph of owners; `None` for what has no UID.
     pub node: Option<Node>,

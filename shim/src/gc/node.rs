@@ -66,7 +66,7 @@ impl Deletion {
 }
 
 impl Node {
-    /// Reads it from an object's metadata; `None` for an object without a UID.
+    /// Reads it from an object's metadata; `None` for an object without a UID that is kept.
     pub fn of(meta: &ObjectMeta<'_>) -> Option<Self> {
         Some(Self {
             uid: Uid::parse(&meta.uid)?,

@@ -16,9 +16,12 @@ pub enum Uid {
 const DASHES: [usize; 4] = [8, 13, 18, 23];
 
 impl Uid {
-    /// The UID that the text is; `None` if it is empty.
+    /// The longest one, in bytes; Kubernetes gives UIDs of 36. An index has to hold it beside a key.
+    pub const LONGEST: usize = 1024;
+
+    /// The UID that the text is; `None` if it is empty, or longer than any that is kept.
     pub fn parse(text: &str) -> Option<Self> {
-        if text.is_empty() {
+        if text.is_empty() || text.len() > Self::LONGEST {
             return None;
         }
         Some(uuid(text.as_bytes()).map_or_else(|| Self::Text(text.into()), Self::Uuid))
@@ -104,5 +107,14 @@ mod tests {
         blobs.dedup();
         assert_eq!(blobs.len(), texts.len());
         assert_eq!((Uid::parse(""), Uid::from_blob(b"")), (None, None));
+    }
+
+    #[test]
+    fn a_uid_is_not_longer_than_an_index_holds() {
+        for (length, is_one) in [(1, true), (36, true), (Uid::LONGEST, true), (Uid::LONGEST + 1, false)] {
+            let uid = Uid::parse(&"u".repeat(length));
+            assert_eq!(uid.is_some(), is_one, "{length}");
+            assert!(uid.is_none_or(|uid| uid.to_blob().len() <= Uid::LONGEST), "{length}");
+        }
     }
 }

@@ -11,6 +11,7 @@ mod fields;
 mod hand;
 mod lease;
 mod log;
+mod longest;
 mod model;
 mod outcome;
 mod range;

@@ -146,6 +146,46 @@ async fn what_the_collector_derives_is_repaired() {
 }
 
 #[tokio::test]
+async fn entries_that_are_too_long_by_now_go() {
+    let database = Database::sqlite();
+    let long = "l".repeat(1025);
+    let object = |label: &str| {
+        format!(
+            r#"{{"apiVersion":"example.com/v1","kind":"Shirt","metadata":{{"name":"b","uid":"{long}","labels":{{"color":"{label}"}},
+                "ownerReferences":[{{"apiVersion":"example.com/v1","kind":"Shirt","name":"x","uid":"{long}"}}]}}}}"#
+        )
+    };
+    let engine = open(&database).await.unwrap();
+    for (key, value) in [("/shirts/b", object(&long)), ("/shirts/c", object("red"))] {
+        engine.write(put(key, value, 0)).await.unwrap();
+    }
+    engine.shutdown().await;
+    drop(engine);
+    assert!(check(&database, false).await.0);
+    // As they were stored before there was a longest one.
+    damage(
+        &database,
+        &format!(
+            "INSERT INTO owner SELECT CAST('{long}' AS BLOB), 0, key, 0, 0 FROM current;
+             UPDATE current SET uid = CAST('{long}' AS BLOB), hidden = 0;
+             INSERT INTO attribute SELECT id, '{long}', CAST('/shirts/b' AS BLOB) FROM attribute_name WHERE name = 'color';
+             UPDATE directory SET opaque = 0"
+        ),
+    );
+    let (sound, said) = check(&database, false).await;
+    assert!(!sound && said.contains("damaged: 0 of data"), "{said}");
+    // They are in nobody's way.
+    let engine = open(&database).await.unwrap();
+    engine.write(put("/shirts/b", object("green"), 0)).await.unwrap();
+    engine.write(delete("/shirts/c")).await.unwrap();
+    engine.shutdown().await;
+    drop(engine);
+    let (sound, said) = check(&database, true).await;
+    assert!(sound && said.contains("repaired: "), "{said}");
+    assert_eq!(check(&database, false).await, (true, "sound: 1 keys\n".to_owned()));
+}
+
+#[tokio::test]
 async fn other_damage_is_found_and_left() {
     let table = [
         ("UPDATE meta SET revision = 9", "revision 10, but the store is at 9"),

@@ -86,7 +86,10 @@ fn known<'v>(view: &'v View, reference: &OwnerReference<'_>) -> Option<&'v Known
 
 /// What a reference points to, and why.
 fn judge(meta: &ObjectMeta<'_>, reference: &OwnerReference<'_>, view: &View) -> String {
-    let Some(known) = known(view, reference) else { return "unknown: it has no UID; it counts as living".to_owned() };
+    let Some(known) = known(view, reference) else {
+        let why = if reference.uid.is_empty() { "it has no UID" } else { "its UID is too long to be looked for" };
+        return format!("unknown: {why}; it counts as living");
+    };
     let other = known.live.first().map(name);
     match (verdict(&meta.namespace, reference, known), other) {
         (Verdict::Solid, _) => "alive".to_owned(),
