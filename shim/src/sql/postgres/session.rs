@@ -122,14 +122,15 @@ impl Session {
         }
         let newest = self.database.newest();
         let (begin, head) = (std::mem::take(&mut self.begin_read), std::mem::take(&mut self.read_head));
-        let mut begun = self.on(|link| link.all(&[Ask::plain("begin", &begin), Ask::new("head", &head, vec![])]));
+        let asks = [Ask::plain("begin", &begin), Ask::new("head", &head, vec![])];
+        let mut begun = self.begin_with(&asks);
         if matches!(begun, Err(Failure::Lost(_) | Failure::Again(_))) {
             self.rollback();
-            begun = self.on(|link| link.all(&[Ask::plain("begin", &begin), Ask::new("head", &head, vec![])]));
+            begun = self.begin_with(&asks);
         }
+        drop(asks);
         (self.begin_read, self.read_head) = (begin, head);
         let answers = begun?;
-        self.in_transaction = true;
         Ok(self.stand(answers.get(1).and_then(|answer| answer.rows.first()), newest)?.head)
     }
 
@@ -142,10 +143,9 @@ impl Session {
         let (begin, head) = (std::mem::take(&mut self.begin_write), std::mem::take(&mut self.lock_head));
         let mut all = vec![Ask::plain("begin", &begin), Ask::new("lock", &head, vec![])];
         all.extend(asks);
-        let begun = self.on(|link| link.all(&all));
+        let begun = self.begin_with(&all);
         drop(all);
         (self.begin_write, self.lock_head) = (begin, head);
-        self.in_transaction = true;
         let mut answers = begun?;
         let more = answers.split_off(2);
         let stand = self.stand(answers.get(1).and_then(|answer| answer.rows.first()), newest)?;
@@ -156,6 +156,13 @@ impl Session {
         }
         self.next_id = stand.next_id;
         Ok((stand.head, more))
+    }
+
+    /// Begins a transaction with the first of some statements. If another one fails there is still one to end.
+    fn begin_with(&mut self, asks: &[Ask<'_>]) -> Result<Vec<super::link::Answer>> {
+        let begun = self.on(|link| link.all(asks));
+        self.in_transaction = self.link.is_some();
+        begun
     }
 
     fn stand(&self, row: Option<&Row>, newest: Revision) -> Result<Stand> {

@@ -50,6 +50,19 @@ fn a_fresh_database_gets_its_tables_and_a_later_start_finds_them() {
 }
 
 #[test]
+fn a_read_that_could_not_begin_is_not_in_the_way_of_the_next() {
+    let name = Server::get().database();
+    let (mut session, _) = opened(&address(&name)).unwrap();
+    let rename = |from, to| Server::get().psql(&name, &format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
+    session.snapshot().unwrap();
+    session.end();
+    rename("meta", "other");
+    session.snapshot().unwrap_err();
+    rename("other", "meta");
+    assert_eq!(session.snapshot().unwrap().revision, 1);
+}
+
+#[test]
 fn of_two_that_start_at_once_one_makes_the_tables() {
     let address = address(&Server::get().database());
     let database = || Database::new(&address, random_id(), Arc::default()).unwrap();
