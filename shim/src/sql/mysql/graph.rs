@@ -186,11 +186,9 @@ impl Graph for Tables {
     fn queue(&mut self) -> Result<Status> {
         let mut packet =
             Packet::of("queue", "SELECT kind, state, COUNT(*) FROM gc_task GROUP BY kind, state ORDER BY kind, state");
-        // Rows come and go in order of their numbers, nearly: the span is the number, without counting.
         packet.add(
             "memory",
-            "SELECT (SELECT MIN(created_at) FROM gc_task),
-                COALESCE((SELECT MAX(id) FROM gc_tombstone) - (SELECT MIN(id) FROM gc_tombstone) + 1, 0),
+            "SELECT (SELECT MIN(created_at) FROM gc_task), (SELECT COUNT(*) FROM gc_tombstone),
                 (SELECT COALESCE(SUM(opaque), 0) FROM directory WHERE opaque > 0)",
         );
         let mut status = Status::default();

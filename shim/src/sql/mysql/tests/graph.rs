@@ -181,3 +181,19 @@ fn leases_get_a_little_time_but_never_more_than_was_granted() {
     commit(&mut tables, &Delta { leases: vec![(2, None)], ..Delta::default() });
     assert_eq!(tables.lease(2).unwrap(), None);
 }
+
+#[test]
+fn tombstones_are_counted_whatever_else_has_numbers() {
+    let mut tables = serve();
+    let (uid, key) = (uid("a"), Bytes::from_static(b"/a"));
+    for revision in [2, 3] {
+        let started = Started {
+            tombstones: vec![(&uid, &key, true, revision)],
+            tasks: vec![(&uid, TaskKind::Cascade, &key, true, revision)],
+            ..Started::default()
+        };
+        tell(&mut tables, &started);
+    }
+    tables.snapshot().unwrap();
+    assert_eq!(tables.queue().unwrap().tombstones, 2);
+}
