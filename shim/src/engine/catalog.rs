@@ -68,7 +68,7 @@ impl Catalog {
 }
 
 /// The entry of an object in a field index.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FieldEntry {
     /// The number of the index.
     pub index: i64,

@@ -1,5 +1,7 @@
 //! An object in the graph of owners.
 
+use std::collections::HashMap;
+
 use super::Uid;
 use crate::object::ObjectMeta;
 
@@ -90,10 +92,12 @@ pub(super) fn version(api_version: &str) -> &str {
 }
 
 fn edges(meta: &ObjectMeta<'_>) -> Vec<Edge> {
-    let mut edges = Vec::with_capacity(meta.owner_references.len());
+    let mut edges: Vec<Edge> = Vec::with_capacity(meta.owner_references.len());
+    let mut places: HashMap<Uid, usize> = HashMap::new();
     for reference in &meta.owner_references {
         let Some(owner) = Uid::parse(&reference.uid) else { continue };
-        match edges.iter_mut().find(|edge: &&mut Edge| edge.owner == owner) {
+        let place = *places.entry(owner.clone()).or_insert(edges.len());
+        match edges.get_mut(place) {
             Some(edge) => {
                 edge.block |= reference.block_owner_deletion;
                 if *edge.name != *reference.name {

@@ -1,6 +1,7 @@
 //! What a commit writes: sets of rows, made of what a batch changes. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::Hash;
 
 use bytes::Bytes;
 
@@ -97,8 +98,10 @@ fn add_fields<'a>(row: &'a RowChange, delta: &mut Delta<'a>) {
         let (name, value) = attribute(entry);
         PostingRow { name, value, key: &row.key[..] }
     };
-    delta.postings_gone.extend(only(old, new).map(posting));
-    delta.postings_new.extend(only(new, old).map(posting));
+    if old != new {
+        delta.postings_gone.extend(only(old, new).map(posting));
+        delta.postings_new.extend(only(new, old).map(posting));
+    }
 }
 
 fn before(row: &RowChange) -> Option<&Facets> {
@@ -109,8 +112,9 @@ fn after(row: &RowChange) -> Option<&Facets> {
     row.after.as_ref().map(|(_, facets)| facets)
 }
 
-/// What is in one list and not in another; they are short.
-fn only<'a, T: PartialEq>(these: &'a [T], others: &'a [T]) -> impl Iterator<Item = &'a T> {
+/// What is in one list and not in another.
+fn only<'a, T: Eq + Hash>(these: &'a [T], others: &'a [T]) -> impl Iterator<Item = &'a T> {
+    let others: HashSet<&T> = others.iter().collect();
     these.iter().filter(move |one| !others.contains(one))
 }
 

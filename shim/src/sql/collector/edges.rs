@@ -1,5 +1,7 @@
 //! How a change of an object changes the graph of owners.
 
+use std::collections::HashMap;
+
 use crate::engine::store::{Facets, RowChange};
 use crate::gc::{Edge, Uid};
 use crate::sql::session::{Delta, EdgeRow};
@@ -43,15 +45,17 @@ impl<'a> Rows<'a> {
         EdgeRow { owner, labelled: self.labelled, key, block: *block, waits: self.waits }
     }
 
-    /// The edge to an owner, at the same place in the table.
-    fn at(&self, labelled: bool, owner: &Uid) -> Option<&'a Edge> {
-        self.edges.iter().find(|edge| edge.owner == *owner && self.labelled == labelled)
+    /// The edges to owners whose rows are at the same places in the table as those of an object with the label or without.
+    fn at(&self, labelled: bool) -> HashMap<&'a Uid, &'a Edge> {
+        let edges = if self.labelled == labelled { self.edges } else { &[] };
+        edges.iter().map(|edge| (&edge.owner, edge)).collect()
     }
 }
 
 fn gone<'a>(key: &'a [u8], old: &Rows<'a>, new: &Rows<'a>, delta: &mut Delta<'a>) {
+    let all_kept = new.at(old.labelled);
     for edge in old.edges {
-        let kept = new.at(old.labelled, &edge.owner);
+        let kept = all_kept.get(&edge.owner);
         if kept.is_none() {
             delta.edges_gone.push(old.row(key, edge));
         }
@@ -63,8 +67,9 @@ fn gone<'a>(key: &'a [u8], old: &Rows<'a>, new: &Rows<'a>, delta: &mut Delta<'a>
 }
 
 fn come<'a>(key: &'a [u8], old: &Rows<'a>, new: &Rows<'a>, delta: &mut Delta<'a>) {
+    let all_kept = old.at(new.labelled);
     for edge in new.edges {
-        let kept = old.at(new.labelled, &edge.owner);
+        let kept = all_kept.get(&edge.owner);
         if kept.is_some_and(|kept| kept.block == edge.block) && old.waits == new.waits {
             continue;
         }
