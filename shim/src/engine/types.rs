@@ -86,6 +86,11 @@ impl KeyRange {
         }
     }
 
+    /// Whether all keys are in the range.
+    pub fn is_everything(&self) -> bool {
+        self.end == RangeEnd::Unbounded && (self.start.is_empty() || *self.start == [0])
+    }
+
     /// Whether the range is all that begins with a path that ends in a slash.
     pub fn is_tree(&self) -> bool {
         match (self.start.split_last(), &self.end) {

@@ -11,12 +11,14 @@ mod mysql;
 mod numbers;
 mod postgres;
 mod reader;
+mod remote;
 mod retry;
 mod select;
 mod session;
 pub mod sqlite;
 mod writer;
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 
 use crate::clock::{Steady, Ticker};
@@ -121,6 +123,11 @@ fn beside_server(endpoint: &Endpoint) -> Result<Box<dyn session::Reading>> {
             Family::Postgres => Ok(Box::new(postgres::beside_server(address)?)),
         },
     }
+}
+
+/// A positive random number.
+fn random() -> i64 {
+    i64::try_from(RandomState::new().build_hasher().finish() >> 1).unwrap_or(1).max(1)
 }
 
 /// The part of a key up to and with its last slash: the unit in which keys are counted.

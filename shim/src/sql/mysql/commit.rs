@@ -17,12 +17,11 @@ use crate::sql::codes::{self, CASCADE, PARKED, READY, RECHECK};
 use crate::sql::collector::LOOKED_AT;
 use crate::sql::failure::{Failure, Result};
 use crate::sql::index::names;
+use crate::sql::remote::BEAT;
 use crate::sql::session::{Begun, Commit, Delta, NewHead, Started};
 
 /// How many keys one statement looks for.
 const KEYS: usize = 1024;
-/// How long this process may say nothing of itself; others wait for longer.
-const SAY: Duration = Duration::from_secs(2);
 
 /// What a statement of [`Commit::begin`] reads.
 #[derive(Clone, Copy)]
@@ -321,7 +320,7 @@ impl Commit for Tables {
 
     /// Says that this process is still there: the commits say it as well.
     fn tidy(&mut self, _: bool) -> Result<bool> {
-        if self.said.elapsed() >= SAY {
+        if self.said.elapsed() >= BEAT {
             self.try_commit()?;
         }
         Ok(false)

@@ -88,7 +88,7 @@ impl Tables {
         settings::check(&mut connection, allow_unsafe)?;
         tables::prepare(&mut connection)?;
         settings::check_privileges(&mut connection)?;
-        let owner = tables::random();
+        let owner = super::random();
         serving::begin(&mut connection, owner)?;
         tracing::info!(server = %connection.server()?, "the database is served");
         Ok(Self::new(connection, owner))

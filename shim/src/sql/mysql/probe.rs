@@ -10,6 +10,7 @@ use crate::engine::KeyRange;
 use crate::engine::catalog::FieldIndex;
 use crate::sql::codes::{self, DROPPING};
 use crate::sql::failure::Result;
+use crate::sql::select::directories::end_of;
 use crate::sql::session::{Field, Odd, Probe, Source, StoredIndex};
 
 /// How many values are looked for with the first packet, and with each after it.
@@ -64,10 +65,7 @@ impl Probe for Tables {
     }
 
     fn live(&mut self, prefix: &[u8]) -> Result<i64> {
-        let mut end = prefix.to_vec();
-        // The prefix ends in a slash, so its successor differs in that byte alone.
-        end.pop();
-        end.push(b'/' + 1);
+        let end = end_of(prefix);
         let sql = "SELECT COALESCE(SUM(live), 0) FROM directory FORCE INDEX (PRIMARY) WHERE path >=";
         self.connection.number("live", format_args!("{sql} {} AND path < {}", Bytes(prefix), Bytes(&end)))
     }

@@ -8,12 +8,10 @@ use super::row::{Cells, ROW};
 use super::serving::NOW;
 use super::text::{In, Packet, Within};
 use crate::engine::store::{Lease, Row};
-use crate::engine::{KeyRange, KeyValue, LeaseId, RangeEnd, Revision, StoreStatus};
+use crate::engine::{KeyRange, KeyValue, LeaseId, Revision, StoreStatus};
 use crate::sql::failure::{Failure, Result};
-use crate::sql::session::{Change, Find, Head, Log, Read, Take};
+use crate::sql::session::{Change, Find, Head, Log, RECENT, Read, Take};
 
-/// How many revisions a read may lie back for its history to be found by revision instead of by key.
-const RECENT: i64 = 4096;
 /// How many keys are looked up at a time.
 const KEYS: usize = 512;
 
@@ -36,11 +34,6 @@ impl Tables {
 /// Reads the columns revision, compact_revision, the time, batch.
 pub(super) fn read_head(cells: &mut Cells) -> Result<Head> {
     Ok(Head { revision: cells.int()?, compact_revision: cells.int()?, now: cells.time()?, batch: cells.int()? })
-}
-
-/// Whether all keys are in the range.
-fn is_everything(range: &KeyRange) -> bool {
-    range.end == RangeEnd::Unbounded && (range.start.is_empty() || *range.start == [0])
 }
 
 impl Read for Tables {
@@ -137,7 +130,7 @@ impl Read for Tables {
     }
 
     fn count(&mut self, range: &KeyRange) -> Result<i64> {
-        let sql = if is_everything(range) {
+        let sql = if range.is_everything() {
             // Not by the range of the keys: it starts behind the directory of the keys without a slash, which is empty.
             "SELECT COALESCE(SUM(live), 0) FROM directory".to_owned()
         } else if range.is_tree() {

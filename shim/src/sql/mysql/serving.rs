@@ -10,12 +10,11 @@ use super::engine::Engine;
 use super::text::Packet;
 use crate::engine::Error;
 use crate::sql::failure::{Failure, Result};
+use crate::sql::remote::SILENCE;
 
 /// The database's clock, in milliseconds.
 pub(super) const NOW: &str = "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)";
 
-/// How long a process that serves may say nothing; in milliseconds.
-const SILENCE: i64 = 10_000;
 /// How often to look whether another process is still there.
 const LOOK: Duration = Duration::from_millis(200);
 

@@ -1,7 +1,6 @@
 //! A database on a server.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use super::Tables;
 use super::serving::NOW;
@@ -11,12 +10,8 @@ use crate::engine::metrics::Metrics;
 use crate::engine::store::{Nature, Reader, Store, Writer};
 use crate::engine::{Error, Result};
 use crate::sql::reader::SqlReader;
+use crate::sql::remote::{LONGEST_KEY, STEP};
 use crate::sql::writer::SqlWriter;
-
-/// How long a step of a compaction may take, all writes waiting meanwhile.
-const STEP: Duration = Duration::from_millis(20);
-/// The longest key: with a value and the rest it fits into an index.
-const KEY: usize = 1536;
 
 /// A database, which this process serves.
 pub(in crate::sql) struct MySql {
@@ -40,7 +35,7 @@ impl MySql {
 
 impl Store for MySql {
     fn nature(&self) -> Nature {
-        Nature { free_readers: 0, key_limit: Some(KEY) }
+        Nature { free_readers: 0, key_limit: Some(LONGEST_KEY) }
     }
 
     fn writer(&self) -> Result<Box<dyn Writer>> {

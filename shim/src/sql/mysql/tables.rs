@@ -4,12 +4,11 @@
 //! KEY is a word of the language. No column is generated: numbers of names, tasks, tombstones and indexes come from
 //! `meta.next_id`, under the lock that every commit holds.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-
 use super::connection::Connection;
 use super::text::Packet;
 use crate::engine::Error;
 use crate::sql::failure::{Failure, Result};
+use crate::sql::random;
 
 /// The version of these tables.
 const VERSION: i64 = 1;
@@ -154,9 +153,4 @@ fn create(connection: &mut Connection) -> Result<()> {
     packet.add("first sweep", "INSERT INTO sweep VALUES (1, 0, -1, 0) ON DUPLICATE KEY UPDATE id = id");
     packet.add("version", format_args!("INSERT INTO store VALUES (1, {VERSION}) ON DUPLICATE KEY UPDATE id = id"));
     connection.run(&packet).map(drop)
-}
-
-/// A positive random number.
-pub(super) fn random() -> i64 {
-    i64::try_from(RandomState::new().build_hasher().finish() >> 1).unwrap_or(1).max(1)
 }

@@ -7,7 +7,7 @@ use super::batch::{self, Statements, WAKE};
 use super::link::{Answer, Ask, get};
 use super::row::{Bounds, blob, blobs, columns, int, ints, limit, row};
 use super::schema::NAMES;
-use super::session::{BEAT, Session};
+use super::session::Session;
 use super::set::Kind::{Blob, Flag, Int};
 use super::set::{Kind, Set};
 use super::task::uid;
@@ -19,6 +19,7 @@ use crate::sql::codes::{self, CASCADE, PARKED, READY, RECHECK};
 use crate::sql::collector::LOOKED_AT;
 use crate::sql::failure::{Failure, Result};
 use crate::sql::index::names::{foreign_of, values_of};
+use crate::sql::remote::BEAT;
 use crate::sql::session::{Begun, Commit, Delta, IndexChange, NewHead, Started};
 
 const TOMBSTONE: &[(&str, Kind)] =

@@ -23,9 +23,7 @@ mod task;
 mod tests;
 mod tls;
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 pub(in crate::sql) use session::Session;
 
@@ -35,11 +33,10 @@ use crate::endpoint::Address;
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Nature, Reader, Store, Writer};
 use crate::engine::{Error, Result};
+use crate::sql::random;
 use crate::sql::reader::SqlReader;
+use crate::sql::remote::{LONGEST_KEY, STEP};
 use crate::sql::writer::SqlWriter;
-
-/// How long a step of a compaction may take, all writes waiting meanwhile.
-const STEP: Duration = Duration::from_millis(20);
 
 /// A database on a server.
 #[derive(Debug)]
@@ -61,7 +58,7 @@ impl Postgres {
 
 impl Store for Postgres {
     fn nature(&self) -> Nature {
-        Nature { free_readers: 0, key_limit: Some(row::LONGEST_KEY) }
+        Nature { free_readers: 0, key_limit: Some(LONGEST_KEY) }
     }
 
     fn writer(&self) -> Result<Box<dyn Writer>> {
@@ -88,15 +85,10 @@ pub(super) fn beside_server(address: &Address) -> Result<Session> {
 /// Connects to a database, makes its tables if it has none, and makes this process the one that serves it. Returns the
 /// connection that writes, and how late it is on the server's clock. `unsafe_too`: whatever its settings are.
 pub(super) fn open(address: &Address, unsafe_too: bool, metrics: Arc<Metrics>) -> Result<(Session, StoreTime)> {
-    let database = Database::new(address, random_id(), metrics)?;
+    let database = Database::new(address, random(), metrics)?;
     let mut link = database.connect()?;
     start::check(&mut link, unsafe_too)?;
-    schema::prepare(&mut link, random_id())?;
+    schema::prepare(&mut link, random())?;
     let now = start::claim(&mut link, database.owner)?;
     Ok((Session::new(database, Some(link)), now))
-}
-
-/// A positive random number.
-fn random_id() -> i64 {
-    i64::try_from(RandomState::new().build_hasher().finish() >> 1).unwrap_or(1).max(1)
 }

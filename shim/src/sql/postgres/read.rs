@@ -7,12 +7,10 @@ use super::row::{Bounds, blob, blobs, bytes, columns, int, lease, limit, row, ro
 use super::schema::NAMES;
 use super::session::Session;
 use crate::engine::store::{Lease, Row};
-use crate::engine::{KeyRange, KeyValue, LeaseId, RangeEnd, Revision, StoreStatus};
+use crate::engine::{KeyRange, KeyValue, LeaseId, Revision, StoreStatus};
 use crate::sql::failure::Result;
-use crate::sql::session::{Change, Find, Head, Log, Read, Take};
+use crate::sql::session::{Change, Find, Head, Log, RECENT, Read, Take};
 
-/// How many revisions a read may lie back for its history to be found by the changes since then instead of by key.
-const RECENT: Revision = 4096;
 /// How many superseded values are asked for at a time.
 const CHUNK: i64 = 1000;
 
@@ -112,7 +110,7 @@ impl Read for Session {
     }
 
     fn count(&mut self, range: &KeyRange) -> Result<i64> {
-        let everything = range.end == RangeEnd::Unbounded && (range.start.is_empty() || *range.start == [0]);
+        let everything = range.is_everything();
         let (sql, bounds) = if everything || range.is_tree() {
             // Directories as a whole: their counts add up. That of the keys without a slash is empty.
             let bounds = if everything { Bounds::all() } else { Bounds::of(range) };

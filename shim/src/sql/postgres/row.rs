@@ -9,10 +9,10 @@ use crate::clock::StoreTime;
 use crate::engine::store::{Lease, Row};
 use crate::engine::{Error, KeyRange, RangeEnd};
 use crate::sql::failure::{Failure, Result};
+use crate::sql::remote::LONGEST_KEY;
+use crate::sql::select::directories::end_of;
 use crate::sql::session::RowRef;
 
-/// The longest key that an index can hold beside the rest of its entry.
-pub(super) const LONGEST_KEY: usize = 1536;
 /// Behind all keys.
 const END: [u8; LONGEST_KEY + 1] = [0xff; LONGEST_KEY + 1];
 
@@ -92,11 +92,7 @@ impl Bounds {
 
 /// The range whose keys begin with a prefix, which ends in a slash.
 pub(super) fn below(prefix: &[u8]) -> Bounds {
-    let mut end = prefix.to_vec();
-    if let Some(last) = end.last_mut() {
-        *last += 1;
-    }
-    Bounds { start: prefix.to_vec(), end }
+    Bounds { start: prefix.to_vec(), end: end_of(prefix) }
 }
 
 /// A parameter of bytes.

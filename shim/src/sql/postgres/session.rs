@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio_postgres::Row;
 
@@ -12,9 +12,6 @@ use crate::clock::StoreTime;
 use crate::engine::{Error, Revision};
 use crate::sql::failure::{Failure, Result};
 use crate::sql::session::Head;
-
-/// How often the process that serves the store tells that it is there.
-pub(super) const BEAT: Duration = Duration::from_secs(2);
 
 /// What the planner may use: it knows nothing of how large the tables will be. All statements find their rows by an
 /// index,

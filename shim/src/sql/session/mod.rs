@@ -18,7 +18,7 @@ pub(in crate::sql) use audit::{Audit, Live, Posting, Rebuild, Span, StoredEdge};
 pub(in crate::sql) use commit::{Begun, Commit, Delta, EdgeRow, IndexChange, NewHead, PostingRow, Started, StoredRow};
 pub(in crate::sql) use graph::{Graph, Heard, Which};
 pub(in crate::sql) use probe::{Field, IndexState, Odd, Postings, Probe, Source, StoredIndex};
-pub(in crate::sql) use read::{Change, Find, Head, Log, Read, RowRef, Take};
+pub(in crate::sql) use read::{Change, Find, Head, Log, RECENT, Read, RowRef, Take};
 
 /// A connection that reads.
 pub(in crate::sql) trait Reading: Read + Probe + Graph {}

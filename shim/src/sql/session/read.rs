@@ -10,6 +10,9 @@ use crate::engine::store::{Lease, Row};
 use crate::engine::{KeyRange, KeyValue, LeaseId, Revision, StoreStatus};
 use crate::sql::failure::Result;
 
+/// How many revisions a read may lie back for its history to be found by the changes since then instead of by key.
+pub(in crate::sql) const RECENT: Revision = 4096;
+
 /// The one row that each commit writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in crate::sql) struct Head {

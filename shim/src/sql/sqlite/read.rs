@@ -9,12 +9,9 @@ use super::find::give;
 use super::row::{ROW, Range, key, key_value, lease, row, row_ref};
 use super::tables::Tables;
 use crate::engine::store::{Lease, Row};
-use crate::engine::{KeyRange, KeyValue, LeaseId, RangeEnd, Revision, StoreStatus};
+use crate::engine::{KeyRange, KeyValue, LeaseId, Revision, StoreStatus};
 use crate::sql::failure::Result;
-use crate::sql::session::{Change, Find, Head, Log, Read, Take};
-
-/// How many revisions a read may lie back for its history to be found by revision instead of by key.
-const RECENT: i64 = 4096;
+use crate::sql::session::{Change, Find, Head, Log, RECENT, Read, Take};
 
 impl<C: Deref<Target = Connection> + Send> Read for Tables<C> {
     fn snapshot(&mut self) -> Result<Head> {
@@ -69,7 +66,7 @@ impl<C: Deref<Target = Connection> + Send> Read for Tables<C> {
 
     fn count(&mut self, range: &KeyRange) -> Result<i64> {
         let bounds = Range::of(range);
-        let sql = if is_everything(range) {
+        let sql = if range.is_everything() {
             // Not by the range of the keys: it starts at "\0", after the directory of the keys without a slash, whose
             // path is empty.
             let mut all = self.connection.prepare_cached("SELECT coalesce(sum(live), 0) FROM directory")?;
@@ -204,9 +201,4 @@ fn deletion(row: &rusqlite::Row<'_>, previous: bool) -> rusqlite::Result<Change>
     let previous = previous.then(|| found.to_key_value());
     let kv = KeyValue { key: Bytes::copy_from_slice(found.key), mod_revision: at.0, ..KeyValue::default() };
     Ok(Change { at, deleted: true, kv, previous })
-}
-
-/// Whether all keys are in the range.
-fn is_everything(range: &KeyRange) -> bool {
-    range.end == RangeEnd::Unbounded && (range.start.is_empty() || *range.start == [0])
 }

@@ -1,6 +1,5 @@
 //! The tables of a fresh file.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::time::Instant;
 
@@ -9,6 +8,7 @@ use rusqlite::Connection;
 use super::error::at;
 use super::upgrade::{self, VERSION};
 use crate::engine::{Error, Result};
+use crate::sql::random;
 
 /// Marks the file as ours: "SLCE".
 const APPLICATION_ID: i32 = 0x534c_4345;
@@ -151,7 +151,7 @@ fn create(connection: &Connection) -> rusqlite::Result<()> {
         .execute_batch(TABLES)
         .and_then(|()| {
             let sql = "INSERT INTO meta (id, revision, compact_revision, cluster_id) VALUES (1, 1, 0, ?1)";
-            connection.execute(sql, [random_id()])
+            connection.execute(sql, [random()])
         })
         .and_then(|_| connection.pragma_update(None, "application_id", APPLICATION_ID))
         .and_then(|()| upgrade::steps(connection, 1));
@@ -163,9 +163,4 @@ fn create(connection: &Connection) -> rusqlite::Result<()> {
             Err(error)
         }
     }
-}
-
-/// A positive random number.
-fn random_id() -> i64 {
-    i64::try_from(RandomState::new().build_hasher().finish() >> 1).unwrap_or(1)
 }

@@ -65,7 +65,7 @@ fn a_read_that_could_not_begin_is_not_in_the_way_of_the_next() {
 #[test]
 fn of_two_that_start_at_once_one_makes_the_tables() {
     let address = address(&Server::get().database());
-    let database = || Database::new(&address, random_id(), Arc::default()).unwrap();
+    let database = || Database::new(&address, random(), Arc::default()).unwrap();
     let made: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> =
             (0..4).map(|_| scope.spawn(|| schema::prepare(&mut database().connect().unwrap(), 7))).collect();
