@@ -1,4 +1,5 @@
-//! How long selective lists take as the number of objects grows, in the engine itself: `cargo bench -p sluice-shim --bench select -- 1000 1000000`.
+//! How long selective lists take as the number of objects grows, in the engine itself: `cargo bench -p sluice-shim
+//! --bench select -- 1000 1000000`.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot go on ends")]
 

@@ -90,7 +90,8 @@ fn shows_password(matches: &ArgMatches) -> bool {
 }
 
 impl Command {
-    /// Does it, and says what was done. Returns whether all is well. Blocks: call it where that is allowed, in a tokio runtime.
+    /// Does it, and says what was done. Returns whether all is well. Blocks: call it where that is allowed, in a tokio
+    /// runtime.
     ///
     /// # Errors
     /// When it can't be done.

@@ -12,8 +12,8 @@ use crate::gc::{Audit, Rules};
 /// The flags of the garbage collector.
 #[derive(Debug, Clone, clap::Args)]
 pub struct GcConfig {
-    /// Whether to collect the dependents that the controller manager does not see: objects with the label skip-controller-manager-metadata-caching. While it is off,
-    /// what is to be collected is noted.
+    /// Whether to collect the dependents that the controller manager does not see: objects with the label
+    /// skip-controller-manager-metadata-caching. While it is off, what is to be collected is noted.
     #[arg(long, env = "SLUICE_GC", default_value = "on", value_name = "SWITCH")]
     pub gc: Switch,
 
@@ -39,12 +39,13 @@ pub struct GcConfig {
     )]
     pub gc_tombstone_ttl: Duration,
 
-    /// Whether an object that the controller manager deletes in the foreground is held until labelled dependents that block it are gone.
+    /// Whether an object that the controller manager deletes in the foreground is held until labelled dependents that
+    /// block it are gone.
     #[arg(long, env = "SLUICE_GC_STRICT_FOREGROUND", default_value = "on", value_name = "SWITCH")]
     pub gc_strict_foreground: Switch,
 
-    /// Groups whose objects the controller manager sees in spite of the label; the core group is the empty name. The default are those that
-    /// Kubernetes 1.37 watches with typed informers.
+    /// Groups whose objects the controller manager sees in spite of the label; the core group is the empty name. The
+    /// default are those that Kubernetes 1.37 watches with typed informers.
     #[arg(long, env = "SLUICE_GC_TYPED_GROUPS", value_delimiter = ',', value_parser = group, value_name = "GROUPS")]
     pub gc_typed_groups: Option<Vec<String>>,
 

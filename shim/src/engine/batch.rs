@@ -1,5 +1,5 @@
-//! Carries out a batch of requests in memory, in order of arrival, on the part of the store that they touch. Pure: the database
-//! reads before and writes after.
+//! Carries out a batch of requests in memory, in order of arrival, on the part of the store that they touch. Pure: the
+//! database reads before and writes after.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -131,7 +131,8 @@ impl<'a> Batch<'a> {
         })
     }
 
-    /// Forgets what was superseded at or before the revision (etcd: server/storage/mvcc/kvstore.go, `updateCompactRev`).
+    /// Forgets what was superseded at or before the revision (etcd: server/storage/mvcc/kvstore.go,
+    /// `updateCompactRev`).
     pub(super) fn compact(&mut self, revision: Revision) -> Result<Revision> {
         if revision <= self.compact_revision {
             return Err(Error::Compacted { compact_revision: self.compact_revision });
@@ -292,7 +293,8 @@ impl<'a> Batch<'a> {
                 return false;
             }
         }
-        // A range without keys is compared as one key that does not exist, except by value: there is no value to compare.
+        // A range without keys is compared as one key that does not exist, except by value: there is no value to
+        // compare.
         any || (!matches!(compare.target, CompareTarget::Value(_)) && compare_row(compare, &KeyValue::default()))
     }
 

@@ -1,8 +1,8 @@
 //! The field indexes: which stored objects have entries for which of their fields.
 //!
-//! A CustomResourceDefinition declares them. They hold for the version that its objects are stored in; an object that is stored in another
-//! one, or whose value can't be known from its bytes, has a *foreign* entry instead, which every query on the field looks at. So an index
-//! that is complete needs no counts beside it.
+//! A CustomResourceDefinition declares them. They hold for the version that its objects are stored in; an object that
+//! is stored in another one, or whose value can't be known from its bytes, has a *foreign* entry instead, which every
+//! query on the field looks at. So an index that is complete needs no counts beside it.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -87,12 +87,13 @@ pub struct Declaration {
     pub fields: BTreeSet<String>,
 }
 
-/// What a definition with this key declares; `None` if the key is not one of a definition. One that is deleted or can't be read declares nothing to
-/// be indexed.
+/// What a definition with this key declares; `None` if the key is not one of a definition. One that is deleted or can't
+/// be read declares nothing to be indexed.
 pub(crate) fn declaration(key: &[u8], value: Option<&[u8]>) -> Option<Declaration> {
     let name_at = key.iter().rposition(|byte| *byte == b'/')? + 1;
     let cluster = key[..name_at].strip_suffix(DEFINITIONS)?;
-    // The name is the plural, a dot and the group (apiextensions: `ValidateCustomResourceDefinition`); a plural has no dots.
+    // The name is the plural, a dot and the group (apiextensions: `ValidateCustomResourceDefinition`); a plural has no
+    // dots.
     let name = std::str::from_utf8(&key[name_at..]).ok()?;
     let (plural, group) = name.split_once('.')?;
     let prefix: Bytes = [cluster, b"/", group.as_bytes(), b"/", plural.as_bytes(), b"/"].concat().into();

@@ -1,7 +1,8 @@
 //! The collector's part of a batch: which changes it must hear of, and the changes that it makes itself.
 //!
-//! Each of its changes is a revision of its own, as if a client had made it: watchers see it, and compaction forgets it. What is changed was read in the
-//! same transaction, so a change never rests on something that is not so any more; doing a task twice is harmless.
+//! Each of its changes is a revision of its own, as if a client had made it: watchers see it, and compaction forgets
+//! it. What is changed was read in the same transaction, so a change never rests on something that is not so any more;
+//! doing a task twice is harmless.
 
 use bytes::Bytes;
 
@@ -35,8 +36,8 @@ enum Outcome {
 }
 
 impl Batch<'_> {
-    /// Holds objects that began, since there were so many signals, to wait for dependents that the controller manager does not see: it would let them go
-    /// at once.
+    /// Holds objects that began, since there were so many signals, to wait for dependents that the controller manager
+    /// does not see: it would let them go at once.
     pub(super) fn hold(&mut self, since: usize) {
         if !self.gc.rules.strict_foreground {
             return;
@@ -301,7 +302,8 @@ impl Batch<'_> {
 fn is_void(kind: TaskKind, owner: Option<&Owner>) -> bool {
     match (kind, owner.map(|owner| owner.deletion)) {
         (TaskKind::Foreground, deletion) => deletion.is_none_or(|deletion| !deletion.waits()),
-        // Whose `orphan` the controller manager took away, or who is gone already, still leaves hidden dependents behind.
+        // Whose `orphan` the controller manager took away, or who is gone already, still leaves hidden dependents
+        // behind.
         (TaskKind::Orphan, Some(deletion)) => !deletion.orphan && (deletion.foreground || !deletion.begun),
         _ => false,
     }

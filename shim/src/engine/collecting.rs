@@ -65,8 +65,8 @@ pub(super) fn seen(facets: &Facets) -> Option<Seen<'_>> {
     facets.node.as_ref().map(|node| Seen { node, labelled: facets.hidden })
 }
 
-/// The UID of an object that waits for its dependents, if the value is one. Nearly all values are told by their bytes alone: the finalizer is
-/// written the same in all encodings.
+/// The UID of an object that waits for its dependents, if the value is one. Nearly all values are told by their bytes
+/// alone: the finalizer is written the same in all encodings.
 pub(super) fn waits(value: &[u8]) -> Option<Uid> {
     static NAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(FOREGROUND));
     NAME.find(value)?;

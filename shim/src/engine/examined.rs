@@ -59,8 +59,8 @@ impl Examined {
 }
 
 impl Reading {
-    /// The current and the previous object, as far as there are such; `None` stands for one that is opaque. The event is the one
-    /// that was read.
+    /// The current and the previous object, as far as there are such; `None` stands for one that is opaque. The event
+    /// is the one that was read.
     pub(super) fn objects(&self, event: &Event) -> impl Iterator<Item = Option<&Object>> {
         let current = (event.kind == EventKind::Put).then_some(self.current.as_ref());
         let previous = event.prev_kv.is_some().then_some(self.previous.as_ref());

@@ -6,8 +6,9 @@ use crate::contract::SKIP_METADATA_CACHING_LABEL;
 use crate::gc::Node;
 use crate::object;
 
-/// The longest name or value that the index holds beside a key, in bytes. An object with a longer value of a field, or with
-/// a longer label, is looked at by every query. Kubernetes allows 317 bytes for the name of a label and 63 for its value.
+/// The longest name or value that the index holds beside a key, in bytes. An object with a longer value of a field, or
+/// with a longer label, is looked at by every query. Kubernetes allows 317 bytes for the name of a label and 63 for its
+/// value.
 const INDEXED: usize = 1024;
 
 /// What the index holds of a key's value.
@@ -41,8 +42,8 @@ pub(crate) fn facets(catalog: &Catalog, key: &[u8], value: &[u8]) -> Facets {
     Facets { opaque, misplaced: is_misplaced(key, &meta), hidden, labels, fields, node: Node::of(&meta) }
 }
 
-/// Whether the name or the namespace does not stand in the key where Kubernetes puts it (apiserver: `NamespaceKeyFunc` in
-/// pkg/registry/generic/registry/store.go).
+/// Whether the name or the namespace does not stand in the key where Kubernetes puts it (apiserver: `NamespaceKeyFunc`
+/// in pkg/registry/generic/registry/store.go).
 fn is_misplaced(key: &[u8], meta: &object::ObjectMeta<'_>) -> bool {
     let mut segments = key.rsplit(|byte| *byte == b'/');
     let (name, namespace) = (segments.next(), segments.next());

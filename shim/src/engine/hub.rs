@@ -1,8 +1,9 @@
 //! The watch hub: recent events in memory, and who wants which.
 //!
-//! Watchers hold no events. A commit appends its events to one ring, and marks the watchers that they concern with the first revision that
-//! they have not seen; a marked watcher reads the ring from there, or the database if the ring no longer reaches back so far. So the memory of
-//! a watcher is constant, a slow one holds up nobody, and nothing is lost between the database and the ring.
+//! Watchers hold no events. A commit appends its events to one ring, and marks the watchers that they concern with the
+//! first revision that they have not seen; a marked watcher reads the ring from there, or the database if the ring no
+//! longer reaches back so far. So the memory of a watcher is constant, a slow one holds up nobody, and nothing is lost
+//! between the database and the ring.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -147,8 +148,8 @@ impl Hub {
         self.lock().interests.remove(inbox, spec);
     }
 
-    /// The events from a revision on that the watcher wants, at most about `limit`, whole revisions only; `None` if the ring does
-    /// not reach back so far.
+    /// The events from a revision on that the watcher wants, at most about `limit`, whole revisions only; `None` if the
+    /// ring does not reach back so far.
     pub(super) fn recent(&self, spec: &WatchSpec, from: Revision, limit: usize) -> Option<Recent> {
         let (recent, revision) = {
             let state = self.lock();

@@ -51,8 +51,8 @@ impl Inbox {
         self.lock().watchers.insert(spec.id, watcher);
     }
 
-    /// Says what the newest revision was when the hub learnt of a watcher: the watcher begins behind that revision, or at its start
-    /// revision.
+    /// Says what the newest revision was when the hub learnt of a watcher: the watcher begins behind that revision, or
+    /// at its start revision.
     pub(super) fn start(&self, id: i64, revision: Revision) {
         let mut state = self.lock();
         if let Some(watcher) = state.watchers.get_mut(&id) {
@@ -132,8 +132,9 @@ impl<'a> ReadUnderWay<'a> {
         Self { inbox, id, from }
     }
 
-    /// The watcher has seen everything up to `until`. If that was all there is, it rests until the next event that concerns it marks
-    /// it: while others write, a watcher that looked again for whatever is newer would never come to rest.
+    /// The watcher has seen everything up to `until`. If that was all there is, it rests until the next event that
+    /// concerns it marks it: while others write, a watcher that looked again for whatever is newer would never come to
+    /// rest.
     pub(super) fn done(mut self, until: Revision, complete: bool) {
         self.from = if complete { Revision::MAX } else { until + 1 };
         let mut state = self.inbox.lock();

@@ -1,4 +1,5 @@
-//! Who wants which events, arranged so that an event costs what the watchers cost that may want it, however many others there are.
+//! Who wants which events, arranged so that an event costs what the watchers cost that may want it, however many others
+//! there are.
 //!
 //! Watchers are found by their range of keys, and among those of the same range by the value that one label or field
 //! must have, in the current or the previous object. What is found so is a candidate; the event decides about each.

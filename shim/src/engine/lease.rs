@@ -84,8 +84,9 @@ impl Lease {
     }
 }
 
-/// A positive number that no other lease has, as far as chance goes: the time in its upper bits, chance in the lower 20. Each is greater than the one before,
-/// as etcd's are, so that leases which end in the same millisecond are listed as they were granted.
+/// A positive number that no other lease has, as far as chance goes: the time in its upper bits, chance in the lower
+/// 20. Each is greater than the one before, as etcd's are, so that leases which end in the same millisecond are listed
+/// as they were granted.
 fn fresh_id() -> LeaseId {
     use std::hash::{BuildHasher, Hasher, RandomState};
     static LAST: AtomicI64 = AtomicI64::new(0);

@@ -1,7 +1,7 @@
 //! Fills an empty store with another one's history.
 //!
-//! A store is at revision 0 while it is being loaded, which it never is otherwise. So one that was not loaded to its end is told from a whole
-//! one, in any database, and [`super::Engine::start`] refuses it.
+//! A store is at revision 0 while it is being loaded, which it never is otherwise. So one that was not loaded to its
+//! end is told from a whole one, in any database, and [`super::Engine::start`] refuses it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -56,8 +56,8 @@ pub(super) fn unfinished() -> Error {
 }
 
 impl Loader {
-    /// Begins to load. Values that were superseded at or before `keep_after` are left out: the revision of the compaction, as a rule. Fails if there
-    /// is anything in the store.
+    /// Begins to load. Values that were superseded at or before `keep_after` are left out: the revision of the
+    /// compaction, as a rule. Fails if there is anything in the store.
     pub fn begin(store: &dyn Store, keep_after: Revision) -> Result<Self> {
         let mut reader = store.reader()?;
         let (revision, _) = reader.begin()?;
@@ -78,7 +78,8 @@ impl Loader {
         Ok(Self { writer, keep_after, key_limit, batch: Vec::new(), bytes: 0, loaded: Loaded::default() })
     }
 
-    /// Adds a change. Those of one key come in the order in which they happened. One with an empty key only moves the revision.
+    /// Adds a change. Those of one key come in the order in which they happened. One with an empty key only moves the
+    /// revision.
     pub fn push(&mut self, record: Record) -> Result<()> {
         self.loaded.revision = self.loaded.revision.max(record.revision);
         if record.kv.key.is_empty() {

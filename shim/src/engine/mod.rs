@@ -1,8 +1,8 @@
 //! Revisions, group commit, snapshots, leases, compaction and the watch hub. No SQL and no protobuf in here.
 //!
 //! A write goes to the writer thread ([`writer`]), which carries out all that wait in one commit ([`batch`]), tells the
-//! hub ([`hub`]) and then answers. A read goes to a reader thread ([`reader`]). A watcher ([`session`]) takes its events from
-//! the hub's ring, or from the database when it starts in the past or fell behind.
+//! hub ([`hub`]) and then answers. A read goes to a reader thread ([`reader`]). A watcher ([`session`]) takes its
+//! events from the hub's ring, or from the database when it starts in the past or fell behind.
 
 mod batch;
 pub mod catalog;
@@ -169,7 +169,8 @@ impl Engine {
         Ok(result)
     }
 
-    /// Reads a range in chunks of one revision; the last chunk alone has `revision`, `more` and `count` set. Dropping the receiver ends it.
+    /// Reads a range in chunks of one revision; the last chunk alone has `revision`, `more` and `count` set. Dropping
+    /// the receiver ends it.
     pub fn range_stream(&self, query: RangeQuery) -> mpsc::Receiver<Result<RangeResult>> {
         let (sender, receiver) = mpsc::channel(2);
         let engine = self.clone();
@@ -289,8 +290,8 @@ impl Engine {
         self.inner.readers.run(Weight::Small, |snapshot| snapshot.reader.collector()).await
     }
 
-    /// Everything a backup needs that was not compacted at the revision (0: the newest), in order of (revision, sub), in chunks. Fails when a
-    /// compaction passes the revision meanwhile.
+    /// Everything a backup needs that was not compacted at the revision (0: the newest), in order of (revision, sub),
+    /// in chunks. Fails when a compaction passes the revision meanwhile.
     pub fn records(&self, revision: Revision) -> mpsc::Receiver<Result<Vec<Record>>> {
         let (sender, receiver) = mpsc::channel(2);
         let readers = self.inner.readers.clone();
@@ -417,8 +418,8 @@ impl Inner {
         Ok(RangeResult { revision: newest, kvs: page.kvs, more: page.more, count })
     }
 
-    /// How many keys the query has without its limit. The pages of one list are one snapshot, so the count of a page is that of the one before,
-    /// less its keys: it is remembered instead of counted again.
+    /// How many keys the query has without its limit. The pages of one list are one snapshot, so the count of a page is
+    /// that of the one before, less its keys: it is remembered instead of counted again.
     fn count(&self, snapshot: Snapshot<'_>, query: &RangeQuery, revision: Revision, page: &store::Page) -> Result<i64> {
         let returned = i64::try_from(page.kvs.len()).unwrap_or(i64::MAX);
         let (true, Some(last)) = (page.more, page.kvs.last()) else { return Ok(returned) };

@@ -4,7 +4,8 @@
 use super::types::{KeyValue, Projection, RangeEnd, RangeQuery, RangeResult, Revision, SortTarget};
 
 impl RangeQuery {
-    /// Whether it looks at a few rows only, however many keys there are: at one key, or at the counts that directories have.
+    /// Whether it looks at a few rows only, however many keys there are: at one key, or at the counts that directories
+    /// have.
     pub(super) fn is_small(&self) -> bool {
         let counts = self.projection == Projection::CountOnly && self.selection.is_none() && self.revision == 0;
         self.range.end == RangeEnd::Single || (counts && self.range.is_tree())
@@ -44,8 +45,8 @@ pub(super) fn strip_values(kvs: &mut [KeyValue]) {
     }
 }
 
-/// Sorts keys that come in key order. Equal ones stay in it, in a descending sort too: etcd's sort does that with a few keys, and
-/// promises nothing for many.
+/// Sorts keys that come in key order. Equal ones stay in it, in a descending sort too: etcd's sort does that with a few
+/// keys, and promises nothing for many.
 fn sort(kvs: &mut [KeyValue], target: SortTarget, descending: bool) {
     let order = |a: &KeyValue, b: &KeyValue| match target {
         SortTarget::Key => a.key.cmp(&b.key),

@@ -1,11 +1,11 @@
 //! The threads that read the database.
 //!
-//! Small reads (a key, a status) and large ones (ranges) have threads of their own, so that a list of a million keys does not hold up a get. A
-//! thread answers all small reads that wait from one snapshot.
+//! Small reads (a key, a status) and large ones (ranges) have threads of their own, so that a list of a million keys
+//! does not hold up a get. A thread answers all small reads that wait from one snapshot.
 //!
-//! A small read of a file takes microseconds, and handing it to a thread and back takes longer. So a store may have a few
-//! connections that no thread owns: a task that finds one free reads on the spot. They are fewer than the tasks' own
-//! threads, so that a slow disk can't stop all of these.
+//! A small read of a file takes microseconds, and handing it to a thread and back takes longer. So a store may have a
+//! few connections that no thread owns: a task that finds one free reads on the spot. They are fewer than the tasks'
+//! own threads, so that a slow disk can't stop all of these.
 
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -84,7 +84,8 @@ impl Readers {
         Ok(Self { free, small, large, condition })
     }
 
-    /// Runs a read: a small one here if a connection is free, else on a reader thread. Dropping the future leaves it to finish unheard.
+    /// Runs a read: a small one here if a connection is free, else on a reader thread. Dropping the future leaves it to
+    /// finish unheard.
     pub(super) async fn run<T, F>(&self, weight: Weight, read: F) -> Result<T>
     where
         T: Send + 'static,
@@ -139,7 +140,8 @@ fn stopped() -> Error {
 fn serve(mut reader: Box<dyn Reader>, jobs: &Receiver<Job>, shared: usize) {
     let mut waiting = Vec::with_capacity(shared);
     while let Ok(first) = jobs.recv() {
-        // All that share a snapshot wait before it begins: a read that comes later may follow a write that the snapshot lacks.
+        // All that share a snapshot wait before it begins: a read that comes later may follow a write that the snapshot
+        // lacks.
         waiting.push(first);
         waiting.extend(jobs.try_iter().take(shared - 1));
         let begun = reader.begin();
@@ -239,7 +241,8 @@ mod tests {
         }
     }
 
-    /// Upstream's TestScaleUpdateWithoutResourceVersionWithConflicts found it: a get right after an update gave the value before it.
+    /// Upstream's TestScaleUpdateWithoutResourceVersionWithConflicts found it: a get right after an update gave the
+    /// value before it.
     #[tokio::test]
     async fn a_read_that_comes_during_another_sees_what_was_written_in_between() {
         let revision = Arc::new(AtomicI64::new(1));

@@ -29,9 +29,11 @@ enum Required<'a> {
 }
 
 impl ByValue {
-    /// Adds a selection; returns which of its required values it is found by from now on, or `None` if it has none and was not added.
+    /// Adds a selection; returns which of its required values it is found by from now on, or `None` if it has none and
+    /// was not added.
     pub(super) fn insert(&mut self, selection: &Selection, id: Id) -> Option<usize> {
-        // The one that fewest others are found by: what all watchers of a controller have in common tells nothing apart.
+        // The one that fewest others are found by: what all watchers of a controller have in common tells nothing
+        // apart.
         let (at, chosen) = all_of(selection).enumerate().min_by_key(|(_, required)| self.cost(required))?;
         let values = match chosen {
             Required::Label { key, .. } => self.labels.entry(key.to_owned()).or_default(),

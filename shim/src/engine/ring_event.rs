@@ -30,8 +30,8 @@ impl RingEvent {
         self.event.kv.key.len() + self.event.kv.value.len() + previous + 200
     }
 
-    /// Whether a watcher wants the event. With a selection: whether the current *or* the previous value may match, so that the
-    /// client learns of objects that leave the selection.
+    /// Whether a watcher wants the event. With a selection: whether the current *or* the previous value may match, so
+    /// that the client learns of objects that leave the selection.
     pub(super) fn wanted_by(&self, spec: &WatchSpec) -> bool {
         spec.range.contains(&self.event.kv.key)
             && self.is_wanted(spec.no_put, spec.no_delete, spec.selection.as_deref())
@@ -48,8 +48,8 @@ impl RingEvent {
                 .is_none_or(|selection| self.lacks_previous() || self.examined.may_match(&self.event, selection))
     }
 
-    /// Whether the previous value is not known, which may have matched any selection: a change at the revision of the compaction
-    /// itself has lost it.
+    /// Whether the previous value is not known, which may have matched any selection: a change at the revision of the
+    /// compaction itself has lost it.
     pub(super) fn lacks_previous(&self) -> bool {
         self.event.kind == EventKind::Put && self.event.kv.version > 1 && self.event.prev_kv.is_none()
     }

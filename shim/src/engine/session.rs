@@ -22,8 +22,8 @@ impl WatchSession {
         Self { engine, inbox: Arc::default() }
     }
 
-    /// Adds a watcher. Ids are the caller's, unique in the session. Returns the store's newest revision at that moment: a watcher with start
-    /// revision 0 sees all that comes after it.
+    /// Adds a watcher. Ids are the caller's, unique in the session. Returns the store's newest revision at that moment:
+    /// a watcher with start revision 0 sees all that comes after it.
     pub fn create(&self, spec: WatchSpec) -> Revision {
         let hub = &self.engine.inner.hub;
         let spec = Arc::new(spec);
@@ -70,7 +70,8 @@ impl WatchSession {
         }
     }
 
-    /// The revision up to which `next` has returned everything for this watcher; `None` while it catches up or if there is none.
+    /// The revision up to which `next` has returned everything for this watcher; `None` while it catches up or if there
+    /// is none.
     pub fn progress(&self, id: i64) -> Option<Revision> {
         // The revision first: whatever belongs to it was marked before it was published.
         let revision = self.engine.revision();

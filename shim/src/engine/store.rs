@@ -26,10 +26,11 @@ pub struct Row {
 /// What a database indexes of a stored object.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facets {
-    /// Whether the bytes could not be read as an object, or the index can't hold its labels: then the index never excludes
-    /// it.
+    /// Whether the bytes could not be read as an object, or the index can't hold its labels: then the index never
+    /// excludes it.
     pub opaque: bool,
-    /// Whether its name or namespace is another one than its key says, so that the key can't be used to find it by them.
+    /// Whether its name or namespace is another one than its key says, so that the key can't be used to find it by
+    /// them.
     pub misplaced: bool,
     /// Whether it has the label that hides it from the controller manager.
     pub hidden: bool,
@@ -126,7 +127,8 @@ pub struct Changes {
     pub compact_revision: Option<Revision>,
     /// What the collector must hear of, in order. The database makes tasks of it, after all else.
     pub signals: Vec<Signal>,
-    /// What became of the collector's tasks. The database writes it first of all: what else the batch does may wake them.
+    /// What became of the collector's tasks. The database writes it first of all: what else the batch does may wake
+    /// them.
     pub tasks: Vec<TaskChange>,
     /// What definitions that changed say of the fields to index.
     pub declarations: Vec<Declaration>,
@@ -173,8 +175,8 @@ pub(crate) fn declarations(rows: &[RowChange]) -> Vec<Declaration> {
     rows.iter().filter_map(declared).collect()
 }
 
-/// Decides what a batch changes. If that fails, nothing changes. May be asked several times, each time for another state:
-/// a transaction that got into the way of another one is begun anew.
+/// Decides what a batch changes. If that fails, nothing changes. May be asked several times, each time for another
+/// state: a transaction that got into the way of another one is begun anew.
 pub type Decide<'a> = dyn FnMut(Before) -> Result<Changes> + 'a;
 
 /// What a commit found and did.
@@ -244,15 +246,16 @@ pub trait Reader: Send {
     /// Ends the snapshot.
     fn end(&mut self);
 
-    /// The keys of the query's range at the revision, which is neither compacted nor in the future, in order of key, up to `limit` (0: all) and the query's
-    /// `limit_bytes`. A selection may be used to leave keys out; sort order and revision bounds are the caller's business.
+    /// The keys of the query's range at the revision, which is neither compacted nor in the future, in order of key, up
+    /// to `limit` (0: all) and the query's `limit_bytes`. A selection may be used to leave keys out; sort order and
+    /// revision bounds are the caller's business.
     fn page(&mut self, query: &RangeQuery, revision: Revision, limit: usize) -> Result<Page>;
 
     /// How many keys the range has at the revision.
     fn count(&mut self, range: &KeyRange, revision: Revision) -> Result<i64>;
 
-    /// The changes in the range from a revision on, at most about `limit` of them, whole revisions only, in order; and the
-    /// revision up to which that is all.
+    /// The changes in the range from a revision on, at most about `limit` of them, whole revisions only, in order; and
+    /// the revision up to which that is all.
     fn events(&mut self, range: &KeyRange, from: Revision, limit: usize) -> Result<(Vec<Event>, Revision)>;
 
     /// The entries of the history after a position (revision, sub) up to a revision, at most `limit` of them, in order.

@@ -1,6 +1,7 @@
 //! The thread that changes the database: group commit.
 //!
-//! All requests that wait while a commit is under way form the next one, so the cost of a durable commit is shared by as many as there are.
+//! All requests that wait while a commit is under way form the next one, so the cost of a durable commit is shared by
+//! as many as there are.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,7 +25,8 @@ use crate::clock::WallTime;
 
 /// How long a step on the field indexes may take: all writes wait meanwhile.
 const INDEX_STEP: Duration = Duration::from_millis(3);
-/// How many requests one commit carries at most, and how many bytes of values, so that nobody waits long for a large one.
+/// How many requests one commit carries at most, and how many bytes of values, so that nobody waits long for a large
+/// one.
 const BATCH_REQUESTS: usize = 1024;
 const BATCH_BYTES: usize = 4 << 20;
 /// How long to wait before a background step is tried again after the database failed.
@@ -81,7 +83,8 @@ struct WriterThread {
     metrics: Arc<Metrics>,
     condition: Arc<Condition>,
     hands: Hands,
-    /// Whether rows may be left that the last compaction freed. True at the start: the process may have been killed between.
+    /// Whether rows may be left that the last compaction freed. True at the start: the process may have been killed
+    /// between.
     compacting: bool,
     /// Whether field indexes may have to be built or removed.
     indexing: bool,

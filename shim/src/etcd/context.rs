@@ -112,10 +112,12 @@ impl Context {
         self.identity.header(revision)
     }
 
-    /// Refuses a request that stores so many bytes if the database exceeds the quota with it (etcd: server/etcdserver/api/v3rpc/quota.go,
-    /// server/storage/quota.go). Smaller ones are still taken, other than by etcd.
+    /// Refuses a request that stores so many bytes if the database exceeds the quota with it (etcd:
+    /// server/etcdserver/api/v3rpc/quota.go, server/storage/quota.go). Smaller ones are still taken, other than by
+    /// etcd.
     ///
-    /// Between two measurements what was admitted is added up. That is an estimate, so before it refuses anything it is measured again.
+    /// Between two measurements what was admitted is added up. That is an estimate, so before it refuses anything it is
+    /// measured again.
     pub async fn check_quota(&self, bytes: usize) -> Result<(), Fault> {
         if self.limits.quota_bytes == 0 {
             return Ok(());
@@ -133,7 +135,8 @@ impl Context {
         Ok(())
     }
 
-    /// Measures the database against the quota; returns whether it exceeds it, or would with the largest request that was refused.
+    /// Measures the database against the quota; returns whether it exceeds it, or would with the largest request that
+    /// was refused.
     pub async fn measure_quota(&self) -> bool {
         if self.limits.quota_bytes == 0 {
             return false;

@@ -89,8 +89,8 @@ pub(super) async fn session(context: &Shared, lease: LeaseId) -> Result<LeaseId,
     super::lease::grant(context, 0, SESSION_TTL).await.map(|lease| lease.id)
 }
 
-/// etcd serves locks and elections through a client of its own, whose errors have lost their code on the way out. What asks for
-/// another try keeps it.
+/// etcd serves locks and elections through a client of its own, whose errors have lost their code on the way out. What
+/// asks for another try keeps it.
 pub(super) fn relayed(status: Status) -> Status {
     match status.code() {
         Code::Unavailable | Code::Internal => status,

@@ -11,7 +11,8 @@ use super::{translate, turn};
 use crate::engine::{Event, EventKind, KeyRange, KeyValue, Revision, WatchMessage, WatchSession, WatchSpec};
 use crate::pb::v3electionpb as pb;
 
-/// A client that is told of each leader and of each of their proclamations. It is pulled, as a watch is: nothing is read ahead of it.
+/// A client that is told of each leader and of each of their proclamations. It is pulled, as a watch is: nothing is
+/// read ahead of it.
 #[derive(Debug)]
 pub(super) struct Observer {
     context: Shared,

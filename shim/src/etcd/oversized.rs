@@ -1,8 +1,8 @@
 //! The error of a message that is larger than the server takes.
 //!
-//! It comes from the gRPC library, before any of our code sees the message: tonic says `OutOfRange` with a text of its own. Clients know it as
-//! Go's gRPC library says it (google.golang.org/grpc: rpc_util.go, `recvAndDecompress`): so does etcd, in each service, and as the end of
-//! a stream whose client sends such a message.
+//! It comes from the gRPC library, before any of our code sees the message: tonic says `OutOfRange` with a text of its
+//! own. Clients know it as Go's gRPC library says it (google.golang.org/grpc: rpc_util.go, `recvAndDecompress`): so
+//! does etcd, in each service, and as the end of a stream whose client sends such a message.
 
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
@@ -11,7 +11,8 @@ use tonic::{Code, Status};
 const STATUS: &str = "grpc-status";
 const MESSAGE: &str = "grpc-message";
 
-/// Puts Go's code and text in place of tonic's; leaves every other answer as it is. For requests of one message, which the library answers.
+/// Puts Go's code and text in place of tonic's; leaves every other answer as it is. For requests of one message, which
+/// the library answers.
 pub(super) fn rename(mut response: Response) -> Response {
     if let Some(message) = go_header(response.headers()) {
         response.headers_mut().insert(STATUS, HeaderValue::from(Code::ResourceExhausted as i32));

@@ -1,5 +1,5 @@
-//! Selectors of a request: from its metadata by the wire contract (patches/contract.toml), or from the request itself, as
-//! HariKube's kube-apiserver sends them.
+//! Selectors of a request: from its metadata by the wire contract (patches/contract.toml), or from the request itself,
+//! as HariKube's kube-apiserver sends them.
 //!
 //! A selector is a hint. What can't be used is counted and left out, so the client gets more than it asked for, never
 //! an error and never less.

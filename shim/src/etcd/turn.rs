@@ -1,8 +1,8 @@
-//! Waiting for one's turn: who wants a lock or a leadership puts a key `<name>/<lease in hex>`, and has it when no key below `<name>/` is
-//! older (etcd: client/v3/concurrency, `Mutex.Lock`, `Election.Campaign`, `waitDeletes`).
+//! Waiting for one's turn: who wants a lock or a leadership puts a key `<name>/<lease in hex>`, and has it when no key
+//! below `<name>/` is older (etcd: client/v3/concurrency, `Mutex.Lock`, `Election.Campaign`, `waitDeletes`).
 //!
-//! Each waits for the deletion of the key just before its own, so a deletion wakes one of them. The work is done in a task that outlives
-//! the request: a client that goes away at any moment leaves no key behind.
+//! Each waits for the deletion of the key just before its own, so a deletion wakes one of them. The work is done in a
+//! task that outlives the request: a client that goes away at any moment leaves no key behind.
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -27,8 +27,8 @@ pub(super) const NOT_LEADER: &str = "election: not leader";
 pub(super) enum Goal {
     /// A lock. It is granted only while the key is there.
     Lock,
-    /// The leadership, with the value to proclaim. As with etcd it may be gone by the time it is granted: the client compares the
-    /// create revision of the key in what it does as a leader.
+    /// The leadership, with the value to proclaim. As with etcd it may be gone by the time it is granted: the client
+    /// compares the create revision of the key in what it does as a leader.
     Leadership(Bytes),
 }
 
@@ -44,8 +44,8 @@ pub(super) struct Turn {
 /// Gets in line and waits for the turn.
 ///
 /// # Errors
-/// What the store says, [`SESSION_EXPIRED`] or [`NOT_LEADER`] when the key was deleted meanwhile, and [`Fault::Stopped`]; the key is gone
-/// then.
+/// What the store says, [`SESSION_EXPIRED`] or [`NOT_LEADER`] when the key was deleted meanwhile, and
+/// [`Fault::Stopped`]; the key is gone then.
 pub(super) async fn take(context: Shared, name: Bytes, lease: LeaseId, goal: Goal) -> Result<Turn, Status> {
     let (client, answer) = oneshot::channel();
     tokio::spawn(serve(context, name, lease, goal, client));

@@ -102,8 +102,9 @@ async fn tick(ticker: &mut Option<Interval>) {
 /// What a client asked for with a watcher, beyond what the engine knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Watcher {
-    /// Whether it wants previous values; then, the last compaction before it: what was changed up to there has none. etcd reads them as
-    /// they are one revision earlier (etcd: v3rpc/watch.go, `sendLoop`), and kube-apiserver's tests rely on it.
+    /// Whether it wants previous values; then, the last compaction before it: what was changed up to there has none.
+    /// etcd reads them as they are one revision earlier (etcd: v3rpc/watch.go, `sendLoop`), and kube-apiserver's tests
+    /// rely on it.
     prev_kv: Option<Revision>,
     fragment: bool,
     /// Whether it wants to hear of the progress; then, whether nothing was sent to it since the last tick.

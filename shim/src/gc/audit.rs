@@ -1,4 +1,5 @@
-//! What the collector did, one line of JSON each: kube-apiserver does not see it, so this is the only record besides the events.
+//! What the collector did, one line of JSON each: kube-apiserver does not see it, so this is the only record besides
+//! the events.
 
 use std::fs::File;
 use std::io::{LineWriter, Write};

@@ -1,8 +1,8 @@
 //! What becomes of a dependent: Kubernetes' own rules, as far as storage alone can tell.
 //!
 //! The source is `attemptToDeleteItem` with `classifyReferences` and `isDangling` in
-//! pkg/controller/garbagecollector/garbagecollector.go of Kubernetes 1.37. Where upstream asks the API server whether an owner exists, this looks for
-//! the UID in the store; where only the API server can tell, the owner counts as alive.
+//! pkg/controller/garbagecollector/garbagecollector.go of Kubernetes 1.37. Where upstream asks the API server whether
+//! an owner exists, this looks for the UID in the store; where only the API server can tell, the owner counts as alive.
 
 use std::sync::Arc;
 
@@ -67,7 +67,8 @@ pub enum Verdict {
     Dead,
     /// An owner that is gone and leaves its dependents alone.
     Orphaned,
-    /// A UID that the store does not know, or whose kind is another: it counts as living, since only the API server could tell.
+    /// A UID that the store does not know, or whose kind is another: it counts as living, since only the API server
+    /// could tell.
     Unknown,
     /// An owner in a namespace, of an object in none: upstream gives up on such an object.
     Unresolvable,

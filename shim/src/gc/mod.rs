@@ -1,7 +1,7 @@
 //! Garbage collection of the objects that the controller manager does not see.
 //!
-//! Pure rules; the engine carries them out and a database keeps what they need. [`signals`] says what a change of an object means, [`Task`] is the work that
-//! follows, [`decide`] says what becomes of a dependent.
+//! Pure rules; the engine carries them out and a database keeps what they need. [`signals`] says what a change of an
+//! object means, [`Task`] is the work that follows, [`decide`] says what becomes of a dependent.
 
 mod audit;
 mod decide;

@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use super::Uid;
 use crate::object::ObjectMeta;
 
-/// The finalizer of a deletion that leaves the dependents alone (apimachinery: `FinalizerOrphanDependents` in pkg/apis/meta/v1/types.go).
+/// The finalizer of a deletion that leaves the dependents alone (apimachinery: `FinalizerOrphanDependents` in
+/// pkg/apis/meta/v1/types.go).
 pub const ORPHAN: &str = "orphan";
 /// The finalizer of a deletion that takes the dependents first (`FinalizerDeleteDependents`, beside it).
 pub const FOREGROUND: &str = "foregroundDeletion";
-/// Our own: holds an object that the controller manager deletes in the foreground until the dependents that it does not see are gone.
+/// Our own: holds an object that the controller manager deletes in the foreground until the dependents that it does not
+/// see are gone.
 pub const HOLD: &str = "storage-gc.sluice-project.github.io/dependents";
 
 /// What the graph of owners needs of an object.

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::Node;
 
-/// The groups that kube-controller-manager watches with typed informers, which the label does not filter: their objects stay its business, labelled
-/// or not (client-go: `ForResource` in informers/generic.go, Kubernetes 1.37).
+/// The groups that kube-controller-manager watches with typed informers, which the label does not filter: their objects
+/// stay its business, labelled or not (client-go: `ForResource` in informers/generic.go, Kubernetes 1.37).
 pub const TYPED_GROUPS: [&str; 21] = [
     "",
     "admissionregistration.k8s.io",
@@ -42,7 +42,8 @@ pub(super) fn stable_versions(group: &str) -> Option<&'static [&'static str]> {
     }
 }
 
-/// Kinds that own nothing and are owned by nothing, as `group/Kind` (pkg/controller/garbagecollector/graph_builder.go, `ignoredResources`).
+/// Kinds that own nothing and are owned by nothing, as `group/Kind` (pkg/controller/garbagecollector/graph_builder.go,
+/// `ignoredResources`).
 pub const IGNORED: [&str; 2] = ["/Event", "events.k8s.io/Event"];
 
 /// The rules that a collector follows.
@@ -52,7 +53,8 @@ pub struct Rules {
     pub typed_groups: BTreeSet<String>,
     /// Kinds that are left out of the graph, as `group/Kind`.
     pub ignored: BTreeSet<String>,
-    /// Whether an object that the controller manager deletes in the foreground is held until hidden dependents that block it are gone.
+    /// Whether an object that the controller manager deletes in the foreground is held until hidden dependents that
+    /// block it are gone.
     pub strict_foreground: bool,
 }
 

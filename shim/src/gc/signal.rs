@@ -1,7 +1,8 @@
 //! What a change of an object means to the collector.
 //!
-//! The changes themselves are kept beside the objects: which owners an object has, which objects are gone. A signal says what work may have
-//! come up; the database, which knows the dependents, decides whether it did, in the transaction of the change.
+//! The changes themselves are kept beside the objects: which owners an object has, which objects are gone. A signal
+//! says what work may have come up; the database, which knows the dependents, decides whether it did, in the
+//! transaction of the change.
 
 use bytes::Bytes;
 
@@ -38,7 +39,8 @@ pub enum What {
     Foreground,
     /// Its finalizers changed while it is being deleted: work that waits may go on, or be of no use any more.
     Policy,
-    /// It is hidden, and was created or given other owners, one of which may be gone or never have been where the reference says.
+    /// It is hidden, and was created or given other owners, one of which may be gone or never have been where the
+    /// reference says.
     Refers {
         /// Its namespace.
         namespace: Box<str>,
@@ -66,8 +68,8 @@ impl Seen<'_> {
 
 /// Adds what a change of a key means.
 ///
-/// A deletion that waits starts where the new object waits and the old one did not (pkg/controller/garbagecollector/graph_builder.go,
-/// `deletionStartsWithFinalizer`).
+/// A deletion that waits starts where the new object waits and the old one did not
+/// (pkg/controller/garbagecollector/graph_builder.go, `deletionStartsWithFinalizer`).
 pub fn signals(
     rules: &Rules,
     (key, revision): (&Bytes, i64),

@@ -114,7 +114,8 @@ impl Default for Progress {
     }
 }
 
-/// The place of a dependent among those of its owner: first those without the label, then those with it, in order of key.
+/// The place of a dependent among those of its owner: first those without the label, then those with it, in order of
+/// key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Whether it has the label.

@@ -1,8 +1,9 @@
 //! What a stored CustomResourceDefinition says of its selectable fields, and of the versions that are served.
 //!
 //! kube-apiserver stores definitions as JSON, in v1beta1 (kubernetes: `CreateAPIExtensionsConfig` in
-//! pkg/controlplane/apiserver/apiextensions.go), where fields that all versions share stand beside the versions instead of in them
-//! (apiextensions: pkg/apis/apiextensions/v1/conversion.go, `Convert_v1_CustomResourceDefinitionSpec_To_apiextensions_…`). Both forms are read.
+//! pkg/controlplane/apiserver/apiextensions.go), where fields that all versions share stand beside the versions instead
+//! of in them (apiextensions: pkg/apis/apiextensions/v1/conversion.go,
+//! `Convert_v1_CustomResourceDefinitionSpec_To_apiextensions_…`). Both forms are read.
 
 use std::collections::BTreeSet;
 

@@ -6,8 +6,8 @@
 //!
 //! Custom resources print what the path finds (apiextensions-apiserver: `selectableFields` in
 //! pkg/registry/customresource/strategy.go): strings as they are, integers in decimal, booleans as `true` and `false`;
-//! what is missing is the empty string, and so is a null, at the end of the path or before it (client-go: `evalField` in
-//! util/jsonpath/jsonpath.go). Floats, objects and arrays print in ways of Go's own and stay unknown here.
+//! what is missing is the empty string, and so is a null, at the end of the path or before it (client-go: `evalField`
+//! in util/jsonpath/jsonpath.go). Floats, objects and arrays print in ways of Go's own and stay unknown here.
 //!
 //! Of built-in kinds those fields are known that the contract lists ([`BUILTIN_FIELDS`]).
 
@@ -203,8 +203,8 @@ fn metadata(name: &str) -> Source {
     }
 }
 
-/// Whether resources of that group and version may be custom ones: their groups have a dot, those of the oldest built-in
-/// kinds have none (apiextensions-apiserver: `ValidateCustomResourceDefinition` in
+/// Whether resources of that group and version may be custom ones: their groups have a dot, those of the oldest
+/// built-in kinds have none (apiextensions-apiserver: `ValidateCustomResourceDefinition` in
 /// pkg/apis/apiextensions/validation/validation.go).
 fn is_custom(api_version: &str) -> bool {
     api_version.split_once('/').is_some_and(|(group, _)| group.contains('.'))

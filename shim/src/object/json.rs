@@ -3,8 +3,8 @@
 //! Names of fields match exactly, upper and lower case included, as in apimachinery's own decoder
 //! (`UnmarshalCaseSensitivePreserveInts` of sigs.k8s.io/json, used by pkg/runtime/serializer/json and pkg/util/json).
 //! A field that occurs twice makes the value opaque: Go merges the two in typed objects and takes the last in custom
-//! resources; of a field that is looked up, the value is then unclear. A label key that occurs twice has the last value in both. `null` is the same as nothing, and as an empty
-//! string where a string must be.
+//! resources; of a field that is looked up, the value is then unclear. A label key that occurs twice has the last value
+//! in both. `null` is the same as nothing, and as an empty string where a string must be.
 
 use std::borrow::Cow;
 use std::fmt;

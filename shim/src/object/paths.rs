@@ -34,7 +34,8 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// Adds a path, `spec.color`, whose value goes to that slot. False if such a path can't be read; then nothing is added.
+    /// Adds a path, `spec.color`, whose value goes to that slot. False if such a path can't be read; then nothing is
+    /// added.
     ///
     /// The names hold only characters that stand for themselves in a JSON path (client-go: util/jsonpath/parser.go).
     pub(super) fn add(&mut self, path: &str, slot: usize) -> bool {

@@ -1,8 +1,8 @@
 //! Metadata and fields of objects in Kubernetes' protobuf envelope.
 //!
-//! `k8s\0`, then a message `Unknown` (apimachinery: pkg/runtime/generated.proto) whose field `raw` holds the object. The
-//! first field of every stored kind is its `ObjectMeta` (apimachinery: pkg/apis/meta/v1/generated.proto). The rules for
-//! repeated, unknown and malformed fields are those of the generated Go code (`Unmarshal` and `skipGenerated` in
+//! `k8s\0`, then a message `Unknown` (apimachinery: pkg/runtime/generated.proto) whose field `raw` holds the object.
+//! The first field of every stored kind is its `ObjectMeta` (apimachinery: pkg/apis/meta/v1/generated.proto). The rules
+//! for repeated, unknown and malformed fields are those of the generated Go code (`Unmarshal` and `skipGenerated` in
 //! generated.pb.go beside them): messages merge, scalars take the last value, groups are skipped.
 
 use std::borrow::Cow;

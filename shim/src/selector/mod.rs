@@ -1,7 +1,7 @@
 //! Kubernetes' label and field selectors: parsed, printed and evaluated exactly as apimachinery does.
 //!
-//! A selector that reaches the shim is a hint. It may be ignored, never misread: what upstream would reject is rejected,
-//! and the caller then filters nothing.
+//! A selector that reaches the shim is a hint. It may be ignored, never misread: what upstream would reject is
+//! rejected, and the caller then filters nothing.
 
 mod error;
 mod field;
@@ -34,8 +34,8 @@ pub struct Selection {
 
 impl Selection {
     /// Reads the selectors of a request: the label selector, the field selector, and the group/version that the field
-    /// values were read in. `None` if nothing can be left out because of them: there are no label requirements, and none
-    /// on a field whose value can be known.
+    /// values were read in. `None` if nothing can be left out because of them: there are no label requirements, and
+    /// none on a field whose value can be known.
     ///
     /// Errors if one of the two is too long or is not one that Kubernetes would parse; then nothing must be filtered.
     pub fn parse(

@@ -1,12 +1,14 @@
-//! Real etcd snapshots: what `etcdctl snapshot save` gets, `etcdutl snapshot status` accepts and `etcdutl snapshot restore` restores.
+//! Real etcd snapshots: what `etcdctl snapshot save` gets, `etcdutl snapshot status` accepts and `etcdutl snapshot
+//! restore` restores.
 //!
-//! Such a file is a bbolt database with etcd's buckets, followed by its SHA-256 ([`SnapshotChunks`] sends that; the file
-//! itself is without it).
+//! Such a file is a bbolt database with etcd's buckets, followed by its SHA-256 ([`SnapshotChunks`] sends that; the
+//! file itself is without it).
 //!
-//! **Why not a bbolt library.** A store that is written once, from input that is in order already, needs no transactions,
-//! no free pages and no memory map. The `bbolt-rs` crate has all of them: 12,900 lines, `unsafe`, a hundred further crates,
-//! and a write transaction that keeps every dirty page in memory. Here pages are appended as they fill up, one per level
-//! of the tree in memory, so a snapshot of any size takes the memory of its largest value and its leases.
+//! **Why not a bbolt library.** A store that is written once, from input that is in order already, needs no
+//! transactions, no free pages and no memory map. The `bbolt-rs` crate has all of them: 12,900 lines, `unsafe`, a
+//! hundred further crates, and a write transaction that keeps every dirty page in memory. Here pages are appended as
+//! they fill up, one per level of the tree in memory, so a snapshot of any size takes the memory of its largest value
+//! and its leases.
 //!
 //! All of it is blocking file work: call it where blocking is allowed.
 
@@ -31,8 +33,8 @@ use tree::{PageFile, Root, Tree, with_path};
 
 use crate::engine::{LeaseId, Record, Revision};
 
-/// The storage version in the file, and the `version` of a SnapshotResponse. etcd 3.6 and 3.7 have the same layout, and an
-/// etcd refuses a file of a version above its own: with this both restore it.
+/// The storage version in the file, and the `version` of a SnapshotResponse. etcd 3.6 and 3.7 have the same layout, and
+/// an etcd refuses a file of a version above its own: with this both restore it.
 pub const STORAGE_VERSION: &str = "3.6.0";
 
 /// Bytes of one message of Maintenance.Snapshot (etcd: v3rpc/maintenance.go, `snapshotSendBufferSize`).
@@ -52,8 +54,8 @@ pub struct SnapshotWriter {
 /// What a snapshot holds beside records and leases.
 #[derive(Debug, Clone)]
 pub struct SnapshotMeta {
-    /// The store's revision. It must be the last record's, or that of the compaction if nothing came after it, since etcd
-    /// goes on from there.
+    /// The store's revision. It must be the last record's, or that of the compaction if nothing came after it, since
+    /// etcd goes on from there.
     pub revision: Revision,
     /// The revision of the last compaction, or 0. If it moved while the records were read, the later one: what was
     /// compacted meanwhile may be missing, and what is there beyond it does no harm.
@@ -110,12 +112,12 @@ impl SnapshotWriter {
 
     /// Adds a lease with the time to live that was granted, in seconds. Any order; the same one may come again.
     ///
-    /// A key whose lease is missing would live for ever after a restore, a lease without keys does no harm: if leases and
-    /// records do not come from one transaction, give the leases of before and of after.
+    /// A key whose lease is missing would live for ever after a restore, a lease without keys does no harm: if leases
+    /// and records do not come from one transaction, give the leases of before and of after.
     ///
-    /// The time that is left is not stored: an etcd without lease checkpoints, which is the default, would renew the lease
-    /// for that time instead of the granted one ever after (etcd: lease/lessor.go, `Renew`). As with etcd's own snapshots
-    /// a restored lease has its full time.
+    /// The time that is left is not stored: an etcd without lease checkpoints, which is the default, would renew the
+    /// lease for that time instead of the granted one ever after (etcd: lease/lessor.go, `Renew`). As with etcd's own
+    /// snapshots a restored lease has its full time.
     pub fn lease(&mut self, id: LeaseId, ttl: i64) {
         self.leases.insert(id as u64, ttl);
     }

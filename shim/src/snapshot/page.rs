@@ -1,8 +1,9 @@
-//! bbolt's page layout, little-endian, as amd64 and arm64 write it (bbolt: internal/common/{page,meta,bucket,inode}.go).
+//! bbolt's page layout, little-endian, as amd64 and arm64 write it (bbolt:
+//! internal/common/{page,meta,bucket,inode}.go).
 //!
 //! A page is a header of 16 bytes (id, flags, count, overflow), a table of 16 bytes an element, then the elements' keys
-//! and values. A node that needs more than one page takes the ones that follow as well: its *overflow*. Positions in the
-//! table count from the table entry itself.
+//! and values. A node that needs more than one page takes the ones that follow as well: its *overflow*. Positions in
+//! the table count from the table entry itself.
 
 /// The page size that is written. A reader takes what the meta page says.
 pub(super) const PAGE_SIZE: usize = 4096;

@@ -1,4 +1,5 @@
-//! Reads snapshot files, etcd's own as well. Trusts nothing in them: whatever they hold, the result is data or an error.
+//! Reads snapshot files, etcd's own as well. Trusts nothing in them: whatever they hold, the result is data or an
+//! error.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
@@ -58,14 +59,15 @@ enum Node {
 }
 
 impl SnapshotReader {
-    /// Opens the file and compares its content with the digest at its end. A file without one is a backend copied from a
-    /// data folder: see [`SnapshotReader::has_digest`].
+    /// Opens the file and compares its content with the digest at its end. A file without one is a backend copied from
+    /// a data folder: see [`SnapshotReader::has_digest`].
     pub fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         Self::load(&path, true).map_err(|error| with_path("read", &path, &error))
     }
 
-    /// The same without looking at the digest. What is read from a damaged file is data or an error, but not what was saved.
+    /// The same without looking at the digest. What is read from a damaged file is data or an error, but not what was
+    /// saved.
     pub fn open_unverified(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         Self::load(&path, false).map_err(|error| with_path("read", &path, &error))

@@ -11,7 +11,8 @@ use super::page::{BRANCH, ELEMENT, FREELIST, Header, LEAF, Meta, PAGE_HEADER, PA
 use super::*;
 use crate::engine::KeyValue;
 
-/// `etcdctl snapshot save` of etcd 3.7.3 after: put a 1, put a 2, del a, lease grant 500, put b x with the lease, compact 3.
+/// `etcdctl snapshot save` of etcd 3.7.3 after: put a 1, put a 2, del a, lease grant 500, put b x with the lease,
+/// compact 3.
 const REAL: &[u8] = include_bytes!("testdata/etcd-3.7.3.db");
 
 fn put(revision: Revision, sub: i64, key: &str, value: impl Into<Bytes>) -> Record {
@@ -75,8 +76,8 @@ fn bucket(path: &Path, name: &[u8]) -> Vec<(Bytes, Bytes)> {
     reader.bucket(name).unwrap().unwrap().collect::<io::Result<_>>().unwrap()
 }
 
-/// What bbolt's `Tx.check` and `node.rebalance` demand: every page below the high water mark is in use once, a branch has two
-/// children or more, and its keys are its children's first.
+/// What bbolt's `Tx.check` and `node.rebalance` demand: every page below the high water mark is in use once, a branch
+/// has two children or more, and its keys are its children's first.
 fn check_pages(content: &[u8]) {
     let content = &content[..content.len() / PAGE_SIZE * PAGE_SIZE];
     let newest = Meta::decode(&content[PAGE_HEADER..]).unwrap();

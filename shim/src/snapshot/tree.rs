@@ -1,7 +1,8 @@
 //! Builds B+ trees bottom-up from sorted input and appends their pages to a file.
 //!
-//! One node a level is in memory: a leaf is written when the next element does not fit in it, then its first key goes to
-//! the branch above, and so on. Several trees may grow at the same time, since a page gets its number when it is written.
+//! One node a level is in memory: a leaf is written when the next element does not fit in it, then its first key goes
+//! to the branch above, and so on. Several trees may grow at the same time, since a page gets its number when it is
+//! written.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};

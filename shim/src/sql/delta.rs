@@ -42,7 +42,8 @@ pub(super) fn label_changes(rows: &[RowChange]) -> Vec<LabelChange<'_>> {
 }
 
 /// What changes write, but for field indexes. `labels` are those that changed, `numbers` those of their names in the
-/// index, in the same order. `attached`: the leases of the stored rows among those that change, as far as they have one.
+/// index, in the same order. `attached`: the leases of the stored rows among those that change, as far as they have
+/// one.
 pub(super) fn delta<'a>(
     changes: &'a Changes,
     labels: &[LabelChange<'a>],

@@ -34,7 +34,8 @@ impl SqlReader {
         Ok(found)
     }
 
-    /// At most `wanted` keys, in order; and the last one if there may be more behind it that the bytes left no room for.
+    /// At most `wanted` keys, in order; and the last one if there may be more behind it that the bytes left no room
+    /// for.
     fn find(
         &mut self,
         query: &RangeQuery,

@@ -1,5 +1,5 @@
-//! Objects with UIDs, labels and fields that no index can hold: they are stored like all others, and so are those beside
-//! them.
+//! Objects with UIDs, labels and fields that no index can hold: they are stored like all others, and so are those
+//! beside them.
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! Bytes that are to be written one after the other.
 
-/// How many bytes are gathered at most; a larger commit is written in several pieces. SQLite's VFS for Unix takes no more at once (`seekAndWriteFd` in os_unix.c).
+/// How many bytes are gathered at most; a larger commit is written in several pieces. SQLite's VFS for Unix takes no
+/// more at once (`seekAndWriteFd` in os_unix.c).
 const MOST: usize = 0x1_ffff;
 
 /// What becomes of bytes that are given to [`Gathered::take`].
@@ -15,8 +16,9 @@ pub(crate) enum Taken {
 
 /// A run of bytes that has not been written yet.
 ///
-/// If it can't be written it is lost, and with it all that comes behind it in the file, until its first byte is written anew: the transaction that
-/// the bytes are of can't append to the log any more, so not commit, and none of it turns up later, when the disk has room again.
+/// If it can't be written it is lost, and with it all that comes behind it in the file, until its first byte is written
+/// anew: the transaction that the bytes are of can't append to the log any more, so not commit, and none of it turns up
+/// later, when the disk has room again.
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
     start: i64,

@@ -1,19 +1,24 @@
 //! A SQLite VFS that writes what a commit adds to the write-ahead log at once.
 //!
-//! SQLite writes each page of a commit to the log with two calls, one for its 24 bytes of header and one for the page (`walWriteOneFrame` in wal.c): at
-//! several hundred pages a commit that is a fifth of the processor time of a write. Here they are gathered and written before the log is
-//! synced, read, measured or cut, or when 128 KiB have come together. All else is SQLite's own VFS for this system.
+//! SQLite writes each page of a commit to the log with two calls, one for its 24 bytes of header and one for the page
+//! (`walWriteOneFrame` in wal.c): at several hundred pages a commit that is a fifth of the processor time of a write.
+//! Here they are gathered and written before the log is synced, read, measured or cut, or when 128 KiB have come
+//! together. All else is SQLite's own VFS for this system.
 //!
 //! That is as safe as writing at once, if
-//! - the connection has `synchronous=FULL` or `EXTRA`: then the log is synced before the header of the wal-index is changed, which is when others look at
-//!   these bytes (`sqlite3WalFrames`, `walIndexWriteHdr`); the connection's own reads write them first. With less others would read what is not there;
-//! - no other connection commits, with whatever VFS: what a transaction left behind that was rolled back may be written after its lock is given back;
+//! - the connection has `synchronous=FULL` or `EXTRA`: then the log is synced before the header of the wal-index is
+//!   changed, which is when others look at these bytes (`sqlite3WalFrames`, `walIndexWriteHdr`); the connection's own
+//!   reads write them first. With less others would read what is not there;
+//! - no other connection commits, with whatever VFS: what a transaction left behind that was rolled back may be written
+//!   after its lock is given back;
 //! - `psow` is not switched off: SQLite would sync before it fills the sector up.
 //!
-//! A commit that could not be written (a full disk) is given up as a whole: what was gathered of it never turns up in the file.
+//! A commit that could not be written (a full disk) is given up as a whole: what was gathered of it never turns up in
+//! the file.
 //!
-//! [`commit_unsynced`] is for what need not outlive a crash of the system. What it wrote stands in the log before the commits that follow: once a sync has
-//! failed the system may have given up either, so nothing more may be committed until the log has been written anew.
+//! [`commit_unsynced`] is for what need not outlive a crash of the system. What it wrote stands in the log before the
+//! commits that follow: once a sync has failed the system may have given up either, so nothing more may be committed
+//! until the log has been written anew.
 //!
 //! The database's file has some bytes that SQLite does not use ([`RESERVED`]). A connection with this VFS reads them as
 //! zeros and never writes them, so that they can hold what is true of this file alone, and not of what SQLite copies:
@@ -75,7 +80,8 @@ fn add() -> Result<Real, c_int> {
     if real.is_null() {
         return Err(ffi::SQLITE_ERROR);
     }
-    // SAFETY: it is a VFS, which stays registered. The copy's methods are the real ones, which work with any VFS that has its `pAppData`.
+    // SAFETY: it is a VFS, which stays registered. The copy's methods are the real ones, which work with any VFS that
+    // has its `pAppData`.
     let copy = unsafe { *real };
     let ours = Box::leak(Box::new(ffi::sqlite3_vfs {
         pNext: null_mut(),
@@ -91,8 +97,9 @@ fn add() -> Result<Real, c_int> {
     }
 }
 
-/// Commits: what was changed is in the log's file, where other connections see it, but not on the disk before somebody syncs that file (or the next
-/// checkpoint does). Until then a crash of the system may lose it, together with all later commits; it never damages the database.
+/// Commits: what was changed is in the log's file, where other connections see it, but not on the disk before somebody
+/// syncs that file (or the next checkpoint does). Until then a crash of the system may lose it, together with all later
+/// commits; it never damages the database.
 ///
 /// Of a connection without this VFS the commit is synced as ever.
 ///
@@ -128,11 +135,12 @@ fn log(connection: &Connection) -> rusqlite::Result<Option<*mut Log>> {
 
 /// Brings what was written to the main database's file to the disk; what is in the log only is not touched.
 ///
-/// A checkpoint does this itself only if nothing was committed since it began (`walCheckpoint` in wal.c): under load all that checkpoints
-/// have written is left to the one that ends them.
+/// A checkpoint does this itself only if nothing was committed since it began (`walCheckpoint` in wal.c): under load
+/// all that checkpoints have written is left to the one that ends them.
 ///
 /// # Errors
-/// `SQLITE_IOERR_FSYNC`, if the disk fails. The system may have given the pages up then, and a second try would not notice (fsync(2), `EIO`).
+/// `SQLITE_IOERR_FSYNC`, if the disk fails. The system may have given the pages up then, and a second try would not
+/// notice (fsync(2), `EIO`).
 pub fn sync_database(connection: &Connection) -> rusqlite::Result<()> {
     let database = file(connection, ffi::SQLITE_FCNTL_FILE_POINTER)?;
     // SAFETY: an open file has methods; one that is not (a database in memory) has none.
@@ -171,7 +179,8 @@ fn salt_in(header: &[u8]) -> Option<[u8; 8]> {
 /// A file of the main database, by the control that asks for it.
 fn file(connection: &Connection, which: c_int) -> rusqlite::Result<*mut ffi::sqlite3_file> {
     let mut file: *mut ffi::sqlite3_file = null_mut();
-    // SAFETY: the connection is open, and this thread alone uses it; these controls write a pointer to a file, which lives as long as the connection.
+    // SAFETY: the connection is open, and this thread alone uses it; these controls write a pointer to a file, which
+    // lives as long as the connection.
     let code =
         unsafe { ffi::sqlite3_file_control(connection.handle(), c"main".as_ptr(), which, (&raw mut file).cast()) };
     checked(code).map(|()| file)
@@ -193,8 +202,9 @@ struct Log {
     gathered: *mut Gathered,
     /// Whether a commit is under way that somebody else syncs.
     deferred: bool,
-    /// Whether the log begins afresh, by a header that is not on the disk yet. It must be there before any of the commits that follow: else these
-    /// could be on the disk behind the old header, and be taken for commits of then (`sqlite3WalFrames`, which syncs it by itself).
+    /// Whether the log begins afresh, by a header that is not on the disk yet. It must be there before any of the
+    /// commits that follow: else these could be on the disk behind the old header, and be taken for commits of then
+    /// (`sqlite3WalFrames`, which syncs it by itself).
     afresh: bool,
     /// How long the syncs took that nobody asked for yet.
     syncing: Option<Duration>,
@@ -230,7 +240,8 @@ unsafe extern "C" fn open(
         }
         return code;
     }
-    // SAFETY: the room is as large as `szOsFile` says. A file whose opening failed has no methods, so nobody closes it but we.
+    // SAFETY: the room is as large as `szOsFile` says. A file whose opening failed has no methods, so nobody closes it
+    // but we.
     unsafe {
         (*file).pMethods = std::ptr::null();
         let real = real(file);
@@ -347,7 +358,8 @@ unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
 unsafe extern "C" fn read(file: *mut ffi::sqlite3_file, to: *mut c_void, bytes: c_int, offset: i64) -> c_int {
     // SAFETY: a file that `open` has opened.
     if unsafe { flush(file) } != ffi::SQLITE_OK {
-        // Not "full": SQLite could undo the statement alone, and go on with a transaction that has lost pages (`sqlite3VdbeHalt`).
+        // Not "full": SQLite could undo the statement alone, and go on with a transaction that has lost pages
+        // (`sqlite3VdbeHalt`).
         return ffi::SQLITE_IOERR_WRITE;
     }
     // SAFETY: as above.

@@ -146,7 +146,8 @@ fn unsynced_pages(path: &std::path::Path) -> Option<u64> {
     // Closing it would give back SQLite's locks on the file: fcntl(2).
     let file = std::mem::ManuallyDrop::new(std::fs::File::open(path).expect("it is there"));
     let (all, mut counted) = ([0_u64; 2], [0_u64; 5]);
-    // SAFETY: the call reads a range of two numbers and writes five: cached, dirty, writeback, evicted, recently evicted.
+    // SAFETY: the call reads a range of two numbers and writes five: cached, dirty, writeback, evicted, recently
+    // evicted.
     let result = unsafe { libc::syscall(CACHESTAT, file.as_raw_fd(), all.as_ptr(), counted.as_mut_ptr(), 0) };
     (result == 0).then(|| counted[1] + counted[2])
 }

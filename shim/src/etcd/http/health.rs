@@ -93,8 +93,8 @@ pub(super) struct Probe {
 /// Whether the process is of use, or must be started anew.
 pub(super) const LIVEZ: Probe = Probe { path: "/livez", kind: "livez", checks: &[Check::SerializableRead], apart: &[] };
 
-/// Whether requests can be served. A store that takes no writes is ready, as etcd is: it serves reads, and the deletions
-/// that make room.
+/// Whether requests can be served. A store that takes no writes is ready, as etcd is: it serves reads, and the
+/// deletions that make room.
 pub(super) const READYZ: Probe = Probe {
     path: "/readyz",
     kind: "readyz",

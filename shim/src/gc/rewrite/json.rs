@@ -1,6 +1,7 @@
 //! The spans of a JSON text.
 //!
-//! The text was read by [`crate::object::decode`] before, so it is well-formed and this looks only for where things end.
+//! The text was read by [`crate::object::decode`] before, so it is well-formed and this looks only for where things
+//! end.
 
 use std::borrow::Cow;
 

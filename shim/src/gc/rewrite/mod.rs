@@ -1,9 +1,10 @@
 //! Changes to the metadata of a stored object, made in its bytes.
 //!
-//! kube-apiserver reads an object, changes it and writes it anew. The shim knows no types, so it copies the stored bytes
-//! and replaces only the spans that a change touches: the order of fields, fields that nobody knows, the text of numbers
-//! and escapes stay as they are. Only `deletionTimestamp`, `deletionGracePeriodSeconds`, `generation`, `ownerReferences`
-//! and `finalizers` of `metadata` can change, and a list that becomes empty goes with its key, as upstream omits it.
+//! kube-apiserver reads an object, changes it and writes it anew. The shim knows no types, so it copies the stored
+//! bytes and replaces only the spans that a change touches: the order of fields, fields that nobody knows, the text of
+//! numbers and escapes stay as they are. Only `deletionTimestamp`, `deletionGracePeriodSeconds`, `generation`,
+//! `ownerReferences` and `finalizers` of `metadata` can change, and a list that becomes empty goes with its key, as
+//! upstream omits it.
 
 mod cbor;
 mod form;
@@ -23,8 +24,8 @@ pub struct Edit {
     /// Marks the object as being deleted since this time, in seconds since 1970.
     ///
     /// As kube-apiserver does (apiserver: `markAsDeleting` in pkg/registry/generic/registry/store.go): the grace period
-    /// becomes 0, the generation goes up by one if it is above zero and the object was not being deleted, and a time of deletion
-    /// that is set already stays unless it is later.
+    /// becomes 0, the generation goes up by one if it is above zero and the object was not being deleted, and a time of
+    /// deletion that is set already stays unless it is later.
     pub mark_deleting: Option<i64>,
     /// Owners' UIDs: every reference to one of them goes.
     pub drop_owners: Vec<String>,
@@ -38,8 +39,8 @@ pub struct Edit {
 
 /// The value with the change made; an equal value if there is nothing to change.
 ///
-/// `None` if it can't be done: the value is opaque ([`object::decode`]), which includes fields that occur twice; a protobuf object is in pieces;
-/// the new generation or time can't be written.
+/// `None` if it can't be done: the value is opaque ([`object::decode`]), which includes fields that occur twice; a
+/// protobuf object is in pieces; the new generation or time can't be written.
 pub fn rewrite(value: &[u8], edit: &Edit) -> Option<Vec<u8>> {
     let meta = object::decode(value)?;
     let plan = Plan::new(&meta, edit)?;

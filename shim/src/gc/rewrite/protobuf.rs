@@ -103,7 +103,8 @@ fn edit_scalars(mut pieces: Vec<Piece>, plan: &Plan<'_>) -> Option<Vec<Vec<u8>>>
     Some(pieces.into_iter().map(|Piece(_, bytes)| bytes).collect())
 }
 
-/// Puts a field behind the last one without a greater number: generated code writes fields in the order of their numbers.
+/// Puts a field behind the last one without a greater number: generated code writes fields in the order of their
+/// numbers.
 fn insert(pieces: &mut Vec<Piece>, number: i32, bytes: Vec<u8>) {
     let place = pieces.iter().rposition(|piece| piece.0 <= number).map_or(0, |last| last + 1);
     pieces.insert(place, Piece(number, bytes));

@@ -45,7 +45,8 @@ impl<'a> Rows<'a> {
         EdgeRow { owner, labelled: self.labelled, key, block: *block, waits: self.waits }
     }
 
-    /// The edges to owners whose rows are at the same places in the table as those of an object with the label or without.
+    /// The edges to owners whose rows are at the same places in the table as those of an object with the label or
+    /// without.
     fn at(&self, labelled: bool) -> HashMap<&'a Uid, &'a Edge> {
         let edges = if self.labelled == labelled { self.edges } else { &[] };
         edges.iter().map(|edge| (&edge.owner, edge)).collect()

@@ -20,8 +20,8 @@ use crate::sql::session::{Reading, Which};
 const TASKS: usize = 64;
 const OWNERS: usize = 16;
 /// How many labelled dependents of an object are looked at to see whether any blocks. Among very many it is taken for
-/// granted: to hold an object for a moment without need is harmless, to look at all of them in the middle of a commit is
-/// not.
+/// granted: to hold an object for a moment without need is harmless, to look at all of them in the middle of a commit
+/// is not.
 pub(in crate::sql) const LOOKED_AT: i64 = 1000;
 
 /// Reads the work; the rows that it names are added to `rows`.
@@ -139,8 +139,8 @@ impl Load<'_> {
     }
 }
 
-/// The dependents behind the task's cursor. A visible owner's visible dependents are the controller manager's; they come
-/// first and are passed over.
+/// The dependents behind the task's cursor. A visible owner's visible dependents are the controller manager's; they
+/// come first and are passed over.
 fn dependents(session: &mut dyn Reading, task: &Task, limit: usize) -> Result<Vec<Dependent>> {
     let after = match &task.progress.cursor {
         Some(place) => (place.labelled, &place.key[..]),

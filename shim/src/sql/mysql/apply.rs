@@ -245,8 +245,8 @@ fn tasks(script: &mut Script, tasks: &[TaskChange]) {
     }
 }
 
-/// The tables `change` and `history`, before `current` changes. The database copies values from there, so that an update
-/// sends a value once; but for keys that change twice, and for a store that is being loaded.
+/// The tables `change` and `history`, before `current` changes. The database copies values from there, so that an
+/// update sends a value once; but for keys that change twice, and for a store that is being loaded.
 fn rows(script: &mut Script, delta: &Delta<'_>, before: Revision) {
     let changes = changes(delta, before);
     let until = changes.iter().map(|change| change.at.0).max().unwrap_or(before);

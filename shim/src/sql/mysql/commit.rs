@@ -36,8 +36,8 @@ enum Part {
 
 /// The statements that read a footprint, the first of which locks the head.
 ///
-/// Lock and keys are one statement: behind a lock that was waited for, a statement of its own may read an old snapshot on
-/// TiDB.
+/// Lock and keys are one statement: behind a lock that was waited for, a statement of its own may read an old snapshot
+/// on TiDB.
 fn footprint(script: &mut Script, footprint: &Footprint) -> Vec<Part> {
     let mut parts = vec![Part::Nothing, Part::Head];
     let keys: Vec<_> = footprint.keys.iter().collect();

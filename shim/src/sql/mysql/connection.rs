@@ -185,7 +185,8 @@ fn connect(address: &Address, host: &Host) -> Result<(Conn, Server)> {
 
 /// Logs in at the first address of the host that answers.
 fn log_in(host: &Host, options: &Opts) -> mysql::Result<Conn> {
-    // The driver tries one address of a name only, unless it is told what addresses to come from: then all of that kind.
+    // The driver tries one address of a name only, unless it is told what addresses to come from: then all of that
+    // kind.
     let addresses: Vec<_> = (&host.name[..], host.port).to_socket_addrs()?.collect();
     let kinds = [(true, "0.0.0.0:0"), (false, "[::]:0")].into_iter();
     let kinds = kinds.filter(|(v4, _)| addresses.iter().any(|address| address.is_ipv4() == *v4));

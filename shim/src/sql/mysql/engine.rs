@@ -77,8 +77,8 @@ pub(super) fn server(connection: &mut Conn) -> mysql::Result<Option<Server>> {
 
 /// How a session is set up.
 ///
-/// `SET NAMES binary`: literals are bytes. READ COMMITTED: a statement sees what was committed before it, so what is read
-/// behind the lock is new. A session that says nothing for a while is ended, since it may hold the lock.
+/// `SET NAMES binary`: literals are bytes. READ COMMITTED: a statement sees what was committed before it, so what is
+/// read behind the lock is new. A session that says nothing for a while is ended, since it may hold the lock.
 pub(super) fn session(engine: Engine) -> String {
     let own = match engine {
         // A list of more than a thousand keys would become a table to join with.

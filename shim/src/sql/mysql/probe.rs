@@ -166,7 +166,8 @@ impl Probe for Tables {
         self.connection.all("indexes", format_args!("{INDEX} ORDER BY id"), read_index)
     }
 
-    /// The index is there from the beginning: a statement that makes one would commit. It costs each new object an entry.
+    /// The index is there from the beginning: a statement that makes one would commit. It costs each new object an
+    /// entry.
     fn tells_visible(&mut self) -> Result<bool> {
         Ok(true)
     }

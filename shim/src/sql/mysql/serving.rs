@@ -17,6 +17,8 @@ pub(super) const NOW: &str = "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)"
 
 /// How often to look whether another process is still there.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long to wait for the lock that each commit holds.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Who serves.
 #[derive(Debug)]
@@ -29,16 +31,22 @@ struct Serving {
     connected: bool,
 }
 
-/// Begins to serve, if no other process does. One that says nothing, and that is not known to be gone, is waited for: it
-/// may have been killed just now.
+/// Begins to serve, if no other process does. One that says nothing, and that is not known to be gone, is waited for:
+/// it may have been killed just now.
 pub(super) fn begin(connection: &mut Connection, owner: i64) -> Result<()> {
-    let mut last: Option<(Serving, Instant)> = None;
+    let (mut last, begun): (Option<(Serving, Instant)>, _) = (None, Instant::now());
     loop {
         let other = match try_begin(connection, owner) {
             Ok(None) => return Ok(()),
             Ok(Some(other)) => other,
-            // The other one has the lock.
-            Err(Failure::Again(_)) => continue,
+            // The other one has the lock: it is there, and commits.
+            Err(Failure::Again(error)) => {
+                if begun.elapsed() > PATIENCE {
+                    return Err(Failure::Final(error));
+                }
+                thread::sleep(LOOK);
+                continue;
+            }
             Err(failure) => return Err(failure),
         };
         if let Some((before, since)) = &last {

@@ -23,7 +23,8 @@ pub(in crate::sql) struct MySql {
 }
 
 impl MySql {
-    /// Opens a database, and makes its tables if it has none. The ticker drives the clock on from what the server's says.
+    /// Opens a database, and makes its tables if it has none. The ticker drives the clock on from what the server's
+    /// says.
     pub(in crate::sql) fn open(address: &Address, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>) -> Result<Self> {
         let address = Arc::new(address.clone());
         let mut tables = Tables::serve(Arc::clone(&address), address.accepts_loss)?;

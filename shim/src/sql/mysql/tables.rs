@@ -13,7 +13,8 @@ use crate::sql::random;
 /// The version of these tables.
 const VERSION: i64 = 1;
 
-/// What is made, in order. Each step ends its transaction by itself, so all may be done again, and the version comes last.
+/// What is made, in order. Each step ends its transaction by itself, so all may be done again, and the version comes
+/// last.
 ///
 /// Indexes have at most 3,072 bytes: a key of 1,536, a value of 1,024 and the rest fit.
 const STEPS: [(&str, &str); 14] = [
@@ -26,8 +27,8 @@ const STEPS: [(&str, &str); 14] = [
          next_id BIGINT NOT NULL, batch BIGINT NOT NULL, owner BIGINT NOT NULL, seen_at BIGINT NOT NULL, \
          backend BIGINT NOT NULL, address VARBINARY(512) NOT NULL",
     ),
-    // The newest value of each live key. hidden: whether the object has the skip label; NULL if the value is no readable
-    // object.
+    // The newest value of each live key. hidden: whether the object has the skip label; NULL if the value is no
+    // readable object.
     (
         "current",
         "k VARBINARY(1536) PRIMARY KEY, create_revision BIGINT NOT NULL, mod_revision BIGINT NOT NULL, sub BIGINT NOT NULL, \
@@ -90,8 +91,8 @@ const STEPS: [(&str, &str); 14] = [
     ),
 ];
 
-/// Makes sure that the database has the tables in our version. Two that start at once may both make them. A fresh store is
-/// at revision 1, as etcd's is, so that the first write is revision 2.
+/// Makes sure that the database has the tables in our version. Two that start at once may both make them. A fresh store
+/// is at revision 1, as etcd's is, so that the first write is revision 2.
 pub(super) fn prepare(connection: &mut Connection) -> Result<()> {
     match version(connection)? {
         Some(version) => fits(version),

@@ -21,8 +21,7 @@ const EDGE: &[(&str, Kind)] =
     &[("place", Int), ("owner_uid", Blob), ("labelled", Flag), ("key", Blob), ("block", Flag), ("waits", Flag)];
 
 /// What the tables promise one another: how a row is called that breaks it, and the statement that finds those rows,
-/// each
-/// with a key and a revision.
+/// each with a key and a revision.
 const PROMISES: [(&str, &str); 6] = [
     (
         "the value has no place in the order of changes",

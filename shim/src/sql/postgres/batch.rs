@@ -176,8 +176,7 @@ fn tasks<'a>(all: &mut Statements<'a>, delta: &'a Delta<'a>) {
 /// Keys, what they held before, and the order in which it changed.
 ///
 /// What was stored is put aside by the server: its value need not be sent. Of a key that existed that is the first of
-/// the
-/// values that the batch put aside; all others lived within the batch only.
+/// the values that the batch put aside; all others lived within the batch only.
 fn values<'a>(all: &mut Statements<'a>, delta: &'a Delta<'a>) {
     let existed = delta.updated.iter().map(|stored| &stored.row.kv.key[..]);
     let mut existed: HashSet<&[u8]> = existed.chain(delta.removed.iter().map(|(key, _)| *key)).collect();

@@ -148,9 +148,9 @@ impl Database {
         self.seen.load(Ordering::Relaxed)
     }
 
-    /// Notes a revision that the database says is the newest. `newest`: what this process had seen before it asked; others
-    /// may have seen more by now. It never goes back, but for a server that lacks commits which were acknowledged, and for
-    /// a store that begins to be loaded.
+    /// Notes a revision that the database says is the newest. `newest`: what this process had seen before it asked;
+    /// others may have seen more by now. It never goes back, but for a server that lacks commits which were
+    /// acknowledged, and for a store that begins to be loaded.
     pub(super) fn saw(&self, revision: Revision, newest: Revision) -> Result<()> {
         self.seen.fetch_max(revision, Ordering::Relaxed);
         if revision == 0 || revision >= newest {

@@ -128,8 +128,7 @@ fn merged(columns: &str, probes: &Probes<'_>) -> String {
 }
 
 /// Asks for one chunk after the other, each behind the last key of the one before. The first parameters of the
-/// statement
-/// are where to begin and to end, how many rows, and `until`; `more` come behind them.
+/// statement are where to begin and to end, how many rows, and `until`; `more` come behind them.
 fn chunks(
     session: &mut Session,
     find: &Find<'_>,

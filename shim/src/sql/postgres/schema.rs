@@ -176,8 +176,7 @@ pub(super) const NAMES: [&str; 15] = [
 ];
 
 /// Makes sure that the database has the tables in our version. A fresh store is at revision 1, as etcd's is, so that
-/// the
-/// first write is revision 2. Of two that start at once one waits.
+/// the first write is revision 2. Of two that start at once one waits.
 pub(super) fn prepare(link: &mut Link, cluster_id: i64) -> Result<()> {
     let there = "SELECT count(*), coalesce(bool_or(relname = 'store'), false),
         coalesce(bool_and(has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')

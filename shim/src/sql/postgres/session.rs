@@ -14,8 +14,7 @@ use crate::sql::failure::{Failure, Result};
 use crate::sql::session::Head;
 
 /// What the planner may use: it knows nothing of how large the tables will be. All statements find their rows by an
-/// index,
-/// in its order. Local to the transaction, so that a pooler keeps none of it.
+/// index, in its order. Local to the transaction, so that a pooler keeps none of it.
 pub(super) const PLANS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL
     enable_hashjoin = off; \
     SET LOCAL enable_mergejoin = off; SET LOCAL enable_material = off; SET LOCAL jit = off";
@@ -132,8 +131,7 @@ impl Session {
     }
 
     /// Begins a transaction that changes something: locks the head, and carries out what the statements say, all with
-    /// one
-    /// flush.
+    /// one flush.
     pub(super) fn begin_write(&mut self, asks: Vec<Ask<'_>>) -> Result<(Head, Vec<super::link::Answer>)> {
         self.rollback();
         let newest = self.database.newest();

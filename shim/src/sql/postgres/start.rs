@@ -15,8 +15,8 @@ const OLDEST: i32 = 130_000;
 /// How long to wait before another look at whether a silent process is there.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Refuses a server whose version or settings will not do. `unsafe_too`: not for settings by which what was acknowledged
-/// can be lost.
+/// Refuses a server whose version or settings will not do. `unsafe_too`: not for settings by which what was
+/// acknowledged can be lost.
 pub(super) fn check(link: &mut Link, unsafe_too: bool) -> Result<()> {
     let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
         current_setting('default_transaction_read_only'), current_setting('synchronous_commit'),
@@ -51,8 +51,8 @@ fn refused(what: String) -> Result<()> {
     Err(Failure::Final(Error::Broken(what)))
 }
 
-/// Makes this process the one that serves the store; returns how late it is on the server's clock. A process that served
-/// it before must be gone: its connection ended, or nothing was heard of it for a while.
+/// Makes this process the one that serves the store; returns how late it is on the server's clock. A process that
+/// served it before must be gone: its connection ended, or nothing was heard of it for a while.
 pub(super) fn claim(link: &mut Link, owner: i64) -> Result<StoreTime> {
     let sql = "SELECT owner, seen_at, address, (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
         EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = backend AND datname = current_database())

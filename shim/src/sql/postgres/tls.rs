@@ -1,8 +1,7 @@
 //! Encrypted connections.
 //!
 //! As libpq has it: `prefer` and `require` take any certificate, `verify-ca` one that an authority signed,
-//! `verify-full`
-//! one that is for this host as well.
+//! `verify-full` one that is for this host as well.
 
 use std::io;
 use std::path::Path;

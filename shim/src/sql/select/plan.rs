@@ -336,7 +336,8 @@ impl<'p, 'a> Planner<'p, 'a> {
         Ok(())
     }
 
-    /// The keys of a name in the range with the values that are allowed, in order, if the name has not too many entries.
+    /// The keys of a name in the range with the values that are allowed, in order, if the name has not too many
+    /// entries.
     fn collect(&mut self, name: i64, allows: impl Fn(&str) -> bool) -> Result<Option<Vec<Vec<u8>>>> {
         let (range, mut keys) = (&self.plan.range, Vec::new());
         let all = self.probe.entries(name, COLLECTED, &mut |value, key| {

@@ -1,8 +1,9 @@
 //! Copies the write-ahead log into the database, beside the writer.
 //!
-//! A thread with a connection of its own copies most of the log while commits go on, and syncs what it copied. What was written meanwhile is little; the
-//! writer copies that itself between two commits, so that nothing is left and its next commit starts the log afresh. Left to
-//! the thread alone the log would never be empty under load; left to the writer alone all requests would wait for the copy of all of it.
+//! A thread with a connection of its own copies most of the log while commits go on, and syncs what it copied. What was
+//! written meanwhile is little; the writer copies that itself between two commits, so that nothing is left and its next
+//! commit starts the log afresh. Left to the thread alone the log would never be empty under load; left to the writer
+//! alone all requests would wait for the copy of all of it.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -17,8 +18,8 @@ use super::error::failed;
 use super::{BUSY_TIMEOUT, READER_CACHE, configure, connect_writer, error};
 use crate::engine::{Error, Result};
 
-/// The log is copied when it has so many pages, or so many while nothing else is to do. A page that was changed often is copied once: with 8,192 instead
-/// a create took a fifth more processor time, a put and a deletion a third.
+/// The log is copied when it has so many pages, or so many while nothing else is to do. A page that was changed often
+/// is copied once: with 8,192 instead a create took a fifth more processor time, a put and a deletion a third.
 const PAGES: i64 = 32_768;
 const PAGES_IDLE: i64 = 1024;
 /// The writer copies the rest when it is no more than this, or after so many rounds of the thread.
@@ -216,7 +217,8 @@ fn stopped() -> Error {
     Error::Broken("the checkpoint thread has stopped".into())
 }
 
-/// Copies what is in the log now, and syncs it: SQLite does not while commits go on, and then the writer would sync all of it.
+/// Copies what is in the log now, and syncs it: SQLite does not while commits go on, and then the writer would sync all
+/// of it.
 fn round(connection: &Connection) -> Result<Progress> {
     let progress = passive(connection)?;
     sluice_wal::sync_database(connection).map_err(failed)?;

@@ -19,7 +19,8 @@ pub(super) fn keep(connection: &Connection, now: StoreTime) -> rusqlite::Result<
     connection.prepare_cached(sql)?.execute([now]).map(drop)
 }
 
-/// Gives each lease at least so many seconds from now on, but never more than it was granted; returns how many got some.
+/// Gives each lease at least so many seconds from now on, but never more than it was granted; returns how many got
+/// some.
 pub(super) fn extend_leases(connection: &Connection, now: StoreTime, least: Duration) -> rusqlite::Result<usize> {
     // The first condition is for the index, the second leaves alone who has all that was granted.
     let sql = "UPDATE lease SET expires_at = ?1 + min(ttl, ?2) * 1000

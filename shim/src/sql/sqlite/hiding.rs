@@ -1,7 +1,9 @@
-//! The indexes that tell hidden objects from others and find owners: only a store that has ever had an object with the skip label has them.
+//! The indexes that tell hidden objects from others and find owners: only a store that has ever had an object with the
+//! skip label has them.
 //!
-//! Without such an object all are visible and the collector has nothing to do, but they were a third of the pages that a create changes. The first one
-//! makes them in its own transaction, which reads the whole table: some 2 s for a million small objects, once.
+//! Without such an object all are visible and the collector has nothing to do, but they were a third of the pages that
+//! a create changes. The first one makes them in its own transaction, which reads the whole table: some 2 s for a
+//! million small objects, once.
 
 use std::time::Instant;
 

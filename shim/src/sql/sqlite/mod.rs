@@ -1,7 +1,7 @@
 //! SQLite: one file, one process.
 //!
-//! One connection writes; the others read snapshots beside it (WAL). A commit is synced before it is acknowledged (`synchronous=FULL`). A
-//! lock file keeps a second process out, so that `SQLITE_BUSY` can't happen.
+//! One connection writes; the others read snapshots beside it (WAL). A commit is synced before it is acknowledged
+//! (`synchronous=FULL`). A lock file keeps a second process out, so that `SQLITE_BUSY` can't happen.
 
 mod audit;
 mod checkpoint;
@@ -115,8 +115,8 @@ impl Store for Sqlite {
 
 /// Writes what the last process left in the log once more, and syncs it, before anything is added.
 ///
-/// After a failed sync it may be whole in memory only, where the system takes it for written (fsync(2), `EIO`): what is committed behind it
-/// would be lost in a crash of the system.
+/// After a failed sync it may be whole in memory only, where the system takes it for written (fsync(2), `EIO`): what is
+/// committed behind it would be lost in a crash of the system.
 fn write_log_anew(name: &Path) -> Result<()> {
     let log = match File::options().read(true).write(true).open(name) {
         Ok(log) => log,
@@ -169,8 +169,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Opens a database that no other process has open. If that fails, no file is left that was not there before, but what a
-/// database that was there needs.
+/// Opens a database that no other process has open. If that fails, no file is left that was not there before, but what
+/// a database that was there needs.
 fn alone<T>(path: &Path, open: impl FnOnce() -> Result<T>) -> Result<(T, File)> {
     place::check(path)?;
     let name = beside(path, ".lock");

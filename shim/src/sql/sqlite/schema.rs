@@ -13,7 +13,8 @@ use crate::sql::random;
 /// Marks the file as ours: "SLCE".
 const APPLICATION_ID: i32 = 0x534c_4345;
 
-/// The tables of version 1; [`upgrade`] makes those of later versions of them, in a fresh file as in an old one. A fresh store is at revision 1, as etcd is, so that the first write is revision 2.
+/// The tables of version 1; [`upgrade`] makes those of later versions of them, in a fresh file as in an old one. A
+/// fresh store is at revision 1, as etcd is, so that the first write is revision 2.
 const TABLES: &str = "
 CREATE TABLE meta (
     id INTEGER PRIMARY KEY CHECK (id = 1),

@@ -1,7 +1,7 @@
 //! Makes the tables of one version from those of the version before.
 //!
-//! A fresh file goes the same way, so that it does not matter how old a file is. An upgrade is one transaction: after a crash the file is what it
-//! was.
+//! A fresh file goes the same way, so that it does not matter how old a file is. An upgrade is one transaction: after a
+//! crash the file is what it was.
 
 use rusqlite::Connection;
 

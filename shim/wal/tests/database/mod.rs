@@ -36,7 +36,8 @@ pub(crate) fn rows(connection: &Connection) -> i64 {
     connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).expect("it works")
 }
 
-/// How many rows there are after the machine has lost the process: the files as they are now, opened with SQLite's own VFS.
+/// How many rows there are after the machine has lost the process: the files as they are now, opened with SQLite's own
+/// VFS.
 pub(crate) fn rows_after_kill(folder: &Path) -> i64 {
     let copy = TempDir::new().expect("it works");
     for name in ["db", "db-wal"] {
