@@ -75,13 +75,9 @@ pub fn check(endpoint: &Endpoint, repair: bool, report: &mut dyn FnMut(Damage)) 
             Ok(check::run(&mut *audit, repair, report)?)
         }
         Endpoint::Network(address) => match address.family {
-            Family::MySql => Ok(check::run(
-                &mut mysql::Tables::serve(address.clone().into(), address.accepts_loss)?,
-                repair,
-                report,
-            )?),
+            Family::MySql => Ok(check::run(&mut mysql::Tables::serve(address.clone().into())?, repair, report)?),
             Family::Postgres => {
-                let (mut audit, _) = postgres::open(address, address.accepts_loss, Arc::default())?;
+                let (mut audit, _) = postgres::open(address, Arc::default())?;
                 Ok(check::run(&mut audit, repair, report)?)
             }
         },

@@ -81,11 +81,11 @@ impl Tables {
         Self { connection, owner, open: false, names, transaction, seen: 0, said, metrics: Arc::default() }
     }
 
-    /// The connection that changes the store, which this process serves from now on. `allow_unsafe`: even if a crash of
-    /// the database loses what was acknowledged.
-    pub(super) fn serve(address: Arc<Address>, allow_unsafe: bool) -> Result<Self> {
+    /// The connection that changes the store, which this process serves from now on.
+    pub(super) fn serve(address: Arc<Address>) -> Result<Self> {
+        let accepts_loss = address.accepts_loss;
         let mut connection = Connection::open(address)?;
-        settings::check(&mut connection, allow_unsafe)?;
+        settings::check(&mut connection, accepts_loss)?;
         tables::prepare(&mut connection)?;
         settings::check_privileges(&mut connection)?;
         let owner = super::random();

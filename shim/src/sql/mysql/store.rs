@@ -27,7 +27,7 @@ impl MySql {
     /// says.
     pub(in crate::sql) fn open(address: &Address, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>) -> Result<Self> {
         let address = Arc::new(address.clone());
-        let mut tables = Tables::serve(Arc::clone(&address), address.accepts_loss)?;
+        let mut tables = Tables::serve(Arc::clone(&address))?;
         tables.metrics = Arc::clone(&metrics);
         let now = StoreTime::from_millis(tables.connection.number("time", format_args!("SELECT {NOW}"))?);
         Ok(Self { address, metrics, clock: StoreClock::from(now, ticker), writer: Mutex::new(Some(tables)) })

@@ -50,7 +50,7 @@ pub(super) struct Postgres {
 impl Postgres {
     /// Opens a database. The ticker drives the clock on from what the server's says.
     pub(super) fn open(address: &Address, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>) -> Result<Self> {
-        let (session, now) = open(address, address.accepts_loss, metrics)?;
+        let (session, now) = open(address, metrics)?;
         let database = Arc::clone(&session.database);
         Ok(Self { database, clock: StoreClock::from(now, ticker), writer: Mutex::new(Some(session)) })
     }
@@ -84,10 +84,10 @@ pub(super) fn beside_server(address: &Address) -> Result<Session> {
 
 /// Connects to a database, makes its tables if it has none, and makes this process the one that serves it. Returns the
 /// connection that writes, and how late it is on the server's clock. `unsafe_too`: whatever its settings are.
-pub(super) fn open(address: &Address, unsafe_too: bool, metrics: Arc<Metrics>) -> Result<(Session, StoreTime)> {
+pub(super) fn open(address: &Address, metrics: Arc<Metrics>) -> Result<(Session, StoreTime)> {
     let database = Database::new(address, random(), metrics)?;
     let mut link = database.connect()?;
-    start::check(&mut link, unsafe_too)?;
+    start::check(&mut link, address.accepts_loss)?;
     schema::prepare(&mut link, random())?;
     let now = start::claim(&mut link, database.owner)?;
     Ok((Session::new(database, Some(link)), now))

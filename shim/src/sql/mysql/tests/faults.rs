@@ -11,6 +11,7 @@ use super::super::testing::{address, database, root, start};
 use super::connection::refusal;
 use super::store::next;
 use crate::clock::StoreTime;
+use crate::endpoint::Address;
 use crate::engine::store::{Footprint, Lease};
 use crate::sql::failure::Failure;
 use crate::sql::session::{Commit as _, Delta, NewHead, Read as _};
@@ -80,7 +81,7 @@ fn the_next_transaction_tells_what_became_of_one_that_was_cut() {
     let cut = Arc::new(AtomicU8::new(0));
     let port = proxy(direct.hosts[0].port, Arc::clone(&cut));
     let url = format!("root@127.0.0.1:{port}/{}?sslmode=disable", direct.database);
-    let mut tables = Tables::serve(address(&url), false).unwrap();
+    let mut tables = Tables::serve(address(&url)).unwrap();
     let (first, _) = try_lease(&mut tables, 1);
     first.unwrap();
     for (what, happened) in [(Cut::Message, false), (Cut::Answer, true)] {
@@ -99,7 +100,7 @@ fn the_next_transaction_tells_what_became_of_one_that_was_cut() {
 #[test]
 fn a_connection_that_the_server_ended_is_opened_anew() {
     let address = database();
-    let mut tables = Tables::serve(address.clone(), false).unwrap();
+    let mut tables = Tables::serve(address.clone()).unwrap();
     let kill = |tables: &mut Tables| {
         let id = tables.connection.number("id", "SELECT CONNECTION_ID()").unwrap();
         root().query_drop(format!("KILL {id}")).unwrap();
@@ -128,7 +129,7 @@ fn a_connection_that_the_server_ended_is_opened_anew() {
 #[test]
 fn a_deadlock_and_a_lock_that_is_not_got_are_tried_again() {
     let address = database();
-    let mut tables = Tables::serve(address.clone(), false).unwrap();
+    let mut tables = Tables::serve(address.clone()).unwrap();
     let mut other = Connection::open(address.clone()).unwrap();
     let run = |connection: &mut Connection, sql: &str| connection.run(&super::super::text::Packet::of("other", sql));
     run(&mut other, "BEGIN; SELECT * FROM meta FOR UPDATE").unwrap();
@@ -164,7 +165,7 @@ fn a_server_that_can_not_serve_is_refused_with_the_setting_and_the_remedy() {
     let server = start(&certificates(folder.path()));
     server.set("CREATE DATABASE x");
     let at = |query: &str| address(&format!("root@127.0.0.1:{}/x{query}", server.port));
-    let serve = |allow_unsafe| Tables::serve(at(""), allow_unsafe);
+    let serve = |accepts_loss| Tables::serve(Arc::new(Address { accepts_loss, ..(*at("")).clone() }));
     drop(serve(false).unwrap());
     server.set("SET GLOBAL max_allowed_packet = 1048576");
     let refused = refusal(serve(false));
@@ -183,7 +184,7 @@ fn a_server_that_can_not_serve_is_refused_with_the_setting_and_the_remedy() {
     server.set("SET GLOBAL innodb_flush_log_at_trx_commit = 1");
     server.set("CREATE USER weak@localhost; GRANT SELECT, UPDATE, INSERT ON x.* TO weak@localhost");
     let weak = address(&format!("weak@127.0.0.1:{}/x", server.port));
-    let refused = refusal(Tables::serve(weak, false));
+    let refused = refusal(Tables::serve(weak));
     assert!(refused.contains("\"may delete\"") && refused.contains("GRANT SELECT, INSERT"), "{refused}");
     encryption(&at, folder.path());
     // Of several hosts the one that takes writes.
@@ -192,7 +193,7 @@ fn a_server_that_can_not_serve_is_refused_with_the_setting_and_the_remedy() {
     root().query_drop(format!("CREATE DATABASE IF NOT EXISTS {name}")).unwrap();
     server.set(&format!("CREATE DATABASE {name}; SET GLOBAL read_only = 1"));
     let both = address(&format!("root@127.0.0.1:{},127.0.0.1:{port}/{name}", server.port));
-    let mut tables = Tables::serve(both, false).unwrap();
+    let mut tables = Tables::serve(both).unwrap();
     assert_eq!(tables.connection.number("port", "SELECT @@port").unwrap(), i64::from(port));
     let Err(Failure::Lost(error)) = serve(false) else { panic!() };
     assert!(error.to_string().contains("is read-only (read_only=1)"), "{error}");

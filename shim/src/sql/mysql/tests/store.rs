@@ -11,7 +11,7 @@ use crate::sql::session::{Begun, Commit as _, Delta, NewHead, StoredRow};
 
 /// An empty one.
 pub(super) fn serve() -> Tables {
-    Tables::serve(database(), false).unwrap()
+    Tables::serve(database()).unwrap()
 }
 
 /// The head behind one more revision.

@@ -24,7 +24,7 @@ fn address_as(user: &str, database: &str) -> Address {
 }
 
 fn opened(address: &Address) -> Result<(Session, StoreTime)> {
-    open(address, false, Arc::default())
+    open(address, Arc::default())
 }
 
 /// Why a database can't be opened.
@@ -132,7 +132,7 @@ fn a_setting_that_will_not_do_is_named_with_what_to_do() {
     server.psql(&name, "UPDATE store SET version = 99").unwrap();
     assert!(refusal(&address(&name)).contains("schema version 99, this sluice-shim knows version 1"));
     let name = with("ALTER DATABASE DB SET synchronous_commit = off");
-    open(&address(&name), true, Arc::default()).unwrap();
+    open(&Address { accepts_loss: true, ..address(&name) }, Arc::default()).unwrap();
 }
 
 #[test]
