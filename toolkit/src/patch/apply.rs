@@ -44,8 +44,8 @@ struct AppliedPatch {
 impl Cmd {
     pub(super) fn run(self, shell: &Context) -> Result<()> {
         let started = Instant::now();
+        let series = Series::of(shell, &self.target.k8s)?;
         let fetched = self.target.open(shell)?;
-        let series = Series::load(&shell.paths.patches(&fetched.minor))?;
         let (patched, steps, changed) = bring(shell, fetched, &series, self.discard)?;
         for (entry, step) in series.entries.iter().zip(&steps) {
             for Moved { path, hunk, lines } in &step.moved {

@@ -37,8 +37,8 @@ pub(super) enum Format {
 
 impl Cmd {
     pub(super) fn run(self, shell: &Context) -> Result<()> {
+        let series = Series::of(shell, &self.target.k8s)?;
         let fetched = self.target.open(shell)?;
-        let series = Series::load(&shell.paths.patches(&fetched.minor))?;
         let tree = WorkTree::open(shell, &fetched)?;
         let files = export(&tree, &series, &fetched.minor, &fetched.version, self.format)?;
         write(&self.out, &files)?;

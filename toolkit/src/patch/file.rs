@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::diff::{self, FileDiff, Malformed, Reader};
+use super::diff::{self, FileDiff, Malformed, Reader, Side};
 
 /// The separator line of git's mail format. All zero instead of the commit's id: the id changes with every rebase of
 /// the patch below.
@@ -102,6 +102,20 @@ impl Patch {
     /// everything.
     pub(super) fn file_name(&self) -> String {
         file_name(&self.subject)
+    }
+
+    /// What the patch says and changes, without what follows from the lines around: positions, context, blob ids. Equal
+    /// for two patches that do the same on two sources.
+    pub(super) fn essence(&self) -> Vec<u8> {
+        let mut out = self.message().into_bytes();
+        for file in &self.files {
+            out.extend(format!("{} {:?} {:?}\n", file.path, file.old_mode, file.new_mode).bytes());
+            for line in file.hunks.iter().flat_map(|hunk| &hunk.lines).filter(|line| line.side != Side::Context) {
+                out.push(line.side.mark());
+                out.extend(&line.text);
+            }
+        }
+        out
     }
 
     /// Added and removed lines.

@@ -57,7 +57,7 @@ impl Cmd {
         };
         let mut report = Report { minors: Vec::new() };
         for minor in minors {
-            report.minors.push(describe(&minor, &Series::load(&shell.paths.patches(&minor))?));
+            report.minors.push(describe(&minor, &Series::of(shell, &minor)?));
         }
         if self.json { shell.out.json(&report) } else { shell.out.data(report.text()) }
     }

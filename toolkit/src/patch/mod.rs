@@ -49,6 +49,14 @@ enum Verb {
     Export(export::Cmd),
 }
 
+/// A command line, for tests.
+#[cfg(test)]
+#[derive(clap::Parser)]
+struct Line {
+    #[command(flatten)]
+    cmd: Cmd,
+}
+
 impl Cmd {
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
         match self.verb {

@@ -30,8 +30,8 @@ impl Explain for NotAtTheEnd {
 
 impl Cmd {
     pub(super) fn run(self, shell: &Context) -> Result<()> {
+        let series = Series::of(shell, &self.target.k8s)?;
         let fetched = self.target.open(shell)?;
-        let series = Series::load(&shell.paths.patches(&fetched.minor))?;
         let tree = WorkTree::open(shell, &fetched)?;
         let file = add(&tree, &series, &self.subject)?;
         shell.out.note("fill in what stands in <> and run `cargo xtask patch verify`");

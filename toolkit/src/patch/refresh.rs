@@ -28,8 +28,8 @@ struct Report {
 
 impl Cmd {
     pub(super) fn run(self, shell: &Context) -> Result<()> {
+        let series = Series::of(shell, &self.target.k8s)?;
         let fetched = self.target.open(shell)?;
-        let series = Series::load(&shell.paths.patches(&fetched.minor))?;
         let tree = WorkTree::open(shell, &fetched)?;
         let changes = refresh(&tree, &series)?;
         if self.json {

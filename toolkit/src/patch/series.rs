@@ -1,13 +1,16 @@
 //! `patches/<minor>/`: the file `series` is the only order, one patch file per line.
 
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::diff::Malformed;
 use super::file::Patch;
 use super::header;
+use crate::source::Pins;
+use sluice_shell::context::Context;
 use sluice_shell::error::{Explain, Result};
+use sluice_shell::minor::Minor;
 
 /// Name of the file with the order.
 const SERIES: &str = "series";
@@ -56,40 +59,110 @@ impl Explain for Unreadable {
     }
 }
 
+/// `series` and the folder don't say the same.
 #[derive(Debug, thiserror::Error)]
-#[error("{} has no file {name}", dir.display())]
-struct Missing {
-    dir: PathBuf,
-    name: String,
+pub(super) enum Mismatch {
+    /// The folder has pins at most.
+    #[error("there are no patches in {}", dir.display())]
+    NoSeries {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A line names no file.
+    #[error("{} lists {name}, which is not there", dir.join(SERIES).display())]
+    Missing {
+        /// The folder.
+        dir: PathBuf,
+        /// The line.
+        name: String,
+    },
+    /// Two lines name the same file.
+    #[error("{} lists {name} twice, in lines {} and {}", dir.join(SERIES).display(), lines.0, lines.1)]
+    Twice {
+        /// The folder.
+        dir: PathBuf,
+        /// The file.
+        name: String,
+        /// The lines, from 1.
+        lines: (usize, usize),
+    },
+    /// No line names these files.
+    #[error("{} does not list what is in the folder:{}", dir.join(SERIES).display(), each_on_a_line(names))]
+    Unlisted {
+        /// The folder.
+        dir: PathBuf,
+        /// The files.
+        names: Vec<String>,
+    },
 }
 
-impl Explain for Missing {
+/// For the end of a sentence that names several things.
+pub(super) fn each_on_a_line(names: &[String]) -> String {
+    names.iter().map(|name| format!("\n  {name}")).collect()
+}
+
+impl Explain for Mismatch {
     fn hint(&self) -> Option<String> {
-        Some(if self.name == SERIES {
-            "the folders under patches/ are the Kubernetes minors that have patches".into()
-        } else {
-            format!("take the line out of {}/{SERIES}, or bring the file back", self.dir.display())
+        Some(match self {
+            Self::NoSeries { .. } => "`cargo xtask patch list` shows the Kubernetes minors that have patches; \
+                 `cargo xtask patch rebase --to MINOR` carries a series to another one"
+                .into(),
+            Self::Missing { dir, .. } => {
+                format!("take the line out of {}, or bring the file back", dir.join(SERIES).display())
+            }
+            Self::Twice { .. } => "a patch can be applied only once: remove one of the lines".into(),
+            Self::Unlisted { .. } => {
+                "list each file at the place where the patch belongs, or move the file out of the folder: nothing was \
+                 applied"
+                    .into()
+            }
         })
     }
 }
 
 impl Series {
+    /// The series of a minor, before anything is done that takes time.
+    ///
+    /// # Errors
+    /// The minor is not known or has no patches; those of [`Series::load`].
+    pub(super) fn of(shell: &Context, minor: &Minor) -> Result<Self> {
+        Pins::load(shell, minor)?;
+        Self::load(&shell.paths.patches(minor))
+    }
+
     /// Reads and parses all patches that `series` lists. Empty lines and lines that start with # are comments.
+    ///
+    /// # Errors
+    /// A line without a file, a file without a line, a line that is there twice; a file that is no patch.
     pub(super) fn load(dir: &Path) -> Result<Self> {
-        let missing = |name: &str| Missing { dir: dir.to_owned(), name: name.to_owned() };
         if !dir.join(SERIES).is_file() {
-            return Err(missing(SERIES).into());
+            return Err(Mismatch::NoSeries { dir: dir.to_owned() }.into());
         }
-        let list = fs_err::read_to_string(dir.join(SERIES))?;
-        let comment = list.lines().take_while(|line| line.starts_with('#')).map(|line| format!("{line}\n")).collect();
-        let mut entries = Vec::new();
-        for name in list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let series = Self::parse(dir, &fs_err::read_to_string(dir.join(SERIES))?, |name| {
             let path = dir.join(name);
-            if name.contains('/') || !path.is_file() {
-                return Err(missing(name).into());
+            if name.contains('/') || !path.is_file() { Ok(None) } else { Ok(Some(fs_err::read(path)?)) }
+        })?;
+        let mut names = patch_files(dir)?;
+        names.retain(|name| !series.entries.iter().any(|entry| entry.name == *name));
+        if names.is_empty() { Ok(series) } else { Err(Mismatch::Unlisted { dir: dir.to_owned(), names }.into()) }
+    }
+
+    /// Parses the text of `series` and the files that it lists, as `read` gives them.
+    pub(super) fn parse(dir: &Path, list: &str, read: impl Fn(&str) -> Result<Option<Vec<u8>>>) -> Result<Self> {
+        let comment = list.lines().take_while(|line| line.starts_with('#')).map(|line| format!("{line}\n")).collect();
+        let (mut entries, mut seen) = (Vec::new(), BTreeMap::new());
+        for (index, name) in list.lines().map(str::trim).enumerate() {
+            if name.is_empty() || name.starts_with('#') {
+                continue;
             }
-            let bytes = fs_err::read(&path)?;
-            let patch = Patch::parse(&bytes).map_err(|cause| Unreadable { path, cause })?;
+            if let Some(first) = seen.insert(name, index + 1) {
+                let lines = (first, index + 1);
+                return Err(Mismatch::Twice { dir: dir.to_owned(), name: name.to_owned(), lines }.into());
+            }
+            let Some(bytes) = read(name)? else {
+                return Err(Mismatch::Missing { dir: dir.to_owned(), name: name.to_owned() }.into());
+            };
+            let patch = Patch::parse(&bytes).map_err(|cause| Unreadable { path: dir.join(name), cause })?;
             entries.push(Entry { name: name.to_owned(), bytes, patch });
         }
         Ok(Self { dir: dir.to_owned(), entries, comment })
@@ -114,14 +187,10 @@ impl Series {
     }
 
     /// Which house rules the series breaks; see patches in STYLE and CONTRIBUTING.
-    pub(super) fn problems(&self) -> Result<Vec<Problem>> {
+    pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut add = |file: &str, problem: String| problems.push(Problem { file: file.to_owned(), problem });
-        let mut seen = BTreeSet::new();
         for entry in &self.entries {
-            if !seen.insert(&entry.name) {
-                add(SERIES, format!("lists {} twice", entry.name));
-            }
             let named = entry.patch.file_name();
             if named != entry.name {
                 add(&entry.name, format!("the subject {:?} makes the file name {named}", entry.patch.subject));
@@ -140,12 +209,7 @@ impl Series {
                 add(&entry.name, problem);
             }
         }
-        for name in self.patch_files()? {
-            if !seen.contains(&name) {
-                add(&name, format!("is not listed in {SERIES}: list it, or remove it"));
-            }
-        }
-        Ok(problems)
+        problems
     }
 
     /// Makes the folder hold exactly these patches, in this order. Files that have the right bytes are not touched.
@@ -182,18 +246,21 @@ impl Series {
         }
         Ok(changes)
     }
+}
 
-    fn patch_files(&self) -> Result<BTreeSet<String>> {
-        let mut names = BTreeSet::new();
-        for entry in fs_err::read_dir(&self.dir)? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            let known = name == SERIES || Path::new(&name).extension().is_some_and(|extension| extension == "toml");
-            if !known && !name.starts_with('.') {
-                names.insert(name);
-            }
+/// The files of a folder that may be patches, sorted.
+fn patch_files(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs_err::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let known = name == SERIES || Path::new(&name).extension().is_some_and(|extension| extension == "toml");
+        if !known && !name.starts_with('.') && !entry.path().is_dir() {
+            names.push(name);
         }
-        Ok(names)
     }
+    names.sort();
+    Ok(names)
 }
 
 /// What happened to a file of the series.

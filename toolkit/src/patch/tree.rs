@@ -2,11 +2,13 @@
 
 use git2::build::CheckoutBuilder;
 use git2::{ErrorCode, FileMode, Oid, Repository, Status, StatusOptions};
+use std::collections::HashSet;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::engine::{self, Content};
+use super::series::each_on_a_line;
 use crate::pipeline::Fetched;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Explain, Result};
@@ -37,7 +39,7 @@ pub(super) struct WorkTree {
 enum Unsaved {
     #[error("{} has changes that are in no commit:{}", root.display(), list(files))]
     Files { root: PathBuf, files: Vec<String> },
-    #[error("{} has commits that are in no patch file:{}", root.display(), list(commits))]
+    #[error("{} has commits that are in no patch file:{}", root.display(), each_on_a_line(commits))]
     Commits { root: PathBuf, commits: Vec<String> },
 }
 
@@ -133,16 +135,29 @@ impl WorkTree {
         let head = self.head()?;
         let mut known = vec![self.base, next];
         known.extend(self.target(SAVED)?);
-        for known in known {
+        for &known in &known {
             if head == known || self.repo.graph_descendant_of(known, head)? {
                 return Ok(());
             }
         }
-        let mut commits = Vec::new();
-        for id in engine::chain(&self.repo, self.base, head).unwrap_or_else(|_| vec![head]) {
-            commits.push(self.repo.find_commit(id)?.summary()?.unwrap_or("(no subject)").to_owned());
+        Err(Unsaved::Commits { root: self.root.clone(), commits: self.unsaved(head, &known)? }.into())
+    }
+
+    /// The subjects of the commits up to `head` whose patches are not among those of the `known` commits. Where only
+    /// the order differs, or one is gone, it is all of them.
+    fn unsaved(&self, head: Oid, known: &[Oid]) -> Result<Vec<String>> {
+        let chain = |to| engine::chain(&self.repo, self.base, to).unwrap_or_else(|_| vec![to]);
+        let essence = |id| engine::to_patch(&self.repo, id).map(|patch| patch.essence()).ok();
+        let patches: HashSet<_> = known.iter().flat_map(|known| chain(*known)).filter_map(essence).collect();
+        let (mut unsaved, mut all) = (Vec::new(), Vec::new());
+        for id in chain(head) {
+            let subject = self.repo.find_commit(id)?.summary()?.unwrap_or("(no subject)").to_owned();
+            if essence(id).is_none_or(|essence| !patches.contains(&essence)) {
+                unsaved.push(subject.clone());
+            }
+            all.push(subject);
         }
-        Err(Unsaved::Commits { root: self.root.clone(), commits }.into())
+        Ok(if unsaved.is_empty() { all } else { unsaved })
     }
 
     /// Makes files and branch those of `commit`; remembers that it can be made again.

@@ -94,8 +94,8 @@ impl Cmd {
             (_, true) => Effort::TestEach,
             _ => Effort::Test,
         };
+        let series = Series::of(shell, &self.target.k8s)?;
         let fetched = self.target.open(shell)?;
-        let series = Series::load(&shell.paths.patches(&fetched.minor))?;
         lint(&series)?;
         let (patched, _, _) = bring(shell, fetched, &series, false)?;
         let (verified, checks) = check(shell, patched, effort)?;
@@ -146,7 +146,7 @@ fn check(shell: &Context, patched: Patched, effort: Effort) -> Result<(Verified,
 }
 
 fn lint(series: &Series) -> Result<()> {
-    let problems = series.problems()?;
+    let problems = series.problems();
     if problems.is_empty() { Ok(()) } else { Err(Unfit { dir: series.dir.clone(), problems }.into()) }
 }
 

@@ -132,7 +132,7 @@ impl Target {
 
     fn found_or_composed(&self, shell: &Context, pins: &Pins, place: PathBuf, base: Option<String>) -> Result<Fetched> {
         let version = self.source.version(&self.k8s, pins)?;
-        copy::remove(&partial(&place))?;
+        remove_partial(shell)?;
         let base = match base {
             Some(base) => base,
             None => compose(shell, self, pins, &place)
@@ -150,25 +150,47 @@ fn place(shell: &Context, target: &Target, pins: &Pins, purpose: Purpose) -> Res
     Ok(shell.paths.tree(&target.k8s, &format!("{hash}{suffix}")))
 }
 
-/// Where a tree is until it is complete.
-fn partial(place: &Path) -> PathBuf {
-    place.with_file_name(format!("{}.partial", place.file_name().unwrap_or_default().to_string_lossy()))
+/// The end of the name of a tree that is not complete.
+const PARTIAL: &str = ".partial";
+
+/// Removes what killed runs left of trees. The caller holds the lock of all trees, so nobody works on one.
+fn remove_partial(shell: &Context) -> Result<()> {
+    let folder = shell.paths.cache().join("trees");
+    for entry in if folder.is_dir() { Some(fs_err::read_dir(folder)?) } else { None }.into_iter().flatten() {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().ends_with(PARTIAL) {
+            copy::remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
-/// Composes beside `place`, then moves there. Returns the base commit's id.
+/// Composes beside `place`, then moves there. Returns the base commit's id. Nothing is left of a tree that could not be
+/// completed.
 fn compose(shell: &Context, target: &Target, pins: &Pins, place: &Path) -> Result<String> {
-    let folder = partial(place);
+    let folder = place.with_file_name(format!("{}{PARTIAL}", place.file_name().unwrap_or_default().to_string_lossy()));
     copy::remove(place)?;
-    fs_err::create_dir_all(&folder)?;
+    let composed = compose_in(shell, target, pins, &folder).and_then(|base| {
+        fs_err::rename(&folder, place)?;
+        Ok(base)
+    });
+    if composed.is_err() {
+        // The first error is the one to tell.
+        let _ = copy::remove(&folder);
+    }
+    composed
+}
+
+fn compose_in(shell: &Context, target: &Target, pins: &Pins, folder: &Path) -> Result<String> {
+    fs_err::create_dir_all(folder)?;
     match &target.source {
-        Origin::Module => module::compose(shell, pins, &folder)?,
-        Origin::Git { url, reference } => origin::check_out(shell, url, reference.as_deref(), pins, &folder)?,
-        Origin::Path(from) => copy::tree(from, &folder)?,
+        Origin::Module => module::compose(shell, pins, folder)?,
+        Origin::Git { url, reference } => origin::check_out(shell, url, reference.as_deref(), pins, folder)?,
+        Origin::Path(from) => copy::tree(from, folder)?,
     }
     let progress = shell.out.spinner("commit the source tree");
     let message = format!("Kubernetes {}\n\nSource: {}\n", pins.kubernetes.version, target.source);
-    let base = Repository::create(&folder, &message, pins.seconds()?)?;
-    fs_err::rename(&folder, place)?;
+    let base = Repository::create(folder, &message, pins.seconds()?)?;
     progress.done(&base[..12]);
     Ok(base)
 }

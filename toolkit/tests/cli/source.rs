@@ -24,6 +24,16 @@ fn base(tree: &Path) -> String {
     repository.find_reference("refs/heads/base").unwrap().peel_to_commit().unwrap().id().to_string()
 }
 
+/// What is in the folder of the trees.
+fn trees(workspace: &Workspace) -> Vec<std::ffi::OsString> {
+    let folder = workspace.path(".sluice/trees");
+    if folder.is_dir() {
+        fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    } else {
+        Vec::new()
+    }
+}
+
 /// Replaces the checksum of a module by another well-formed one.
 fn tamper(text: &str) -> String {
     let (before, rest) = text.split_once("sum = \"h1:").unwrap();
@@ -82,11 +92,15 @@ fn a_damaged_or_half_finished_tree_is_made_anew() {
         } else {
             fs_err::remove_file(path).unwrap();
         }
-        let partial = PathBuf::from(format!("{}.partial", tree.display()));
-        fs_err::create_dir_all(partial.join("cmd")).unwrap();
+        for half in [
+            format!("{}.partial", tree.display()),
+            workspace.path(".sluice/trees/v1.30-x.partial").display().to_string(),
+        ] {
+            fs_err::create_dir_all(Path::new(&half).join("cmd")).unwrap();
+        }
         workspace.stdout(&["source"]);
         assert_eq!((base(&tree), files(&tree)), (id.clone(), before.clone()), "{damage}");
-        assert!(!partial.exists());
+        assert_eq!(trees(&workspace), [tree.file_name().unwrap()]);
     }
 }
 
@@ -96,6 +110,7 @@ fn a_tampered_pin_is_refused() {
     let text = fs_err::read_to_string(workspace.path(PINS)).unwrap();
     fs_err::write(workspace.path(PINS), tamper(&text)).unwrap();
     insta::assert_snapshot!(workspace.xtask(&["source"]));
+    assert_eq!(trees(&workspace), [""; 0], "nothing is left of a tree that was refused");
 }
 
 #[test]

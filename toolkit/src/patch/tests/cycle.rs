@@ -1,5 +1,6 @@
 //! Edits become patches, patches become commits, commits become patches again; with the user's git against us.
 
+use clap::Parser as _;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::{Tiny, minor};
@@ -8,7 +9,7 @@ use crate::patch::engine;
 use crate::patch::export::{Format, export};
 use crate::patch::file::{Author, Patch};
 use crate::patch::refresh::refresh;
-use crate::patch::series::Change;
+use crate::patch::series::{Change, Series};
 use crate::patch::{self, Effort, list, verify};
 use sluice_shell::process::Run;
 
@@ -38,7 +39,7 @@ fn list_shows_what_we_carry() {
 fn patch_files_are_the_same_whatever_git_is_set_to() {
     let tiny = two_patches();
     let files = tiny.files();
-    assert_eq!(tiny.series().problems().unwrap(), []);
+    assert_eq!(tiny.series().problems(), []);
     insta::assert_snapshot!(
         files
             .iter()
@@ -148,7 +149,7 @@ fn a_new_patch_is_refused_until_its_header_is_filled_in() {
     tiny.write("pkg/store/draft.go", "package store\n");
     tiny.write("docs/empty.txt", "");
     let name = patch::new::add(&tiny.tree(), &tiny.series(), "store:  draft").unwrap();
-    let problems = tiny.series().problems().unwrap();
+    let problems = tiny.series().problems();
     assert!(
         name == "store-draft.patch" && problems.iter().any(|found| found.problem.contains("placeholder")),
         "{problems:?}"
@@ -163,18 +164,70 @@ fn the_series_lint_has_a_sentence_for_each_mistake() {
     let tiny = two_patches();
     let path = |name: &str| tiny.folder().join(name);
     fs_err::rename(path("store-count-keys.patch"), path("0001-count.patch")).unwrap();
-    fs_err::write(path("leftover.patch"), "x").unwrap();
     let mail = fs_err::read_to_string(path("docs-odd-ends-modes.patch")).unwrap();
     fs_err::write(path("docs-odd-ends-modes.patch"), mail.replace("Subject: ", "Subject: [PATCH] ")).unwrap();
-    fs_err::write(path("series"), "0001-count.patch\ndocs-odd-ends-modes.patch\n0001-count.patch\n").unwrap();
-    let problems: Vec<String> = tiny
-        .series()
-        .problems()
-        .unwrap()
-        .into_iter()
-        .map(|found| format!("{}: {}", found.file, found.problem))
-        .collect();
+    fs_err::write(path("series"), "0001-count.patch\ndocs-odd-ends-modes.patch\n").unwrap();
+    let problems: Vec<String> =
+        tiny.series().problems().into_iter().map(|found| format!("{}: {}", found.file, found.problem)).collect();
     insta::assert_snapshot!(problems.join("\n"));
+}
+
+#[test]
+fn what_series_and_the_folder_do_not_agree_on_is_refused() {
+    let tiny = two_patches();
+    let (one, two) = ("store-count-keys.patch\n", "docs-odd-ends-modes.patch\n");
+    for (list, refused) in [
+        (one.to_owned(), "does not list what is in the folder:\n  docs-odd-ends-modes.patch"),
+        (format!("# Order.\n{one}{two}\n{one}"), "lists store-count-keys.patch twice, in lines 2 and 5"),
+        (format!("{one}{two}gone.patch\n"), "lists gone.patch, which is not there"),
+        (format!("{one}{two}../v1.37/store-count-keys.patch\n"), "which is not there"),
+    ] {
+        fs_err::write(tiny.folder().join("series"), list).unwrap();
+        for error in [
+            patch::apply(&tiny.shell, tiny.fetched.clone()).unwrap_err(),
+            Series::of(&tiny.shell, &minor()).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains(refused), "{refused}: {error:?}");
+        }
+    }
+    fs_err::write(tiny.folder().join("series"), format!("{one}{two}")).unwrap();
+    fs_err::create_dir(tiny.folder().join("resolutions")).unwrap();
+    patch::apply(&tiny.shell, tiny.fetched.clone()).unwrap();
+}
+
+/// Pins alone, without patches: said before half a minute is spent on the source.
+#[test]
+fn what_is_missing_is_said_before_the_source_is_composed() {
+    let tiny = Tiny::new();
+    let pins = tiny.dir.path().join("patches/v1.34");
+    fs_err::create_dir(&pins).unwrap();
+    fs_err::write(pins.join("source.toml"), super::PINS.replace("v1.37.2", "v1.34.4")).unwrap();
+    for (k8s, said) in [("v1.34", "there are no patches in"), ("v1.33", "Kubernetes v1.33 is not supported")] {
+        for verb in ["apply", "verify", "refresh", "new x", "export --out out", "list"] {
+            let source = format!("path:{}", tiny.dir.path().join("nowhere").display());
+            let source = if verb == "list" { vec![] } else { vec!["--source", &source] };
+            let args = ["patch"].into_iter().chain(verb.split(' ')).chain(["--k8s", k8s]).chain(source);
+            let error = patch::Line::try_parse_from(args).unwrap().cmd.run(&tiny.shell).unwrap_err();
+            assert!(error.to_string().contains(said), "{verb}: {error:?}");
+        }
+    }
+}
+
+#[test]
+fn the_commit_that_is_in_no_patch_file_is_named_and_no_other() {
+    let tiny = Tiny::new();
+    for number in 0..12 {
+        tiny.write(&format!("docs/{number}.txt"), "x\n");
+        tiny.add(&format!("docs: number {number}"));
+    }
+    tiny.replace("docs/0.txt", "x", "y");
+    let tree = tiny.tree();
+    let (head, after) = (tree.head().unwrap(), tree.repo.find_tree(tree.snapshot().unwrap()).unwrap());
+    let patch = Patch { subject: "docs: mine".into(), ..engine::to_patch(&tree.repo, head).unwrap() };
+    let mine = engine::commit(&tree.repo, &patch, &after, &tree.repo.find_commit(head).unwrap()).unwrap();
+    tree.place(mine).unwrap();
+    let error = bring_tree(&tree, &tiny.series(), false).unwrap_err().to_string();
+    assert!(error.ends_with("has commits that are in no patch file:\n  docs: mine"), "{error}");
 }
 
 #[test]
