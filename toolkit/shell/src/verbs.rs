@@ -68,6 +68,6 @@ pub const ALL: [Verb; 11] = [
         Program::Xtask,
         "Say which tools and Debian packages are missing, and the command that installs each",
     ),
-    verb("patch", Program::Toolkit, "Kubernetes patches: list, apply, verify, make, refresh, rebase, export"),
+    verb("patch", Program::Toolkit, "Kubernetes patches: list, compare, apply, verify, make, refresh, rebase, export"),
     verb("source", Program::Toolkit, "Compose the upstream source tree; prints its folder"),
 ];

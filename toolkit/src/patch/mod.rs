@@ -18,6 +18,7 @@ mod rebase;
 mod refresh;
 mod reject;
 mod series;
+mod stats;
 mod tree;
 mod verify;
 
@@ -31,7 +32,7 @@ pub use verify::{Effort, verify};
 use sluice_shell::context::Context;
 use sluice_shell::error::Result;
 
-/// Kubernetes patches: list, apply, verify, make, refresh, rebase, export
+/// Kubernetes patches: list, compare, apply, verify, make, refresh, rebase, export
 #[derive(clap::Args)]
 pub struct Cmd {
     #[command(subcommand)]
@@ -41,6 +42,7 @@ pub struct Cmd {
 #[derive(clap::Subcommand)]
 enum Verb {
     List(list::Cmd),
+    Stats(stats::Cmd),
     Apply(apply::Cmd),
     Verify(verify::Cmd),
     New(new::Cmd),
@@ -61,6 +63,7 @@ impl Cmd {
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
         match self.verb {
             Verb::List(cmd) => cmd.run(shell),
+            Verb::Stats(cmd) => cmd.run(shell),
             Verb::Apply(cmd) => cmd.run(shell),
             Verb::Verify(cmd) => cmd.run(shell),
             Verb::New(cmd) => cmd.run(shell),

@@ -5,6 +5,7 @@ mod interrupted;
 mod rebase;
 mod rejects;
 mod round_trip;
+mod stats;
 
 use std::path::PathBuf;
 use tempfile::TempDir;
