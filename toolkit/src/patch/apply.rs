@@ -4,6 +4,7 @@ use serde::Serialize;
 use std::time::Instant;
 
 use super::engine::{self, Moved, Step};
+use super::progress::Progress;
 use super::series::Series;
 use super::tree::WorkTree;
 use crate::pipeline::{Fetched, Patched};
@@ -16,7 +17,7 @@ use sluice_shell::error::{Attempt as _, Result};
 pub(super) struct Cmd {
     #[command(flatten)]
     target: Target,
-    /// Throw away changes in the tree that are in no patch file
+    /// Throw away changes in the tree that are in no patch file, and a rebase that is not finished
     #[arg(long)]
     discard: bool,
     /// Print a report for programs
@@ -94,6 +95,9 @@ pub(super) fn bring(
 /// [`bring`] for an open tree. The commits are made anew each time, which takes milliseconds: the same patches give the
 /// same ids, so there is no stamp that could be wrong.
 pub(super) fn bring_tree(tree: &WorkTree, series: &Series, discard: bool) -> Result<(Vec<Step>, bool)> {
+    if !discard {
+        tree.refuse_rebase()?;
+    }
     let patches = series.entries.iter().map(|entry| (entry.name.as_str(), &entry.patch));
     let steps = engine::commit_series(&tree.repo, tree.base, patches)?;
     let head = steps.last().map_or(tree.base, |step| step.commit);
@@ -103,6 +107,7 @@ pub(super) fn bring_tree(tree: &WorkTree, series: &Series, discard: bool) -> Res
     let changed = discard || tree.head()? != head;
     if changed {
         tree.switch(head)?;
+        Progress::remove(&tree.repo)?;
     }
     Ok((steps, changed))
 }

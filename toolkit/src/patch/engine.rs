@@ -95,7 +95,11 @@ pub(super) fn commit(repo: &Repository, patch: &Patch, tree: &Tree<'_>, parent: 
     Ok(repo.commit(None, &who, &who, &patch.message(), tree, &[parent])?)
 }
 
-fn apply(repo: &Repository, tree: &Tree<'_>, name: &str, patch: &Patch) -> Result<(Oid, Vec<Moved>)> {
+/// The tree that a patch makes of `tree`.
+///
+/// # Errors
+/// [`DoesNotApply`].
+pub(super) fn apply(repo: &Repository, tree: &Tree<'_>, name: &str, patch: &Patch) -> Result<(Oid, Vec<Moved>)> {
     let (mut update, mut moved, mut rejects) = (TreeUpdateBuilder::new(), Vec::new(), Vec::new());
     for file in &patch.files {
         match change(repo, tree, file)? {
@@ -153,7 +157,7 @@ pub(super) fn content(repo: &Repository, tree: &Tree<'_>, path: &str) -> Result<
 }
 
 /// `tree` with some files replaced, or removed where there is no content.
-pub(super) fn with_files<'a>(repo: &'a Repository, tree: &Tree<'_>, files: &[(&String, Content)]) -> Result<Tree<'a>> {
+pub(super) fn with_files<'a>(repo: &'a Repository, tree: &Tree<'_>, files: &[(String, Content)]) -> Result<Tree<'a>> {
     let mut update = TreeUpdateBuilder::new();
     for (path, content) in files {
         match content {

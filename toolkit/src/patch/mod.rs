@@ -2,9 +2,11 @@
 //!
 //! `patches/<minor>/*.patch` are the truth. [`file`], [`diff`] and [`header`] read and write them, [`series`] keeps
 //! their order, [`engine`] turns them into commits and back, [`fit`] puts the hunks into a file, [`reject`] explains a
-//! patch that does not apply, [`tree`] shows a commit in the work tree. Each verb is a file of its own.
+//! patch that does not apply, [`tree`] shows a commit in the work tree. [`carry`] puts a patch on another source,
+//! [`resolution`] remembers how a person did, [`progress`] how far a rebase came. Each verb is a file of its own.
 
 mod apply;
+mod carry;
 mod diff;
 mod engine;
 mod export;
@@ -14,9 +16,11 @@ mod gocheck;
 mod header;
 mod list;
 mod new;
+mod progress;
 mod rebase;
 mod refresh;
 mod reject;
+mod resolution;
 mod series;
 mod stats;
 mod tree;

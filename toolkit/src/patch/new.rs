@@ -33,6 +33,7 @@ impl Cmd {
         let series = Series::of(shell, &self.target.k8s)?;
         let fetched = self.target.open(shell)?;
         let tree = WorkTree::open(shell, &fetched)?;
+        tree.refuse_rebase()?;
         let file = add(&tree, &series, &self.subject)?;
         shell.out.note("fill in what stands in <> and run `cargo xtask patch verify`");
         shell.out.data(series.dir.join(file).display().to_string())

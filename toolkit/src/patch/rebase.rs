@@ -1,18 +1,22 @@
 //! `patch rebase`: carries a series to another Kubernetes minor.
 //!
-//! Each patch is applied strictly; one that does not fit is merged three ways, and it alone: with what the file was
-//! before the patch in the old source as the ancestor. Where that conflicts, the tree is left with the patches so far
-//! as commits and the conflicts in the files. The same command goes on when they are resolved. Patch files are written
-//! at the very end, all or none.
+//! Each patch is applied strictly; one that does not fit is merged three ways, and it alone. Where that conflicts as it
+//! did before, the recorded resolution is replayed. Where it conflicts otherwise, or where less than half of the patch
+//! would be left, the tree is left with the patches so far as commits and this one in the files. The same command goes
+//! on. Patch files are written at the very end, all or none.
 
+use git2::Oid;
 use serde::Serialize;
+use std::path::PathBuf;
 
-use super::engine::{self, Content, DoesNotApply, Step};
-use super::file::Patch;
+use super::carry::{self, Clash, How, Laid, Old};
+use super::engine::{self, DoesNotApply};
+use super::progress::{Carried, Progress, Stopped};
 use super::refresh::refresh;
-use super::series::{Change, Series};
+use super::resolution;
+use super::series::{Change, Series, each_on_a_line};
 use super::tree::WorkTree;
-use crate::source::{Origin, Target};
+use crate::source::{Origin, Pins, Target};
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Explain, Result};
 use sluice_shell::minor::Minor;
@@ -29,9 +33,31 @@ pub(super) struct Cmd {
     to_source: Origin,
     #[command(flatten)]
     target: Target,
+    /// Carry the series although the minor has one, and replace that
+    #[arg(long)]
+    again: bool,
+    #[command(flatten)]
+    wishes: Wishes,
+    /// End the rebase: the tree is as it was before. Recorded resolutions stay
+    #[arg(long, conflicts_with_all = ["skip", "drop", "accept", "again"])]
+    abort: bool,
     /// Print a report for programs
     #[arg(long)]
     json: bool,
+}
+
+/// What a person decides about single patches.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(super) struct Wishes {
+    /// Leave out the patch at which the rebase stopped
+    #[arg(long)]
+    pub(super) skip: bool,
+    /// Leave out this patch: the name of its file
+    #[arg(long, value_name = "PATCH")]
+    pub(super) drop: Vec<String>,
+    /// Take what is left of this patch, though it is less than half
+    #[arg(long, value_name = "PATCH")]
+    pub(super) accept: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -40,31 +66,9 @@ struct Report {
     changes: Vec<Change>,
 }
 
-/// A patch that stands on the other source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Carried {
-    /// File name.
-    pub(super) file: String,
-    /// `as it was`, `moved`, `merged`, `resolved`, or `done before`.
-    pub(super) how: &'static str,
-}
-
-/// A patch of the old series with the files that it changes, before and after.
-pub(super) struct Old {
-    name: String,
-    patch: Patch,
-    files: Vec<Sides>,
-}
-
-struct Sides {
-    path: String,
-    before: Content,
-    after: Content,
-}
-
 /// Upstream and a patch changed the same lines.
 #[derive(Debug, thiserror::Error)]
-#[error("{} conflicts with upstream in:{}\n\n{}", cause.patch, files.iter().map(|file| format!("\n  {file}")).collect::<String>(), cause)]
+#[error("{} conflicts with upstream in:{}\n\n{}", cause.patch, each_on_a_line(files), cause)]
 pub(super) struct Conflict {
     /// Files, with what is wrong.
     pub(super) files: Vec<String>,
@@ -76,141 +80,295 @@ impl Explain for Conflict {
     fn hint(&self) -> Option<String> {
         Some(format!(
             "resolve the conflicts in {} (no `git commit` needed), then run the same command again;\n\
+             --skip leaves the patch out, --abort ends the rebase;\n\
              no patch file is written until all patches stand",
             self.tree
         ))
     }
 }
 
+/// A person has to say whether so little is right.
+#[derive(Debug, thiserror::Error)]
+#[error("{patch}: {left} % of the lines that it changes would be left")]
+pub(super) struct Emptied {
+    patch: String,
+    left: usize,
+    changes_nothing: bool,
+    tree: String,
+}
+
+impl Explain for Emptied {
+    fn hint(&self) -> Option<String> {
+        let Self { patch, tree, changes_nothing, .. } = self;
+        if *changes_nothing {
+            return Some("run the same command again with --skip if upstream has all of it now".into());
+        }
+        Some(format!(
+            "see what is left in {tree}, and add what is missing; then run the same command again, with\n\
+             --accept {patch}   if the rest is no longer needed\n\
+             --skip   if upstream has all of it now"
+        ))
+    }
+}
+
+/// The person ran the command again without a change.
+#[derive(Debug, thiserror::Error)]
+#[error("{patch}: the files are as the conflict left them")]
+struct Untouched {
+    patch: String,
+}
+
+impl Explain for Untouched {
+    fn hint(&self) -> Option<String> {
+        let Self { patch } = self;
+        Some(format!(
+            "put into the tree what the patch did to the files that upstream no longer has, then run the same command \
+             again;\n--accept {patch} takes it without, --skip leaves the patch out"
+        ))
+    }
+}
+
+/// The minor has a series that would be replaced.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} has a series already")]
+struct HasSeries(Minor);
+
+impl Explain for HasSeries {
+    fn hint(&self) -> Option<String> {
+        Some("--again carries the patches anew and replaces that series".into())
+    }
+}
+
+/// Below this percentage of lines a person is asked.
+const HALF: usize = 50;
+
 impl Cmd {
     pub(super) fn run(self, shell: &Context) -> Result<()> {
+        let series = Series::of(shell, &self.target.k8s)?;
+        Pins::load(shell, &self.to)?;
+        let folder = shell.paths.patches(&self.to);
+        let to_target = Target { k8s: self.to.clone(), source: self.to_source };
+        if self.abort {
+            let to = to_target.open(shell)?;
+            abort(&WorkTree::open(shell, &to)?)?;
+            return shell.out.data(format!("the rebase is ended; {} is as it was", to.tree.display()));
+        }
         let from = self.target.open(shell)?;
-        let series = Series::load(&shell.paths.patches(&from.minor))?;
-        let old = read(&WorkTree::open(shell, &from)?, &series)?;
-        let to = Target { k8s: self.to, source: self.to_source }.open(shell)?;
+        let old = {
+            let tree = WorkTree::open(shell, &from)?;
+            carry::read(&tree.repo, tree.base, &series)?
+        };
+        let to = to_target.open(shell)?;
         let tree = WorkTree::open(shell, &to)?;
-        let patches = rebase(&tree, &old)
+        let target = Series::load_or_empty(&folder)?;
+        if !self.again && !target.entries.is_empty() && Progress::load(&tree.repo)?.is_none() {
+            return Err(HasSeries(self.to).into());
+        }
+        let plan = Plan {
+            what: format!("{} ({})", from.version, &series.digest()[..12]),
+            resolutions: folder.join("resolutions").join(from.minor.as_str()),
+            wishes: self.wishes,
+        };
+        let patches = rebase(&tree, &plan, &old)
             .attempting(|| format!("cannot carry the patches of {} to {}", from.version, to.version))?;
-        let changes = refresh(&tree, &Series::load_or_empty(&shell.paths.patches(&to.minor))?)?;
+        let changes = refresh(&tree, &target)?;
+        Progress::remove(&tree.repo)?;
         if self.json {
             return shell.out.json(&Report { patches, changes });
         }
-        let mut rows = vec![["PATCH", "HOW"].map(String::from).to_vec()];
-        rows.extend(patches.into_iter().map(|patch| vec![patch.file, patch.how.to_owned()]));
         shell.out.note(format!("now run `cargo xtask patch verify --k8s {}`", to.minor));
-        shell.out.data(table(&rows))
+        shell.out.data(text(patches))
     }
 }
 
-/// All that a rebase needs of the old source.
-pub(super) fn read(tree: &WorkTree, series: &Series) -> Result<Vec<Old>> {
-    let patches = series.entries.iter().map(|entry| (entry.name.as_str(), &entry.patch));
-    let steps = engine::commit_series(&tree.repo, tree.base, patches)?;
-    let mut old = Vec::new();
-    for (entry, step) in series.entries.iter().zip(steps) {
-        let commit = tree.repo.find_commit(step.commit)?;
-        let (before, after) = (commit.parent(0)?.tree()?, commit.tree()?);
-        let mut files = Vec::new();
-        for file in &entry.patch.files {
-            let content = |side| engine::content(&tree.repo, side, &file.path);
-            files.push(Sides { path: file.path.clone(), before: content(&before)?, after: content(&after)? });
-        }
-        old.push(Old { name: entry.name.clone(), patch: entry.patch.clone(), files });
+fn text(patches: Vec<Carried>) -> String {
+    let mut rows = vec![["PATCH", "HOW", "LINES LEFT"].map(String::from).to_vec()];
+    for Carried { file, how, left, .. } in patches {
+        rows.push(vec![file, how.text().to_owned(), format!("{left} %")]);
     }
-    Ok(old)
+    table(&rows)
 }
 
-/// Puts the patches on top of what stands in `tree` already.
-pub(super) fn rebase(tree: &WorkTree, series: &[Old]) -> Result<Vec<Carried>> {
-    let mut head = tree.head()?;
-    let mut carried = Vec::new();
-    for (index, id) in engine::chain(&tree.repo, tree.base, head)?.into_iter().enumerate() {
-        let file = engine::to_patch(&tree.repo, id)?.file_name();
-        if series.get(index).is_none_or(|old| old.name != file) {
-            return Err(Error::input(format!(
-                "the tree has a commit {file} that is not next in the series; remove it first"
-            )));
-        }
-        carried.push(Carried { file, how: "done before" });
-    }
-    if !tree.changed()?.is_empty() {
-        let next = series.get(carried.len()).filter(|_| tree.is_stopped_at(head));
-        let Some(next) = next else {
-            tree.refuse_loss(head)?;
-            return Ok(carried);
-        };
-        tree.refuse_markers()?;
-        let parent = tree.repo.find_commit(head)?;
-        let resolved = tree.repo.find_tree(tree.snapshot()?)?;
-        head = engine::commit(&tree.repo, &next.patch, &resolved, &parent)?;
-        carried.push(Carried { file: next.name.clone(), how: "resolved" });
-    }
-    for old in &series[carried.len()..] {
-        let strict = engine::commit_series(&tree.repo, head, [(old.name.as_str(), &old.patch)]);
-        let how = match strict {
-            Ok(steps) => {
-                let Step { commit, moved } = &steps[0];
-                head = *commit;
-                if moved.is_empty() { "as it was" } else { "moved" }
-            }
-            Err(error) => {
-                let Some(reject) = error.downcast_ref::<DoesNotApply>() else { return Err(error) };
-                head = merge(tree, head, old, reject)?;
-                "merged"
-            }
-        };
-        carried.push(Carried { file: old.name.clone(), how });
-    }
-    tree.place(head)?;
-    Ok(carried)
+/// What to carry, and how.
+pub(super) struct Plan {
+    /// Version and digest of the series.
+    pub(super) what: String,
+    /// Folder of the recorded resolutions.
+    pub(super) resolutions: PathBuf,
+    /// The person's.
+    pub(super) wishes: Wishes,
 }
 
-/// Merges one patch three ways on top of `head`; returns the commit, or leaves the conflicts in the files.
-fn merge(tree: &WorkTree, head: git2::Oid, old: &Old, reject: &DoesNotApply) -> Result<git2::Oid> {
-    let parent = tree.repo.find_commit(head)?;
-    let (mut files, mut conflicts) = (Vec::new(), Vec::new());
-    for Sides { path, before, after } in &old.files {
-        let ours = engine::content(&tree.repo, &parent.tree()?, path)?;
-        match (&ours, before, after) {
-            (None, Some(_), _) => conflicts.push(format!("{path}: upstream has no such file")),
-            (None, None, after) => files.push((path, after.clone())),
-            (Some(_), Some(_), None) if ours == *before => files.push((path, None)),
-            (Some(_), _, None) => conflicts.push(format!("{path}: upstream changed the file that the patch removes")),
-            (Some(ours), before, Some(after)) => {
-                let (content, clean) = merge_file(before, ours, after, &old.name)?;
-                if !clean {
-                    conflicts.push(path.clone());
-                }
-                files.push((path, Some((content, after.1))));
-            }
-        }
-    }
-    if conflicts.is_empty() {
-        return engine::commit(
-            &tree.repo,
-            &old.patch,
-            &engine::with_files(&tree.repo, &parent.tree()?, &files)?,
-            &parent,
-        );
-    }
-    tree.place(head)?;
-    tree.stop_at(head)?;
-    tree.write(&files)?;
-    let cause = DoesNotApply { patch: reject.patch.clone(), rejects: reject.rejects.clone() };
-    Err(Conflict { files: conflicts, cause, tree: tree.root().display().to_string() }.into())
-}
-
-/// The merged content, and whether it has no conflict. Conflicts show all three sides.
-fn merge_file(before: &Content, ours: &(Vec<u8>, u32), theirs: &(Vec<u8>, u32), name: &str) -> Result<(Vec<u8>, bool)> {
-    let empty = Vec::new();
-    let ancestor = before.as_ref().map_or(&empty, |(content, _)| content);
-    let side = |content| {
-        let mut input = git2::MergeFileInput::new();
-        input.content(content);
-        input
+/// Ends a rebase that stopped: the tree is as it was before.
+pub(super) fn abort(tree: &WorkTree) -> Result<()> {
+    let Some(progress) = Progress::load(&tree.repo)? else {
+        return Err(Error::input(format!("no rebase stands in {}", tree.root().display())));
     };
-    let mut options = git2::MergeFileOptions::new();
-    options.style_diff3(true).ancestor_label("old upstream").our_label("new upstream").their_label(name);
-    let merged = git2::merge_file(&side(ancestor), &side(&ours.0), &side(&theirs.0), Some(&mut options))?;
-    Ok((merged.content().to_vec(), merged.is_automergeable()))
+    tree.place(progress.start()?)?;
+    Progress::remove(&tree.repo)
+}
+
+/// Puts the patches on top of the upstream source of `tree`, or goes on with that. At the end the progress is kept for
+/// the caller to remove when the patch files are written.
+pub(super) fn rebase(tree: &WorkTree, plan: &Plan, series: &[Old]) -> Result<Vec<Carried>> {
+    for name in plan.wishes.drop.iter().chain(&plan.wishes.accept) {
+        if !series.iter().any(|old| old.name == *name) {
+            return Err(Error::input(format!("the series has no patch {name}")));
+        }
+    }
+    let mut progress = match Progress::load(&tree.repo)? {
+        Some(progress) if progress.what == plan.what => progress,
+        Some(_) => {
+            tree.refuse_rebase()?;
+            return Err(Error::input("the tree changed meanwhile; run the command again"));
+        }
+        None if plan.wishes.skip => return Err(Error::input("no rebase stopped at a patch that could be skipped")),
+        None => {
+            tree.refuse_loss(tree.base)?;
+            Progress::begin(&plan.what, tree.head()?)
+        }
+    };
+    let mut run = Run { tree, plan, progress: &mut progress };
+    match run.progress.stopped.clone() {
+        Some(stopped) if stopped.shown => run.take_up(&stopped, series)?,
+        // Killed while it wrote the files: they are written again.
+        Some(_) => {}
+        None if plan.wishes.skip => return Err(Error::input("the rebase stopped at no patch that could be skipped")),
+        None if !tree.changed()?.is_empty() => tree.refuse_loss(tree.head()?)?,
+        None => {}
+    }
+    for old in &series[run.progress.done.len()..] {
+        run.next(old)?;
+    }
+    tree.place(progress.head(tree.base)?)?;
+    Ok(progress.done)
+}
+
+/// A rebase at work.
+struct Run<'a> {
+    tree: &'a WorkTree,
+    plan: &'a Plan,
+    progress: &'a mut Progress,
+}
+
+impl Run<'_> {
+    /// Puts the next patch on top of those that stand.
+    fn next(&mut self, old: &Old) -> Result<()> {
+        if self.plan.wishes.drop.contains(&old.name) {
+            return self.done(old, How::Dropped, None);
+        }
+        let repo = &self.tree.repo;
+        let head = self.progress.head(self.tree.base)?;
+        match carry::lay(repo, head, old)? {
+            Laid::Stands(commit, How::Merged) => {
+                self.unless_emptied(old, repo.find_commit(commit)?.tree_id(), How::Merged)
+            }
+            Laid::Stands(commit, how) => self.done(old, how, Some(commit)),
+            Laid::Clashes(clash) => {
+                let parent = repo.find_commit(head)?.tree()?;
+                let conflicts = engine::with_files(repo, &parent, &clash.files)?.id();
+                match resolution::replay(repo, &self.plan.resolutions, old, conflicts)? {
+                    Some(resolved) => self.unless_emptied(old, resolved, How::Replayed),
+                    None => self.stop(old, conflicts, clash),
+                }
+            }
+        }
+    }
+
+    /// Goes on with the patch at which the rebase stopped: what the person left in the files is the patch.
+    fn take_up(&mut self, stopped: &Stopped, series: &[Old]) -> Result<()> {
+        let (tree, wishes) = (self.tree, &self.plan.wishes);
+        let old = series.iter().find(|old| old.name == stopped.patch);
+        let old = old.ok_or_else(|| Error::input(format!("the series has no patch {} any more", stopped.patch)))?;
+        if wishes.skip || wishes.drop.contains(&old.name) {
+            tree.place(self.progress.head(tree.base)?)?;
+            return self.done(old, How::Dropped, None);
+        }
+        self.refuse_elsewhere()?;
+        tree.refuse_markers()?;
+        let resolved = tree.snapshot()?;
+        let accepted = wishes.accept.contains(&old.name);
+        let untouched = resolved.to_string() == stopped.tree;
+        if stopped.how.is_none() && untouched && !accepted {
+            return Err(Untouched { patch: old.name.clone() }.into());
+        }
+        let how = stopped.how.filter(|_| untouched).unwrap_or(How::Resolved);
+        let commit = self.commit(old, resolved)?;
+        self.ask(old, commit)?;
+        if stopped.how.is_none() {
+            let conflicts = Oid::from_str(&stopped.tree)?;
+            resolution::record(&tree.repo, &self.plan.resolutions, old, conflicts, resolved)?;
+        }
+        self.done(old, how, Some(commit))
+    }
+
+    /// The person may have committed what resolves the conflict; else the head is where the rebase left it.
+    fn refuse_elsewhere(&self) -> Result<()> {
+        let (ours, head) = (self.progress.head(self.tree.base)?, self.tree.head()?);
+        if head == ours || self.tree.repo.find_commit(head)?.parent_ids().eq([ours]) {
+            return Ok(());
+        }
+        let subject = self.tree.repo.find_commit(ours)?.summary()?.unwrap_or_default().to_owned();
+        Err(Error::input(format!("the tree has other commits than the rebase made, the last of which is {subject:?}")))
+    }
+
+    /// The patch with the files of `tree` as a commit, if enough is left of it; else stops with these files.
+    fn unless_emptied(&mut self, old: &Old, tree: Oid, how: How) -> Result<()> {
+        let commit = self.commit(old, tree)?;
+        let Err(asked) = self.ask(old, commit) else { return self.done(old, how, Some(commit)) };
+        let patch = engine::to_patch(&self.tree.repo, commit)?;
+        let after = self.tree.repo.find_tree(tree)?;
+        let mut files = Vec::new();
+        for file in patch.files {
+            files.push((file.path.clone(), engine::content(&self.tree.repo, &after, &file.path)?));
+        }
+        self.halt(old, tree, Some(how), &files)?;
+        Err(asked)
+    }
+
+    fn commit(&self, old: &Old, tree: Oid) -> Result<Oid> {
+        let repo = &self.tree.repo;
+        let parent = repo.find_commit(self.progress.head(self.tree.base)?)?;
+        engine::commit(repo, &old.patch, &repo.find_tree(tree)?, &parent)
+    }
+
+    /// Refuses if less than half of the patch is left and nobody accepted that, or nothing at all.
+    fn ask(&self, old: &Old, commit: Oid) -> Result<()> {
+        let new = engine::to_patch(&self.tree.repo, commit)?;
+        let left = carry::left(&old.patch, &new);
+        if !new.files.is_empty() && (left >= HALF || self.plan.wishes.accept.contains(&old.name)) {
+            return Ok(());
+        }
+        let tree = self.tree.root().display().to_string();
+        Err(Emptied { patch: old.name.clone(), left, changes_nothing: new.files.is_empty(), tree }.into())
+    }
+
+    fn stop(&mut self, old: &Old, conflicts: Oid, clash: Clash) -> Result<()> {
+        self.halt(old, conflicts, None, &clash.files)?;
+        let tree = self.tree.root().display().to_string();
+        Err(Conflict { files: clash.conflicts, cause: clash.cause, tree }.into())
+    }
+
+    /// Leaves the tree to the person, with these files on top of what stands.
+    fn halt(&mut self, old: &Old, tree: Oid, how: Option<How>, files: &[(String, engine::Content)]) -> Result<()> {
+        let mut stopped = Stopped { patch: old.name.clone(), tree: tree.to_string(), how, shown: false };
+        self.progress.stopped = Some(stopped.clone());
+        self.progress.store(&self.tree.repo)?;
+        self.tree.place(self.progress.head(self.tree.base)?)?;
+        self.tree.write(files)?;
+        stopped.shown = true;
+        self.progress.stopped = Some(stopped);
+        self.progress.store(&self.tree.repo)
+    }
+
+    fn done(&mut self, old: &Old, how: How, commit: Option<Oid>) -> Result<()> {
+        let left = match commit {
+            Some(commit) => carry::left(&old.patch, &engine::to_patch(&self.tree.repo, commit)?),
+            None => 0,
+        };
+        let commit = commit.map(|commit| commit.to_string());
+        self.progress.done.push(Carried { file: old.name.clone(), how, left, commit });
+        self.progress.stopped = None;
+        self.progress.store(&self.tree.repo)
+    }
 }

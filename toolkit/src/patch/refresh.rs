@@ -31,6 +31,7 @@ impl Cmd {
         let series = Series::of(shell, &self.target.k8s)?;
         let fetched = self.target.open(shell)?;
         let tree = WorkTree::open(shell, &fetched)?;
+        tree.refuse_rebase()?;
         let changes = refresh(&tree, &series)?;
         if self.json {
             return shell.out.json(&Report { changes });

@@ -7,7 +7,9 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use super::carry;
 use super::engine::{self, Content};
+use super::progress::Progress;
 use super::series::each_on_a_line;
 use crate::pipeline::Fetched;
 use sluice_shell::context::Context;
@@ -20,9 +22,6 @@ const SAVED: &str = "refs/sluice/saved";
 
 /// The commit whose files are being written: it stays where a run was killed meanwhile.
 const SWITCHING: &str = "refs/sluice/switching";
-
-/// The commit at which a rebase stopped with conflicts in the files.
-const STOPPED: &str = "refs/sluice/stopped";
 
 /// A composed source tree, opened. No other process switches it while this lives.
 pub(super) struct WorkTree {
@@ -41,6 +40,21 @@ enum Unsaved {
     Files { root: PathBuf, files: Vec<String> },
     #[error("{} has commits that are in no patch file:{}", root.display(), each_on_a_line(commits))]
     Commits { root: PathBuf, commits: Vec<String> },
+}
+
+/// Another verb would undo what a rebase did.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is in the middle of a rebase: {done} patches of {what} stand", root.display())]
+struct Rebasing {
+    root: PathBuf,
+    done: usize,
+    what: String,
+}
+
+impl Explain for Rebasing {
+    fn hint(&self) -> Option<String> {
+        Some("run the same `cargo xtask patch rebase --to …` again to go on, or add --abort to end it".into())
+    }
 }
 
 impl Explain for Unsaved {
@@ -125,6 +139,12 @@ impl WorkTree {
         Ok(paths)
     }
 
+    /// Refuses while a rebase that is not finished stands here.
+    pub(super) fn refuse_rebase(&self) -> Result<()> {
+        let Some(Progress { what, done, .. }) = Progress::load(&self.repo)? else { return Ok(()) };
+        Err(Rebasing { root: self.root.clone(), done: done.len(), what }.into())
+    }
+
     /// Refuses if a switch to `next` would lose work: changed files, or commits that are neither ours nor part of
     /// `next`.
     pub(super) fn refuse_loss(&self, next: Oid) -> Result<()> {
@@ -174,31 +194,19 @@ impl WorkTree {
         self.switched()
     }
 
-    /// Remembers that changes in the files from now on resolve a conflict on top of `commit`.
-    pub(super) fn stop_at(&self, commit: Oid) -> Result<()> {
-        self.repo.reference(STOPPED, commit, true, "sluice: conflict")?;
-        Ok(())
-    }
-
-    /// Whether the last conflict was on top of `commit`.
-    pub(super) fn is_stopped_at(&self, commit: Oid) -> bool {
-        self.repo.find_reference(STOPPED).is_ok_and(|reference| reference.target() == Some(commit))
-    }
-
     /// Refuses while a changed file has the marks of a conflict.
     pub(super) fn refuse_markers(&self) -> Result<()> {
         for path in self.changed()? {
             let Ok(content) = fs_err::read(self.root.join(&path)) else { continue };
-            let mark = |line: &[u8]| line.starts_with(b"<<<<<<< ") || line.starts_with(b">>>>>>> ");
-            if let Some(line) = content.split(|&byte| byte == b'\n').position(mark) {
-                return Err(Error::input(format!("{path}:{} has a conflict that is not resolved", line + 1)));
+            if let Some(line) = carry::marked(&content) {
+                return Err(Error::input(format!("{path}:{line} has a conflict that is not resolved")));
             }
         }
         Ok(())
     }
 
     /// Writes or removes files in the work tree.
-    pub(super) fn write(&self, files: &[(&String, Content)]) -> Result<()> {
+    pub(super) fn write(&self, files: &[(String, Content)]) -> Result<()> {
         for (path, content) in files {
             let file = self.root.join(path);
             match content {

@@ -22,8 +22,11 @@ pub(crate) use origin::Origin;
 pub(crate) use pins::Pins;
 use repository::{Change, Repository};
 use sluice_shell::context::Context;
-use sluice_shell::error::{Attempt as _, Result};
+use sluice_shell::error::{Attempt as _, Explain, Result};
 use sluice_shell::minor::Minor;
+
+/// The file in a tree's git folder that says how far a rebase came: the tree is a person's until it is gone.
+pub(crate) const REBASE: &str = "sluice-rebase.json";
 
 /// Part of every tree's name: raise it when the same inputs give another tree than before.
 const FORMAT: u32 = 1;
@@ -83,6 +86,17 @@ impl Cmd {
     }
 }
 
+/// The tree holds what a person resolves.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is in the middle of a rebase", .0.display())]
+struct Rebasing(PathBuf);
+
+impl Explain for Rebasing {
+    fn hint(&self) -> Option<String> {
+        Some("run the same `cargo xtask patch rebase --to …` again to go on, or add --abort to end it".into())
+    }
+}
+
 /// Which of the two trees of one source is meant. They are equal until the series is applied to one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -101,6 +115,9 @@ impl Target {
         let pins = Pins::load(shell, &self.k8s)?;
         let place = place(shell, self, &pins, purpose)?;
         let _lock = shell.lock("trees")?;
+        if place.join(".git").join(REBASE).exists() {
+            return Err(Rebasing(place).into());
+        }
         repository::unlock(&place)?;
         let base = match Repository::open(&place)? {
             Some(repository) => restore(shell, &repository, &place)?,
