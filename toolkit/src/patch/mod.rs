@@ -22,6 +22,7 @@ mod refresh;
 mod reject;
 mod resolution;
 mod series;
+mod squash;
 mod stats;
 mod tree;
 mod verify;

@@ -6,12 +6,14 @@ use std::collections::BTreeSet;
 use super::engine;
 use super::file::Patch;
 use super::series::{Change, Series};
+use super::squash::squash;
 use super::tree::WorkTree;
 use crate::source::Target;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Result};
 
-/// Writes commits that were changed, added or removed in the tree back into the patch files
+/// Writes commits that were changed, added or removed in the tree back into the patch files; fixups go into their
+/// commits
 #[derive(clap::Args)]
 pub(super) struct Cmd {
     #[command(flatten)]
@@ -45,14 +47,14 @@ impl Cmd {
 }
 
 /// Writes the commits above the upstream source as the series. A commit that was not changed gives the bytes that its
-/// file has, and such a file is not touched.
+/// file has, and such a file is not touched. Commits of `git commit --fixup` go into those that they mend.
 pub(super) fn refresh(tree: &WorkTree, series: &Series) -> Result<Vec<Change>> {
     if !tree.changed()?.is_empty() {
         return Err(Error::input(
             "the tree has changes that are in no commit: `git commit --amend` them, or run `cargo xtask patch new`",
         ));
     }
-    let head = tree.head()?;
+    let head = squash(&tree.repo, tree.base, tree.head()?)?;
     let (mut entries, mut names) = (Vec::new(), BTreeSet::new());
     for id in engine::chain(&tree.repo, tree.base, head)? {
         let patch = engine::to_patch(&tree.repo, id).attempting(|| format!("cannot make a patch of commit {id}"))?;
@@ -69,6 +71,9 @@ pub(super) fn refresh(tree: &WorkTree, series: &Series) -> Result<Vec<Change>> {
         entries.push((name, bytes));
     }
     let changes = series.replace(&entries)?;
+    if tree.head()? != head {
+        tree.place(head)?;
+    }
     tree.save(head)?;
     Ok(changes)
 }

@@ -5,6 +5,7 @@ mod interrupted;
 mod rebase;
 mod rejects;
 mod round_trip;
+mod squash;
 mod stats;
 
 use std::path::PathBuf;
