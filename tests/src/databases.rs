@@ -1,25 +1,16 @@
 //! The shim's tests on database servers: those that are about what any database does, under the same names.
 
-use fs_err as fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
 use sluice_shell::context::Context;
 use sluice_shell::error::Result;
 use sluice_toolkit::cluster::database::Database;
-use sluice_toolkit::cluster::leftover::{Guard, Leftover};
-use sluice_toolkit::cluster::pid::Process;
-use sluice_toolkit::cluster::port;
+
+use crate::server::Server;
 
 /// Programs of tests that make their databases where this variable says.
 pub(crate) const VARIABLE: &str = "SLUICE_TEST_DATABASE";
 
 /// The shim's programs of tests that are about what any database does.
 const PROGRAMS: [&str; 5] = ["engine", "etcd_api", "gc", "linearizability", "migrate"];
-
-/// How long a server may take to end by itself.
-const GRACE: Duration = Duration::from_secs(30);
 
 /// Where to run the shim's tests.
 #[derive(Debug, Clone, clap::Args)]
@@ -72,9 +63,8 @@ impl Servers {
         });
         let servers = Database::ALL.into_iter().filter(|database| self.only.is_none_or(|only| only == *database));
         let started = servers.filter(|_| self.starts_servers()).map(|database| {
-            let server = Server::start(database, &shell.paths.cache().join("databases"))?;
-            let endpoint = server.endpoint.clone();
-            Ok(Part::new(format!("shim on {database}"), endpoint, Some(server)))
+            let server = Server::start(shell, database)?;
+            Ok(Part::new(format!("shim on {database}"), server.endpoint()?, Some(server)))
         });
         given.chain(started)
     }
@@ -89,39 +79,7 @@ impl Part {
 
     /// Ends the server, if it was started for this.
     pub(crate) fn finish(self) -> Result<()> {
-        self.server.map_or(Ok(()), Server::stop)
-    }
-}
-
-/// A database server of the tests' own, which ends with them.
-struct Server {
-    process: Process,
-    endpoint: String,
-    folder: PathBuf,
-    _guard: Guard,
-}
-
-impl Server {
-    fn start(database: Database, folder: &Path) -> Result<Self> {
-        if folder.exists() {
-            // Of a run that was killed.
-            if let Some(process) = Process::load(&folder.join("pid"))? {
-                process.kill()?;
-            }
-            fs::remove_dir_all(folder)?;
-        }
-        fs::create_dir_all(folder)?;
-        // The server's own user has to pass.
-        fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
-        let port = port::free()?;
-        let process = database.start(folder, port)?;
-        let guard = Guard::new(Leftover::Process(process.clone()));
-        Ok(Self { process, endpoint: database.endpoint(folder, port)?, folder: folder.to_owned(), _guard: guard })
-    }
-
-    fn stop(self) -> Result<()> {
-        self.process.stop(GRACE)?;
-        Ok(fs::remove_dir_all(&self.folder)?)
+        self.server.as_ref().map_or(Ok(()), Server::stop)
     }
 }
 

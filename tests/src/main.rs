@@ -5,6 +5,7 @@
 mod conformance;
 mod databases;
 mod e2e;
+mod server;
 mod test;
 
 use std::process::ExitCode;

@@ -12,6 +12,7 @@ use sluice_shell::context::Context;
 use sluice_shell::doctor::{self, Purpose};
 use sluice_shell::error::{Error, Result};
 use sluice_shell::process::{Run, THIS};
+use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::leftover;
 use sluice_toolkit::patch::{self, Effort};
 use sluice_toolkit::source::Target;
@@ -28,6 +29,9 @@ pub(crate) struct Cmd {
     /// Only say what this machine lacks; install nothing
     #[arg(long)]
     no_install: bool,
+    /// End-to-end tests with a shim: its data is on a server of this kind, which the tests start
+    #[arg(long, value_enum, value_name = "SERVER")]
+    database: Option<Database>,
     #[command(flatten)]
     target: Target,
     /// End-to-end tests with the programs in DIR/patched and DIR/stock; build nothing
@@ -68,7 +72,7 @@ impl Cmd {
         let parts = self.parts()?;
         if parts.contains(&Part::E2e) {
             // Before minutes are spent on what it needs.
-            e2e::chosen(self.filter.as_deref())?;
+            e2e::chosen(self.filter.as_deref(), self.database)?;
         }
         let (mut tally, mut times) = (Tally::default(), Vec::new());
         for part in parts {
@@ -87,17 +91,23 @@ impl Cmd {
 
     /// What to run, unless flags of one part are given to another.
     fn parts(&self) -> Result<Vec<Part>> {
-        match (self.part, &self.filter) {
-            (Some(Part::Db), None) => Ok(vec![Part::Db]),
+        let parts = match (self.part, &self.filter) {
+            (Some(Part::Db), None) => vec![Part::Db],
             _ if self.databases.is_chosen() => {
-                Err(Error::input("`--only` and `--endpoint` choose a server for the part `db`"))
+                return Err(Error::input("`--only` and `--endpoint` choose a server for the part `db`"));
             }
-            (Some(part), None) => Ok(vec![part]),
-            (None | Some(Part::E2e), Some(_)) => Ok(vec![Part::E2e]),
-            (Some(Part::Conformance), Some(_)) => Ok(vec![Part::Conformance]),
-            (Some(_), Some(_)) => Err(Error::input("`--filter` chooses among end-to-end or conformance tests")),
-            (None, None) => Ok(Part::value_variants().to_vec()),
+            (Some(part), None) => vec![part],
+            (None | Some(Part::E2e), Some(_)) => vec![Part::E2e],
+            (Some(Part::Conformance), Some(_)) => vec![Part::Conformance],
+            (Some(_), Some(_)) => {
+                return Err(Error::input("`--filter` chooses among end-to-end or conformance tests"));
+            }
+            (None, None) => Part::value_variants().to_vec(),
+        };
+        if self.database.is_some() && parts != [Part::E2e] {
+            return Err(Error::input("`--database` is for the part `e2e`; `db --only` chooses a server"));
         }
+        Ok(parts)
     }
 
     fn part(&self, shell: &Context, part: Part) -> Result<Tally> {
@@ -107,7 +117,8 @@ impl Cmd {
             Part::Db if !self.databases.starts_servers() => &[Purpose::Build],
             Part::Shim | Part::Db => &[Purpose::Build, Purpose::Test, Purpose::Databases],
             Part::Patches | Part::Conformance => &[Purpose::Build],
-            Part::E2e if self.bin.is_some() => &[],
+            Part::E2e if self.bin.is_some() && self.database.is_none() => &[],
+            Part::E2e if self.bin.is_some() => &[Purpose::Databases],
             Part::E2e => &[Purpose::Build, Purpose::Images, Purpose::Databases],
         };
         if let Err(missing) = doctor::require(shell, needed, !self.no_install) {
@@ -127,15 +138,13 @@ impl Cmd {
                 tally += cargo(shell, "shim", &tests_of(&SHIM))?;
             }
             Part::Patches => tally += self.patches(shell)?,
-            Part::E2e => match Suite::new(shell, &self.target, self.bin.as_deref()) {
+            Part::E2e => match Suite::new(shell, &self.target, self.bin.as_deref(), self.database) {
                 Ok(suite) => tally += e2e::run(shell, &suite, self.filter.as_deref())?,
                 Err(error) => tally += step(shell, "e2e programs", Instant::now(), Err(error))?,
             },
             Part::Conformance => tally += self.conformance(shell)?,
             Part::Db => {
                 leftover::clean_up_on_ctrl_c()?;
-                // Two runs at once would share the servers' folder.
-                let _lock = shell.lock("databases")?;
                 for part in self.databases.parts(shell) {
                     match part {
                         Ok(part) => {
@@ -273,9 +282,26 @@ mod tests {
 
     #[test]
     fn a_filter_that_fits_no_test_is_told_what_there_is() {
-        let error = e2e::chosen(Some("nosuch")).err().unwrap().to_string();
+        let error = e2e::chosen(Some("nosuch"), None).err().unwrap().to_string();
         assert!(error.starts_with("no end-to-end test has \"nosuch\" in its name; there are:\n"), "{error}");
-        assert!(e2e::chosen(Some("up/round")).is_ok_and(|cases| cases.len() == 1));
+        assert!(e2e::chosen(Some("up/round"), None).is_ok_and(|cases| cases.len() == 1));
+    }
+
+    #[test]
+    fn a_run_on_a_server_is_about_shims_on_that_server() {
+        let database = Some(Database::Postgres);
+        for (filter, count) in [
+            ("walkthrough/patched-shim/cached", 1),
+            ("walkthrough/patched-etcd", 0),
+            ("storage/", 0),
+            ("up/", 0),
+            ("crash/on-postgresql", 1),
+            ("crash/on-mariadb", 0),
+            ("etcdctl/same-as-etcd", 1),
+        ] {
+            let chosen = e2e::chosen(Some(filter), database).map_or(0, |cases| cases.len());
+            assert_eq!(chosen, count, "{filter}");
+        }
     }
 
     #[test]
@@ -290,6 +316,7 @@ mod tests {
             ("db --endpoint mysql://root@127.0.0.1/mysql", vec![Part::Db]),
             ("--filter x", vec![Part::E2e]),
             ("", Part::value_variants().to_vec()),
+            ("--filter x --database postgres", vec![Part::E2e]),
         ];
         for (line, expected) in table {
             assert_eq!(parts(line), Ok(expected), "{line}");
@@ -299,6 +326,10 @@ mod tests {
             ["unit --only postgres", "--only mariadb", "e2e --endpoint mysql://a/b", "e2e --filter x --only postgres"]
         {
             assert_eq!(parts(line), Err(server.to_owned()), "{line}");
+        }
+        let database = "`--database` is for the part `e2e`; `db --only` chooses a server";
+        for line in ["--database postgres", "shim --database postgres", "db --database mariadb"] {
+            assert_eq!(parts(line), Err(database.to_owned()), "{line}");
         }
         assert!(parts("db --filter x").is_err());
     }

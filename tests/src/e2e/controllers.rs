@@ -14,7 +14,7 @@ const CONFIG_MAPS: &str = "/api/v1/namespaces/wardrobe/configmaps";
 
 pub(super) fn cases() -> Vec<Case> {
     Column::ALL
-        .map(|column| Case::new(format!("controllers/{}", column.name()), move |suite| run(suite, column)))
+        .map(|column| Case::new(format!("controllers/{}", column.name()), move |suite| run(suite, column)).of(column))
         .into_iter()
         .collect()
 }

@@ -37,7 +37,7 @@ const LAST: &str = "last";
 pub(super) fn cases() -> Vec<Case> {
     let on_servers = Database::ALL.into_iter().map(|server| {
         let name = format!("crash/on-{server}").to_lowercase();
-        Case::new(name, move |suite| run(suite, Wish::new(Column::OURS).server(server)))
+        Case::new(name, move |suite| run(suite, Wish::new(Column::OURS).server(server))).on(server)
     });
     let in_a_file = [
         Case::new("crash/watch-cache", |suite| run(suite, Wish::new(Column::OURS))),

@@ -5,10 +5,22 @@ use super::script::{Step, Subject};
 use super::stores::{Server, Tools};
 use super::{Case, Suite, Verdict};
 use sluice_shell::error::Result;
+use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::wait::ensure;
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![Case::new("etcdctl/same-as-etcd", same_as_etcd)]
+    let on_servers = Database::ALL.into_iter().map(|server| {
+        let name = format!("etcdctl/same-as-etcd-on-{server}").to_lowercase();
+        Case::new(name, move |suite| {
+            let suite = suite.on(server)?;
+            let verdict = same_as_etcd(&suite)?;
+            suite.data.remove()?;
+            Ok(verdict)
+        })
+    });
+    let plain = Case::new("etcdctl/same-as-etcd", same_as_etcd);
+    // In a run on a server the plain one is on that server.
+    std::iter::once(plain).chain(on_servers.map(Case::on_files)).collect()
 }
 
 const fn step(line: &'static str) -> Step {

@@ -13,7 +13,7 @@ use sluice_toolkit::cluster::wait::ensure;
 const IMAGES: [&str; 4] = ["kube-apiserver", "kube-controller-manager", "kubernetes", "sluice-shim"];
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![Case::new("images/build", run)]
+    vec![Case::new("images/build", run).on_files()]
 }
 
 fn run(suite: &Suite) -> Result<Verdict> {

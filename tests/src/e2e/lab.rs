@@ -13,7 +13,7 @@ use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::launch::launch;
 use sluice_toolkit::cluster::leftover::{Guard, Leftover};
 use sluice_toolkit::cluster::port;
-use sluice_toolkit::cluster::settings::{Backend, Programs, Settings};
+use sluice_toolkit::cluster::settings::{Backend, Programs, Settings, Store};
 use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
 /// What a case wants its cluster to be.
@@ -75,16 +75,22 @@ impl Lab {
     pub(super) fn start(suite: &Suite, wish: Wish) -> Result<Self> {
         let programs = suite.programs(wish.column)?.clone();
         let kubectl = kubectl_of(&programs)?;
+        let folder = folder(suite, wish.column.name());
+        let backend = match wish.backend {
+            None if wish.column.store == Store::Shim && suite.data.database().is_some() => {
+                Some(Backend::Url(suite.data.endpoint(&folder)?))
+            }
+            wished => wished,
+        };
         let settings = Settings {
             kubernetes: wish.column.name().to_owned(),
             store: wish.column.store,
-            backend: wish.backend,
+            backend,
             programs,
             apiserver_args: wish.apiserver_args,
             controller_manager_args: Vec::new(),
             store_args: wish.store_args,
         };
-        let folder = folder(suite, wish.column.name());
         let guard = Guard::new(Leftover::Cluster(folder.clone()));
         let cluster = Cluster::prepare(&folder, settings, Some(0))?;
         cluster.start(|_| {})?;

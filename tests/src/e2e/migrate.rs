@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::lab::folder;
-use super::stores::{Server, Tools, endpoint, tool};
+use super::stores::{Server, Tools, tool};
 use super::{Case, Suite, Verdict};
 use sluice_shell::error::{Error, Result};
 use sluice_shell::process::{Limit, Run};
@@ -86,15 +86,15 @@ fn etcd_and_back(suite: &Suite) -> Result<Verdict> {
     let expected = content(&etcd, &lease)?;
 
     // From the running one.
-    let (from, imported) = (format!("http://127.0.0.1:{}", etcd.port), endpoint(&folder, "imported.db"));
+    let (from, imported) = (format!("http://127.0.0.1:{}", etcd.port), tools.endpoint(&folder, "imported.db")?);
     tools.shim(&folder, &["import", "--from-etcd", &from, "--endpoint", &imported])?;
     // From its snapshot.
     etcdctl.run("snapshot save etcd.snapshot")?;
-    let restored = endpoint(&folder, "restored.db");
+    let restored = tools.endpoint(&folder, "restored.db")?;
     tools.shim(&folder, &["restore", "--from", "etcd.snapshot", "--endpoint", &restored])?;
     etcd.stop()?;
     for database in ["imported.db", "restored.db"] {
-        tools.shim(&folder, &["fsck", "--endpoint", &endpoint(&folder, database)])?;
+        tools.shim(&folder, &["fsck", "--endpoint", &tools.endpoint(&folder, database)?])?;
         let shim = Server::shim(&tools, &folder, database)?;
         same(database, &content(&shim, &lease)?, &expected)?;
         let etcdctl = Etcdctl { tools: &tools, server: &shim, folder: &folder };
@@ -130,7 +130,7 @@ fn from_kine(suite: &Suite) -> Result<Verdict> {
         etcdctl.run_with("txn", &create)?;
     }
     let url = format!("http://127.0.0.1:{}", kine.port);
-    let database = endpoint(&folder, "state.db");
+    let database = tools.endpoint(&folder, "state.db")?;
     let said = tools.shim(&folder, &["import", "--from-etcd", &url, "--endpoint", &database])?;
     ensure(said.contains("without history"), || said.clone())?;
     tools.shim(&folder, &["fsck", "--endpoint", &database])?;

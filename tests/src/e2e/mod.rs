@@ -2,10 +2,11 @@
 //!
 //! A [`Case`] is one function over the [`Programs`](sluice_toolkit::cluster::settings::Programs) under test. It starts
 //! its own [`lab::Lab`] (a cluster in a folder of its own on free ports), so that any number of runs can go on side by
-//! side.
+//! side. Its shims keep their data where the run's [`data::Data`] says.
 
 mod controllers;
 mod crash;
+mod data;
 mod downtime;
 mod equal;
 mod etcdctl;
@@ -29,10 +30,13 @@ mod walkthrough;
 mod watches;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
+use self::data::Data;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::leftover;
 use sluice_toolkit::cluster::programs;
 use sluice_toolkit::cluster::settings::{Programs, Store};
@@ -48,6 +52,8 @@ pub(crate) struct Suite {
     workspace: PathBuf,
     /// Folder for the clusters.
     scratch: PathBuf,
+    /// Where shims keep their data.
+    data: Arc<Data>,
 }
 
 /// One combination of apiserver and store.
@@ -85,10 +91,16 @@ impl Column {
 
 impl Suite {
     /// With programs that the toolkit builds, or with those of a folder that has a `patched` and a `stock` one in it.
+    /// With a `database`, a server of that kind keeps the shims' data.
     ///
     /// # Errors
-    /// When a program can't be built or is missing.
-    pub(crate) fn new(shell: &Context, target: &Target, bin: Option<&Path>) -> Result<Self> {
+    /// When a program can't be built or is missing, or the server does not get ready.
+    pub(crate) fn new(
+        shell: &Context,
+        target: &Target,
+        bin: Option<&Path>,
+        database: Option<Database>,
+    ) -> Result<Self> {
         let programs = |column: Column| match bin {
             Some(bin) => {
                 let flavor = bin.join(if column.patched { "patched" } else { "stock" });
@@ -103,7 +115,18 @@ impl Suite {
             built_from,
             workspace: shell.paths.root().to_owned(),
             scratch: shell.paths.cache().join("e2e"),
+            data: Arc::new(database.map_or(Ok(Data::default()), |database| Data::on(shell, database))?),
         })
+    }
+
+    /// The same programs, with the shims' data on a server.
+    ///
+    /// # Errors
+    /// When the server does not get ready.
+    fn on(&self, database: Database) -> Result<Self> {
+        let data = Arc::new(Data::on(&Context::from_env()?, database)?);
+        let (columns, built_from) = (self.columns.clone(), self.built_from.clone());
+        Ok(Self { columns, built_from, workspace: self.workspace.clone(), scratch: self.scratch.clone(), data })
     }
 
     /// The programs of a column.
@@ -147,11 +170,44 @@ type Body = Box<dyn Fn(&Suite) -> Result<Verdict>>;
 pub(crate) struct Case {
     name: String,
     body: Body,
+    runs: Runs,
+}
+
+/// When a case runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Runs {
+    /// Always, with the shims' data wherever the run keeps it.
+    Always,
+    /// Unless the run is about a server: it starts no shim, or is about the file, or about how a server is started.
+    OnFiles,
+    /// Unless the run is about another server: it starts one of its own.
+    On(Database),
 }
 
 impl Case {
     fn new(name: impl Into<String>, body: impl Fn(&Suite) -> Result<Verdict> + 'static) -> Self {
-        Self { name: name.into(), body: Box::new(body) }
+        Self { name: name.into(), body: Box::new(body), runs: Runs::Always }
+    }
+
+    fn on_files(self) -> Self {
+        Self { runs: Runs::OnFiles, ..self }
+    }
+
+    /// A case about one column: without a shim it is not about a server.
+    fn of(self, column: Column) -> Self {
+        if column.store == Store::Shim { self } else { self.on_files() }
+    }
+
+    fn on(self, database: Database) -> Self {
+        Self { runs: Runs::On(database), ..self }
+    }
+
+    fn runs_on(&self, database: Option<Database>) -> bool {
+        match self.runs {
+            Runs::Always => true,
+            Runs::OnFiles => database.is_none(),
+            Runs::On(server) => database.is_none_or(|database| database == server),
+        }
     }
 }
 
@@ -177,15 +233,16 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// The cases whose name contains `filter`.
+/// The cases whose name contains `filter`, of those that run on a database.
 ///
 /// # Errors
 /// When there is none.
-pub(crate) fn chosen(filter: Option<&str>) -> Result<Vec<Case>> {
+pub(crate) fn chosen(filter: Option<&str>, database: Option<Database>) -> Result<Vec<Case>> {
+    let all = || cases().into_iter().filter(|case| case.runs_on(database));
     let fits = |case: &Case| filter.is_none_or(|filter| case.name.contains(filter));
-    let chosen: Vec<Case> = cases().into_iter().filter(fits).collect();
+    let chosen: Vec<Case> = all().filter(fits).collect();
     if chosen.is_empty() {
-        let names: Vec<String> = cases().into_iter().map(|case| case.name).collect();
+        let names: Vec<String> = all().map(|case| case.name).collect();
         let filter = filter.unwrap_or_default();
         return Err(Error::input(format!(
             "no end-to-end test has {filter:?} in its name; there are:\n{}",
@@ -201,7 +258,7 @@ pub(crate) fn chosen(filter: Option<&str>) -> Result<Vec<Case>> {
 /// When the filter fits no case, or stdout is broken. A failed case is no error here: see the tally.
 pub(crate) fn run(shell: &Context, suite: &Suite, filter: Option<&str>) -> Result<Tally> {
     leftover::clean_up_on_ctrl_c()?;
-    let chosen = chosen(filter)?;
+    let chosen = chosen(filter, suite.data.database())?;
     fs_err::create_dir_all(&suite.scratch)?;
     leftover::sweep(&suite.scratch)?;
     let mut left = Vec::new();
@@ -233,6 +290,9 @@ pub(crate) fn run(shell: &Context, suite: &Suite, filter: Option<&str>) -> Resul
                 }
             }
         }
+    }
+    if tally.failed == 0 {
+        suite.data.remove()?;
     }
     Ok(tally)
 }

@@ -26,9 +26,9 @@ const LARGE: u32 = 160;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        Case::new("storage/read-only", read_only),
-        Case::new("storage/full-disk", full_disk),
-        Case::new("storage/other-schema", other_schema),
+        Case::new("storage/read-only", read_only).on_files(),
+        Case::new("storage/full-disk", full_disk).on_files(),
+        Case::new("storage/other-schema", other_schema).on_files(),
     ]
 }
 

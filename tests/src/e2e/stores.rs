@@ -1,14 +1,15 @@
 //! Stores without a cluster: etcd, kine or the shim alone, with etcd's own tools.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::data::Data;
 use super::{Column, Suite};
 use sluice_shell::context::Context;
 use sluice_shell::error::Result;
 use sluice_shell::process::{Limit, Run};
 use sluice_toolkit::build::{self, Program};
-use sluice_toolkit::cluster::backend;
 use sluice_toolkit::cluster::client::Client;
 use sluice_toolkit::cluster::launch::launch;
 use sluice_toolkit::cluster::leftover::{Guard, Leftover};
@@ -20,12 +21,13 @@ use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 /// How long a store may take to end.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// The programs.
+/// The programs, and where the shims' data is.
 pub(super) struct Tools {
     pub(super) etcd: PathBuf,
     pub(super) etcdctl: PathBuf,
     pub(super) etcdutl: PathBuf,
     pub(super) shim: PathBuf,
+    data: Arc<Data>,
 }
 
 impl Tools {
@@ -40,7 +42,15 @@ impl Tools {
         let (Some(etcdctl), Some(etcdutl)) = (tool(Program::Etcdctl)?, tool(Program::Etcdutl)?) else {
             return Ok(None);
         };
-        Ok(Some(Self { etcd, etcdctl, etcdutl, shim }))
+        Ok(Some(Self { etcd, etcdctl, etcdutl, shim, data: Arc::clone(&suite.data) }))
+    }
+
+    /// The connection string of a database of the shim, by its name in a folder.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub(super) fn endpoint(&self, folder: &Path, database: &str) -> Result<String> {
+        self.data.endpoint(&folder.join(database))
     }
 
     /// Runs `sluice-shim` with a command; returns stdout.
@@ -112,7 +122,7 @@ impl Server {
     pub(super) fn shim_with(tools: &Tools, folder: &Path, database: &str, flags: &[&str]) -> Result<Self> {
         let port = port::free()?;
         let run = Run::new(&tools.shim, folder)
-            .env("SLUICE_ENDPOINT", endpoint(folder, database))
+            .env("SLUICE_ENDPOINT", tools.endpoint(folder, database)?)
             .arg(format!("--listen-client-urls=http://127.0.0.1:{port}"))
             .args(flags);
         Self::start(&run, port, &folder.join(format!("{database}.log")))
@@ -173,9 +183,4 @@ impl Server {
     pub(super) fn stop(self) -> Result<()> {
         self.process.stop(GRACE)
     }
-}
-
-/// The connection string of a database in the folder.
-pub(super) fn endpoint(folder: &Path, database: &str) -> String {
-    backend::sqlite(&folder.join(database))
 }

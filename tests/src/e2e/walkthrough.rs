@@ -56,13 +56,13 @@ pub(super) fn cases() -> Vec<Case> {
         for (cache, arg) in [("cached", None), ("uncached", Some(shirts::NO_WATCH_CACHE))] {
             let name = format!("walkthrough/{}/{cache}", column.name());
             let wish = arg.into_iter().fold(Wish::new(column), Wish::apiserver_arg);
-            cases.push(Case::new(name, move |suite| run(suite, wish.clone())));
+            cases.push(Case::new(name, move |suite| run(suite, wish.clone())).of(column));
         }
     }
     for server in Database::ALL {
         let name = format!("walkthrough/{}-on-{server}/uncached", Column::OURS.name()).to_lowercase();
         let wish = Wish::new(Column::OURS).apiserver_arg(shirts::NO_WATCH_CACHE).server(server);
-        cases.push(Case::new(name, move |suite| run(suite, wish.clone())));
+        cases.push(Case::new(name, move |suite| run(suite, wish.clone())).on(server));
     }
     cases
 }

@@ -31,7 +31,9 @@ const SEEN: &str = "ADDED a green S\nMODIFIED a green M\nDELETED a green M\nADDE
 
 pub(super) fn cases() -> Vec<Case> {
     let columns = Column::ALL.into_iter().filter(|column| column.patched || column.store == Store::Etcd);
-    columns.map(|column| Case::new(format!("watches/{}", column.name()), move |suite| run(suite, column))).collect()
+    let case =
+        |column: Column| Case::new(format!("watches/{}", column.name()), move |suite| run(suite, column)).of(column);
+    columns.map(case).collect()
 }
 
 fn run(suite: &Suite, column: Column) -> Result<Verdict> {

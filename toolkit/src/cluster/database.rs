@@ -87,7 +87,7 @@ impl Database {
     pub const ALL: [Self; 2] = [Self::Postgres, Self::Mariadb];
 
     /// As `--database` takes it.
-    pub(crate) fn value(self) -> &'static str {
+    pub fn value(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
             Self::Mariadb => "mariadb",
@@ -234,16 +234,52 @@ impl Database {
         run.arg(port.to_string()).run()
     }
 
-    /// The connection string, with the password.
+    /// Has the server carry out a statement as the user that owns everything.
+    ///
+    /// # Errors
+    /// What the server says against it.
+    pub fn execute(self, folder: &Path, port: u16, statement: &str) -> Result<()> {
+        let password = self.password(folder)?;
+        let run = match self {
+            Self::Postgres => Run::new(self.program("psql")?, "/").env("PGPASSWORD", password).args([
+                "--quiet",
+                "--no-psqlrc",
+                "--dbname",
+                NAME,
+                "--username",
+                NAME,
+                "--command",
+                statement,
+            ]),
+            Self::Mariadb => Run::new(self.program("mariadb")?, "/").env("MYSQL_PWD", password).args([
+                "--no-defaults",
+                "--user",
+                NAME,
+                "--execute",
+                statement,
+            ]),
+        };
+        run.args(["--host", "127.0.0.1", "--port", &port.to_string()]).run()
+    }
+
+    /// The connection string of the database that the server is made with, with the password.
     ///
     /// # Errors
     /// When the password can't be read.
     pub fn endpoint(self, folder: &Path, port: u16) -> Result<String> {
+        self.endpoint_of(folder, port, NAME)
+    }
+
+    /// The connection string of any database on the server, with the password.
+    ///
+    /// # Errors
+    /// When the password can't be read.
+    pub fn endpoint_of(self, folder: &Path, port: u16, database: &str) -> Result<String> {
         let scheme = match self {
             Self::Postgres => "postgres",
             Self::Mariadb => "mysql",
         };
-        Ok(format!("{scheme}://{NAME}:{}@127.0.0.1:{port}/{NAME}", self.password(folder)?))
+        Ok(format!("{scheme}://{NAME}:{}@127.0.0.1:{port}/{database}", self.password(folder)?))
     }
 
     fn data(self, folder: &Path) -> PathBuf {
@@ -333,6 +369,10 @@ mod tests {
                 let run = database.command(folder, port).unwrap();
                 assert_eq!(Process::started_as(run.folder(), &run.words()), Some(process.clone()));
                 assert_eq!(Process::load(&folder.join("pid")).unwrap(), Some(process.clone()));
+                database.execute(folder, port, "CREATE DATABASE another").unwrap();
+                database.execute(folder, port, "DROP DATABASE another").unwrap();
+                let refused = database.execute(folder, port, "DROP DATABASE another").unwrap_err();
+                assert!(refused.to_string().contains("another"), "{refused:?}");
                 process.stop(Duration::from_secs(30)).unwrap();
             }
             assert_eq!(database.endpoint(folder, port).unwrap(), endpoint);

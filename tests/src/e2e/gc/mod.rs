@@ -74,7 +74,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases.push(Case::new("gc/t26", two_databases::run));
     cases.push(Case::new("gc/on-and-off", procedures::run));
     cases.push(Case::new("gc/collector-seen", collector::seen));
-    cases.push(Case::new("gc/collector-missing", collector::missing));
+    cases.push(Case::new("gc/collector-missing", collector::missing).on_files());
     cases.push(Case::new("gc/random", move |suite| shared.with(suite, random::run)));
     cases
 }

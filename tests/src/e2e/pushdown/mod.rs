@@ -63,7 +63,7 @@ const CHECKS: [Check; 10] = [
 pub(super) fn cases() -> Vec<Case> {
     let stock = Column { patched: false, store: Store::Etcd };
     vec![
-        Case::new("pushdown/stock-etcd", move |suite| run(suite, stock, false)),
+        Case::new("pushdown/stock-etcd", move |suite| run(suite, stock, false)).of(stock),
         Case::new("pushdown/patched-shim", |suite| run(suite, Column::OURS, false)),
         Case::new("pushdown/patched-shim/cbor", |suite| run(suite, Column::OURS, true)),
         Case::new("pushdown/documented", documented::run),

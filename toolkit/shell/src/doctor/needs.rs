@@ -14,7 +14,7 @@ pub enum Purpose {
     Images,
     /// Running the tests.
     Test,
-    /// Database servers: `up --database`, and the shim's tests.
+    /// Database servers: `up --database`, and the tests.
     Databases,
 }
 
