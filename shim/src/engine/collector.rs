@@ -63,8 +63,6 @@ const PORTION: (usize, usize, usize) = (64, 8, 500);
 /// How many bytes of values a portion has at most, and how many go to the watchers in a second.
 const PORTION_BYTES: usize = 4 << 20;
 const BYTES_PER_SECOND: f64 = (16 << 20) as f64;
-/// How long a portion may hold the database: all clients wait meanwhile.
-const HOLD: Duration = Duration::from_millis(8);
 /// The collector rests so many times as long as it worked.
 const REST: u32 = 3;
 /// How often to look after the queue when nothing happens, and how often to show its state at most.
@@ -75,10 +73,10 @@ const FORGET: Duration = Duration::from_secs(60);
 /// How long to wait after a failure.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Works as long as the engine lives.
-pub(super) async fn run(engine: Weak<Inner>, collector: Collector) {
+/// Works as long as the engine lives. `hold`: how long a portion may hold the database.
+pub(super) async fn run(engine: Weak<Inner>, collector: Collector, hold: Duration) {
     let Some(wake) = engine.upgrade().map(|inner| Arc::clone(&inner.collector)) else { return };
-    let mut portions = Portions::new(collector.rate);
+    let mut portions = Portions::new(collector.rate, hold);
     let mut released = collector.enabled;
     let (mut forgotten, mut shown): (Option<Instant>, Option<Instant>) = (None, None);
     loop {
@@ -93,7 +91,7 @@ pub(super) async fn run(engine: Weak<Inner>, collector: Collector) {
                 released = true;
             }
             if forgotten.is_none_or(|at| at.elapsed() >= FORGET) {
-                forget(&engine, collector.tombstone_ttl).await?;
+                forget(&engine, collector.tombstone_ttl, hold * REST).await?;
                 forgotten = Some(Instant::now());
             }
             if collector.enabled {
@@ -142,16 +140,17 @@ enum Pause {
 struct Portions {
     pace: Pace,
     rate: f64,
+    hold: Duration,
 }
 
 impl Portions {
-    fn new(rate: u32) -> Self {
-        Self { pace: Pace::new(PORTION.0, PORTION.1, PORTION.2), rate: f64::from(rate.max(1)) }
+    fn new(rate: u32, hold: Duration) -> Self {
+        Self { pace: Pace::new(PORTION.0, PORTION.1, PORTION.2), rate: f64::from(rate.max(1)), hold }
     }
 
     /// The rest after a portion that took so long.
     fn after(&mut self, changed: usize, bytes: usize, took: Duration) -> Duration {
-        self.pace.took(took, HOLD);
+        self.pace.took(took, self.hold);
         let by_rate = Duration::from_secs_f64(changed as f64 / self.rate);
         let by_bytes = Duration::from_secs_f64(bytes as f64 / BYTES_PER_SECOND);
         (took * REST).max(by_rate).max(by_bytes)
@@ -194,11 +193,11 @@ async fn release(engine: &Engine) -> Result<()> {
     }
 }
 
-async fn forget(engine: &Engine, ttl: Duration) -> Result<()> {
+async fn forget(engine: &Engine, ttl: Duration, rest: Duration) -> Result<()> {
     let before = engine.inner.clock.now().before(ttl);
     loop {
         match engine.request(Request::Forget(before)).await? {
-            (_, Outcome::Forgotten(true)) => tokio::time::sleep(HOLD * REST).await,
+            (_, Outcome::Forgotten(true)) => tokio::time::sleep(rest).await,
             (_, Outcome::Forgotten(false)) => return Ok(()),
             (_, other) => return Err(mismatch(&other)),
         }
@@ -218,8 +217,8 @@ mod tests {
 
     #[test]
     fn portions_follow_the_machine_and_rests_the_limits() {
-        let mut portions = Portions::new(1000);
         let ms = Duration::from_millis;
+        let mut portions = Portions::new(1000, ms(8));
         assert_eq!(portions.after(1, 0, ms(1)), ms(3));
         assert_eq!(portions.pace.size(), 128);
         assert_eq!(portions.after(128, 0, ms(6)), ms(128));

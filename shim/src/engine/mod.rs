@@ -48,7 +48,7 @@ use pages::Counts;
 use prometheus_client::registry::Registry;
 use range::{assemble, strip_values};
 use reader::{Readers, Snapshot, Weight};
-use request::{Envelope, Outcome, Request};
+use request::{Envelope, Outcome, Request, Rooms};
 use ring_event::RingEvent;
 pub use session::WatchSession;
 use store::Store;
@@ -62,6 +62,8 @@ pub(crate) use pace::Pace;
 
 /// More writes than this do not wait; the client is told to come back.
 const WAITING_WRITES: usize = 20_000;
+/// How many bytes of keys and values wait at most. So many are committed in seconds.
+const WAITING_BYTES: usize = 64 << 20;
 /// How long a commit takes at most to be published after it can be read, as a rule.
 const PUBLISHED: Duration = Duration::from_secs(1);
 /// How many keys a chunk of a stream holds at most; and after how many bytes of values it ends.
@@ -82,6 +84,8 @@ pub struct Engine {
 struct Inner {
     /// `None` after the shutdown began.
     writer: Mutex<Option<(Sender<Envelope>, thread::JoinHandle<()>)>>,
+    /// What waits for the writer's thread.
+    rooms: Rooms,
     readers: Readers,
     hub: Arc<Hub>,
     counts: Mutex<Counts>,
@@ -143,6 +147,7 @@ impl Engine {
         let thread = writer::start(writer, inbox, seen, hands)?;
         let inner = Arc::new(Inner {
             writer: Mutex::new(Some((sender, thread))),
+            rooms: Rooms::default(),
             readers,
             hub,
             counts: Mutex::default(),
@@ -155,7 +160,7 @@ impl Engine {
             metrics,
         });
         tokio::spawn(lease::run(Arc::downgrade(&inner)));
-        tokio::spawn(collector::run(Arc::downgrade(&inner), collector));
+        tokio::spawn(collector::run(Arc::downgrade(&inner), collector, store.nature().hold));
         Ok(Self { inner })
     }
 
@@ -389,7 +394,8 @@ impl Engine {
             if sender.len() >= WAITING_WRITES {
                 return Err(Error::TooManyRequests);
             }
-            sender.send(Envelope { request, reply }).map_err(|_| stopping())?;
+            let room = self.inner.rooms.make(request.bytes(), WAITING_BYTES).ok_or(Error::TooManyRequests)?;
+            sender.send(Envelope { request, reply, room }).map_err(|_| stopping())?;
         }
         answer.await.map_err(|_| Error::Unknown("the server stopped while the request was under way".into()))?
     }

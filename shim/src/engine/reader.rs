@@ -17,6 +17,8 @@ use super::condition::Condition;
 use super::store::{Reader, Store};
 use super::types::{Error, Result, Revision};
 
+/// More reads than this do not wait in a queue; the client is told to come back.
+const WAITING_READS: usize = 10_000;
 /// How many small reads share a snapshot at most.
 const SHARED_READS: usize = 64;
 
@@ -115,6 +117,9 @@ impl Readers {
             }
         });
         let queue = if weight == Weight::Small { &self.small } else { &self.large };
+        if queue.len() >= WAITING_READS {
+            return Err(Error::TooManyRequests);
+        }
         queue.send(job).map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
@@ -159,6 +164,7 @@ fn serve(mut reader: Box<dyn Reader>, jobs: &Receiver<Job>, shared: usize) {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::Duration;
 
     use futures::FutureExt as _;
 
@@ -173,7 +179,7 @@ mod tests {
 
     impl Store for Bare {
         fn nature(&self) -> Nature {
-            Nature { free_readers: 1, key_limit: None }
+            Nature { free_readers: 1, key_limit: None, hold: Duration::ZERO }
         }
 
         fn writer(&self) -> Result<Box<dyn Writer>> {

@@ -1,5 +1,7 @@
 //! What the writer thread is asked, and what it answers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -66,4 +68,77 @@ pub(super) enum Outcome {
 pub(super) struct Envelope {
     pub(super) request: Request,
     pub(super) reply: oneshot::Sender<Answer>,
+    /// The memory that it takes until it is answered.
+    pub(super) room: Room,
+}
+
+/// The bytes of all requests that were not answered yet.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rooms(Arc<AtomicUsize>);
+
+/// The bytes of one of them.
+#[derive(Debug)]
+pub(super) struct Room {
+    all: Rooms,
+    /// How many.
+    pub(super) bytes: usize,
+}
+
+impl Rooms {
+    /// Makes room for a request; `None` if all together would have more bytes than that. One alone may have.
+    pub(super) fn make(&self, bytes: usize, most: usize) -> Option<Room> {
+        let fits =
+            |taken: usize| (taken == 0 || bytes == 0 || taken.saturating_add(bytes) <= most).then(|| taken + bytes);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        Some(Room { all: self.clone(), bytes })
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.all.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Request {
+    /// How many bytes of keys and values it carries.
+    pub(super) fn bytes(&self) -> usize {
+        fn range(range: &KeyRange) -> usize {
+            let end = if let RangeEnd::Before(end) = &range.end { end.len() } else { 0 };
+            range.start.len() + end
+        }
+        fn compare(compare: &Compare) -> usize {
+            let value = if let CompareTarget::Value(value) = &compare.target { value.len() } else { 0 };
+            range(&compare.range) + value
+        }
+        fn of(op: &Op) -> usize {
+            match op {
+                Op::Put(put) => put.key.len() + put.value.len(),
+                Op::Txn(txn) => {
+                    let ops = txn.success.iter().chain(&txn.failure).map(of).sum::<usize>();
+                    ops + txn.compares.iter().map(compare).sum::<usize>()
+                }
+                Op::Range(query) => range(&query.range),
+                Op::Delete(delete) => range(&delete.range),
+            }
+        }
+        if let Self::Write(op) = self { of(op) } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_so_many_bytes_until_requests_are_answered() {
+        let rooms = Rooms::default();
+        let large = rooms.make(11, 10).unwrap();
+        assert!(rooms.make(1, 10).is_none());
+        drop(large);
+        let (six, four) = (rooms.make(6, 10).unwrap(), rooms.make(4, 10).unwrap());
+        assert!(rooms.make(1, 10).is_none());
+        drop((six, four));
+        assert_eq!(rooms.make(10, 10).unwrap().bytes, 10);
+    }
 }

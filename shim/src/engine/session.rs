@@ -1,6 +1,7 @@
 //! The watchers of one client stream.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Engine;
 use super::hub::Recent;
@@ -9,6 +10,9 @@ use super::types::{Error, Revision, WatchMessage, WatchSpec};
 
 /// About how many events one message holds.
 const MESSAGE_EVENTS: usize = 1000;
+
+/// How long to wait before a watcher looks again whether the database can be read.
+const RETRY: Duration = Duration::from_millis(200);
 
 /// The watchers of one client stream. Dropping it ends them.
 #[derive(Debug)]
@@ -55,6 +59,11 @@ impl WatchSession {
                     if !events.is_empty() {
                         return WatchMessage::Events { id: spec.id, revision: until, events };
                     }
+                }
+                // It goes on from the same revision.
+                Err(Error::Unavailable(_) | Error::TooManyRequests) => {
+                    drop(reading);
+                    tokio::time::sleep(RETRY).await;
                 }
                 Err(error) => {
                     drop(reading);

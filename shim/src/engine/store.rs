@@ -290,6 +290,8 @@ pub struct Nature {
     pub free_readers: usize,
     /// The longest key that can be stored, in bytes.
     pub key_limit: Option<usize>,
+    /// How long a portion of the collector's work may hold the database: all clients wait meanwhile.
+    pub hold: Duration,
 }
 
 /// A database.

@@ -16,6 +16,7 @@ use super::collector::Hands;
 use super::condition::Condition;
 use super::facets::facets;
 use super::hub::Hub;
+use super::lease;
 use super::metrics::Metrics;
 use super::publish::{News, Publisher};
 use super::request::{Answer, Envelope, Outcome, Request};
@@ -69,6 +70,7 @@ pub(super) fn start(
         tidying,
         waiting,
         retry_at,
+        failed: false,
     };
     thread::Builder::new()
         .name("write".into())
@@ -94,6 +96,8 @@ struct WriterThread {
     waiting: Vec<oneshot::Sender<Answer>>,
     /// When to try background work again after it failed.
     retry_at: Option<Instant>,
+    /// Whether commits failed since the leases had time to be renewed.
+    failed: bool,
 }
 
 impl WriterThread {
@@ -141,6 +145,9 @@ impl WriterThread {
         if result.is_ok() {
             result = self.writer.tidy(idle).map(|under_way| self.tidying = under_way);
         }
+        if result.is_ok() && self.condition.refusal().is_none() {
+            result = self.give_time();
+        }
         if result.is_ok() && self.compacting {
             result = self.writer.compact_step().map(|more| self.compacting = more);
             self.metrics.compaction_pending.set(i64::from(self.compacting));
@@ -174,6 +181,15 @@ impl WriterThread {
         self.writer.commit(&Footprint::default(), look).map(drop)
     }
 
+    /// Gives the leases time if commits failed: what kept them alive may not have been heard. As behind a start.
+    fn give_time(&mut self) -> Result<()> {
+        if self.failed {
+            lease::extend(self.writer.as_mut())?;
+            self.failed = false;
+        }
+        Ok(())
+    }
+
     /// Whether commits succeed.
     fn probe(&mut self) -> Result<()> {
         self.hub.stopped()?;
@@ -188,9 +204,16 @@ impl WriterThread {
 
     fn serve(&mut self, batch: Vec<Envelope>) {
         let mut transactional = Vec::with_capacity(batch.len());
-        let mut collections = Vec::new();
+        let (mut collections, mut expiries) = (Vec::new(), Vec::new());
         for envelope in batch {
             match envelope.request {
+                Request::Expire(_) => match self.give_time() {
+                    Ok(()) => expiries.push(envelope),
+                    Err(error) => {
+                        // Whoever does not wait any more does not matter.
+                        let _ = envelope.reply.send(Err(error));
+                    }
+                },
                 Request::Defragment => {
                     let answer = self.writer.defragment().map(|()| (self.hub.revision(), Outcome::Done));
                     let _ = envelope.reply.send(answer);
@@ -208,6 +231,8 @@ impl WriterThread {
                 _ => transactional.push(envelope),
             }
         }
+        // A lease that a client just kept alive does not end.
+        transactional.append(&mut expiries);
         if !transactional.is_empty() {
             self.commit(transactional);
         }
@@ -278,6 +303,7 @@ impl WriterThread {
                 }
             }
             Err(error) => {
+                self.failed = true;
                 self.metrics.commit_failures.inc();
                 self.metrics.proposals_failed.inc_by(asked);
                 tracing::error!(%error, requests = batch.len(), "a commit failed");
@@ -289,14 +315,16 @@ impl WriterThread {
     }
 }
 
-/// The requests that wait, up to the size of a batch.
+/// The requests that wait, up to the size of a batch. Those that nobody waits for any more are not begun: behind a
+/// database that stood still they would come before all that somebody waits for.
 fn drain(first: Envelope, inbox: &Receiver<Envelope>) -> Vec<Envelope> {
-    let mut bytes = first.request.bytes();
-    let mut batch = vec![first];
-    while batch.len() < BATCH_REQUESTS && bytes < BATCH_BYTES {
-        let Ok(envelope) = inbox.try_recv() else { break };
-        bytes += envelope.request.bytes();
-        batch.push(envelope);
+    let (mut bytes, mut batch, mut next) = (0, Vec::new(), Some(first));
+    while let Some(envelope) = next {
+        if !envelope.reply.is_closed() {
+            bytes += envelope.room.bytes;
+            batch.push(envelope);
+        }
+        next = if batch.len() < BATCH_REQUESTS && bytes < BATCH_BYTES { inbox.try_recv().ok() } else { None };
     }
     batch
 }
@@ -352,18 +380,5 @@ fn carry_out(state: &mut Batch<'_>, request: &Request) -> Answer {
         Request::Defragment | Request::AwaitCompaction | Request::Probe | Request::Publish(_) | Request::Forget(_) => {
             Ok((state.revision(), Outcome::Done))
         }
-    }
-}
-
-impl Request {
-    fn bytes(&self) -> usize {
-        fn of(op: &Op) -> usize {
-            match op {
-                Op::Put(put) => put.value.len(),
-                Op::Txn(txn) => txn.success.iter().chain(&txn.failure).map(of).sum(),
-                Op::Range(_) | Op::Delete(_) => 0,
-            }
-        }
-        if let Self::Write(op) = self { of(op) } else { 0 }
     }
 }

@@ -75,11 +75,8 @@ pub fn check(endpoint: &Endpoint, repair: bool, report: &mut dyn FnMut(Damage)) 
             Ok(check::run(&mut *audit, repair, report)?)
         }
         Endpoint::Network(address) => match address.family {
-            Family::MySql => Ok(check::run(&mut mysql::Tables::serve(address.clone().into())?, repair, report)?),
-            Family::Postgres => {
-                let (mut audit, _) = postgres::open(address, Arc::default())?;
-                Ok(check::run(&mut audit, repair, report)?)
-            }
+            Family::MySql => Ok(check::run(&mut mysql::Tables::audit(address.clone().into())?, repair, report)?),
+            Family::Postgres => Ok(check::run(&mut postgres::audit(address)?, repair, report)?),
         },
     }
 }

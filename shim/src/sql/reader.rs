@@ -1,10 +1,12 @@
 //! Reads for clients.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::failure;
+use super::failure::{self, Failure};
+use super::retry::Retry;
 use super::select::{self, Found, Wish};
 use super::session::{Change, Head, Log, Reading};
 use crate::engine::metrics::Metrics;
@@ -12,18 +14,24 @@ use crate::engine::store::{Lease, Page, Reader};
 use crate::engine::{Event, EventKind, KeyRange, KeyValue, LeaseId, RangeQuery, Record, Result, Revision, StoreStatus};
 use crate::gc;
 
+/// How long the begin of a read is tried when the database can't be reached: it may be starting anew. Less than a
+/// health check waits, which says why.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// A reader of any database.
 pub(in crate::sql) struct SqlReader {
     session: Box<dyn Reading>,
     metrics: Arc<Metrics>,
     /// Of the snapshot.
     head: Head,
+    /// Whether the last snapshot began.
+    reached: bool,
 }
 
 impl SqlReader {
     /// Reads with that connection.
     pub(in crate::sql) fn new(session: Box<dyn Reading>, metrics: Arc<Metrics>) -> Self {
-        Self { session, metrics, head: Head::default() }
+        Self { session, metrics, head: Head::default(), reached: true }
     }
 
     /// The values of the range that were the newest of their keys at a revision and are no longer, in order.
@@ -60,8 +68,20 @@ impl SqlReader {
 
 impl Reader for SqlReader {
     fn begin(&mut self) -> Result<(Revision, Revision)> {
-        self.head = self.session.snapshot()?;
-        Ok((self.head.revision, self.head.compact_revision))
+        // Behind a read that waited in vain the next ones do not: they would wait for each other.
+        let patience = if self.reached { PATIENCE } else { Duration::ZERO };
+        let mut retry = Retry::new(patience, std::thread::sleep);
+        loop {
+            let begun = self.session.snapshot();
+            self.reached = begun.is_ok();
+            match begun {
+                Err(Failure::Again(_) | Failure::Lost(_)) if retry.wait() => self.session.end(),
+                begun => {
+                    self.head = begun?;
+                    return Ok((self.head.revision, self.head.compact_revision));
+                }
+            }
+        }
     }
 
     fn end(&mut self) {

@@ -1,12 +1,57 @@
 //! What all databases on servers have in common.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
+
+use super::failure::{Failure, Result};
+use crate::engine::{Error, Revision};
 
 /// The longest key, in bytes: an entry of an index holds one beside a value.
 pub(super) const LONGEST_KEY: usize = 1536;
-/// How long a step of a compaction may take, all writes waiting meanwhile.
+/// How long a step of a compaction or a portion of the collector may take, all writes waiting meanwhile. Two round trips
+/// and a flush are most of that.
 pub(super) const STEP: Duration = Duration::from_millis(20);
 /// How often the process that serves the store tells that it is there.
 pub(super) const BEAT: Duration = Duration::from_secs(2);
 /// How long that process may be silent and still be taken to serve the store, in milliseconds.
 pub(super) const SILENCE: i64 = 10_000;
+
+/// The newest revision that this process has seen of its database, on whichever connection and server.
+#[derive(Debug, Default)]
+pub(super) struct Seen(AtomicI64);
+
+impl Seen {
+    /// What it is. To be asked before the database is: others may see more meanwhile.
+    pub(super) fn newest(&self) -> Revision {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Notes at which revision a server is. `newest`: what had been seen before the server was asked. A server that is
+    /// behind that lacks commits which were acknowledged; maybe another one has them. Only a store that begins to be
+    /// loaded is at 0.
+    pub(super) fn note(&self, revision: Revision, newest: Revision) -> Result<()> {
+        self.0.fetch_max(revision, Ordering::SeqCst);
+        if revision == 0 || revision >= newest {
+            return Ok(());
+        }
+        Err(Failure::Lost(Error::Unavailable(format!(
+            "the database is at revision {revision}, but it was at {newest} before: it lacks commits that were \
+             acknowledged, as a standby does that was promoted too early; connect to a server that has them"
+        ))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_that_another_thread_was_ahead_of_is_no_way_back() {
+        let seen = Seen::default();
+        let before = seen.newest();
+        seen.note(8, before).unwrap();
+        seen.note(7, before).unwrap();
+        assert!(matches!(seen.note(7, seen.newest()), Err(Failure::Lost(_))));
+        seen.note(0, seen.newest()).unwrap();
+    }
+}

@@ -10,12 +10,11 @@ use super::serving::{self, NOW};
 use super::text::{Bytes, In, List, Packet, Within};
 use super::{Tables, Transaction};
 use crate::clock::StoreTime;
-use crate::engine::Error;
 use crate::engine::store::Footprint;
 use crate::gc::TaskKind;
 use crate::sql::codes::{self, CASCADE, PARKED, READY, RECHECK};
 use crate::sql::collector::LOOKED_AT;
-use crate::sql::failure::{Failure, Result};
+use crate::sql::failure::Result;
 use crate::sql::index::names;
 use crate::sql::remote::BEAT;
 use crate::sql::session::{Begun, Commit, Delta, NewHead, Started};
@@ -101,6 +100,7 @@ impl Tables {
         let first_blocked = parts.iter().position(|part| matches!(part, Part::Blocked)).unwrap_or(parts.len());
         let mut begun = Begun { past: wanted.past.iter().map(|_| Vec::new()).collect(), ..Begun::default() };
         let (mut owner, mut address, mut next_id) = (0, String::new(), 0);
+        let newest = self.connection.seen.newest();
         self.open = true;
         script.each(&mut self.connection, &mut |nth, mut cells| {
             match parts.get(nth).copied().unwrap_or(Part::Nothing) {
@@ -130,14 +130,7 @@ impl Tables {
             return Err(serving::taken_over(&address));
         }
         let revision = begun.head.revision;
-        if revision < self.seen && revision != 0 {
-            return Err(Failure::Final(Error::Broken(format!(
-                "the database is at revision {revision}, but it was at {}: it lost what was acknowledged; restore it, or \
-                 let a server that has all serve",
-                self.seen
-            ))));
-        }
-        self.seen = revision;
+        self.connection.seen.note(revision, newest)?;
         self.transaction = Transaction { changes: true, revision, next_id, ..Transaction::default() };
         Ok(begun)
     }
@@ -160,7 +153,7 @@ impl Tables {
         self.metrics.store_commit_seconds.observe(started.elapsed().as_secs_f64());
         self.open = false;
         self.said = Instant::now();
-        self.seen = *revision;
+        self.connection.seen.note(*revision, 0)?;
         let committed = std::mem::take(&mut self.transaction);
         self.names.extend(committed.names);
         Ok(changed)
@@ -225,7 +218,12 @@ impl Commit for Tables {
         let of = |(uid, kind): &(&crate::gc::Uid, TaskKind)| {
             format!("({}, {})", Bytes(&uid.to_blob()), codes::of_kind(*kind))
         };
-        script.rows("drop tasks", "DELETE FROM gc_task WHERE (uid, kind) IN (", started.dropped.iter().map(of), ")");
+        script.rows(
+            "drop tasks",
+            "DELETE gc_task FROM gc_task WHERE (uid, kind) IN (",
+            started.dropped.iter().map(of),
+            ")",
+        );
         let mut rows = Vec::new();
         for (uid, kind, key, hidden, revision) in &started.tasks {
             let (id, uid, kind) = (self.next_id(), uid.to_blob(), codes::of_kind(*kind));
@@ -282,7 +280,11 @@ impl Commit for Tables {
             left = left.saturating_sub(removed.first().copied().unwrap_or(0));
         }
         if left > 0 {
-            self.alone(&format!("DELETE FROM field_index WHERE id = {id}"))?;
+            let (values, foreign) = (names::values_of(id), names::foreign_of(id));
+            self.alone(&format!(
+                "DELETE field_index FROM field_index WHERE id = {id}
+                    AND NOT EXISTS (SELECT 1 FROM attribute WHERE name IN ({values}, {foreign}))"
+            ))?;
         }
         Ok(())
     }

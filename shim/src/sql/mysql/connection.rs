@@ -15,9 +15,10 @@ use super::text::{COMMIT, Packet};
 use crate::endpoint::{Address, Host, TlsMode};
 use crate::engine::Error;
 use crate::sql::failure::{Failure, Result};
+use crate::sql::remote::Seen;
 
-/// How long a statement may take, at most. None of ours is long: all but reads of whole tables have a limit, and a lock
-/// is waited for less long than that.
+/// How long a statement may take, at most, unless somebody waits for as long as it takes. None of ours is long: all but
+/// reads of whole tables have a limit, and a lock is waited for less long than that.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// After how long without an answer of the network the other side is taken for gone.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -30,26 +31,38 @@ const PACKET: usize = 8 << 20;
 pub(super) struct Connection {
     address: Arc<Address>,
     open: Option<(Conn, Server, Host)>,
+    /// The newest revision that this process has seen.
+    pub(super) seen: Arc<Seen>,
+    /// How long a statement may take; `None`: as long as it takes.
+    patience: Option<Duration>,
 }
 
 impl Connection {
     /// Connects.
     pub(super) fn open(address: Arc<Address>) -> Result<Self> {
-        let mut connection = Self { address, open: None };
+        Self::open_with(address, Some(PATIENCE))
+    }
+
+    /// The same; `patience`: how long a statement may take, `None` as long as it takes.
+    pub(super) fn open_with(address: Arc<Address>, patience: Option<Duration>) -> Result<Self> {
+        let mut connection = Self { address, open: None, seen: Arc::default(), patience };
         connection.reconnect()?;
         Ok(connection)
     }
 
-    /// Connects anew, to the first of the hosts that takes writes.
+    /// Connects anew, to the first of the hosts that takes writes and has all that was acknowledged.
     pub(super) fn reconnect(&mut self) -> Result<()> {
         self.open = None;
         let mut first = None;
         for host in &self.address.hosts {
-            match connect(&self.address, host) {
-                Ok((connection, server)) if !server.read_only => {
-                    self.open = Some((connection, server, host.clone()));
-                    return Ok(());
-                }
+            match connect(&self.address, host, self.patience) {
+                Ok((mut connection, server)) if !server.read_only => match self.lacks_nothing(&mut connection, host) {
+                    Ok(()) => {
+                        self.open = Some((connection, server, host.clone()));
+                        return Ok(());
+                    }
+                    Err(failure) => first = first.or(Some(failure)),
+                },
                 Ok(_) => {
                     let text = format!(
                         "the database at {host} is read-only (read_only=1): a replica takes no writes; name the server \
@@ -61,6 +74,19 @@ impl Connection {
             }
         }
         Err(first.unwrap_or_else(closed))
+    }
+
+    /// Checks that a server has all that this process has seen.
+    fn lacks_nothing(&self, connection: &mut Conn, host: &Host) -> Result<()> {
+        let newest = self.seen.newest();
+        if newest == 0 {
+            return Ok(());
+        }
+        let doing = Doing { statement: "revision", committing: false, sent: false };
+        let revision = connection
+            .query_first("SELECT revision FROM meta WHERE id = 1")
+            .map_err(|error| failed(&host.to_string(), &error, doing))?;
+        self.seen.note(revision.unwrap_or(0), newest)
     }
 
     /// Ends it: what the server does with it does not matter any more.
@@ -163,16 +189,18 @@ fn closed() -> Failure {
 }
 
 /// Connects to a server and sets the session up.
-fn connect(address: &Address, host: &Host) -> Result<(Conn, Server)> {
+fn connect(address: &Address, host: &Host, patience: Option<Duration>) -> Result<(Conn, Server)> {
     let doing = |statement| Doing { statement, committing: false, sent: false };
     let wrong = |error: &mysql::Error, statement| failed(&host.to_string(), error, doing(statement));
     let tls = &address.options.tls;
     let connected =
-        options(address, host, tls.mode != TlsMode::Disable).and_then(|options| match log_in(host, &options) {
-            Err(mysql::Error::DriverError(DriverError::TlsNotSupported)) if tls.mode == TlsMode::Prefer => {
-                Ok(log_in(host, &self::options(address, host, false)?))
+        options(address, host, (tls.mode != TlsMode::Disable, patience)).and_then(|options| {
+            match log_in(host, &options) {
+                Err(mysql::Error::DriverError(DriverError::TlsNotSupported)) if tls.mode == TlsMode::Prefer => {
+                    Ok(log_in(host, &self::options(address, host, (false, patience))?))
+                }
+                connected => Ok(connected),
             }
-            connected => Ok(connected),
         })?;
     let mut connection =
         connected.map_err(|error| refused(address, host, &error).unwrap_or_else(|| wrong(&error, "connect")))?;
@@ -203,7 +231,8 @@ fn log_in(host: &Host, options: &Opts) -> mysql::Result<Conn> {
     Err(last)
 }
 
-fn options(address: &Address, host: &Host, encrypts: bool) -> Result<Opts> {
+/// How to connect; whether to encrypt, and how long a statement may take.
+fn options(address: &Address, host: &Host, (encrypts, patience): (bool, Option<Duration>)) -> Result<Opts> {
     let password = address.password(host).map_err(|error| Failure::Final(Error::Broken(error.to_string())))?;
     let tls = &address.options.tls;
     let identity = tls.identity.iter().flat_map(|(certificate, key)| [("sslcert", certificate), ("sslkey", key)]);
@@ -232,7 +261,7 @@ fn options(address: &Address, host: &Host, encrypts: bool) -> Result<Opts> {
         // A socket of this machine would be another server than the one that was named.
         .prefer_socket(false)
         .tcp_connect_timeout(Some(address.options.connect_timeout))
-        .read_timeout(Some(PATIENCE))
+        .read_timeout(patience)
         .write_timeout(Some(PATIENCE))
         .tcp_keepalive_time_ms(millis(SILENCE))
         .tcp_user_timeout_ms(millis(SILENCE))

@@ -40,8 +40,10 @@ enum Kind {
 /// An error of the database's, by its number. TiDB's begin at 8000.
 fn kind(code: u16, doing: Doing) -> Kind {
     match code {
-        // Deadlock, lock not got in time, read view is too old, the statement was interrupted or took too long.
-        1213 | 1205 | 1020 | 1317 | 1412 | 1969 | 3024 => Kind::Again,
+        // Deadlock, lock not got in time, read view is too old.
+        1213 | 1205 | 1020 | 1412 => Kind::Again,
+        // The statement was interrupted or took too long.
+        1317 | 1969 | 3024 if !doing.committing => Kind::Again,
         8002 | 8005 | 8022 | 8028 | 9007 => Kind::Again,
         // A key that is there though it was not: what was read was old.
         1062 if doing.statement == CREATE => Kind::Again,
@@ -51,8 +53,9 @@ fn kind(code: u16, doing: Doing) -> Kind {
         1047 | 1053 | 1077 | 1079 | 1080 | 1158..=1161 | 1927 | 2006 | 2013 | 4031 | 9001..=9005 => {
             if doing.committing { Kind::Unknown } else { Kind::Lost }
         }
-        // An error in COMMIT.
+        // An error in COMMIT, and any other of it that is not known to undo it.
         1180 => Kind::Unknown,
+        _ if doing.committing => Kind::Unknown,
         1040 | 1203 | 1226 => Kind::Busy,
         1021 | 1114 => Kind::Full,
         1153 | 1301 | 1406 | 8004 | 8025 => Kind::Large,
@@ -166,7 +169,11 @@ mod tests {
         let with = Doing { sent: true, ..before };
         let commit = Doing { committing: true, sent: true, ..before };
         let create = Doing { statement: CREATE, ..with };
-        let table: [(u16, Doing, &str); 31] = [
+        let table: [(u16, Doing, &str); 35] = [
+            (1317, with, "again unavailable"),
+            (1317, commit, "unknown unavailable"),
+            (1026, commit, "unknown unavailable"),
+            (1114, commit, "unknown unavailable"),
             (1213, with, "again unavailable"),
             (1213, commit, "again unavailable"),
             (1205, before, "again unavailable"),

@@ -52,8 +52,6 @@ pub(super) struct Tables {
     /// Numbers of labels' names. They never change.
     names: HashMap<Box<str>, i64>,
     transaction: Transaction,
-    /// The newest revision that was seen.
-    seen: Revision,
     /// When this process last said that it is there.
     said: Instant,
     /// Where commits are counted.
@@ -78,13 +76,22 @@ struct Transaction {
 impl Tables {
     fn new(connection: Connection, owner: i64) -> Self {
         let (names, transaction, said) = (HashMap::new(), Transaction::default(), Instant::now());
-        Self { connection, owner, open: false, names, transaction, seen: 0, said, metrics: Arc::default() }
+        Self { connection, owner, open: false, names, transaction, said, metrics: Arc::default() }
     }
 
     /// The connection that changes the store, which this process serves from now on.
     pub(super) fn serve(address: Arc<Address>) -> Result<Self> {
         let accepts_loss = address.accepts_loss;
-        let mut connection = Connection::open(address)?;
+        Self::serve_by(Connection::open(address)?, accepts_loss)
+    }
+
+    /// The same to check all that is stored, however long the server takes for a table.
+    pub(super) fn audit(address: Arc<Address>) -> Result<Self> {
+        let accepts_loss = address.accepts_loss;
+        Self::serve_by(Connection::open_with(address, None)?, accepts_loss)
+    }
+
+    fn serve_by(mut connection: Connection, accepts_loss: bool) -> Result<Self> {
         settings::check(&mut connection, accepts_loss)?;
         tables::prepare(&mut connection)?;
         settings::check_privileges(&mut connection)?;

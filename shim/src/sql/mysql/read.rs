@@ -22,11 +22,13 @@ impl Tables {
         packet.add("snapshot", "START TRANSACTION WITH CONSISTENT SNAPSHOT");
         packet.add("head", format_args!("SELECT revision, compact_revision, {NOW}, batch FROM meta WHERE id = 1"));
         let mut head = Head::default();
+        let newest = self.connection.seen.newest();
         self.open = true;
         self.connection.each(&packet, &mut |_, mut cells| {
             head = read_head(&mut cells)?;
             Ok(())
         })?;
+        self.connection.seen.note(head.revision, newest)?;
         Ok(head)
     }
 }

@@ -10,12 +10,14 @@ use crate::engine::metrics::Metrics;
 use crate::engine::store::{Nature, Reader, Store, Writer};
 use crate::engine::{Error, Result};
 use crate::sql::reader::SqlReader;
-use crate::sql::remote::{LONGEST_KEY, STEP};
+use crate::sql::remote::{LONGEST_KEY, STEP, Seen};
 use crate::sql::writer::SqlWriter;
 
 /// A database, which this process serves.
 pub(in crate::sql) struct MySql {
     address: Arc<Address>,
+    /// The newest revision that this process has seen.
+    seen: Arc<Seen>,
     metrics: Arc<Metrics>,
     clock: StoreClock,
     /// Until the writer takes it.
@@ -30,13 +32,14 @@ impl MySql {
         let mut tables = Tables::serve(Arc::clone(&address))?;
         tables.metrics = Arc::clone(&metrics);
         let now = StoreTime::from_millis(tables.connection.number("time", format_args!("SELECT {NOW}"))?);
-        Ok(Self { address, metrics, clock: StoreClock::from(now, ticker), writer: Mutex::new(Some(tables)) })
+        let (seen, clock) = (Arc::clone(&tables.connection.seen), StoreClock::from(now, ticker));
+        Ok(Self { address, seen, metrics, clock, writer: Mutex::new(Some(tables)) })
     }
 }
 
 impl Store for MySql {
     fn nature(&self) -> Nature {
-        Nature { free_readers: 0, key_limit: Some(LONGEST_KEY) }
+        Nature { free_readers: 0, key_limit: Some(LONGEST_KEY), hold: STEP }
     }
 
     fn writer(&self) -> Result<Box<dyn Writer>> {
@@ -50,7 +53,8 @@ impl Store for MySql {
     }
 
     fn reader(&self) -> Result<Box<dyn Reader>> {
-        let tables = Tables::read(Arc::clone(&self.address))?;
+        let mut tables = Tables::read(Arc::clone(&self.address))?;
+        tables.connection.seen = Arc::clone(&self.seen);
         Ok(Box::new(SqlReader::new(Box::new(tables), Arc::clone(&self.metrics))))
     }
 }

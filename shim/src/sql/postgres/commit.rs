@@ -342,9 +342,10 @@ impl Session {
         }
         let started = Instant::now();
         let answers = if asks.is_empty() { Vec::new() } else { self.all(&asks)? };
-        if head.is_some() {
+        if let Some(head) = head {
             self.database.metrics.store_commit_seconds.observe(started.elapsed().as_secs_f64());
             self.committed();
+            self.database.seen.note(head.revision, 0)?;
         }
         Ok(asks.iter().zip(&answers).any(|(ask, answer)| ask.name == WAKE && answer.affected > 0))
     }

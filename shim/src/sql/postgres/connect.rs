@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls};
@@ -11,9 +12,10 @@ use super::error::{self, explained};
 use super::link::{Link, wait};
 use super::tls::Connector;
 use crate::endpoint::{Address, Host, TlsMode};
+use crate::engine::Error;
 use crate::engine::metrics::Metrics;
-use crate::engine::{Error, Revision};
 use crate::sql::failure::{Failure, Result};
+use crate::sql::remote::Seen;
 
 /// What all connections of this process to a database share.
 pub(super) struct Database {
@@ -23,7 +25,9 @@ pub(super) struct Database {
     /// The random number of this process.
     pub(super) owner: i64,
     /// The newest revision that this process has seen.
-    seen: AtomicI64,
+    pub(super) seen: Seen,
+    /// How long the server may take for an answer; `None`: as long as it takes.
+    patience: Option<Duration>,
     /// Whether statements are prepared.
     prepares: AtomicBool,
 }
@@ -35,12 +39,18 @@ impl fmt::Debug for Database {
 }
 
 impl Database {
-    /// Connects to nothing yet.
-    pub(super) fn new(address: &Address, owner: i64, metrics: Arc<Metrics>) -> crate::engine::Result<Arc<Self>> {
+    /// Connects to nothing yet. `patience`: how long the server may take for an answer; `None`: as long as it takes.
+    pub(super) fn new(
+        address: &Address,
+        owner: i64,
+        metrics: Arc<Metrics>,
+        patience: Option<Duration>,
+    ) -> crate::engine::Result<Arc<Self>> {
         let options = &address.options;
         let tls = if options.tls.mode == TlsMode::Disable { None } else { Some(Connector::new(&options.tls)?) };
         let prepares = AtomicBool::new(options.prepare);
-        Ok(Arc::new(Self { address: address.clone(), tls, metrics, owner, seen: AtomicI64::new(0), prepares }))
+        let (address, seen) = (address.clone(), Seen::default());
+        Ok(Arc::new(Self { address, tls, metrics, owner, seen, patience, prepares }))
     }
 
     /// Connects to the primary among the hosts.
@@ -50,7 +60,9 @@ impl Database {
         let mut last = None;
         for host in &self.address.hosts {
             match wait(&runtime, self.connect_to(host)) {
-                Ok(client) => return Ok(Link::new(runtime, client, self.prepares.load(Ordering::Relaxed))),
+                Ok(client) => {
+                    return Ok(Link::new(runtime, client, self.prepares.load(Ordering::Relaxed), self.patience));
+                }
                 Err(failure) => last = Some(last.filter(|last| !matches!(last, Failure::Final(_))).unwrap_or(failure)),
             }
         }
@@ -75,6 +87,13 @@ impl Database {
         if row.try_get(0).unwrap_or(true) {
             let text = format!("the database at {host} is a standby, which takes no writes; name the primary as well");
             return Err(Failure::Lost(Error::Unavailable(text)));
+        }
+        let newest = self.seen.newest();
+        if newest > 0 {
+            let sql = "SELECT revision FROM meta WHERE id = 1";
+            let row =
+                client.query_typed_one(sql, &[]).await.map_err(|error| error::failed(&error, "revision", false))?;
+            self.seen.note(super::link::get(&row, 0)?, newest)?;
         }
         Ok(client)
     }
@@ -133,7 +152,7 @@ impl Database {
             )),
             Some("3D000") => advise(&format!("make it: CREATE DATABASE {database:?}")),
             Some("42501") => advise(&format!("allow it: GRANT CONNECT ON DATABASE {database:?} TO {user:?}")),
-            Some("53300") => Failure::Final(Error::Unavailable(format!("{text}; raise the server's max_connections"))),
+            Some("53300") => Failure::Lost(Error::Unavailable(format!("{text}; raise the server's max_connections"))),
             Some(_) | None => Failure::Lost(Error::Unavailable(text)),
         }
     }
@@ -141,24 +160,5 @@ impl Database {
     /// Remembers that statements do not stay prepared here.
     pub(super) fn prepares_not(&self) {
         self.prepares.store(false, Ordering::Relaxed);
-    }
-
-    /// The newest revision that this process has seen.
-    pub(super) fn newest(&self) -> Revision {
-        self.seen.load(Ordering::Relaxed)
-    }
-
-    /// Notes a revision that the database says is the newest. `newest`: what this process had seen before it asked;
-    /// others may have seen more by now. It never goes back, but for a server that lacks commits which were
-    /// acknowledged, and for a store that begins to be loaded.
-    pub(super) fn saw(&self, revision: Revision, newest: Revision) -> Result<()> {
-        self.seen.fetch_max(revision, Ordering::Relaxed);
-        if revision == 0 || revision >= newest {
-            return Ok(());
-        }
-        Err(Failure::Final(Error::Unavailable(format!(
-            "the database is at revision {revision}, but it was at {newest} before: it lacks commits that were \
-             acknowledged, as a standby does that was promoted too early; connect to a server that has them"
-        ))))
     }
 }

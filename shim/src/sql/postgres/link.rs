@@ -21,8 +21,9 @@ use super::error::{self, COMMIT};
 use crate::engine::Error;
 use crate::sql::failure::{Failure, Result};
 
-/// How long the server may take for an answer before the connection is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the server may take for an answer before the connection is given up, unless somebody waits for as long as
+/// it takes.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How many rows wait for the one who takes them, if another thread reads them.
 const AHEAD: usize = 64;
 /// How many statements a connection has prepared at most; those whose text depends on what is asked are few.
@@ -69,6 +70,8 @@ pub(super) struct Link {
     client: Client,
     /// Prepared statements by their text; `None` if they are not to be prepared.
     prepared: Option<HashMap<String, Statement>>,
+    /// How long the server may take for an answer; `None`: as long as it takes.
+    patience: Option<Duration>,
     /// Last, so that the client goes before it.
     runtime: Option<Runtime>,
 }
@@ -82,8 +85,8 @@ impl Drop for Link {
 }
 
 impl Link {
-    pub(super) fn new(runtime: Runtime, client: Client, prepares: bool) -> Self {
-        Self { client, prepared: prepares.then(HashMap::new), runtime: Some(runtime) }
+    pub(super) fn new(runtime: Runtime, client: Client, prepares: bool, patience: Option<Duration>) -> Self {
+        Self { client, prepared: prepares.then(HashMap::new), patience, runtime: Some(runtime) }
     }
 
     /// Whether the server has ended it.
@@ -94,12 +97,13 @@ impl Link {
     /// Carries statements out, in order, with one flush, and looks at the answers of all of them.
     pub(super) fn all(&mut self, asks: &[Ask<'_>]) -> Result<Vec<Answer>> {
         let commits = asks.iter().any(|ask| ask.name == COMMIT);
-        let Self { client, prepared, runtime: Some(runtime) } = self else { return Err(closed()) };
+        let patience = self.patience;
+        let Self { client, prepared, runtime: Some(runtime), .. } = self else { return Err(closed()) };
         let answers = wait(runtime, async {
-            prepare(client, prepared.as_mut(), asks).await?;
+            prepare(client, prepared.as_mut(), asks, patience).await?;
             let statement = |ask: &Ask<'_>| prepared.as_ref().and_then(|prepared| prepared.get(ask.sql));
             let sent = join_all(asks.iter().map(|ask| one(client, statement(ask), ask)));
-            tokio::time::timeout(PATIENCE, sent).await.map_err(|_| late(commits))
+            within(patience, sent).await.ok_or_else(|| late(commits))
         })?;
         let mut first: Option<(&str, tokio_postgres::Error)> = None;
         let mut given = Vec::with_capacity(answers.len());
@@ -129,8 +133,9 @@ impl Link {
         ask: &Ask<'_>,
         take: &mut dyn FnMut(Row) -> Result<ControlFlow<()>>,
     ) -> Result<usize> {
-        let Self { client, prepared, runtime: Some(runtime) } = self else { return Err(closed()) };
-        wait(runtime, prepare(client, prepared.as_mut(), std::slice::from_ref(ask)))?;
+        let patience = self.patience;
+        let Self { client, prepared, runtime: Some(runtime), .. } = self else { return Err(closed()) };
+        wait(runtime, prepare(client, prepared.as_mut(), std::slice::from_ref(ask), patience))?;
         let statement = prepared.as_ref().and_then(|prepared| prepared.get(ask.sql));
         let gone = if Handle::try_current().is_err() {
             runtime.block_on(hand_on(client, statement, ask, take))
@@ -204,6 +209,14 @@ fn late(commits: bool) -> Failure {
     if commits { Failure::Unknown(error) } else { Failure::Lost(error) }
 }
 
+/// What comes of something, if it comes in time.
+async fn within<T>(patience: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match patience {
+        Some(patience) => tokio::time::timeout(patience, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
 fn closed() -> Failure {
     Failure::Lost(Error::Unavailable("the connection to the database was closed".into()))
 }
@@ -218,7 +231,12 @@ pub(super) fn wait<T: Send>(runtime: &Runtime, work: impl Future<Output = T> + S
 }
 
 /// Prepares what is not prepared yet, with one flush, if statements are prepared.
-async fn prepare(client: &Client, prepared: Option<&mut HashMap<String, Statement>>, asks: &[Ask<'_>]) -> Result<()> {
+async fn prepare(
+    client: &Client,
+    prepared: Option<&mut HashMap<String, Statement>>,
+    asks: &[Ask<'_>],
+    patience: Option<Duration>,
+) -> Result<()> {
     let Some(prepared) = prepared else { return Ok(()) };
     let mut missing: Vec<(&Ask<'_>, Vec<Type>)> = Vec::new();
     for ask in asks {
@@ -234,7 +252,7 @@ async fn prepare(client: &Client, prepared: Option<&mut HashMap<String, Statemen
         prepared.clear();
     }
     let made = join_all(missing.iter().map(|(ask, types)| client.prepare_typed(ask.sql, types)));
-    let made = tokio::time::timeout(PATIENCE, made).await.map_err(|_| late(false))?;
+    let made = within(patience, made).await.ok_or_else(|| late(false))?;
     for ((ask, _), made) in missing.iter().zip(made) {
         prepared.insert(ask.sql.to_owned(), made.map_err(|error| error::failed(&error, ask.name, false))?);
     }

@@ -24,10 +24,12 @@ mod tests;
 mod tls;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 pub(in crate::sql) use session::Session;
 
 use self::connect::Database;
+use self::link::PATIENCE;
 use crate::clock::{StoreClock, StoreTime, Ticker};
 use crate::endpoint::Address;
 use crate::engine::metrics::Metrics;
@@ -50,7 +52,7 @@ pub(super) struct Postgres {
 impl Postgres {
     /// Opens a database. The ticker drives the clock on from what the server's says.
     pub(super) fn open(address: &Address, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>) -> Result<Self> {
-        let (session, now) = open(address, metrics)?;
+        let (session, now) = open(address, metrics, Some(PATIENCE))?;
         let database = Arc::clone(&session.database);
         Ok(Self { database, clock: StoreClock::from(now, ticker), writer: Mutex::new(Some(session)) })
     }
@@ -58,7 +60,7 @@ impl Postgres {
 
 impl Store for Postgres {
     fn nature(&self) -> Nature {
-        Nature { free_readers: 0, key_limit: Some(LONGEST_KEY) }
+        Nature { free_readers: 0, key_limit: Some(LONGEST_KEY), hold: STEP }
     }
 
     fn writer(&self) -> Result<Box<dyn Writer>> {
@@ -79,13 +81,19 @@ impl Store for Postgres {
 
 /// A connection that only reads, maybe beside a server.
 pub(super) fn beside_server(address: &Address) -> Result<Session> {
-    Ok(Session::new(Database::new(address, 0, Arc::default())?, None))
+    Ok(Session::new(Database::new(address, 0, Arc::default(), Some(PATIENCE))?, None))
+}
+
+/// A connection that checks all that is stored, however long the server takes for a table.
+pub(super) fn audit(address: &Address) -> Result<Session> {
+    Ok(open(address, Arc::default(), None)?.0)
 }
 
 /// Connects to a database, makes its tables if it has none, and makes this process the one that serves it. Returns the
-/// connection that writes, and how late it is on the server's clock. `unsafe_too`: whatever its settings are.
-pub(super) fn open(address: &Address, metrics: Arc<Metrics>) -> Result<(Session, StoreTime)> {
-    let database = Database::new(address, random(), metrics)?;
+/// connection that writes, and how late it is on the server's clock. `patience`: how long the server may take for an
+/// answer.
+fn open(address: &Address, metrics: Arc<Metrics>, patience: Option<Duration>) -> Result<(Session, StoreTime)> {
+    let database = Database::new(address, random(), metrics, patience)?;
     let mut link = database.connect()?;
     start::check(&mut link, address.accepts_loss)?;
     schema::prepare(&mut link, random())?;

@@ -116,7 +116,7 @@ impl Session {
         if self.link.as_ref().is_some_and(Link::is_closed) {
             self.link = None;
         }
-        let newest = self.database.newest();
+        let newest = self.database.seen.newest();
         let (begin, head) = (std::mem::take(&mut self.begin_read), std::mem::take(&mut self.read_head));
         let asks = [Ask::plain("begin", &begin), Ask::new("head", &head, vec![])];
         let mut begun = self.begin_with(&asks);
@@ -127,14 +127,18 @@ impl Session {
         drop(asks);
         (self.begin_read, self.read_head) = (begin, head);
         let answers = begun?;
-        Ok(self.stand(answers.get(1).and_then(|answer| answer.rows.first()), newest)?.head)
+        let stand = self.stand(answers.get(1).and_then(|answer| answer.rows.first()), newest);
+        if matches!(stand, Err(Failure::Lost(_))) {
+            (self.link, self.in_transaction) = (None, false);
+        }
+        Ok(stand?.head)
     }
 
     /// Begins a transaction that changes something: locks the head, and carries out what the statements say, all with
     /// one flush.
     pub(super) fn begin_write(&mut self, asks: Vec<Ask<'_>>) -> Result<(Head, Vec<super::link::Answer>)> {
         self.rollback();
-        let newest = self.database.newest();
+        let newest = self.database.seen.newest();
         let (begin, head) = (std::mem::take(&mut self.begin_write), std::mem::take(&mut self.lock_head));
         let mut all = vec![Ask::plain("begin", &begin), Ask::new("lock", &head, vec![])];
         all.extend(asks);
@@ -177,7 +181,7 @@ impl Session {
         if stand.in_recovery {
             return Err(Failure::Lost(Error::Unavailable("the database has become a standby".into())));
         }
-        self.database.saw(revision, newest)?;
+        self.database.seen.note(revision, newest)?;
         Ok(stand)
     }
 

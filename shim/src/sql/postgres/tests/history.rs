@@ -205,12 +205,3 @@ fn a_database_that_went_back_is_not_served() {
     let error = crate::engine::Error::from(session.snapshot().unwrap_err());
     assert!(error.to_string().starts_with("the database is at revision 1, but it was at 2 before"), "{error}");
 }
-
-#[test]
-fn a_snapshot_that_another_thread_was_ahead_of_is_no_way_back() {
-    let database = Database::new(&address("x"), 1, Arc::default()).unwrap();
-    let before = database.newest();
-    database.saw(8, before).unwrap();
-    database.saw(7, before).unwrap();
-    assert!(database.saw(7, database.newest()).is_err());
-}

@@ -24,7 +24,7 @@ fn address_as(user: &str, database: &str) -> Address {
 }
 
 fn opened(address: &Address) -> Result<(Session, StoreTime)> {
-    open(address, Arc::default())
+    open(address, Arc::default(), Some(PATIENCE))
 }
 
 /// Why a database can't be opened.
@@ -65,7 +65,7 @@ fn a_read_that_could_not_begin_is_not_in_the_way_of_the_next() {
 #[test]
 fn of_two_that_start_at_once_one_makes_the_tables() {
     let address = address(&Server::get().database());
-    let database = || Database::new(&address, random(), Arc::default()).unwrap();
+    let database = || Database::new(&address, random(), Arc::default(), None).unwrap();
     let made: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> =
             (0..4).map(|_| scope.spawn(|| schema::prepare(&mut database().connect().unwrap(), 7))).collect();
@@ -132,7 +132,7 @@ fn a_setting_that_will_not_do_is_named_with_what_to_do() {
     server.psql(&name, "UPDATE store SET version = 99").unwrap();
     assert!(refusal(&address(&name)).contains("schema version 99, this sluice-shim knows version 1"));
     let name = with("ALTER DATABASE DB SET synchronous_commit = off");
-    open(&Address { accepts_loss: true, ..address(&name) }, Arc::default()).unwrap();
+    open(&Address { accepts_loss: true, ..address(&name) }, Arc::default(), Some(PATIENCE)).unwrap();
 }
 
 #[test]
