@@ -1,4 +1,7 @@
 //! The statements of a commit.
+//!
+//! Rows are deleted with the spelling for several tables: an administrator's KILL QUERY may let a `DELETE FROM` of
+//! MariaDB 10.11 do nothing and succeed, and the transaction would be committed without it.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -172,11 +175,16 @@ impl Tables {
         script.rows("names", "INSERT INTO attribute_name (id, name) VALUES ", new, "");
         rows(&mut script, delta, self.transaction.revision);
         let removed: Vec<&[u8]> = delta.removed.iter().map(|(key, _)| *key).collect();
-        script.rows("remove keys", "DELETE FROM current WHERE k IN (", removed.iter().map(|key| Bytes(key)), ")");
+        script.rows(
+            "remove keys",
+            "DELETE current FROM current WHERE k IN (",
+            removed.iter().map(|key| Bytes(key)),
+            ")",
+        );
         script.rows(CREATE, CURRENT, delta.created.iter().map(New), "");
         script.rows("update keys", CURRENT, delta.updated.iter().map(New), UPDATE);
         attached(&mut script, delta);
-        let gone = "DELETE FROM attribute WHERE (name, value, k) IN (";
+        let gone = "DELETE attribute FROM attribute WHERE (name, value, k) IN (";
         script.rows("postings gone", gone, delta.postings_gone.iter().map(posting), ")");
         let new = "INSERT INTO attribute (name, value, k) VALUES ";
         script.rows(
@@ -197,7 +205,7 @@ impl Tables {
         }
         let same = " ON DUPLICATE KEY UPDATE ttl = VALUES(ttl), expires_at = VALUES(expires_at)";
         script.rows("leases", "INSERT INTO lease (id, ttl, expires_at) VALUES ", kept, same);
-        script.rows("leases gone", "DELETE FROM lease WHERE id IN (", gone, ")");
+        script.rows("leases gone", "DELETE lease FROM lease WHERE id IN (", gone, ")");
         script
     }
 
@@ -226,7 +234,7 @@ impl Tables {
 
 fn tasks(script: &mut Script, tasks: &[TaskChange]) {
     let done = tasks.iter().filter(|task| task.progress.is_none()).map(|task| task.id);
-    script.rows("tasks done", "DELETE FROM gc_task WHERE id IN (", done, ")");
+    script.rows("tasks done", "DELETE gc_task FROM gc_task WHERE id IN (", done, ")");
     for TaskChange { id, progress } in tasks {
         let Some(Progress { state, swept, cursor, failures, attempts, not_before, reason }) = progress else {
             continue;
@@ -291,7 +299,7 @@ fn attached(script: &mut Script, delta: &Delta<'_>) {
         }
     }
     gone.extend(delta.removed.iter().filter(|(_, lease)| *lease != 0).map(|(key, lease)| row(*lease, key)));
-    script.rows("detached", "DELETE FROM attached WHERE (lease, k) IN (", gone, ")");
+    script.rows("detached", "DELETE attached FROM attached WHERE (lease, k) IN (", gone, ")");
     script.rows(
         "attached",
         "INSERT INTO attached (lease, k) VALUES ",
@@ -309,7 +317,7 @@ fn directories(script: &mut Script, delta: &Delta<'_>) {
     let new = "INSERT INTO directory (path, live, opaque, misplaced) VALUES ";
     script.rows("directories", new, delta.directories.iter().map(row), add);
     let fewer = delta.directories.iter().filter(|(_, counts)| counts[0] < 0).map(|(path, _)| Bytes(path));
-    script.rows("empty directories", "DELETE FROM directory WHERE live = 0 AND path IN (", fewer, ")");
+    script.rows("empty directories", "DELETE directory FROM directory WHERE live = 0 AND path IN (", fewer, ")");
 }
 
 fn owners(script: &mut Script, delta: &Delta<'_>) {
@@ -318,7 +326,7 @@ fn owners(script: &mut Script, delta: &Delta<'_>) {
         format!("{},{labelled},{}", Bytes(&owner), Bytes(edge.key))
     };
     let gone = delta.edges_gone.iter().map(|edge| format!("({})", place(edge)));
-    script.rows("owners gone", "DELETE FROM owner WHERE (owner_uid, labelled, k) IN (", gone, ")");
+    script.rows("owners gone", "DELETE owner FROM owner WHERE (owner_uid, labelled, k) IN (", gone, ")");
     let new = delta.edges_new.iter();
     let new = new.map(|edge| format!("({},{},{})", place(edge), i64::from(edge.block), i64::from(edge.waits)));
     let same = " ON DUPLICATE KEY UPDATE block = VALUES(block), waits = VALUES(waits)";

@@ -49,11 +49,11 @@ impl Tables {
         script.add("begin", "BEGIN");
         let values = swept.iter().filter(freed).filter(|swept| swept.ended.is_some());
         let values = values.map(|Swept { at, key, .. }| format!("({},{},{})", Bytes(key), at.0, at.1));
-        script.rows("free values", "DELETE FROM history WHERE (k, end_revision, end_sub) IN (", values, ")");
+        script.rows("free values", "DELETE history FROM history WHERE (k, end_revision, end_sub) IN (", values, ")");
         let began = swept.iter().filter(freed).filter_map(|swept| swept.ended);
         let deletions = swept.iter().filter(freed).filter(|swept| swept.deleted).map(|swept| swept.at);
         let changes = began.chain(deletions).map(|(revision, sub)| format!("({revision},{sub})"));
-        script.rows("free changes", "DELETE FROM `change` WHERE (revision, sub) IN (", changes, ")");
+        script.rows("free changes", "DELETE `change` FROM `change` WHERE (revision, sub) IN (", changes, ")");
         script.add(
             "swept",
             format_args!("UPDATE sweep SET revision = {revision}, sub = {sub}, compacted = {compacted} WHERE id = 1"),
