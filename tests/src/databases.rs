@@ -10,7 +10,7 @@ use crate::server::Server;
 pub(crate) const VARIABLE: &str = "SLUICE_TEST_DATABASE";
 
 /// The shim's programs of tests that are about what any database does.
-const PROGRAMS: [&str; 5] = ["engine", "etcd_api", "gc", "linearizability", "migrate"];
+const PROGRAMS: [&str; 6] = ["engine", "etcd_api", "faults", "gc", "linearizability", "migrate"];
 
 /// Where to run the shim's tests.
 #[derive(Debug, Clone, clap::Args)]

@@ -13,7 +13,7 @@ use sluice_shim::endpoint::{Address, Endpoint, Family};
 use tempfile::TempDir;
 
 /// Where to make databases. Without it they are files.
-const VARIABLE: &str = "SLUICE_TEST_DATABASE";
+pub(crate) const VARIABLE: &str = "SLUICE_TEST_DATABASE";
 
 /// A database that is gone with it.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Database {
     }
 
     /// One on the server that the URL leads to.
-    fn on(server: &str) -> Self {
+    pub(crate) fn on(server: &str) -> Self {
         let name = format!("sluice_test_{:016x}", RandomState::new().hash_one(0));
         let Endpoint::Network(admin) = server.parse().unwrap() else { panic!("{VARIABLE} leads to no server") };
         let url = with_database(server, &name);
@@ -79,9 +79,23 @@ impl Database {
 
     /// Has the server carry out a statement in a database that is no file.
     pub(crate) fn execute(&self, statement: &str) {
+        self.try_session(&[statement]).unwrap();
+    }
+
+    /// The same with several statements, one after the other on one connection; returns the rows that they give.
+    pub(crate) fn try_session(&self, statements: &[&str]) -> Result<Vec<Vec<String>>, String> {
+        self.try_session_with(statements, &mut |_| {})
+    }
+
+    /// The same; `after` is told of each statement that was carried out.
+    pub(crate) fn try_session_with(
+        &self,
+        statements: &[&str],
+        after: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<Vec<Vec<String>>, String> {
         match &self.endpoint {
             Endpoint::Sqlite(path) => panic!("{} is a file", path.display()),
-            Endpoint::Network(address) => execute(address, statement).unwrap(),
+            Endpoint::Network(address) => ask(address, statements, after),
         }
     }
 
@@ -117,7 +131,9 @@ impl Made {
 impl Drop for Made {
     fn drop(&mut self) {
         // A panic here would hide the one that a failed test ends with.
-        if let Err(error) = execute(&self.admin, &format!("DROP DATABASE {}", self.name)) {
+        // A server that was stopped hard may not have let go of its connections yet.
+        let forced = if self.admin.family == Family::Postgres { " WITH (FORCE)" } else { "" };
+        if let Err(error) = execute(&self.admin, &format!("DROP DATABASE {}{forced}", self.name)) {
             eprintln!("the database {} is left: {error}", self.name);
         }
     }
@@ -125,25 +141,59 @@ impl Drop for Made {
 
 /// Has a server carry out a statement.
 fn execute(admin: &Address, statement: &str) -> Result<(), String> {
+    ask(admin, &[statement], &mut |_| {}).map(drop)
+}
+
+/// The same on the server that the URL leads to; returns the rows that it gives.
+pub(crate) fn query_at(url: &str, statement: &str) -> Result<Vec<Vec<String>>, String> {
+    let Endpoint::Network(address) = url.parse().unwrap() else { panic!("{url} leads to no server") };
+    ask(&address, &[statement], &mut |_| {})
+}
+
+/// Has a server carry out statements on one connection; returns the rows that they give.
+fn ask(admin: &Address, statements: &[&str], after: &mut (dyn FnMut(&str) + Send)) -> Result<Vec<Vec<String>>, String> {
     match admin.family {
-        Family::Postgres => std::thread::scope(|scope| scope.spawn(|| on_postgres(admin, statement)).join().unwrap()),
-        Family::MySql => {
-            let [host, ..] = &admin.hosts[..] else { return Err("no host".to_owned()) };
-            let password = admin.password(host).map_err(|error| error.to_string())?;
-            let options = mysql::OptsBuilder::new()
-                .ip_or_hostname(Some(&*host.name))
-                .tcp_port(host.port)
-                .user(admin.user.clone())
-                .db_name(Some(&admin.database))
-                .pass(password.as_ref().map(|password| password.reveal()))
-                .prefer_socket(false);
-            let done = mysql::Conn::new(options).and_then(|mut connection| connection.query_drop(statement));
-            done.map_err(|error| error.to_string())
+        Family::Postgres => {
+            std::thread::scope(|scope| scope.spawn(|| on_postgres(admin, statements, after)).join().unwrap())
         }
+        Family::MySql => on_mysql(admin, statements, after).map_err(|error| error.to_string()),
     }
 }
 
-fn on_postgres(admin: &Address, statement: &str) -> Result<(), String> {
+fn on_mysql(
+    admin: &Address,
+    statements: &[&str],
+    after: &mut (dyn FnMut(&str) + Send),
+) -> mysql::Result<Vec<Vec<String>>> {
+    let host = &admin.hosts[0];
+    let password = admin.password(host).unwrap();
+    let options = mysql::OptsBuilder::new()
+        .ip_or_hostname(Some(&*host.name))
+        .tcp_port(host.port)
+        .user(admin.user.clone())
+        .db_name(Some(&admin.database))
+        .pass(password.as_ref().map(|password| password.reveal()))
+        .prefer_socket(false);
+    let (mut connection, mut rows) = (mysql::Conn::new(options)?, Vec::new());
+    for statement in statements {
+        let mut found = connection.query_iter(statement)?;
+        while let Some(set) = found.iter() {
+            for row in set {
+                let text = |value| mysql::from_value::<Option<String>>(value).unwrap_or_default();
+                rows.push(row?.unwrap().into_iter().map(text).collect());
+            }
+        }
+        drop(found);
+        after(statement);
+    }
+    Ok(rows)
+}
+
+fn on_postgres(
+    admin: &Address,
+    statements: &[&str],
+    after: &mut (dyn FnMut(&str) + Send),
+) -> Result<Vec<Vec<String>>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let host = &admin.hosts[0];
     let mut config = tokio_postgres::Config::new();
@@ -157,11 +207,19 @@ fn on_postgres(admin: &Address, statement: &str) -> Result<(), String> {
     let run = async {
         let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
         let connection = tokio::spawn(connection);
-        // A server that was stopped hard may not have let go of its connections yet.
-        let forced = if statement.starts_with("DROP") { " WITH (FORCE)" } else { "" };
-        client.batch_execute(&format!("{statement}{forced}")).await?;
+        let mut rows = Vec::new();
+        for statement in statements {
+            for message in client.simple_query(statement).await? {
+                if let tokio_postgres::SimpleQueryMessage::Row(row) = message {
+                    let text = |column| row.get(column).unwrap_or_default().to_owned();
+                    rows.push((0..row.len()).map(text).collect());
+                }
+            }
+            after(statement);
+        }
         drop(client);
-        connection.await.unwrap()
+        connection.await.unwrap()?;
+        Ok(rows)
     };
     runtime.block_on(run).map_err(|error: tokio_postgres::Error| format!("{error:?}"))
 }

@@ -1,0 +1,172 @@
+//! Another server takes over, which has all that was acknowledged or has not.
+
+use std::sync::{Arc, Mutex};
+
+use sluice_shim::endpoint::{Endpoint, Family};
+use sluice_shim::engine::Error;
+
+use crate::ledger::{Observer, Writer, in_time, open};
+use crate::load::under_load;
+use crate::server::{Server, Stop};
+
+/// The database for a user who may not write where that is forbidden.
+const MADE: [&str; 3] =
+    ["CREATE DATABASE sluice", "CREATE USER sluice@localhost", "GRANT ALL ON sluice.* TO sluice@localhost"];
+
+/// A database on two servers, of which the first takes writes and the second has them as well.
+struct Pair {
+    family: Family,
+    first: Server,
+    second: Server,
+}
+
+impl Pair {
+    /// `waits`: whether a commit is acknowledged only when the second server has it too.
+    fn start(family: Family, waits: bool) -> Self {
+        match family {
+            Family::Postgres => {
+                let first = Server::start(family, &[]);
+                first.set("CREATE ROLE sluice LOGIN");
+                first.set("CREATE DATABASE sluice OWNER sluice");
+                let second = Server::standby_of(&first, "second");
+                if waits {
+                    first.set("ALTER SYSTEM SET synchronous_standby_names = 'second'");
+                    first.set("SELECT pg_reload_conf()");
+                }
+                Self { family, first, second }
+            }
+            Family::MySql => {
+                let first = Server::start(family, &["--log-bin", "--server-id=1"]);
+                let second =
+                    Server::start(family, &["--log-bin", "--server-id=2", "--read-only", "--log-slave-updates"]);
+                second.set(&format!(
+                    "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={}, MASTER_USER='root', MASTER_USE_GTID=slave_pos",
+                    first.port
+                ));
+                second.set("START SLAVE");
+                MADE.iter().for_each(|statement| drop(first.set(statement)));
+                let pair = Self { family, first, second };
+                pair.catch_up();
+                pair
+            }
+        }
+    }
+
+    /// Waits until the second server has all that the first one has.
+    fn catch_up(&self) {
+        let at = &self.first.set("SELECT @@gtid_binlog_pos")[0][0];
+        let reached = self.second.set(&format!("SELECT MASTER_GTID_WAIT('{at}', 60)"));
+        assert_eq!(reached, [["0"]]);
+    }
+
+    /// Both, in this order or the other one.
+    fn endpoint(&self, first: bool) -> Endpoint {
+        let Self { first: a, second: b, family } = self;
+        let (a, b) = if first { (a.port, b.port) } else { (b.port, a.port) };
+        format!("{family}://sluice@127.0.0.1:{a},127.0.0.1:{b}/sluice?sslmode=disable").parse().unwrap()
+    }
+
+    /// Lets the second server take over.
+    fn promote(&self) {
+        match self.family {
+            Family::Postgres => self.second.promote(),
+            Family::MySql => {
+                self.second.set("STOP SLAVE");
+                self.second.set("SET GLOBAL read_only = 0");
+            }
+        }
+    }
+
+    /// Ends all connections of the shim to the second server.
+    fn end_connections(&self) {
+        match self.family {
+            Family::Postgres => {
+                self.second.set("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'sluice'");
+            }
+            Family::MySql => drop(self.second.set("KILL USER sluice@localhost")),
+        }
+    }
+}
+
+/// The first server comes back behind that, writable and without what was written since: it is not taken again, though
+/// it stands first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_takes_over_with_everything_goes_on() {
+    let Some(family) = crate::family_or_skip() else { return };
+    let pair = Arc::new(Mutex::new(Pair::start(family, true)));
+    let endpoint = pair.lock().unwrap().endpoint(true);
+    let theirs = Arc::clone(&pair);
+    let blow = move |number| {
+        let mut pair = theirs.lock().unwrap();
+        match (number, family) {
+            (0, Family::Postgres) => {
+                pair.first.stop(Stop::Kill);
+                pair.promote();
+            }
+            // Readers keep their connections to it.
+            (0, Family::MySql) => {
+                pair.first.set("SET GLOBAL read_only = 1");
+                pair.catch_up();
+                pair.promote();
+            }
+            (_, Family::Postgres) => {
+                pair.first.run();
+                pair.end_connections();
+            }
+            (_, Family::MySql) => {
+                pair.first.set("SET GLOBAL read_only = 0");
+                pair.end_connections();
+            }
+        }
+    };
+    under_load(&endpoint, 3, blow).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_lacks_what_was_acknowledged_is_not_served() {
+    let Some(family) = crate::family_or_skip() else { return };
+    let mut pair = Pair::start(family, false);
+    // The one that lacks something stands first.
+    let engine = open(&pair.endpoint(false)).await;
+    let observer = Observer::new(&engine);
+    let mut writer = Writer::new(&engine, "w");
+    writer.step().await.unwrap();
+    match family {
+        Family::Postgres => {
+            let at = &pair.first.set("SELECT pg_current_wal_lsn()")[0][0];
+            let reached = format!("SELECT pg_last_wal_replay_lsn() >= '{at}'");
+            in_time("replication", async { while pair.second.set(&reached) != [["t"]] {} }).await;
+            pair.second.stop(Stop::Clean);
+        }
+        Family::MySql => {
+            pair.catch_up();
+            pair.second.set("STOP SLAVE");
+        }
+    }
+    // The last one alone is enough.
+    writer.step().await.unwrap();
+    pair.first.stop(Stop::Kill);
+    if family == Family::Postgres {
+        pair.second.run();
+    }
+    pair.promote();
+    let lacks = |error: &Error| matches!(error, Error::Unavailable(why) if why.contains("at revision 2, but it was at 3 before"));
+    // Until then nothing is known but that the first one is gone.
+    let refused = in_time("a read that is refused", async {
+        loop {
+            match writer.look().await {
+                Err(error) if lacks(&error) => return error,
+                Err(Error::Unavailable(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    refused.await;
+    let refused = writer.step().await.unwrap_err();
+    assert!(lacks(&refused), "{refused}");
+    pair.first.run();
+    writer.find_out(&refused).await;
+    in_time("a write", async { while writer.step().await.is_err() {} }).await;
+    writer.look().await.unwrap();
+    observer.check([writer]).await;
+}

@@ -1,0 +1,276 @@
+//! A server of the test's own, which can be stopped and started again. It ends with the program, however that ends.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sluice_shim::endpoint::Family;
+
+use crate::database::query_at;
+
+/// How long a server may take to start, on a machine that has much to do.
+const START: Duration = Duration::from_secs(90);
+
+/// Runs what comes behind its first argument, with its output in that file, until it has ended and the input is at its
+/// end or says `keep`. Says which process it is. Unless it is to keep that, it unmounts the file system of the data.
+const SHELL: &str = r#"
+log=$1; shift
+"$@" >>"$log" 2>&1 </dev/null &
+echo $!
+read -r word || true
+kill -9 $! 2>/dev/null
+wait $!
+[ -z "$MOUNTED" ] || [ "$word" = keep ] || umount -l "$MOUNTED"
+"#;
+
+/// How to stop a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// As an operating system that has no memory left does.
+    Kill,
+    /// As an administrator in a hurry does: without waiting for anybody.
+    AtOnce,
+    /// Well.
+    Clean,
+}
+
+/// A server in a folder.
+pub(crate) struct Server {
+    family: Family,
+    pub(crate) port: u16,
+    pub(crate) folder: PathBuf,
+    options: Vec<String>,
+    /// A file system of its own, to be unmounted behind it.
+    mounted: Option<PathBuf>,
+    running: Option<(Child, ChildStdin, u32)>,
+    _guard: tempfile::TempDir,
+}
+
+impl Server {
+    /// A new one, with options of its program.
+    pub(crate) fn start(family: Family, options: &[&str]) -> Self {
+        Self::bare(family, options).filled()
+    }
+
+    /// The same with its data on a file system of that size. What PostgreSQL writes first, its log, is elsewhere.
+    pub(crate) fn start_on_small_disk(family: Family, options: &[&str], size: &str) -> Self {
+        let mut server = Self::bare(family, options);
+        let data = server.folder.join("data");
+        fs::create_dir(&data).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "faults"]).arg(&data);
+        assert!(mount.status().unwrap().success(), "{mount:?}");
+        server.own(&data);
+        server.mounted = Some(data);
+        server.filled()
+    }
+
+    /// Makes its data and starts it.
+    fn filled(self) -> Self {
+        let mut server = self;
+        let (family, data) = (server.family, server.folder.join("data"));
+        let made = match family {
+            Family::Postgres => server
+                .command("initdb")
+                .args(["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
+                .arg(&data)
+                .arg(format!("--waldir={}", server.folder.join("wal").display()))
+                .output(),
+            Family::MySql => server
+                .command("mariadb-install-db")
+                .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
+                .args([format!("--datadir={}", data.display()), format!("--tmpdir={}", server.folder.display())])
+                .output(),
+        };
+        let made = made.unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        server.run();
+        server
+    }
+
+    /// One without data.
+    fn bare(family: Family, options: &[&str]) -> Self {
+        let guard = tempfile::Builder::new().prefix("faults").tempdir().unwrap();
+        let folder = guard.path().to_owned();
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        let server = Self { family, port, folder, options, mounted: None, running: None, _guard: guard };
+        server.own(&server.folder);
+        server
+    }
+
+    /// A PostgreSQL that follows another one; what it does not ask for, it does not get.
+    pub(crate) fn standby_of(primary: &Self, name: &str) -> Self {
+        let mut server = Self::bare(Family::Postgres, &[]);
+        let data = server.folder.join("data");
+        let taken = server
+            .command("pg_basebackup")
+            .args(["-h", "127.0.0.1", "-U", "postgres", "-R", "-X", "stream", "-c", "fast", "-D"])
+            .arg(&data)
+            .args(["-d", &format!("port={} application_name={name}", primary.port)])
+            .output()
+            .unwrap();
+        assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
+        server.run();
+        server
+    }
+
+    /// Its program as the one who runs it.
+    fn command(&self, program: &str) -> Command {
+        let path = match self.family {
+            Family::Postgres => programs().join(program),
+            Family::MySql => PathBuf::from(program),
+        };
+        let mut command = if is_root() {
+            let (user, group) = self.user();
+            let mut command = Command::new("setpriv");
+            command.args([format!("--reuid={user}"), format!("--regid={group}"), "--clear-groups".to_owned()]);
+            command.arg(path);
+            command
+        } else {
+            Command::new(path)
+        };
+        command.current_dir(&self.folder).env("LC_ALL", "C").stdin(Stdio::null());
+        command
+    }
+
+    fn user(&self) -> (u32, u32) {
+        // Whoever owns nothing else.
+        (65534, 65534)
+    }
+
+    fn own(&self, path: &Path) {
+        if is_root() {
+            let (user, group) = self.user();
+            std::os::unix::fs::chown(path, Some(user), Some(group)).unwrap();
+        }
+    }
+
+    /// Where it is, for whoever may do everything.
+    pub(crate) fn url(&self) -> String {
+        match self.family {
+            Family::Postgres => format!("postgres://postgres@127.0.0.1:{}/postgres", self.port),
+            Family::MySql => format!("mysql://root@127.0.0.1:{}/mysql", self.port),
+        }
+    }
+
+    /// Starts it; waits until it answers.
+    pub(crate) fn run(&mut self) {
+        let started = Instant::now();
+        // Of one that was killed some processes may still have its memory.
+        while !self.try_run(started) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn try_run(&mut self, started: Instant) -> bool {
+        let (data, log) = (self.folder.join("data"), self.folder.join("log"));
+        let inner = match self.family {
+            Family::Postgres => {
+                let mut command = self.command("postgres");
+                command.arg("-D").arg(data).args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
+                command.args(["-c", "unix_socket_directories=", "-c", "shared_buffers=32MB"]);
+                command
+            }
+            Family::MySql => {
+                let mut command = self.command("mariadbd");
+                command.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
+                command.args(["--bind-address=127.0.0.1", "--innodb-flush-log-at-trx-commit=1"]);
+                command.arg(format!("--tmpdir={}", self.folder.display()));
+                command.args([format!("--port={}", self.port), format!("--socket={}/socket", self.folder.display())]);
+                command
+            }
+        };
+        let mut shell = Command::new("sh");
+        shell.args(["-c", SHELL, "sh"]).arg(&log).arg(inner.get_program()).args(inner.get_args()).args(&self.options);
+        shell.current_dir(&self.folder).env("LC_ALL", "C");
+        shell.env("MOUNTED", self.mounted.as_deref().unwrap_or(Path::new("")));
+        let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let input = shell.stdin.take().unwrap();
+        let mut said = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(shell.stdout.take().unwrap()), &mut said).unwrap();
+        let pid = said.trim().parse().unwrap();
+        self.running = Some((shell, input, pid));
+        let said = || fs::read_to_string(&log).unwrap_or_default();
+        while self.query("SELECT 1").is_err() {
+            assert!(started.elapsed() < START, "it does not start: {}", said());
+            if !Self::is_alive(pid) {
+                self.stop(Stop::Kill);
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        true
+    }
+
+    /// Stops it; waits until it has ended.
+    pub(crate) fn stop(&mut self, how: Stop) {
+        let Some((mut shell, mut input, pid)) = self.running.take() else { return };
+        let signal = match (how, self.family) {
+            (Stop::Kill, _) | (Stop::AtOnce, Family::MySql) => "KILL",
+            (Stop::AtOnce, Family::Postgres) => "QUIT",
+            (Stop::Clean, Family::Postgres) => "INT",
+            (Stop::Clean, Family::MySql) => "TERM",
+        };
+        let killed = Command::new("kill").args(["-s", signal, &pid.to_string()]).output().unwrap();
+        // It may have ended by itself.
+        assert!(killed.status.success() || !Self::is_alive(pid), "{killed:?}");
+        let until = Instant::now() + START;
+        while Self::is_alive(pid) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::io::Write::write_all(&mut input, b"keep\n").unwrap();
+        shell.wait().unwrap();
+    }
+
+    /// Whether it has not ended by itself.
+    pub(crate) fn lives(&self) -> bool {
+        self.running.as_ref().is_some_and(|(_, _, pid)| Self::is_alive(*pid))
+    }
+
+    fn is_alive(pid: u32) -> bool {
+        Path::new(&format!("/proc/{pid}/exe")).exists()
+    }
+
+    /// Has it carry out statements; returns what they give.
+    pub(crate) fn query(&self, statements: &str) -> Result<Vec<Vec<String>>, String> {
+        query_at(&self.url(), statements)
+    }
+
+    /// The same, which succeeds.
+    pub(crate) fn set(&self, statements: &str) -> Vec<Vec<String>> {
+        self.query(statements).unwrap_or_else(|error| panic!("{statements}: {error}"))
+    }
+
+    /// Makes a standby the primary.
+    pub(crate) fn promote(&self) {
+        self.set("SELECT pg_promote(true, 60)");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some((mut shell, input, _)) = self.running.take() {
+            drop(input);
+            // Its folder is removed behind it.
+            let _ = shell.wait();
+        }
+    }
+}
+
+pub(crate) fn is_root() -> bool {
+    fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+/// The folder of PostgreSQL's programs: the newest that Debian has installed, or that of `PATH`.
+fn programs() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
+    folders.retain(|folder| folder.join("postgres").is_file());
+    folders.sort();
+    folders.pop().unwrap_or_default()
+}
