@@ -4,11 +4,12 @@
 // etcd's test framework makes its members as always, with their listeners, TLS and restarts; but the gRPC server of a member
 // forwards every call, byte for byte, to the sluice-shim that $SLUICE_CONFORMANCE_SERVER names. Only the Cluster service is the members'
 // own, since the framework waits until it knows of all members. The members of a cluster share one shim, which runs while one of them
-// does, is killed with -9 when the last one stops, and finds its file again when one restarts. A quota that one of them is given with a
+// does, is killed with -9 when the last one stops, and finds its database again when one restarts. A quota that one of them is given with a
 // restart holds for all of them. Metrics that the shim has under etcd's names have the shim's values.
 package v3rpc
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -178,8 +179,9 @@ func (bytesCodec) Unmarshal(data []byte, v any) error {
 // shim is the store of one cluster.
 type shim struct {
 	cluster types.ID
-	dir     string
-	address string
+	// database is its connection string.
+	database string
+	address  string
 	// members that run.
 	members int
 	// quota that a test asked for.
@@ -195,6 +197,8 @@ var (
 	shimsMu sync.Mutex
 	// shims by cluster; those without members wait for a restart.
 	shims = map[types.ID]*shim{}
+	// databases are the connections on which they were asked for, which the garbage collector would close.
+	databases []net.Conn
 )
 
 // acquire gives the shim of the member's cluster, which runs.
@@ -204,11 +208,7 @@ func acquire(s *etcdserver.EtcdServer) *shim {
 	cluster := s.Cluster().ID()
 	found := shims[cluster]
 	if found == nil {
-		dir, err := os.MkdirTemp("", "shim")
-		if err != nil {
-			panic(err)
-		}
-		found = &shim{cluster: cluster, dir: dir}
+		found = &shim{cluster: cluster, database: database()}
 		shims[cluster] = found
 	}
 	switch quota := s.Cfg.QuotaBackendBytes; {
@@ -221,6 +221,29 @@ func acquire(s *etcdserver.EtcdServer) *shim {
 	}
 	found.members++
 	return found
+}
+
+// database is the connection string of an empty database: a file, unless $SLUICE_CONFORMANCE_DATABASES says who hands out others. One of
+// those lives as long as the connection on which it was asked for: as long as this process.
+func database() string {
+	address := os.Getenv("SLUICE_CONFORMANCE_DATABASES")
+	if address == "" {
+		dir, err := os.MkdirTemp("", "shim")
+		if err != nil {
+			panic(err)
+		}
+		return "sqlite://" + filepath.Join(dir, "state.db")
+	}
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		panic(err)
+	}
+	databases = append(databases, conn)
+	endpoint, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil || !strings.Contains(endpoint, "://") {
+		panic(fmt.Sprintf("no database: %s %v", endpoint, err))
+	}
+	return strings.TrimSpace(endpoint)
 }
 
 // release says that a member has stopped.
@@ -259,6 +282,7 @@ func (shim *shim) start(s *etcdserver.EtcdServer) {
 func (shim *shim) launch(flags []string) {
 	log := &strings.Builder{}
 	shim.command = exec.Command(os.Getenv("SLUICE_CONFORMANCE_SERVER"), flags...)
+	shim.command.Env = append(os.Environ(), "SLUICE_ENDPOINT="+shim.database)
 	shim.command.Stdout, shim.command.Stderr = log, log
 	shim.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)
@@ -298,7 +322,6 @@ func (shim *shim) launch(flags []string) {
 // flags gives the shim what the test asks of its members, but for the quota.
 func (shim *shim) flags(s *etcdserver.EtcdServer) []string {
 	flags := []string{
-		"--endpoint", "sqlite://" + filepath.Join(shim.dir, "state.db"),
 		"--listen-client-urls", "http://" + shim.address,
 		"--name", s.Cfg.Name,
 		"--log-level", "warn",

@@ -2,10 +2,11 @@
 // k8s.io/apiserver/pkg/storage/etcd3/testserver/test_server.go through `go test -overlay`.
 //
 // The tests call the same two functions and get a client of the server that the environment names: sluice-shim with a new
-// SQLite file, or etcd for comparison. Nothing else of the tests changes.
+// database, or etcd for comparison. Nothing else of the tests changes.
 package testserver
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"net"
@@ -102,9 +103,10 @@ func command(t testing.TB, cfg *embed.Config) *exec.Cmd {
 	if tls := cfg.ClientTLSInfo; !tls.Empty() {
 		args = append(args, "--cert-file", tls.CertFile, "--key-file", tls.KeyFile, "--trusted-ca-file", tls.TrustedCAFile)
 	}
+	var env []string
 	switch filepath.Base(program) {
 	case "sluice-shim":
-		args = append(args, "--endpoint", "sqlite://"+filepath.Join(cfg.Dir, "state.db"))
+		env = append(os.Environ(), "SLUICE_ENDPOINT="+database(t, cfg))
 	case "etcd":
 		peer := joined(cfg.ListenPeerUrls)
 		args = append(args, "--data-dir", cfg.Dir, "--unsafe-no-fsync", "--quota-backend-bytes", fmt.Sprint(cfg.QuotaBackendBytes),
@@ -112,7 +114,28 @@ func command(t testing.TB, cfg *embed.Config) *exec.Cmd {
 	default:
 		t.Fatalf("SLUICE_CONFORMANCE_SERVER=%q is neither a sluice-shim nor an etcd", program)
 	}
-	return exec.Command(program, args...)
+	command := exec.Command(program, args...)
+	command.Env = env
+	return command
+}
+
+// database is the connection string of an empty database: a file, unless $SLUICE_CONFORMANCE_DATABASES says who hands out others. One of
+// those lives as long as the connection on which it was asked for.
+func database(t testing.TB, cfg *embed.Config) string {
+	address := os.Getenv("SLUICE_CONFORMANCE_DATABASES")
+	if address == "" {
+		return "sqlite://" + filepath.Join(cfg.Dir, "state.db")
+	}
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	endpoint, err := bufio.NewReader(conn).ReadString('\n')
+	if err != nil || !strings.Contains(endpoint, "://") {
+		t.Fatalf("no database: %s %v", endpoint, err)
+	}
+	return strings.TrimSpace(endpoint)
 }
 
 // run starts the server and stops it when the test ends. If the test program dies, the server dies with it. The channel is closed

@@ -29,7 +29,7 @@ pub(crate) struct Cmd {
     /// Only say what this machine lacks; install nothing
     #[arg(long)]
     no_install: bool,
-    /// End-to-end tests with a shim: its data is on a server of this kind, which the tests start
+    /// End-to-end and conformance tests: the shim's data is on a server of this kind, which the tests start
     #[arg(long, value_enum, value_name = "SERVER")]
     database: Option<Database>,
     #[command(flatten)]
@@ -104,8 +104,11 @@ impl Cmd {
             }
             (None, None) => Part::value_variants().to_vec(),
         };
-        if self.database.is_some() && parts != [Part::E2e] {
-            return Err(Error::input("`--database` is for the part `e2e`; `db --only` chooses a server"));
+        let elsewhere = parts.iter().any(|part| !matches!(part, Part::E2e | Part::Conformance));
+        if self.database.is_some() && elsewhere {
+            return Err(Error::input(
+                "`--database` is for the parts `e2e` and `conformance`; `db --only` chooses a server",
+            ));
         }
         Ok(parts)
     }
@@ -116,6 +119,9 @@ impl Cmd {
             Part::Unit => &[Purpose::Build, Purpose::Test, Purpose::Databases],
             Part::Db if !self.databases.starts_servers() => &[Purpose::Build],
             Part::Shim | Part::Db => &[Purpose::Build, Purpose::Test, Purpose::Databases],
+            Part::Conformance if self.part.is_none() || self.database.is_some() => {
+                &[Purpose::Build, Purpose::Databases]
+            }
             Part::Patches | Part::Conformance => &[Purpose::Build],
             Part::E2e if self.bin.is_some() && self.database.is_none() => &[],
             Part::E2e if self.bin.is_some() => &[Purpose::Databases],
@@ -162,8 +168,12 @@ impl Cmd {
 
     fn conformance(&self, shell: &Context) -> Result<Tally> {
         let clock = Instant::now();
-        let options = if self.part.is_some() { self.conformance.clone() } else { conformance::Options::quick() };
-        let ran = conformance::run(shell, &self.target, &options, self.filter.as_deref());
+        let ran = if self.part.is_some() {
+            conformance::run(shell, &self.target, &self.conformance, &[self.database], self.filter.as_deref())
+        } else {
+            let everywhere = [None].into_iter().chain(Database::ALL.map(Some)).collect::<Vec<_>>();
+            conformance::run(shell, &self.target, &conformance::Options::quick(), &everywhere, None)
+        };
         step(shell, "conformance", clock, ran)
     }
 
@@ -317,6 +327,7 @@ mod tests {
             ("--filter x", vec![Part::E2e]),
             ("", Part::value_variants().to_vec()),
             ("--filter x --database postgres", vec![Part::E2e]),
+            ("conformance --database mariadb", vec![Part::Conformance]),
         ];
         for (line, expected) in table {
             assert_eq!(parts(line), Ok(expected), "{line}");
@@ -327,7 +338,7 @@ mod tests {
         {
             assert_eq!(parts(line), Err(server.to_owned()), "{line}");
         }
-        let database = "`--database` is for the part `e2e`; `db --only` chooses a server";
+        let database = "`--database` is for the parts `e2e` and `conformance`; `db --only` chooses a server";
         for line in ["--database postgres", "shim --database postgres", "db --database mariadb"] {
             assert_eq!(parts(line), Err(database.to_owned()), "{line}");
         }

@@ -3,13 +3,14 @@
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::suite::Suite;
+use super::suite::{Entry, Suite};
 use super::tree::{self, Prepared};
 use super::verdict::{Outcome, Ran};
 use sluice_shell::context::Context;
@@ -19,16 +20,20 @@ use sluice_shell::process::{Limit, Overdue, Run};
 /// How much longer than its own limit a test's process may live.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// One suite and what it runs against.
+/// One suite, compiled, and the program that it runs against.
 pub(super) struct Runner<'a> {
     /// Paths and output.
     pub(super) shell: &'a Context,
     /// The suite.
     pub(super) suite: &'a Suite,
-    /// The source.
-    pub(super) prepared: &'a Prepared,
-    /// The server's program.
-    pub(super) server: &'a Path,
+    /// The program of the servers that the tests start.
+    pub(super) program: &'a Path,
+    /// The tests.
+    pub(super) jobs: &'a [Job],
+    /// Those of them that can't pass.
+    pub(super) listed: &'a [&'a Entry],
+    /// Where a test gets databases for its servers; without it they are files.
+    pub(super) databases: Option<SocketAddr>,
     /// Go's `test2json`.
     pub(super) converter: &'a Path,
 }
@@ -46,8 +51,8 @@ struct Package {
 }
 
 /// A top-level test.
-struct Job<'a> {
-    package: &'a Package,
+pub(super) struct Job {
+    package: Arc<Package>,
     test: String,
 }
 
@@ -60,22 +65,53 @@ struct Event {
     output: Option<String>,
 }
 
-impl Runner<'_> {
-    /// Runs the tests whose name holds `filter`; one that fails and is not listed gets a second try, alone.
-    pub(super) fn run(&self, filter: Option<&str>) -> Result<Vec<Ran>> {
-        let packages = self.compile()?;
-        let mut jobs = Vec::new();
-        for package in &packages {
-            for test in self.tests(package)? {
-                let chosen = filter.is_none_or(|filter| test.contains(filter));
-                if chosen && !self.suite.is_outside(&package.import, &test) {
-                    jobs.push(Job { package, test });
-                }
-            }
+/// Compiles a suite; returns its tests whose name holds `filter`.
+///
+/// # Errors
+/// When upstream's tests do not compile.
+pub(super) fn compile(shell: &Context, suite: &Suite, prepared: &Prepared, filter: Option<&str>) -> Result<Vec<Job>> {
+    let format = "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}\t{{.Dir}}{{end}}";
+    let listing = prepared.go("list").args(["-f", format]).args(&suite.packages).read()?;
+    let folder = tree::folder(shell).join(&suite.name);
+    let progress = shell.out.bar(format!("compile {}", suite.name), listing.lines().count() as u64);
+    let mut jobs = Vec::new();
+    for (import, dir) in listing.lines().filter_map(|line| line.split_once('\t')) {
+        progress.now(import);
+        let binary = folder.join(format!("{}.test", import.replace('/', "_")));
+        let package = Arc::new(Package { import: import.to_owned(), dir: dir.into(), binary });
+        let command = prepared.go("test").args(["-c", "-vet=off", "-o"]).arg(&package.binary).arg(import);
+        command.run().attempting(|| format!("cannot compile the tests of {import}"))?;
+        let tests = package
+            .tests()?
+            .into_iter()
+            .filter(|test| filter.is_none_or(|filter| test.contains(filter)) && !suite.is_outside(import, test));
+        jobs.extend(tests.map(|test| Job { package: Arc::clone(&package), test }));
+        progress.advance(1);
+    }
+    progress.done("");
+    Ok(jobs)
+}
+
+impl Package {
+    /// The names of the top-level tests; a package without any has no binary.
+    fn tests(&self) -> Result<Vec<String>> {
+        if !self.binary.is_file() {
+            return Ok(Vec::new());
         }
-        let log = Mutex::new(self.log()?);
-        let mut runs = self.side_by_side(&jobs, &log)?;
-        for (job, run) in jobs.iter().zip(&mut runs) {
+        let names = Run::new(&self.binary, &self.dir).arg("-test.list=^Test").read()?;
+        Ok(names.lines().filter(|name| name.starts_with("Test")).map(str::to_owned).collect())
+    }
+}
+
+impl Runner<'_> {
+    /// Runs the tests; one that fails and is not listed gets a second try, alone. The title is for people.
+    ///
+    /// # Errors
+    /// When a test can't be run at all.
+    pub(super) fn run(&self, title: &str) -> Result<Vec<Ran>> {
+        let log = Mutex::new(self.log(title)?);
+        let mut runs = self.side_by_side(title, &log)?;
+        for (job, run) in self.jobs.iter().zip(&mut runs) {
             if self.surprising(run) {
                 let again = self.one(job, &log)?;
                 if !self.surprising(&again) {
@@ -86,8 +122,8 @@ impl Runner<'_> {
         Ok(runs)
     }
 
-    fn log(&self) -> Result<fs_err::File> {
-        let path = self.shell.paths.log(&format!("conformance-{}", self.suite.name));
+    fn log(&self, title: &str) -> Result<fs_err::File> {
+        let path = self.shell.paths.log(&format!("conformance-{}", title.replace(' ', "-").to_lowercase()));
         if let Some(folder) = path.parent() {
             fs_err::create_dir_all(folder)?;
         }
@@ -100,41 +136,14 @@ impl Runner<'_> {
         let below = |test: &str| format!("{test}/");
         let leaf = |test: &str| !run.outcomes.keys().any(|other| other.starts_with(&below(test)));
         run.outcomes.iter().any(|(test, outcome)| {
-            let listed = || self.suite.cannot.iter().any(|entry| entry.covering(&run.package, test).is_some());
+            let listed = || self.listed.iter().any(|entry| entry.covering(&run.package, test).is_some());
             *outcome == Outcome::Failed && leaf(test) && !listed()
         })
     }
 
-    fn compile(&self) -> Result<Vec<Package>> {
-        let format = "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}\t{{.Dir}}{{end}}";
-        let listing = self.prepared.go("list").args(["-f", format]).args(&self.suite.packages).read()?;
-        let folder = tree::folder(self.shell).join(&self.suite.name);
-        let progress = self.shell.out.bar(format!("compile {}", self.suite.name), listing.lines().count() as u64);
-        let mut packages = Vec::new();
-        for (import, dir) in listing.lines().filter_map(|line| line.split_once('\t')) {
-            progress.now(import);
-            let binary = folder.join(format!("{}.test", import.replace('/', "_")));
-            let package = Package { import: import.to_owned(), dir: dir.into(), binary };
-            let command = self.prepared.go("test").args(["-c", "-vet=off", "-o"]).arg(&package.binary).arg(import);
-            command.run().attempting(|| format!("cannot compile the tests of {import}"))?;
-            packages.push(package);
-            progress.advance(1);
-        }
-        progress.done("");
-        Ok(packages)
-    }
-
-    /// The names of the top-level tests; a package without any has no binary.
-    fn tests(&self, package: &Package) -> Result<Vec<String>> {
-        if !package.binary.is_file() {
-            return Ok(Vec::new());
-        }
-        let names = Run::new(&package.binary, &package.dir).arg("-test.list=^Test").read()?;
-        Ok(names.lines().filter(|name| name.starts_with("Test")).map(str::to_owned).collect())
-    }
-
-    fn side_by_side(&self, jobs: &[Job<'_>], log: &Mutex<fs_err::File>) -> Result<Vec<Ran>> {
-        let progress = self.shell.out.bar(format!("test {}", self.suite.name), jobs.len() as u64);
+    fn side_by_side(&self, title: &str, log: &Mutex<fs_err::File>) -> Result<Vec<Ran>> {
+        let jobs = self.jobs;
+        let progress = self.shell.out.bar(format!("test {title}"), jobs.len() as u64);
         let next = AtomicUsize::new(0);
         let finished = Mutex::new(BTreeMap::new());
         // Tests wait more than they compute.
@@ -156,7 +165,7 @@ impl Runner<'_> {
         finished.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
     }
 
-    fn one(&self, job: &Job<'_>, log: &Mutex<fs_err::File>) -> Result<Ran> {
+    fn one(&self, job: &Job, log: &Mutex<fs_err::File>) -> Result<Ran> {
         let scratch = tempfile::tempdir_in(tree::folder(self.shell))?;
         let asked = scratch.path().join("asked");
         // Go's own limit comes first, and shows what every goroutine waits for.
@@ -167,9 +176,13 @@ impl Runner<'_> {
             .args(["-test.v=test2json", &format!("-test.timeout={}s", self.suite.timeout)])
             .arg(format!("-test.run=^{}$", job.test))
             .env("TMPDIR", scratch.path())
-            .env("SLUICE_CONFORMANCE_SERVER", self.server)
+            .env("SLUICE_CONFORMANCE_SERVER", self.program)
             .env("SLUICE_CONFORMANCE_ASKED", &asked)
             .limit(limit);
+        let run = match self.databases {
+            Some(address) => run.env("SLUICE_CONFORMANCE_DATABASES", address.to_string()),
+            None => run.env_remove("SLUICE_CONFORMANCE_DATABASES"),
+        };
         let outcome = match run.outcome() {
             Err(error) if error.downcast_ref::<Overdue>().is_some() => {
                 let outcomes = BTreeMap::from([(job.test.clone(), Outcome::Failed)]);
@@ -197,7 +210,7 @@ impl Runner<'_> {
     }
 }
 
-fn write(log: &Mutex<fs_err::File>, job: &Job<'_>, text: &str) -> Result<()> {
+fn write(log: &Mutex<fs_err::File>, job: &Job, text: &str) -> Result<()> {
     let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(writeln!(log, "##### {} {}\n{text}", job.package.import, job.test)?)
 }

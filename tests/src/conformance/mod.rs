@@ -18,13 +18,16 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::e2e::Tally;
+use crate::server::Server;
 use gotest::Runner;
 use report::Row;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Result};
 use sluice_toolkit::build::{self, Program};
+use sluice_toolkit::cluster::database::Database;
+use sluice_toolkit::cluster::leftover;
 use sluice_toolkit::source::Target;
-use suite::Suite;
+use suite::{Store, Suite};
 use verdict::Verdict;
 
 /// What to run of upstream's tests, and against what.
@@ -52,29 +55,45 @@ impl Options {
     }
 }
 
-/// Runs the suites and prints a table. `filter`: only the top-level tests whose name holds this text.
+/// Runs the suites on each of the databases (`None`: a file) and prints a table. `filter`: only the top-level tests
+/// whose name holds this text.
 ///
 /// # Errors
 /// When the tests can't be run at all; a test that fails is in the tally.
-pub(crate) fn run(shell: &Context, target: &Target, options: &Options, filter: Option<&str>) -> Result<Tally> {
-    let server = server(shell, options)?;
+pub(crate) fn run(
+    shell: &Context,
+    target: &Target,
+    options: &Options,
+    databases: &[Option<Database>],
+    filter: Option<&str>,
+) -> Result<Tally> {
+    let program = program(shell, options)?;
+    if !is_shim(&program) && databases != [None] {
+        return Err(Error::input("`--database` is for sluice-shim: etcd has its own"));
+    }
     let suites = Suite::load_all(&shell.paths.root().join("ci/conformance"))?;
     let chosen: Vec<&Suite> = suites.iter().filter(|suite| wanted(options, suite)).collect();
     if chosen.is_empty() {
         return Err(Error::input("no suite of that name in ci/conformance/"));
     }
-    if options.write_docs && !(filter.is_none() && is_shim(&server)) {
+    if options.write_docs && !(filter.is_none() && is_shim(&program)) {
         return Err(Error::input("--write-docs is for a run of whole suites against sluice-shim"));
     }
+    leftover::clean_up_on_ctrl_c()?;
+    let start = |database: &Option<Database>| database.map(|database| Server::start(shell, database)).transpose();
+    let servers: Vec<Option<Server>> = databases.iter().map(start).collect::<Result<_>>()?;
     let mut rows = Vec::new();
     for suite in chosen {
-        let row =
-            one(shell, target, suite, &server, filter).attempting(|| format!("cannot run suite {}", suite.name))?;
-        for line in row.verdict.problems() {
-            shell.out.data(format!("FAIL {}: {line}", suite.name))?;
+        let of_suite = one(shell, target, suite, &program, &servers, filter)
+            .attempting(|| format!("cannot run suite {}", suite.name))?;
+        for row in &of_suite {
+            for line in row.verdict.problems() {
+                shell.out.data(format!("FAIL {} on {}: {line}", suite.name, row.store.title()))?;
+            }
         }
-        rows.push(row);
+        rows.extend(of_suite);
     }
+    servers.iter().flatten().try_for_each(Server::stop)?;
     shell.out.data(report::table(&rows))?;
     if options.write_docs {
         let file = shell.paths.root().join("docs/conformance.md");
@@ -93,22 +112,46 @@ fn wanted(options: &Options, suite: &Suite) -> bool {
     }
 }
 
-fn one(shell: &Context, target: &Target, suite: &Suite, server: &Path, filter: Option<&str>) -> Result<Row> {
-    let clock = Instant::now();
+/// Runs one suite: on each of the servers, and on files where there is `None`.
+fn one(
+    shell: &Context,
+    target: &Target,
+    suite: &Suite,
+    program: &Path,
+    servers: &[Option<Server>],
+    filter: Option<&str>,
+) -> Result<Vec<Row>> {
     let prepared = tree::prepare(shell, target, suite)?;
-    let runner = Runner { shell, suite, prepared: &prepared, server, converter: &gotest::converter()? };
-    let runs = runner.run(filter)?;
-    let listed = if is_shim(server) { &suite.cannot[..] } else { &[] };
-    let verdict = Verdict::new(&runs, listed, filter.is_none());
-    Ok(Row { name: suite.name.clone(), version: prepared.version, verdict, seconds: clock.elapsed().as_secs_f64() })
+    let converter = gotest::converter()?;
+    let jobs = gotest::compile(shell, suite, &prepared, filter)?;
+    let mut rows = Vec::new();
+    for server in servers {
+        let clock = Instant::now();
+        let store = Store::of(server.as_ref().map(Server::database));
+        let listed = if is_shim(program) { suite.cannot(store) } else { Vec::new() };
+        let title = format!("{} on {}", suite.name, store.title());
+        let run = |databases| {
+            let runner =
+                Runner { shell, suite, program, jobs: &jobs, listed: &listed, converter: &converter, databases };
+            runner.run(&title)
+        };
+        let runs = match server {
+            None => run(None)?,
+            Some(server) => server.hand_out(|address| run(Some(address)))??,
+        };
+        let verdict = Verdict::new(&runs, &listed, filter.is_none());
+        let (name, version) = (suite.name.clone(), prepared.version.clone());
+        rows.push(Row { name, version, store, verdict, seconds: clock.elapsed().as_secs_f64() });
+    }
+    Ok(rows)
 }
 
 fn is_shim(server: &Path) -> bool {
     server.file_name().is_some_and(|name| name == Program::SluiceShim.name())
 }
 
-/// The server's program.
-fn server(shell: &Context, options: &Options) -> Result<PathBuf> {
+/// The program to test.
+fn program(shell: &Context, options: &Options) -> Result<PathBuf> {
     if let Some(file) = &options.server {
         let file = std::path::absolute(file)?;
         let known = [Program::SluiceShim, Program::Etcd].map(Program::name);

@@ -2,30 +2,34 @@
 
 use std::fmt::Write as _;
 
-use super::suite::{Entry, Suite};
+use super::suite::{Entry, Store, Suite};
 use super::verdict::Verdict;
 use sluice_shell::output;
 
-/// The result of one suite.
+/// The result of one suite on one database.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     /// The suite.
     pub(super) name: String,
     /// Upstream's version.
     pub(super) version: String,
+    /// Where the shim kept its data.
+    pub(super) store: Store,
     /// What came out.
     pub(super) verdict: Verdict,
-    /// How long it took.
+    /// How long the tests took.
     pub(super) seconds: f64,
 }
 
-const HEADING: [&str; 8] = ["SUITE", "UPSTREAM", "PASSED", "NO SERVER", "SKIPPED", "LISTED", "FAILED", "SECONDS"];
+const HEADING: [&str; 9] =
+    ["SUITE", "UPSTREAM", "DATABASE", "PASSED", "NO SERVER", "SKIPPED", "LISTED", "FAILED", "SECONDS"];
 
-fn cells(row: &Row) -> [String; 8] {
+fn cells(row: &Row) -> [String; 9] {
     let verdict = &row.verdict;
     [
         row.name.clone(),
         row.version.clone(),
+        row.store.title(),
         verdict.passed.to_string(),
         verdict.without_server.to_string(),
         verdict.skipped.to_string(),
@@ -42,7 +46,7 @@ pub(super) fn table(rows: &[Row]) -> String {
     let mut text = output::table(&lines);
     for row in rows {
         for test in &row.verdict.repeated {
-            let _ = write!(text, "\n{}: {test} passed at the second try", row.name);
+            let _ = write!(text, "\n{} on {}: {test} passed at the second try", row.name, row.store.title());
         }
     }
     text
@@ -51,29 +55,25 @@ pub(super) fn table(rows: &[Row]) -> String {
 /// Begins the last section of docs/conformance.md, which people write.
 const DIFFERENCES: &str = "\n## How the shim differs from etcd\n";
 
-/// For docs/conformance.md: without times, so that the same results give the same file. What `previous`, the file as it
-/// is, says of suites and minors that did not run stays, and so does its last section.
+/// For docs/conformance.md: without times, so that the same results give the same file. What `previous`, the file as
+/// it is, says of suites, minors and databases that did not run stays, and so does its last section.
 pub(super) fn document(rows: &[Row], suites: &[Suite], previous: &str) -> String {
     let mut text = String::from(concat!(
         "# Upstream's tests against sluice-shim\n\n",
-        "`cargo xtask test conformance --write-docs` writes this file. The tests are upstream's, unchanged; only the file that starts\n",
-        "their server is exchanged. The numbers count tests without subtests.\n\n",
-        "- *passed*: of these, *no server* are tests of upstream's code that start no server\n",
+        "`cargo xtask test conformance --write-docs` writes this file: the column of SQLite, and with `--database postgres`\n",
+        "or `mariadb` that of the server. The tests are upstream's, unchanged; only the file that starts their server is\n",
+        "exchanged. The numbers count tests without subtests.\n\n",
+        "- *no server*: of those that pass, tests of upstream's code that start no server\n",
         "- *skipped*: upstream's own code skips them\n",
-        "- *listed*: can't pass, and why stands below; a listed test that passes is an error\n\n",
-        "| Suite | Upstream | Passed | No server | Skipped | Listed | Failed |\n",
-        "|---|---|---:|---:|---:|---:|---:|\n"
+        "- for each database: passed / listed / failed. A listed test can't pass, and why stands below; if it passes, that\n",
+        "  is an error. –: not run\n\n",
     ));
-    let new: Vec<String> = rows.iter().map(line).collect();
-    let kept = previous.lines().filter(|old| key(old).is_some() && !new.iter().any(|new| key(new) == key(old)));
-    let lines: Vec<&str> = kept.chain(new.iter().map(String::as_str)).collect();
-    for suite in suites {
-        let mut of_suite: Vec<&&str> =
-            lines.iter().filter(|line| key(line).is_some_and(|(name, _)| name == suite.name)).collect();
-        of_suite.sort_by_key(|line| std::cmp::Reverse(key(line)));
-        for line in of_suite {
-            let _ = writeln!(text, "{line}");
-        }
+    let titles = Store::ALL.map(Store::title).join(" | ");
+    let _ = write!(text, "| Suite | Upstream | No server | Skipped | {titles} |\n|---|---|{}\n", "---:|".repeat(5));
+    for line in lines(rows, suites, previous) {
+        let Line { suite, version, without_server, skipped, results } = line;
+        let results = results.join(" | ");
+        let _ = writeln!(text, "| {suite} | {version} | {without_server} | {skipped} | {results} |");
     }
     for suite in suites {
         let _ = write!(text, "\n## {}\n{}\n", suite.name, suite.about);
@@ -85,16 +85,75 @@ pub(super) fn document(rows: &[Row], suites: &[Suite], previous: &str) -> String
 }
 
 /// A line of the document's table.
-fn line(row: &Row) -> String {
-    let [name, version, passed, without, skipped, listed, failed, _] = cells(row);
-    format!("| {name} | {version} | {passed} | {without} | {skipped} | {listed} | {failed} |")
+#[derive(Clone, Debug)]
+struct Line {
+    suite: String,
+    version: String,
+    without_server: String,
+    skipped: String,
+    /// In the order of the databases.
+    results: [String; Store::ALL.len()],
 }
 
-/// Suite and upstream's minor of a line of the table; `None` for any other line.
-fn key(line: &str) -> Option<(&str, &str)> {
-    let mut cells = line.strip_prefix("| ")?.split(" | ");
-    let (name, version) = (cells.next()?, cells.next()?);
-    Some((name, version.strip_prefix('v')?.rsplit_once('.')?.0))
+/// Stands where nothing ran.
+const NOTHING: &str = "–";
+
+impl Line {
+    /// `None` for what is no line of the table.
+    fn parse(text: &str) -> Option<Self> {
+        let cells: Vec<&str> = text.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect();
+        let [suite, version, without_server, skipped, results @ ..] = &cells[..] else { return None };
+        let [suite, version, without_server, skipped] =
+            [suite, version, without_server, skipped].map(|&text| text.into());
+        let results = <[&str; Store::ALL.len()]>::try_from(results).ok()?.map(str::to_owned);
+        let line = Self { suite, version, without_server, skipped, results };
+        line.minor().is_some().then_some(line)
+    }
+
+    fn new(row: &Row) -> Self {
+        let nothing = Store::ALL.map(|_| NOTHING.to_owned());
+        let mut line = Self {
+            suite: row.name.clone(),
+            version: row.version.clone(),
+            without_server: String::new(),
+            skipped: String::new(),
+            results: nothing,
+        };
+        line.write(row);
+        line
+    }
+
+    fn write(&mut self, row: &Row) {
+        let verdict = &row.verdict;
+        self.without_server = verdict.without_server.to_string();
+        self.skipped = verdict.skipped.to_string();
+        for (store, result) in Store::ALL.into_iter().zip(&mut self.results) {
+            if store == row.store {
+                *result = format!("{} / {} / {}", verdict.passed, verdict.listed, verdict.problems().count());
+            }
+        }
+    }
+
+    /// Upstream's minor.
+    fn minor(&self) -> Option<&str> {
+        Some(self.version.strip_prefix('v')?.rsplit_once('.')?.0)
+    }
+}
+
+/// What stood there, with what ran: suite by suite, the newest minor first.
+fn lines(rows: &[Row], suites: &[Suite], previous: &str) -> Vec<Line> {
+    let mut lines: Vec<Line> = previous.lines().filter_map(Line::parse).collect();
+    for row in rows {
+        let new = Line::new(row);
+        match lines.iter_mut().find(|line| line.suite == new.suite && line.minor() == new.minor()) {
+            Some(line) if line.version == new.version => line.write(row),
+            // What another patch release did says nothing of this one.
+            Some(line) => *line = new,
+            None => lines.push(new),
+        }
+    }
+    lines.sort_by(|a, b| b.minor().cmp(&a.minor()));
+    suites.iter().flat_map(|suite| lines.iter().filter(|line| line.suite == suite.name)).cloned().collect()
 }
 
 fn entries(text: &mut String, heading: &str, entries: &[Entry]) {
@@ -104,7 +163,9 @@ fn entries(text: &mut String, heading: &str, entries: &[Entry]) {
     let _ = write!(text, "\n{heading}\n\n");
     for entry in entries {
         let tests: Vec<String> = entry.tests.iter().map(|test| format!("`{test}`")).collect();
-        let _ = writeln!(text, "- {}: {}", entry.reason, tests.join(", "));
+        let only: Vec<String> = entry.only.iter().map(|store| store.title()).collect();
+        let on = if only.is_empty() { String::new() } else { format!("On {} alone: ", only.join(" and ")) };
+        let _ = writeln!(text, "- {on}{}: {}", entry.reason, tests.join(", "));
     }
 }
 
@@ -113,14 +174,13 @@ mod tests {
     use super::*;
     use crate::conformance::suite::Upstream;
 
-    fn row(name: &str, version: &str, passed: usize) -> Row {
+    fn row(name: &str, version: &str, store: Store, passed: usize) -> Row {
         let verdict = Verdict { passed, ..Verdict::default() };
-        Row { name: name.to_owned(), version: version.to_owned(), verdict, seconds: 1.0 }
+        Row { name: name.to_owned(), version: version.to_owned(), store, verdict, seconds: 1.0 }
     }
 
-    #[test]
-    fn what_did_not_run_stays_in_the_document() {
-        let suites = ["a", "b"].map(|name| Suite {
+    fn suites() -> [Suite; 2] {
+        ["a", "b"].map(|name| Suite {
             name: name.to_owned(),
             about: format!("About {name}."),
             upstream: Upstream::Kubernetes,
@@ -130,19 +190,46 @@ mod tests {
             timeout: 1,
             outside: vec![],
             cannot: vec![],
-        });
-        let table = |document: &str| -> Vec<String> {
-            document.lines().filter(|line| key(line).is_some()).map(str::to_owned).collect()
-        };
-        let first = document(&[row("a", "v1.37.2", 5), row("b", "v3.7.3", 6), row("gone", "v1.0.0", 1)], &suites, "");
-        let second = document(&[row("a", "v1.34.4", 7)], &suites, &first);
-        let third = document(&[row("a", "v1.37.3", 8)], &suites, &second);
-        let b = "| b | v3.7.3 | 6 | 0 | 0 | 0 | 0 |";
-        assert_eq!(table(&first), ["| a | v1.37.2 | 5 | 0 | 0 | 0 | 0 |", b]);
-        let old = "| a | v1.34.4 | 7 | 0 | 0 | 0 | 0 |";
-        assert_eq!(table(&third), ["| a | v1.37.3 | 8 | 0 | 0 | 0 | 0 |", old, b]);
+        })
+    }
+
+    fn table(document: &str) -> Vec<&str> {
+        document.lines().filter(|line| Line::parse(line).is_some()).collect()
+    }
+
+    #[test]
+    fn what_did_not_run_stays_in_the_document() {
+        let suites = suites();
+        let on = |name: &str, version: &str, passed| row(name, version, Store::Sqlite, passed);
+        let first = document(&[on("a", "v1.37.2", 5), on("b", "v3.7.3", 6), on("gone", "v1.0.0", 1)], &suites, "");
+        let second = document(&[on("a", "v1.34.4", 7)], &suites, &first);
+        let third = document(&[on("a", "v1.37.3", 8)], &suites, &second);
+        let b = "| b | v3.7.3 | 0 | 0 | 6 / 0 / 0 | – | – |";
+        assert_eq!(table(&first), ["| a | v1.37.2 | 0 | 0 | 5 / 0 / 0 | – | – |", b]);
+        let old = "| a | v1.34.4 | 0 | 0 | 7 / 0 / 0 | – | – |";
+        assert_eq!(table(&third), ["| a | v1.37.3 | 0 | 0 | 8 / 0 / 0 | – | – |", old, b]);
         assert!(third.contains("## a\nAbout a.\n") && third.contains("## b\nAbout b.\n"));
         let by_hand = format!("{third}{DIFFERENCES}Written by hand.\n");
-        assert_eq!(document(&[row("a", "v1.37.3", 8)], &suites, &by_hand), by_hand);
+        assert_eq!(document(&[on("a", "v1.37.3", 8)], &suites, &by_hand), by_hand);
+    }
+
+    #[test]
+    fn each_database_has_a_column_of_the_same_version() {
+        let suites = suites();
+        let first = document(&[row("a", "v1.37.2", Store::Sqlite, 5)], &suites, "");
+        let second = document(&[row("a", "v1.37.2", Store::Mariadb, 4)], &suites, &first);
+        assert_eq!(table(&second), ["| a | v1.37.2 | 0 | 0 | 5 / 0 / 0 | – | 4 / 0 / 0 |"]);
+        let newer = document(&[row("a", "v1.37.3", Store::Postgres, 3)], &suites, &second);
+        assert_eq!(table(&newer), ["| a | v1.37.3 | 0 | 0 | – | 3 / 0 / 0 | – |"]);
+    }
+
+    #[test]
+    fn an_entry_says_which_databases_it_is_about() {
+        let mut suites = suites();
+        let entry =
+            |only| Entry { package: None, tests: vec!["TestA".to_owned()], only, reason: "It can't".to_owned() };
+        suites[0].cannot = vec![entry(vec![]), entry(vec![Store::Postgres, Store::Mariadb])];
+        let text = document(&[], &suites, "");
+        assert!(text.contains("- It can't: `TestA`\n- On PostgreSQL and MariaDB alone: It can't: `TestA`\n"), "{text}");
     }
 }

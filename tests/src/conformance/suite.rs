@@ -4,6 +4,7 @@ use serde::Deserialize;
 use std::path::Path;
 
 use sluice_shell::error::{Attempt as _, Error, Result};
+use sluice_toolkit::cluster::database::Database;
 
 /// A suite, as its file says.
 #[derive(Clone, Debug, Deserialize)]
@@ -44,6 +45,41 @@ pub(super) enum Upstream {
     Etcd,
 }
 
+/// What the shim keeps its data in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Store {
+    /// A SQLite file.
+    Sqlite,
+    /// A database on a PostgreSQL server.
+    Postgres,
+    /// A database on a MariaDB server.
+    Mariadb,
+}
+
+impl Store {
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::Sqlite, Self::Postgres, Self::Mariadb];
+
+    /// A database on a server, or a file.
+    pub(super) fn of(server: Option<Database>) -> Self {
+        match server {
+            None => Self::Sqlite,
+            Some(Database::Postgres) => Self::Postgres,
+            Some(Database::Mariadb) => Self::Mariadb,
+        }
+    }
+
+    /// For people.
+    pub(super) fn title(self) -> String {
+        match self {
+            Self::Sqlite => "SQLite".to_owned(),
+            Self::Postgres => Database::Postgres.to_string(),
+            Self::Mariadb => Database::Mariadb.to_string(),
+        }
+    }
+}
+
 /// Tests with the same reason.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,6 +88,9 @@ pub(super) struct Entry {
     pub(super) package: Option<String>,
     /// `TestName` or `TestName/subtest`, with all that is below; one `*` at the end stands for anything.
     pub(super) tests: Vec<String>,
+    /// The databases that this is about; all if absent.
+    #[serde(default)]
+    pub(super) only: Vec<Store>,
     /// Why, in a sentence.
     pub(super) reason: String,
 }
@@ -97,6 +136,11 @@ impl Suite {
         Ok(suite)
     }
 
+    /// The tests that can't pass on a database.
+    pub(super) fn cannot(&self, store: Store) -> Vec<&Entry> {
+        self.cannot.iter().filter(|entry| entry.only.is_empty() || entry.only.contains(&store)).collect()
+    }
+
     /// Whether a top-level test is not for a store behind an endpoint.
     pub(super) fn is_outside(&self, package: &str, test: &str) -> bool {
         self.outside.iter().any(|entry| entry.covering(package, test).is_some())
@@ -118,6 +162,7 @@ mod tests {
         let entry = |package: Option<&str>, test: &str| Entry {
             package: package.map(str::to_owned),
             tests: vec![test.to_owned()],
+            only: vec![],
             reason: "because".to_owned(),
         };
         let cases = [

@@ -38,7 +38,7 @@ impl Data {
         if let Some(endpoint) = made.get(file) {
             return Ok(endpoint.clone());
         }
-        let endpoint = server.make()?;
+        let endpoint = server.make()?.endpoint;
         made.insert(file.to_owned(), endpoint.clone());
         Ok(endpoint)
     }
