@@ -25,7 +25,6 @@ pub(crate) struct Server {
     folder: PathBuf,
     port: u16,
     process: Process,
-    /// Databases made so far.
     made: AtomicUsize,
     _guard: Guard,
     /// Two runs at once would share the folder.
@@ -75,6 +74,11 @@ impl Server {
     /// When its password can't be read.
     pub(crate) fn endpoint(&self) -> Result<String> {
         self.database.endpoint(&self.folder, self.port)
+    }
+
+    /// How many databases were made.
+    pub(crate) fn made(&self) -> usize {
+        self.made.load(Ordering::Relaxed)
     }
 
     /// Makes an empty database.
