@@ -21,6 +21,7 @@ mod rebase;
 mod refresh;
 mod reject;
 mod resolution;
+mod route;
 mod series;
 mod squash;
 mod stats;

@@ -65,7 +65,7 @@ pub(super) fn add(tree: &WorkTree, series: &Series, subject: &str) -> Result<Str
     let mut entries: Vec<_> = series.entries.iter().map(|entry| (entry.name.clone(), entry.bytes.clone())).collect();
     entries.push((name.clone(), patch.to_bytes()));
     let commit = engine::commit(&tree.repo, &patch, &after, &parent)?;
-    series.replace(&entries)?;
+    series.replace(&entries, None)?;
     tree.adopt(commit)?;
     Ok(name)
 }

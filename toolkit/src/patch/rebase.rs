@@ -1,4 +1,4 @@
-//! `patch rebase`: carries a series to another Kubernetes minor.
+//! `patch rebase`: carries a series to another Kubernetes minor, or to another version of its own.
 //!
 //! Each patch is applied strictly; one that does not fit is merged three ways, and it alone. Where that conflicts as it
 //! did before, the recorded resolution is replayed. Where it conflicts otherwise, or where less than half of the patch
@@ -14,21 +14,23 @@ use super::engine::{self, DoesNotApply};
 use super::progress::{Carried, Progress, Stopped};
 use super::refresh::refresh;
 use super::resolution;
+use super::route::{Route, To};
 use super::series::{Change, Series, each_on_a_line};
 use super::tree::WorkTree;
-use crate::source::{Origin, Pins, Target};
+use crate::source::{Origin, Target};
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Explain, Result};
 use sluice_shell::minor::Minor;
 use sluice_shell::output::table;
 
-/// Carries the series to another Kubernetes minor; run it again after resolving conflicts
+/// Carries the series to another Kubernetes minor or version; run it again after resolving conflicts
 #[derive(clap::Args)]
 pub(super) struct Cmd {
-    /// The minor to go to; it has its pins (patches/MINOR/source.toml) already
-    #[arg(long, value_name = "MINOR")]
-    to: Minor,
-    /// Where the source of that minor comes from, as --source
+    /// The minor to go to, which has its pins (patches/MINOR/source.toml) already; or a version such as v1.37.3, to
+    /// which the pins go with the series
+    #[arg(long, value_name = "MINOR|VERSION")]
+    to: To,
+    /// Where the source of that version comes from, as --source
     #[arg(long, value_name = "ORIGIN", default_value = "module")]
     to_source: Origin,
     #[command(flatten)]
@@ -144,25 +146,27 @@ const HALF: usize = 50;
 
 impl Cmd {
     pub(super) fn run(self, shell: &Context) -> Result<()> {
-        let series = Series::of(shell, &self.target.k8s)?;
-        Pins::load(shell, &self.to)?;
-        let folder = shell.paths.patches(&self.to);
-        let to_target = Target { k8s: self.to.clone(), source: self.to_source };
+        let route = Route::find(shell, &self.to, self.to_source.clone(), &self.target)?;
         if self.abort {
-            let to = to_target.open(shell)?;
+            let to = route.to.open_pinned(shell, &route.pins)?;
             abort(&WorkTree::open(shell, &to)?)?;
+            route.forget()?;
             return shell.out.data(format!("the rebase is ended; {} is as it was", to.tree.display()));
         }
-        let from = self.target.open(shell)?;
+        route.refuse_arrived(&self.to)?;
+        let series = Series::of(shell, &route.from.k8s)?;
+        let from = route.from.open(shell)?;
         let old = {
             let tree = WorkTree::open(shell, &from)?;
             carry::read(&tree.repo, tree.base, &series)?
         };
-        let to = to_target.open(shell)?;
+        let to = route.to.open_pinned(shell, &route.pins)?;
         let tree = WorkTree::open(shell, &to)?;
+        let folder = shell.paths.patches(&to.minor);
         let target = Series::load_or_empty(&folder)?;
-        if !self.again && !target.entries.is_empty() && Progress::load(&tree.repo)?.is_none() {
-            return Err(HasSeries(self.to).into());
+        let replaces = !route.is_release() && !target.entries.is_empty();
+        if replaces && !self.again && Progress::load(&tree.repo)?.is_none() {
+            return Err(HasSeries(to.minor).into());
         }
         let plan = Plan {
             what: format!("{} ({})", from.version, &series.digest()[..12]),
@@ -171,8 +175,9 @@ impl Cmd {
         };
         let patches = rebase(&tree, &plan, &old)
             .attempting(|| format!("cannot carry the patches of {} to {}", from.version, to.version))?;
-        let changes = refresh(&tree, &target)?;
+        let changes = refresh(&tree, &target, route.is_release().then_some(&route.pins))?;
         Progress::remove(&tree.repo)?;
+        route.forget()?;
         if self.json {
             return shell.out.json(&Report { patches, changes });
         }

@@ -8,7 +8,7 @@ use super::file::Patch;
 use super::series::{Change, Series};
 use super::squash::squash;
 use super::tree::WorkTree;
-use crate::source::Target;
+use crate::source::{Pins, Target};
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Result};
 
@@ -34,7 +34,7 @@ impl Cmd {
         let fetched = self.target.open(shell)?;
         let tree = WorkTree::open(shell, &fetched)?;
         tree.refuse_rebase()?;
-        let changes = refresh(&tree, &series)?;
+        let changes = refresh(&tree, &series, None)?;
         if self.json {
             return shell.out.json(&Report { changes });
         }
@@ -48,7 +48,8 @@ impl Cmd {
 
 /// Writes the commits above the upstream source as the series. A commit that was not changed gives the bytes that its
 /// file has, and such a file is not touched. Commits of `git commit --fixup` go into those that they mend.
-pub(super) fn refresh(tree: &WorkTree, series: &Series) -> Result<Vec<Change>> {
+/// New `pins` are written with them.
+pub(super) fn refresh(tree: &WorkTree, series: &Series, pins: Option<&Pins>) -> Result<Vec<Change>> {
     if !tree.changed()?.is_empty() {
         return Err(Error::input(
             "the tree has changes that are in no commit: `git commit --amend` them, or run `cargo xtask patch new`",
@@ -70,7 +71,7 @@ pub(super) fn refresh(tree: &WorkTree, series: &Series) -> Result<Vec<Change>> {
         }
         entries.push((name, bytes));
     }
-    let changes = series.replace(&entries)?;
+    let changes = series.replace(&entries, pins)?;
     if tree.head()? != head {
         tree.place(head)?;
     }

@@ -14,6 +14,8 @@ use sluice_shell::minor::Minor;
 
 /// Name of the file with the order.
 const SERIES: &str = "series";
+/// Name of the file with the pins.
+const PINS: &str = "source.toml";
 
 /// The patches of one minor, parsed.
 #[derive(Clone, Debug)]
@@ -213,11 +215,15 @@ impl Series {
     }
 
     /// Makes the folder hold exactly these patches, in this order. Files that have the right bytes are not touched.
-    /// Every new file is complete on the disk before the first one takes its place.
-    pub(super) fn replace(&self, entries: &[(String, Vec<u8>)]) -> Result<Vec<Change>> {
+    /// So is source.toml, where there are new `pins`. Every new file is complete on the disk before the first one takes
+    /// its place.
+    pub(super) fn replace(&self, entries: &[(String, Vec<u8>)], pins: Option<&Pins>) -> Result<Vec<Change>> {
         let list: String = entries.iter().map(|(name, _)| format!("{name}\n")).collect();
         let mut files: Vec<(&str, Vec<u8>)> =
             entries.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+        if let Some(pins) = pins {
+            files.push((PINS, pins.text()?.into_bytes()));
+        }
         let same = self.dir.join(SERIES).exists()
             && self.entries.iter().map(|entry| &entry.name).eq(entries.iter().map(|(name, _)| name));
         if !same {

@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
 
 use crate::pipeline::Fetched;
+pub(crate) use module::pins as pins_of;
 pub(crate) use origin::Origin;
 pub(crate) use pins::Pins;
 use repository::{Change, Repository};
@@ -53,8 +54,9 @@ pub struct Cmd {
     #[arg(long)]
     json: bool,
 
-    /// Write patches/<minor>/source.toml from what the Go module proxy serves now, for this version or the pinned one.
-    #[arg(long, hide = true, value_name = "VERSION", num_args = 0..=1, default_missing_value = "")]
+    /// Write patches/<minor>/source.toml from what the Go module proxy serves now, for this version of a minor that has
+    /// no patches yet, or for the pinned one. `patch rebase --to VERSION` takes patches to another version.
+    #[arg(long, value_name = "VERSION", num_args = 0..=1, default_missing_value = "")]
     pin: Option<String>,
 }
 
@@ -70,12 +72,7 @@ impl Cmd {
     /// Composes the tree, or refreshes the pins.
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
         if let Some(version) = &self.pin {
-            let version = if version.is_empty() {
-                Pins::load(shell, &self.target.k8s)?.kubernetes.version
-            } else {
-                version.clone()
-            };
-            return shell.out.data(module::pin(shell, &self.target.k8s, &version)?.display().to_string());
+            return shell.out.data(pin(shell, &self.target.k8s, version)?.display().to_string());
         }
         let fetched = self.target.fetch(shell, Purpose::Patching)?;
         if self.json {
@@ -95,6 +92,38 @@ impl Explain for Rebasing {
     fn hint(&self) -> Option<String> {
         Some("run the same `cargo xtask patch rebase --to …` again to go on, or add --abort to end it".into())
     }
+}
+
+/// Another version would be pinned than the patches are for.
+#[derive(Debug, thiserror::Error)]
+#[error("the patches of {minor} are for {pinned}, whose pins would be lost")]
+struct Pinned {
+    minor: Minor,
+    pinned: String,
+    wanted: String,
+}
+
+impl Explain for Pinned {
+    fn hint(&self) -> Option<String> {
+        Some(format!("cargo xtask patch rebase --to {}   takes pins and patches there together", self.wanted))
+    }
+}
+
+/// Writes source.toml of a minor for `version`, or for the pinned one if that is empty; returns the file.
+fn pin(shell: &Context, minor: &Minor, version: &str) -> Result<PathBuf> {
+    let has_patches = shell.paths.patches(minor).join("series").is_file();
+    let version = match Pins::load(shell, minor) {
+        Ok(pins) if version.is_empty() => pins.kubernetes.version,
+        Ok(pins) if has_patches && pins.kubernetes.version != version => {
+            let (minor, pinned) = (minor.clone(), pins.kubernetes.version);
+            return Err(Pinned { minor, pinned, wanted: version.to_owned() }.into());
+        }
+        Err(error) if version.is_empty() => return Err(error),
+        _ => version.to_owned(),
+    };
+    let file = shell.paths.pins(minor);
+    module::pins(shell, minor, &version)?.store(&file)?;
+    Ok(file)
 }
 
 /// Which of the two trees of one source is meant. They are equal until the series is applied to one of them.
@@ -139,12 +168,16 @@ impl Target {
 
     /// The tree as it is, with all edits in it; a new one if there is none.
     pub fn open(&self, shell: &Context) -> Result<Fetched> {
-        let pins = Pins::load(shell, &self.k8s)?;
-        let place = place(shell, self, &pins, Purpose::Patching)?;
+        self.open_pinned(shell, &Pins::load(shell, &self.k8s)?)
+    }
+
+    /// [`Target::open`] for other pins than those of the minor.
+    pub(crate) fn open_pinned(&self, shell: &Context, pins: &Pins) -> Result<Fetched> {
+        let place = place(shell, self, pins, Purpose::Patching)?;
         let _lock = shell.lock("trees")?;
         repository::unlock(&place)?;
         let base = Repository::open(&place)?.and_then(|repository| repository.base().ok());
-        self.found_or_composed(shell, &pins, place, base)
+        self.found_or_composed(shell, pins, place, base)
     }
 
     fn found_or_composed(&self, shell: &Context, pins: &Pins, place: PathBuf, base: Option<String>) -> Result<Fetched> {

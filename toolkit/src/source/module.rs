@@ -160,9 +160,9 @@ fn settle(tree: &Path, staging: &[Module]) -> Result<()> {
     Ok(())
 }
 
-/// Writes source.toml for `version` of `minor` from what the module proxy (and the checksum database, unless GONOSUMDB
-/// says otherwise) says. Keeps our own revision.
-pub(crate) fn pin(shell: &Context, minor: &Minor, version: &str) -> Result<PathBuf> {
+/// The pins of `version` from what the module proxy (and the checksum database, unless GONOSUMDB says otherwise) says.
+/// Our own revision is kept for the version that is pinned, and begins anew for another one.
+pub(crate) fn pins(shell: &Context, minor: &Minor, version: &str) -> Result<Pins> {
     let Some(patch) = version.strip_prefix(minor.as_str()).filter(|rest| rest.starts_with('.')) else {
         return Err(Error::input(format!("{version} is no version of {minor}")));
     };
@@ -173,19 +173,17 @@ pub(crate) fn pin(shell: &Context, minor: &Minor, version: &str) -> Result<PathB
     let names: Vec<String> = staging(&main.dir)?.iter().map(|module| format!("{module}@v0.{number}{patch}")).collect();
     let modules = download(shell, &names, false)?.into_values();
     let info: Info = serde_json::from_str(&fs_err::read_to_string(&main.info)?)?;
-    let pins = Pins {
+    let pinned = Pins::load(shell, minor).ok().filter(|pins| pins.kubernetes.version == version);
+    Ok(Pins {
         kubernetes: Kubernetes {
             version: main.version,
             sum: main.sum,
             go: fs_err::read_to_string(main.dir.join(".go-version"))?.trim().to_owned(),
             time: info.time,
         },
-        sluice: Pins::load(shell, minor).map_or(Sluice { revision: 1 }, |pins| pins.sluice),
+        sluice: pinned.map_or(Sluice { revision: 1 }, |pins| pins.sluice),
         staging: modules.map(|found| Module { module: found.path, version: found.version, sum: found.sum }).collect(),
-    };
-    let file = shell.paths.pins(minor);
-    pins.store(&file)?;
-    Ok(file)
+    })
 }
 
 /// The staging modules that go.mod takes from `staging/`, without the samples.

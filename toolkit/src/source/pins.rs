@@ -84,17 +84,34 @@ impl Pins {
         if !file.is_file() {
             return Err(UnknownMinor { minor: minor.clone(), file, known: known(shell) }.into());
         }
-        toml::from_str(&fs_err::read_to_string(&file)?).attempting(|| format!("cannot read {}", file.display()))
+        Self::read(&file)
     }
 
-    /// Writes the pins; the same pins give the same bytes.
-    pub(crate) fn store(&self, file: &Path) -> Result<()> {
+    /// Reads the pins in a file.
+    pub(crate) fn read(file: &Path) -> Result<Self> {
+        Self::parse(&fs_err::read_to_string(file)?).attempting(|| format!("cannot read {}", file.display()))
+    }
+
+    /// Reads the pins in the text of a file.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        Ok(toml::from_str(text)?)
+    }
+
+    /// The text of the file; the same pins give the same bytes.
+    pub(crate) fn text(&self) -> Result<String> {
         let text = toml::to_string(self).map_err(anyhow::Error::from)?;
+        let head = "# Exactly which upstream source the patches are for. `cargo xtask source --pin [VERSION]` writes this file.\n\n";
+        Ok(format!("{head}{text}"))
+    }
+
+    /// Writes the pins, whole or not at all.
+    pub(crate) fn store(&self, file: &Path) -> Result<()> {
         if let Some(folder) = file.parent() {
             fs_err::create_dir_all(folder)?;
         }
-        let head = "# Exactly which upstream source the patches are for. `cargo xtask source --pin [VERSION]` writes this file.\n\n";
-        Ok(fs_err::write(file, format!("{head}{text}"))?)
+        let new = file.with_extension("new");
+        fs_err::write(&new, self.text()?)?;
+        Ok(fs_err::rename(new, file)?)
     }
 
     /// What the content of a composed tree depends on: all but our own revision.

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod interrupt;
+mod patch;
 mod proxy;
 mod source;
 mod workspace;

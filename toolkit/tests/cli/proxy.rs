@@ -19,19 +19,24 @@ replace (
 
 /// Publishes k8s.io/kubernetes v1.37.2 and k8s.io/api v0.37.2 below `proxy/`.
 pub(crate) fn publish(workspace: &Workspace) {
+    version(workspace, "37.2", b"one\r\ntwo\r\n");
+}
+
+/// Publishes another version, such as 37.3, whose file cmd/golden.test is `golden`.
+pub(crate) fn version(workspace: &Workspace, version: &str, golden: &[u8]) {
     let kubernetes: [(&str, &[u8]); 6] = [
         ("go.mod", GO_MOD.as_bytes()),
         ("go.work", b"go 1.21\n\nuse (\n\t.\n\t./staging/src/k8s.io/api\n\t./staging/src/k8s.io/sample-apiserver\n)\n"),
         (".go-version", b"1.26.10\n"),
         (".gitignore", b"*.test\n"),
-        ("cmd/golden.test", b"one\r\ntwo\r\n"),
+        ("cmd/golden.test", golden),
         ("vendor/modules.txt", b"# none\n"),
     ];
-    module(workspace, "k8s.io/kubernetes", "v1.37.2", &kubernetes);
+    module(workspace, "k8s.io/kubernetes", &format!("v1.{version}"), &kubernetes);
     module(
         workspace,
         "k8s.io/api",
-        "v0.37.2",
+        &format!("v0.{version}"),
         &[("go.mod", b"module k8s.io/api\n\ngo 1.21\n"), ("api.go", b"package api\n")],
     );
 }

@@ -58,7 +58,7 @@ fn patch_files_are_the_same_whatever_git_is_set_to() {
     assert_eq!(tiny.read("docs/windows.txt"), "one\r\nzwei\r\nthree\r\n");
     assert_eq!(fs_err::metadata(tiny.path("hack/run.sh")).unwrap().permissions().mode() & 0o777, 0o755);
     // Exported again, the same bytes.
-    assert_eq!(refresh(&tree, &tiny.series()).unwrap(), []);
+    assert_eq!(refresh(&tree, &tiny.series(), None).unwrap(), []);
     assert_eq!(tiny.files(), files);
 }
 
@@ -106,12 +106,12 @@ fn refresh_writes_only_what_changed() {
     let parent = tree.repo.find_commit(tree.head().unwrap()).unwrap().parent(0).unwrap();
     let amended =
         engine::commit(&tree.repo, &Patch { subject: "docs: French".into(), ..old }, &after, &parent).unwrap();
-    assert!(refresh(&tree, &tiny.series()).is_err(), "changes that are in no commit are not left out in silence");
+    assert!(refresh(&tree, &tiny.series(), None).is_err(), "changes that are in no commit are not left out in silence");
     tree.repo.reset(tree.repo.find_commit(amended).unwrap().as_object(), git2::ResetType::Mixed, None).unwrap();
     let refused = bring_tree(&tree, &tiny.series(), false).unwrap_err();
     assert!(format!("{refused:?}").contains("docs: French"), "{refused:?}");
 
-    let changes = refresh(&tree, &tiny.series()).unwrap();
+    let changes = refresh(&tree, &tiny.series(), None).unwrap();
     let change = |file: &str, change| Change { file: file.into(), change };
     assert_eq!(
         changes,
