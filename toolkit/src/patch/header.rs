@@ -1,7 +1,8 @@
 //! The part of a patch's message that tools read: whether upstream may take it, how it differs, when it can go, what to
-//! test.
+//! test, and what must be true of the whole source.
 
 use super::file::Patch;
+use super::invariant::Invariant;
 
 /// The trailers of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub(super) struct Header {
     pub(super) drop_when: String,
     /// Go package patterns from the root of the tree, whose tests show that the patch works.
     pub(super) tests: Vec<String>,
+    /// What must be true of the whole patched source; see [`Invariant`].
+    pub(super) invariants: Vec<String>,
 }
 
 /// What `patch new` puts under the subject. Nothing in angle brackets passes `patch verify`.
@@ -29,13 +32,14 @@ const NOT_UPSTREAMABLE: &str = "Not upstreamable";
 const DIFFERS: &str = "Differs-From-Upstream";
 const DROP_WHEN: &str = "Drop-When";
 const TEST: &str = "Test";
+const INVARIANT: &str = "Invariant";
 
 /// The trailers of a message, complete or not. A line that starts with two blanks continues the one above.
 pub(super) fn parse(body: &str) -> Header {
     let mut header = Header::default();
     let mut fields: Vec<(&str, String)> = Vec::new();
     for line in body.lines() {
-        let known = [UPSTREAM, NOT_UPSTREAMABLE, DIFFERS, DROP_WHEN, TEST];
+        let known = [UPSTREAM, NOT_UPSTREAMABLE, DIFFERS, DROP_WHEN, TEST, INVARIANT];
         let field = line.split_once(':').filter(|(name, _)| known.contains(name));
         match (field, fields.last_mut()) {
             (Some((name, value)), _) => fields.push((name, value.trim().to_owned())),
@@ -52,6 +56,7 @@ pub(super) fn parse(body: &str) -> Header {
             NOT_UPSTREAMABLE => header.upstream = format!("{NOT_UPSTREAMABLE}: {value}"),
             DIFFERS => header.differs = value,
             DROP_WHEN => header.drop_when = value,
+            INVARIANT => header.invariants.push(value),
             _ => header.tests.extend(value.split_whitespace().map(str::to_owned)),
         }
     }
@@ -84,6 +89,11 @@ pub(super) fn problems(patch: &Patch) -> Vec<String> {
         demand(!value.is_empty(), format!("`{name}:` is missing"));
     }
     demand(!header.tests.is_empty(), format!("`{TEST}:` is missing: name the Go packages whose tests cover the patch"));
+    for invariant in &header.invariants {
+        if let Err(why) = invariant.parse::<Invariant>() {
+            demand(false, format!("`{INVARIANT}: {invariant}` {why}"));
+        }
+    }
     for pattern in &header.tests {
         let plain = pattern.starts_with("./") && !pattern.contains("/../");
         demand(
@@ -137,6 +147,7 @@ mod tests {
             (GOOD.replace("./pkg/a", "pkg/a"), "not a package pattern"),
             (GOOD.replace("More of why.", "--- a"), "git am"),
             (GOOD.replace("v1.99", "<version>"), "placeholder"),
+            (format!("{GOOD}\nInvariant: everything is well"), "is neither"),
         ] {
             let found = problems(&patch(&body));
             assert!(found.len() == 1 && found[0].contains(problem), "{problem}: {found:?}");

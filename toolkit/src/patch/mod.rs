@@ -14,6 +14,7 @@ mod file;
 mod fit;
 mod gocheck;
 mod header;
+mod invariant;
 mod list;
 mod new;
 mod progress;

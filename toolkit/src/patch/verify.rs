@@ -10,6 +10,7 @@ use super::apply::bring;
 use super::engine::{self, Step};
 use super::gocheck::{self, Go};
 use super::header;
+use super::invariant::Invariant;
 use super::series::{Entry, Problem, Series, hex};
 use super::tree::WorkTree;
 use crate::pipeline::{Patched, Verified};
@@ -18,7 +19,7 @@ use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Explain, Result};
 use sluice_shell::output::table;
 
-/// Checks the series: form and headers, strict apply, re-export, compile, vet, tests
+/// Checks the series: form and headers, strict apply, re-export, invariants, compile, vet, tests
 #[derive(clap::Args)]
 pub(super) struct Cmd {
     #[command(flatten)]
@@ -37,7 +38,7 @@ pub(super) struct Cmd {
 /// How much to check. Each level includes those above it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effort {
-    /// Form, headers, strict apply, re-export: milliseconds, no compiler.
+    /// Form, headers, strict apply, re-export, invariants: milliseconds, no compiler.
     Series,
     /// `go build` and `go vet` of the packages that a patch touches, at its commit.
     Compile,
@@ -132,8 +133,10 @@ fn check(shell: &Context, patched: Patched, effort: Effort) -> Result<(Verified,
         return Err(Error::input("the patches or the tree changed meanwhile; run the command again"));
     }
     tree.refuse_loss(end)?;
+    invariants(&tree, &series, end)?;
     let seconds = started.elapsed().as_secs_f64();
-    let mut checks = vec![Check { patch: "series".into(), check: "form, apply, export", cached: false, seconds }];
+    let check = "form, apply, export, invariants";
+    let mut checks = vec![Check { patch: "series".into(), check, cached: false, seconds }];
     if effort >= Effort::Compile {
         let bench = Bench { shell, tree: &tree, patched: &patched };
         let result = bench.all(&series, &steps, effort);
@@ -168,6 +171,38 @@ pub(super) fn re_export(tree: &WorkTree, series: &Series) -> Result<Vec<Step>> {
         }
     }
     if problems.is_empty() { Ok(steps) } else { Err(Unfit { dir: series.dir.clone(), problems }.into()) }
+}
+
+/// What the patches' headers say of the whole source must be true at the end of the series.
+pub(super) fn invariants(tree: &WorkTree, series: &Series, end: git2::Oid) -> Result<()> {
+    let after = tree.repo.find_commit(end)?.tree()?;
+    let mut problems = Vec::new();
+    for entry in &series.entries {
+        for text in header::parse(&entry.patch.body).invariants {
+            let invariant: Invariant = text.parse().map_err(Error::input)?;
+            let broken = invariant.check(&tree.repo, &after)?;
+            problems.extend(broken.into_iter().map(|problem| Problem { file: entry.name.clone(), problem }));
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Broken { dir: series.dir.clone(), problems }.into()) }
+}
+
+/// The patched source is not what a patch says that it is.
+#[derive(Debug, thiserror::Error)]
+#[error("the patched source breaks invariants of {}:{}", dir.display(), lines(problems))]
+struct Broken {
+    dir: PathBuf,
+    problems: Vec<Problem>,
+}
+
+impl Explain for Broken {
+    fn hint(&self) -> Option<String> {
+        Some(
+            "upstream has a place that the patch should change as well, or has renamed what the rule is about: change \
+             the patch, or its line `Invariant:`"
+                .into(),
+        )
+    }
 }
 
 /// Compiles and tests commits of a tree, and remembers what passed.

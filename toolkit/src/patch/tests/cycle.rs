@@ -266,6 +266,16 @@ fn verify_compiles_tests_and_remembers() {
     verify::verify(&tiny.shell, patched(), Effort::TestEach).unwrap();
     assert_eq!(stamps(), done);
 
+    let path = tiny.folder().join("store-count-keys.patch");
+    let text = fs_err::read_to_string(&path).unwrap();
+    let broken = text.replace("Drop-When", "Invariant: ./pkg/store/: `s\\.size` 7 times\nDrop-When");
+    fs_err::write(&path, broken).unwrap();
+    let refused =
+        patch::apply(&tiny.shell, tiny.fetched.clone()).and_then(|it| verify::verify(&tiny.shell, it, Effort::Series));
+    assert!(refused.unwrap_err().to_string().contains("breaks invariants"));
+    fs_err::write(&path, text).unwrap();
+    patched();
+
     tiny.write(
         "pkg/store/size_test.go",
         "package store\n\nimport \"testing\"\n\nfunc TestSize(t *testing.T) { t.Fatal(\"three\") }\n",

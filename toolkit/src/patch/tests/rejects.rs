@@ -123,3 +123,33 @@ fn nothing_of_a_failed_series_reaches_the_tree() {
     assert_eq!(tiny.tree().head().unwrap(), before);
     assert!(tiny.tree().changed().unwrap().is_empty() && !tiny.path("pkg/store/clean.go").exists());
 }
+
+#[test]
+fn a_place_that_a_patch_forgot_breaks_its_invariant() {
+    let tiny = get_patch();
+    bring_tree(&tiny.tree(), &tiny.series(), false).unwrap();
+    let check = |line: &str| {
+        let mut series = tiny.series();
+        series.entries[0].patch.body += &format!("\nInvariant: {line}");
+        let tree = tiny.tree();
+        let head = tree.head().unwrap();
+        verify::invariants(&tree, &series, head).map_err(|error| format!("{error:?}"))
+    };
+    check("./pkg/store/store.go: each `:= s\\.keys\\[` with `clean\\(key\\)`").unwrap();
+    check("./pkg/store/: `s\\.keys\\[` 2 times").unwrap();
+    for (line, said) in [
+        (
+            "./pkg/store/store.go: each `s\\.keys\\[` with `clean\\(key\\)`",
+            "store-clean-keys.patch: the line does not have `clean\\(key\\)`: pkg/store/store.go:27: s.keys[key] = value",
+        ),
+        ("./pkg/store/: `s\\.keys\\[` 1 times", "matches 2 lines of pkg/store/ instead of 1:\n"),
+        // What is gone proves nothing: neither a call, nor a file, nor a folder, nor a comment.
+        ("./pkg/store/store.go: each `s\\.seek\\[` with `clean`", "no line of pkg/store/store.go matches"),
+        ("./pkg/store/gone.go: each `s` with `s`", "no line of pkg/store/gone.go matches"),
+        ("./pkg/gone/: each `s` with `s`", "no line of pkg/gone/ matches"),
+        ("./pkg/store/store.go: each `Get returns` with `value`", "no line of pkg/store/store.go matches"),
+    ] {
+        let error = check(line).unwrap_err();
+        assert!(error.contains(said) && error.contains("hint: upstream has a place"), "{line}: {error}");
+    }
+}
