@@ -12,6 +12,7 @@ pub mod collector;
 mod condition;
 mod examined;
 mod facets;
+mod gather;
 mod gc_metrics;
 mod hub;
 mod inbox;
@@ -42,6 +43,7 @@ use std::time::Duration;
 use collector::{Collector, Hands};
 use condition::Condition;
 use crossbeam_channel::Sender;
+use gather::Gather;
 use hub::{Hub, Recent};
 use metrics::Metrics;
 use pages::Counts;
@@ -144,7 +146,7 @@ impl Engine {
         let wake = Arc::clone(&hands.wake);
         let seen = writer::Seen { hub: Arc::clone(&hub), metrics: Arc::clone(&metrics), condition };
         let condition = Arc::clone(&seen.condition);
-        let thread = writer::start(writer, inbox, seen, hands)?;
+        let thread = writer::start(writer, inbox, seen, hands, Gather::new(store.nature().gather))?;
         let inner = Arc::new(Inner {
             writer: Mutex::new(Some((sender, thread))),
             rooms: Rooms::default(),
@@ -167,9 +169,18 @@ impl Engine {
     /// Reads a range. Linearizable.
     pub async fn range(&self, query: RangeQuery) -> Result<RangeResult> {
         let weight = if query.is_small() { Weight::Small } else { Weight::Large };
-        let (inner, metrics) = (Arc::clone(&self.inner), Arc::clone(&self.inner.metrics));
-        let result = self.inner.readers.run(weight, move |snapshot| inner.read(snapshot, &query)).await?;
-        metrics.rows_returned.inc_by(result.kvs.len() as u64);
+        let readers = &self.inner.readers;
+        let result = match query.newest_of().filter(|_| readers.gather()) {
+            Some(key) => {
+                let (revision, kv) = readers.newest(key.clone()).await?;
+                assemble(&query, kv.into_iter().collect(), revision)
+            }
+            None => {
+                let inner = Arc::clone(&self.inner);
+                readers.run(weight, move |snapshot| inner.read(snapshot, &query)).await?
+            }
+        };
+        self.inner.metrics.rows_returned.inc_by(result.kvs.len() as u64);
         self.reached(result.revision).await?;
         Ok(result)
     }

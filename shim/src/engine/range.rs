@@ -1,6 +1,8 @@
 //! What etcd does to the keys of a range after it found them: revision bounds, order, limit, projection
 //! (etcd: server/etcdserver/txn/range.go, `executeRange` and `asembleRangeResponse`).
 
+use bytes::Bytes;
+
 use super::types::{KeyValue, Projection, RangeEnd, RangeQuery, RangeResult, Revision, SortTarget};
 
 impl RangeQuery {
@@ -9,6 +11,12 @@ impl RangeQuery {
     pub(super) fn is_small(&self) -> bool {
         let counts = self.projection == Projection::CountOnly && self.selection.is_none() && self.revision == 0;
         self.range.end == RangeEnd::Single || (counts && self.range.is_tree())
+    }
+
+    /// The key, if the query is about the newest value of one key.
+    pub(super) fn newest_of(&self) -> Option<&Bytes> {
+        let newest = self.range.end == RangeEnd::Single && self.revision <= 0 && self.selection.is_none();
+        newest.then_some(&self.range.start)
     }
 
     /// Whether the database can apply the limit: the keys come in key order and none is dropped afterwards.

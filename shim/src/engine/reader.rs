@@ -1,21 +1,24 @@
 //! The threads that read the database.
 //!
 //! Small reads (a key, a status) and large ones (ranges) have threads of their own, so that a list of a million keys
-//! does not hold up a get. A thread answers all small reads that wait from one snapshot.
+//! does not hold up a get. A thread answers all small reads that wait from one snapshot, and all that want the newest
+//! value of a key with one question to the database.
 //!
 //! A small read of a file takes microseconds, and handing it to a thread and back takes longer. So a store may have a
 //! few connections that no thread owns: a task that finds one free reads on the spot. They are fewer than the tasks'
 //! own threads, so that a slow disk can't stop all of these.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::oneshot;
 
 use super::condition::Condition;
 use super::store::{Reader, Store};
-use super::types::{Error, Result, Revision};
+use super::types::{Error, KeyValue, Result, Revision};
 
 /// More reads than this do not wait in a queue; the client is told to come back.
 const WAITING_READS: usize = 10_000;
@@ -41,7 +44,19 @@ impl Snapshot<'_> {
     }
 }
 
-type Job = Box<dyn FnOnce(Result<Snapshot<'_>>) + Send>;
+/// A read of any kind.
+type Work = Box<dyn FnOnce(Result<Snapshot<'_>>) + Send>;
+
+/// The newest revision, and the newest value of a key, if it has one.
+type Newest = (Revision, Option<KeyValue>);
+
+/// What waits for a reader thread.
+enum Job {
+    /// Who wants the newest value of a key.
+    Newest(Bytes, oneshot::Sender<Result<Newest>>),
+    /// Anything else.
+    Read(Work),
+}
 
 /// How much a read has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +113,23 @@ impl Readers {
         result
     }
 
+    /// Whether the newest values of keys are to be asked for with [`Readers::newest`]: where a question to the database
+    /// takes longer than a thread does to take it there.
+    pub(super) fn gather(&self) -> bool {
+        self.free.is_empty()
+    }
+
+    /// The newest value of a key.
+    pub(super) async fn newest(&self, key: Bytes) -> Result<Newest> {
+        let (reply, answer) = oneshot::channel();
+        let result = match ask(&self.small, Job::Newest(key, reply)) {
+            Ok(()) => answer.await.map_err(|_| stopped()).and_then(|answer| answer),
+            Err(error) => Err(error),
+        };
+        self.condition.heed(&result);
+        result
+    }
+
     async fn run_somewhere<T, F>(&self, weight: Weight, mut read: F) -> Result<T>
     where
         T: Send + 'static,
@@ -110,17 +142,13 @@ impl Readers {
             }
         }
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |snapshot| {
+        let job = Job::Read(Box::new(move |snapshot| {
             if !reply.is_closed() {
                 // Nobody waits for the answer any more: nothing to do.
                 let _ = reply.send(snapshot.and_then(read));
             }
-        });
-        let queue = if weight == Weight::Small { &self.small } else { &self.large };
-        if queue.len() >= WAITING_READS {
-            return Err(Error::TooManyRequests);
-        }
-        queue.send(job).map_err(|_| stopped())?;
+        }));
+        ask(if weight == Weight::Small { &self.small } else { &self.large }, job)?;
         answer.await.map_err(|_| stopped())?
     }
 
@@ -138,20 +166,47 @@ impl Readers {
     }
 }
 
+/// Adds a job to a queue that is not full.
+fn ask(queue: &Sender<Job>, job: Job) -> Result<()> {
+    if queue.len() >= WAITING_READS {
+        return Err(Error::TooManyRequests);
+    }
+    queue.send(job).map_err(|_| stopped())
+}
+
 fn stopped() -> Error {
     Error::Unavailable("the server is stopping".into())
 }
 
 fn serve(mut reader: Box<dyn Reader>, jobs: &Receiver<Job>, shared: usize) {
-    let mut waiting = Vec::with_capacity(shared);
+    let (mut reads, mut newest) = (Vec::with_capacity(shared), Vec::with_capacity(shared));
     while let Ok(first) = jobs.recv() {
         // All that share a snapshot wait before it begins: a read that comes later may follow a write that the snapshot
         // lacks.
-        waiting.push(first);
-        waiting.extend(jobs.try_iter().take(shared - 1));
+        for job in std::iter::once(first).chain(jobs.try_iter().take(shared - 1)) {
+            match job {
+                Job::Newest(key, reply) => newest.push((key, reply)),
+                Job::Read(read) => reads.push(read),
+            }
+        }
+        if !newest.is_empty() {
+            let keys: Vec<&[u8]> = newest.iter().map(|(key, _)| &key[..]).collect();
+            let found = reader.newest(&keys).map(|(revision, kvs)| {
+                let by_key: HashMap<Bytes, KeyValue> = kvs.into_iter().map(|kv| (kv.key.clone(), kv)).collect();
+                (revision, by_key)
+            });
+            for (key, reply) in newest.drain(..) {
+                let answer = found.as_ref().map(|(revision, kvs)| (*revision, kvs.get(&key).cloned()));
+                // Whoever does not wait any more does not matter.
+                let _ = reply.send(answer.map_err(Clone::clone));
+            }
+        }
+        if reads.is_empty() {
+            continue;
+        }
         let begun = reader.begin();
-        for job in waiting.drain(..) {
-            job(begun.clone().map(|(revision, compact_revision)| Snapshot {
+        for read in reads.drain(..) {
+            read(begun.clone().map(|(revision, compact_revision)| Snapshot {
                 reader: reader.as_mut(),
                 revision,
                 compact_revision,
@@ -169,7 +224,7 @@ mod tests {
     use futures::FutureExt as _;
 
     use super::super::store::{Lease, Nature, Page, Writer};
-    use super::super::types::{Event, KeyRange, KeyValue, LeaseId, RangeQuery, Record, StoreStatus};
+    use super::super::types::{Event, KeyRange, LeaseId, RangeQuery, Record, StoreStatus};
     use super::*;
     use crate::clock::{Steady, StoreClock, StoreTime};
 
@@ -179,7 +234,7 @@ mod tests {
 
     impl Store for Bare {
         fn nature(&self) -> Nature {
-            Nature { free_readers: 1, key_limit: None, hold: Duration::ZERO }
+            Nature { free_readers: 1, gather: Duration::ZERO, key_limit: None, hold: Duration::ZERO }
         }
 
         fn writer(&self) -> Result<Box<dyn Writer>> {
@@ -201,6 +256,12 @@ mod tests {
         }
 
         fn end(&mut self) {}
+
+        fn newest(&mut self, keys: &[&[u8]]) -> Result<(Revision, Vec<KeyValue>)> {
+            let revision = self.0.fetch_add(1, Ordering::SeqCst);
+            let kv = |key: &&[u8]| KeyValue { key: Bytes::copy_from_slice(key), ..KeyValue::default() };
+            Ok((revision, keys.iter().filter(|key| !key.is_empty()).map(kv).collect()))
+        }
 
         fn page(&mut self, _: &RangeQuery, _: Revision, _: usize) -> Result<Page> {
             Ok(Page { kvs: Vec::<KeyValue>::new(), more: false })
@@ -275,6 +336,34 @@ mod tests {
         };
         let (slow, after_write) = tokio::join!(slow, after_write);
         assert_eq!((slow.unwrap(), after_write.unwrap()), (1, 2));
+    }
+
+    #[tokio::test]
+    async fn those_that_want_the_newest_of_a_key_share_a_question() {
+        let store: Arc<dyn Store> = Arc::new(Bare::default());
+        let mut readers = Readers::start(&store, 1, 1, Arc::default()).unwrap();
+        assert!(!readers.gather());
+        readers.free = Arc::new([]);
+        assert!(readers.gather());
+        let (began, begins) = oneshot::channel();
+        let (go, wait) = crossbeam_channel::bounded::<()>(1);
+        let slow = readers.run(Weight::Small, move |_| {
+            let _ = began.send(());
+            let _ = wait.recv();
+            Ok(())
+        });
+        let three = async {
+            begins.await.unwrap();
+            let mut keys = [&b"a"[..], b"b", b"a", b""].map(|key| Box::pin(readers.newest(key.into())));
+            // The first poll queues them; then the slow one may end.
+            assert!(keys.iter_mut().all(|key| key.as_mut().now_or_never().is_none()));
+            go.send(()).unwrap();
+            futures::future::join_all(keys).await
+        };
+        let (_, answers) = tokio::join!(slow, three);
+        let answers = answers.into_iter().map(|answer| answer.unwrap());
+        let seen: Vec<_> = answers.map(|(revision, kv)| (revision, kv.map(|kv| kv.key))).collect();
+        assert_eq!(seen, [(0, Some("a".into())), (0, Some("b".into())), (0, Some("a".into())), (0, None)]);
     }
 
     #[tokio::test]

@@ -246,6 +246,10 @@ pub trait Reader: Send {
     /// Ends the snapshot.
     fn end(&mut self);
 
+    /// The newest revision, and the newest values of these keys, in no order; a key without one does not exist. It is a
+    /// snapshot of its own, which ends with the call, and as few round trips as the database can do with.
+    fn newest(&mut self, keys: &[&[u8]]) -> Result<(Revision, Vec<KeyValue>)>;
+
     /// The keys of the query's range at the revision, which is neither compacted nor in the future, in order of key, up
     /// to `limit` (0: all) and the query's `limit_bytes`. A selection may be used to leave keys out; sort order and
     /// revision bounds are the caller's business.
@@ -288,6 +292,8 @@ pub trait Reader: Send {
 pub struct Nature {
     /// How many connections tasks may read on themselves: none where a read waits for a network.
     pub free_readers: usize,
+    /// How long a commit may wait for more requests: not at all where a commit takes hardly longer than its requests.
+    pub gather: Duration,
     /// The longest key that can be stored, in bytes.
     pub key_limit: Option<usize>,
     /// How long a portion of the collector's work may hold the database: all clients wait meanwhile.

@@ -15,6 +15,7 @@ use super::batch::Batch;
 use super::collector::Hands;
 use super::condition::Condition;
 use super::facets::facets;
+use super::gather::Gather;
 use super::hub::Hub;
 use super::lease;
 use super::metrics::Metrics;
@@ -26,10 +27,6 @@ use crate::clock::WallTime;
 
 /// How long a step on the field indexes may take: all writes wait meanwhile.
 const INDEX_STEP: Duration = Duration::from_millis(3);
-/// How many requests one commit carries at most, and how many bytes of values, so that nobody waits long for a large
-/// one.
-const BATCH_REQUESTS: usize = 1024;
-const BATCH_BYTES: usize = 4 << 20;
 /// How long to wait before a background step is tried again after the database failed.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often to look for something to tidy up when no request comes.
@@ -54,6 +51,7 @@ pub(super) fn start(
     inbox: Receiver<Envelope>,
     seen: Seen,
     hands: Hands,
+    gather: Gather,
 ) -> Result<thread::JoinHandle<()>> {
     let Seen { hub, metrics, condition } = seen;
     let (compacting, indexing, tidying, waiting, retry_at) = (true, true, false, Vec::new(), None);
@@ -65,6 +63,7 @@ pub(super) fn start(
         metrics,
         condition,
         hands,
+        gather,
         compacting,
         indexing,
         tidying,
@@ -85,6 +84,7 @@ struct WriterThread {
     metrics: Arc<Metrics>,
     condition: Arc<Condition>,
     hands: Hands,
+    gather: Gather,
     /// Whether rows may be left that the last compaction freed. True at the start: the process may have been killed
     /// between.
     compacting: bool,
@@ -107,7 +107,7 @@ impl WriterThread {
             let mut idle = false;
             match inbox.recv_timeout(patience) {
                 Ok(first) => {
-                    let batch = drain(first, &inbox);
+                    let batch = self.gather.batch(first, &inbox);
                     self.serve(batch);
                 }
                 // Between two requests of one client the queue is empty as well: that is not idle.
@@ -270,6 +270,7 @@ impl WriterThread {
         });
         self.metrics.batch_requests.observe(batch.len() as f64);
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        self.gather.committed(batch.len(), started.elapsed());
         self.condition.committed(&result);
         self.publisher.heed(&result);
         let asked = batch.iter().filter(|envelope| !matches!(envelope.request, Request::Collect(_))).count() as u64;
@@ -313,20 +314,6 @@ impl WriterThread {
             }
         }
     }
-}
-
-/// The requests that wait, up to the size of a batch. Those that nobody waits for any more are not begun: behind a
-/// database that stood still they would come before all that somebody waits for.
-fn drain(first: Envelope, inbox: &Receiver<Envelope>) -> Vec<Envelope> {
-    let (mut bytes, mut batch, mut next) = (0, Vec::new(), Some(first));
-    while let Some(envelope) = next {
-        if !envelope.reply.is_closed() {
-            bytes += envelope.room.bytes;
-            batch.push(envelope);
-        }
-        next = if batch.len() < BATCH_REQUESTS && bytes < BATCH_BYTES { inbox.try_recv().ok() } else { None };
-    }
-    batch
 }
 
 fn footprint(batch: &[Envelope]) -> Footprint {

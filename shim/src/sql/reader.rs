@@ -88,6 +88,12 @@ impl Reader for SqlReader {
         self.session.end();
     }
 
+    fn newest(&mut self, keys: &[&[u8]]) -> Result<(Revision, Vec<KeyValue>)> {
+        let (head, rows) = self.session.newest(keys)?;
+        self.metrics.rows_read.inc_by(rows.len() as u64);
+        Ok((head.revision, rows.into_iter().map(|row| row.kv).collect()))
+    }
+
     fn page(&mut self, query: &RangeQuery, revision: Revision, limit: usize) -> Result<Page> {
         // One more tells whether there are more.
         let wanted = if limit == 0 { usize::MAX } else { limit + 1 };

@@ -114,6 +114,11 @@ impl Reader for FaultyReader {
         self.0.end();
     }
 
+    fn newest(&mut self, keys: &[&[u8]]) -> Result<(Revision, Vec<KeyValue>)> {
+        let (revision, kvs) = self.0.newest(keys)?;
+        Ok((revision + self.1.lock().unwrap().foreign, kvs))
+    }
+
     fn page(&mut self, query: &RangeQuery, revision: Revision, limit: usize) -> Result<Page> {
         self.0.page(query, revision, limit)
     }

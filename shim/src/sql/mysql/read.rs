@@ -31,6 +31,22 @@ impl Tables {
         self.connection.seen.note(head.revision, newest)?;
         Ok(head)
     }
+
+    fn read_newest(&mut self, keys: &[&[u8]]) -> Result<(Head, Vec<Row>)> {
+        let (mut head, mut rows) = (Head::default(), Vec::with_capacity(keys.len()));
+        let sql = format!(
+            "SELECT m.revision, m.compact_revision, {NOW}, m.batch, {} FROM meta m
+             LEFT JOIN current c FORCE INDEX (PRIMARY) ON {} WHERE m.id = 1",
+            columns("c", true),
+            In("c.k", keys)
+        );
+        self.connection.each(&Packet::of("newest", sql), &mut |_, mut cells| {
+            head = read_head(&mut cells)?;
+            rows.extend(cells.maybe_row()?);
+            Ok(())
+        })?;
+        Ok((head, rows))
+    }
 }
 
 /// Reads the columns revision, compact_revision, the time, batch.
@@ -67,6 +83,18 @@ impl Read for Tables {
             rows.append(&mut self.connection.all("keys", sql, Cells::row)?);
         }
         Ok(rows)
+    }
+
+    /// One statement, which is a snapshot of its own.
+    fn newest(&mut self, keys: &[&[u8]]) -> Result<(Head, Vec<Row>)> {
+        self.end();
+        match self.read_newest(keys) {
+            Err(Failure::Lost(_)) => {
+                self.connection.reconnect()?;
+                self.read_newest(keys)
+            }
+            read => read,
+        }
     }
 
     fn find(&mut self, find: &Find<'_>, take: &mut Take<'_>) -> Result<()> {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::link::{Ask, get};
 use super::row::{Bounds, blob, blobs, bytes, columns, int, lease, limit, row, row_ref};
 use super::schema::NAMES;
-use super::session::Session;
+use super::session::{HEAD_COLUMNS, Session};
 use crate::engine::store::{Lease, Row};
 use crate::engine::{KeyRange, KeyValue, LeaseId, Revision, StoreStatus};
 use crate::sql::failure::Result;
@@ -27,6 +27,12 @@ impl Read for Session {
         let sql = format!("SELECT {} FROM current c WHERE c.key = ANY($1)", columns("c"));
         let found = self.ask(Ask::new("rows", &sql, vec![blobs(&keys)]))?;
         found.iter().map(|found| row(found, 0)).collect()
+    }
+
+    fn newest(&mut self, keys: &[&[u8]]) -> Result<(Head, Vec<Row>)> {
+        let (head, found) = self.read_newest(keys)?;
+        let there = found.iter().filter(|found| !matches!(found.try_get(HEAD_COLUMNS), Ok(None::<&[u8]>)));
+        Ok((head, there.map(|found| row(found, HEAD_COLUMNS)).collect::<Result<_>>()?))
     }
 
     fn find(&mut self, find: &Find<'_>, take: &mut Take<'_>) -> Result<()> {

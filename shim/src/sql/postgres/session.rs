@@ -8,6 +8,7 @@ use tokio_postgres::Row;
 
 use super::connect::Database;
 use super::link::{Ask, Link, get};
+use super::row::{blobs, columns};
 use crate::clock::StoreTime;
 use crate::engine::{Error, Revision};
 use crate::sql::failure::{Failure, Result};
@@ -19,7 +20,9 @@ pub(super) const PLANS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable
     enable_hashjoin = off; \
     SET LOCAL enable_mergejoin = off; SET LOCAL enable_material = off; SET LOCAL jit = off";
 
-/// The columns of [`head`].
+/// How many columns [`HEAD`] has.
+pub(super) const HEAD_COLUMNS: usize = 7;
+/// What is read of the one row that each commit writes.
 const HEAD: &str = "revision, compact_revision, batch, (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
     pg_is_in_recovery(), owner, next_id";
 
@@ -27,10 +30,11 @@ const HEAD: &str = "revision, compact_revision, batch, (extract(epoch FROM clock
 pub(in crate::sql) struct Session {
     pub(super) database: Arc<Database>,
     link: Option<Link>,
-    begin_read: String,
-    begin_write: String,
-    read_head: String,
-    lock_head: String,
+    begin_read: Arc<str>,
+    begin_write: Arc<str>,
+    read_head: Arc<str>,
+    lock_head: Arc<str>,
+    newest: Arc<str>,
     in_transaction: bool,
     /// Numbers of labels' names, for good but for those that the transaction under way adds.
     pub(super) names: HashMap<Box<str>, i64>,
@@ -64,13 +68,19 @@ impl Session {
         Self {
             database,
             link,
-            begin_read: format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {PLANS}"),
+            begin_read: format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {PLANS}").into(),
             begin_write: format!(
                 "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '5s'; \
                  SET LOCAL idle_in_transaction_session_timeout = '5s'; {PLANS}"
-            ),
-            read_head: format!("SELECT {HEAD} FROM meta WHERE id = 1"),
-            lock_head: format!("SELECT {HEAD} FROM meta WHERE id = 1 FOR UPDATE"),
+            )
+            .into(),
+            read_head: format!("SELECT {HEAD} FROM meta WHERE id = 1").into(),
+            lock_head: format!("SELECT {HEAD} FROM meta WHERE id = 1 FOR UPDATE").into(),
+            newest: format!(
+                "SELECT {HEAD}, {} FROM meta LEFT JOIN current c ON c.key = ANY($1) WHERE id = 1",
+                columns("c")
+            )
+            .into(),
             in_transaction: false,
             names: HashMap::new(),
             new_names: Vec::new(),
@@ -111,27 +121,40 @@ impl Session {
 
     /// Begins a snapshot.
     pub(super) fn begin_read(&mut self) -> Result<Head> {
+        let head = Arc::clone(&self.read_head);
+        Ok(self.read(Ask::new("head", &head, vec![]), false)?.0)
+    }
+
+    /// The head, and the rows of live keys with the columns [`HEAD_COLUMNS`] before theirs: a snapshot of its own.
+    pub(super) fn read_newest(&mut self, keys: &[&[u8]]) -> Result<(Head, Vec<Row>)> {
+        let newest = Arc::clone(&self.newest);
+        self.read(Ask::new("newest", &newest, vec![blobs(&keys)]), true)
+    }
+
+    /// Begins a snapshot with a statement whose rows begin with the columns [`HEAD`]. `ends`: and ends it with the same
+    /// flush.
+    fn read(&mut self, first: Ask<'_>, ends: bool) -> Result<(Head, Vec<Row>)> {
         // A connection that the server ended meanwhile is no failure: nothing has begun.
         self.rollback();
         if self.link.as_ref().is_some_and(Link::is_closed) {
             self.link = None;
         }
         let newest = self.database.seen.newest();
-        let (begin, head) = (std::mem::take(&mut self.begin_read), std::mem::take(&mut self.read_head));
-        let asks = [Ask::plain("begin", &begin), Ask::new("head", &head, vec![])];
+        let begin = Arc::clone(&self.begin_read);
+        let mut asks = vec![Ask::plain("begin", &begin), first];
+        asks.extend(ends.then(|| Ask::plain("end", "ROLLBACK")));
         let mut begun = self.begin_with(&asks);
         if matches!(begun, Err(Failure::Lost(_) | Failure::Again(_))) {
             self.rollback();
             begun = self.begin_with(&asks);
         }
-        drop(asks);
-        (self.begin_read, self.read_head) = (begin, head);
-        let answers = begun?;
-        let stand = self.stand(answers.get(1).and_then(|answer| answer.rows.first()), newest);
+        let rows = begun?.into_iter().nth(1).unwrap_or_default().rows;
+        self.in_transaction = !ends;
+        let stand = self.stand(rows.first(), newest);
         if matches!(stand, Err(Failure::Lost(_))) {
             (self.link, self.in_transaction) = (None, false);
         }
-        Ok(stand?.head)
+        Ok((stand?.head, rows))
     }
 
     /// Begins a transaction that changes something: locks the head, and carries out what the statements say, all with
@@ -139,13 +162,10 @@ impl Session {
     pub(super) fn begin_write(&mut self, asks: Vec<Ask<'_>>) -> Result<(Head, Vec<super::link::Answer>)> {
         self.rollback();
         let newest = self.database.seen.newest();
-        let (begin, head) = (std::mem::take(&mut self.begin_write), std::mem::take(&mut self.lock_head));
+        let (begin, head) = (Arc::clone(&self.begin_write), Arc::clone(&self.lock_head));
         let mut all = vec![Ask::plain("begin", &begin), Ask::new("lock", &head, vec![])];
         all.extend(asks);
-        let begun = self.begin_with(&all);
-        drop(all);
-        (self.begin_write, self.lock_head) = (begin, head);
-        let mut answers = begun?;
+        let mut answers = self.begin_with(&all)?;
         let more = answers.split_off(2);
         let stand = self.stand(answers.get(1).and_then(|answer| answer.rows.first()), newest)?;
         if stand.owner != self.database.owner {

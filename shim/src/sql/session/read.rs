@@ -116,6 +116,14 @@ pub(in crate::sql) trait Read: Send {
     /// The live rows of these keys, in no order; a key without one does not exist.
     fn rows(&mut self, keys: &[&[u8]]) -> Result<Vec<Row>>;
 
+    /// The head, and the live rows of these keys, in no order: a snapshot of its own, which ends with the call.
+    fn newest(&mut self, keys: &[&[u8]]) -> Result<(Head, Vec<Row>)> {
+        let head = self.snapshot()?;
+        let rows = self.rows(keys);
+        self.end();
+        Ok((head, rows?))
+    }
+
     /// Live keys, in order.
     fn find(&mut self, find: &Find<'_>, take: &mut Take<'_>) -> Result<()>;
 

@@ -91,7 +91,7 @@ impl Store for Sqlite {
     fn nature(&self) -> Nature {
         // Half as many as there are threads for tasks.
         let free_readers = std::thread::available_parallelism().map_or(1, |threads| (threads.get() / 2).max(1));
-        Nature { free_readers, key_limit: None, hold: HOLD }
+        Nature { free_readers, gather: Duration::ZERO, key_limit: None, hold: HOLD }
     }
 
     fn writer(&self) -> Result<Box<dyn Writer>> {

@@ -113,7 +113,13 @@ fn no_statement_reads_much_more_than_it_gives() {
         let keys: Vec<Bytes> = (0..20).map(|number| key(number * 900 + 1)).collect();
         assert_eq!(tables.rows(&keys.iter().map(|key| &key[..]).collect::<Vec<_>>()).unwrap().len(), 20);
     };
+    let newest = |tables: &mut Tables| {
+        let keys: Vec<Bytes> = (0..20).map(|number| key(number * 900 + 1)).collect();
+        let (head, rows) = tables.newest(&keys.iter().map(|key| &key[..]).collect::<Vec<_>>()).unwrap();
+        assert_eq!((head.revision, rows.len()), (40_000, 20));
+    };
     let calls: Vec<Call<'_>> = vec![
+        ("newest", 45, Box::new(newest)),
         ("rows", 45, Box::new(few)),
         ("scan", 45, Box::new(|tables| find(tables, Source::Scan, &[]))),
         ("visible", 65, Box::new(|tables| find(tables, Source::Visible, &[]))),

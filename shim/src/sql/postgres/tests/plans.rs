@@ -58,6 +58,7 @@ fn exercise(session: &mut Session) {
     session.compact(1).unwrap();
     session.forget(StoreTime::default(), 0, 1).unwrap();
     session.extend_leases(StoreTime::default(), std::time::Duration::ZERO).unwrap();
+    session.newest(&[&b"/a/1"[..]]).unwrap();
     session.snapshot().unwrap();
     session.rows(&[&b"/a/1"[..]]).unwrap();
     let one = |value: &str| Postings { name: 1001, value: value.into() };
