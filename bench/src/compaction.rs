@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::client::Store;
 use crate::load::{End, Measured, run};
 use crate::say;
-use crate::server::{Kind, Server};
+use crate::server::{Candidate, Server};
 use crate::workload::{Op, workers};
 
 /// Clients that make history.
@@ -33,14 +33,13 @@ pub(crate) struct Compaction {
 
 /// Makes history, for `patience` at most, then compacts all of it under load.
 pub(crate) async fn measure(
-    kind: Kind,
-    program: &Path,
+    candidate: &Candidate,
     data: &Path,
     revisions: u64,
     patience: Duration,
     duration: Duration,
 ) -> Result<Compaction> {
-    let server = Server::start(kind, program, data).await?;
+    let server = Server::start(candidate, data).await?;
     let store = Store::connect(&server.url(), MAKERS).await?;
     let (begin, mut made) = (Instant::now(), 0);
     let mut makers = workers(&store, Op::Update, MAKERS, 1, 0).await?;
@@ -49,7 +48,7 @@ pub(crate) async fn measure(
         makers = same;
         made += measured.requests;
     }
-    say(&format!("  {kind}: {made} revisions"));
+    say(&format!("  {}: {made} revisions", candidate.kind));
     let (usual, writers) = run(workers(&store, Op::Update, CLIENTS, 2, 0).await?, End::After(duration)).await?;
     let over = Arc::new(AtomicBool::new(false));
     let load = tokio::spawn(run(writers, End::Signal(Arc::clone(&over))));

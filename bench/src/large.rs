@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::client::Store;
 use crate::load::{End, fill, run};
 use crate::say;
-use crate::server::{Kind, Memory, Server};
+use crate::server::{Candidate, Memory, Server};
 use crate::workload::{Keys, Op, workers};
 
 /// What is read.
@@ -28,12 +28,12 @@ pub(crate) struct Large {
 
 impl Large {
     /// Fills a database, for `patience` at most, and restarts the server.
-    pub(crate) async fn fill(kind: Kind, program: &Path, data: &Path, wanted: u64, patience: Duration) -> Result<Self> {
-        let server = Server::start(kind, program, data).await?;
+    pub(crate) async fn fill(candidate: &Candidate, data: &Path, wanted: u64, patience: Duration) -> Result<Self> {
+        let server = Server::start(candidate, data).await?;
         let begin = Instant::now();
         let keys = fill(&Store::connect(&server.url(), 256).await?, Keys::STORED, wanted, patience).await?;
         let fill_rate = keys as f64 / begin.elapsed().as_secs_f64();
-        say(&format!("  {kind}: {keys} keys"));
+        say(&format!("  {}: {keys} keys", candidate.kind));
         let full = server.memory()?;
         Ok(Self { server: server.restart().await?, keys, fill_rate, full })
     }

@@ -7,6 +7,7 @@
 
 mod client;
 mod compaction;
+mod database;
 mod large;
 mod load;
 mod plan;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
-use server::Kind;
+use server::{Candidate, Kind};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -53,6 +54,13 @@ struct StoreCmd {
     /// Another sluice-shim, to compare with.
     #[arg(long, value_name = "FILE")]
     before: Option<PathBuf>,
+    /// Let kine and sluice-shim keep their data on a database server of this kind, whose connection string is in
+    /// SLUICE_BENCH_DATABASE and whose user may make databases; and measure sluice-shim on SQLite beside them.
+    #[arg(long, value_enum, value_name = "KIND", requires = "database_pid")]
+    database: Option<database::Software>,
+    /// The first process of that server, for its CPU time.
+    #[arg(long, value_name = "PID")]
+    database_pid: Option<u32>,
     /// Where the servers keep their data meanwhile; must be on a real disk.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
@@ -82,27 +90,20 @@ async fn main() -> ExitCode {
 }
 
 async fn store(cli: StoreCmd) -> Result<()> {
-    let plan = plan::Plan::of(&cli.plan)?;
+    let plan = plan::Plan::of(&cli.plan, cli.database.is_some())?;
     if cli.list {
         for name in plan.names() {
             say(&name);
         }
         return Ok(());
     }
-    let given = [(Kind::Etcd, cli.etcd), (Kind::Kine, cli.kine), (Kind::Before, cli.before), (Kind::Shim, cli.shim)];
-    let programs: Vec<_> = given
-        .into_iter()
-        .filter_map(|(kind, path)| path.map(|path| (kind, path)))
-        .filter(|(kind, _)| plan.measures(*kind))
-        // The servers run in folders of their own.
-        .map(|(kind, path)| std::path::absolute(path).map(|path| (kind, path)))
-        .collect::<std::io::Result<_>>()?;
-    if programs.is_empty() {
+    let candidates = candidates(&cli, &plan)?;
+    if candidates.is_empty() {
         bail!("there is no server to measure: give --etcd, --kine or --shim");
     }
     std::fs::create_dir_all(&cli.data).with_context(|| format!("create {}", cli.data.display()))?;
     std::fs::create_dir_all(&cli.out).with_context(|| format!("create {}", cli.out.display()))?;
-    let report = plan.carry_out(&programs, &cli.data).await?;
+    let report = plan.carry_out(&candidates, &cli.data).await?;
     for (name, text) in [
         ("store.json", serde_json::to_string_pretty(&report)?),
         ("store.md", report.markdown()),
@@ -115,6 +116,31 @@ async fn store(cli: StoreCmd) -> Result<()> {
         bail!("not everything was measured; the rest is in {}", cli.out.display());
     }
     Ok(())
+}
+
+/// What there is to measure.
+fn candidates(cli: &StoreCmd, plan: &plan::Plan) -> Result<Vec<Candidate>> {
+    let database = match (cli.database, cli.database_pid) {
+        (Some(software), Some(pid)) => {
+            let url = std::env::var(database::VARIABLE).with_context(|| format!("read {}", database::VARIABLE))?;
+            Some(database::Database::new(software, &url, pid)?)
+        }
+        _ => None,
+    };
+    let sqlite = cli.database.and(cli.shim.as_ref());
+    let given = [
+        (Kind::Etcd, cli.etcd.as_ref(), None),
+        (Kind::Kine, cli.kine.as_ref(), database.clone()),
+        (Kind::Before, cli.before.as_ref(), database.clone()),
+        (Kind::Sqlite, sqlite, None),
+        (Kind::Shim, cli.shim.as_ref(), database),
+    ];
+    let given = given.into_iter().filter(|(kind, ..)| plan.measures(*kind));
+    let given = given.filter_map(|(kind, path, database)| path.map(|path| (kind, path, database)));
+    // The servers run in folders of their own.
+    let absolute =
+        given.map(|(kind, path, database)| Ok(Candidate { kind, program: std::path::absolute(path)?, database }));
+    absolute.collect()
 }
 
 /// One line of progress.

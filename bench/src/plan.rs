@@ -1,7 +1,7 @@
 //! What is measured, on how much data, how often.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -11,7 +11,7 @@ use crate::large::{Large, READS};
 use crate::load::{self, End};
 use crate::report::{Better, Floor, Machine, Report, Row, Sample};
 use crate::say;
-use crate::server::{Kind, Server};
+use crate::server::{Candidate, Kind, Server};
 use crate::workload::{Keys, Op, workers};
 use crate::{compaction, selective, watchers};
 
@@ -57,6 +57,8 @@ pub(crate) struct Plan {
     duration: Duration,
     keys: u64,
     quick: bool,
+    /// Whether the servers keep their data on a database server.
+    on_database: bool,
 }
 
 impl What {
@@ -78,7 +80,14 @@ impl What {
     }
 
     /// What the project promises.
-    fn floors(self) -> Vec<Floor> {
+    fn floors(self, on_database: bool) -> Vec<Floor> {
+        if on_database {
+            return match self {
+                Self::Load(Op::Create | Op::Update, 32 | 256) => vec![Floor::Of(Kind::Kine, 5.0)],
+                Self::Load(op, _) => on_database_read(op),
+                Self::Watchers(_) | Self::Selective(_) | Self::Compaction | Self::Large => Vec::new(),
+            };
+        }
         match self {
             Self::Load(Op::Create | Op::Update, 32 | 256) => {
                 vec![Floor::Of(Kind::Etcd, 1.0), Floor::Of(Kind::Kine, 8.0)]
@@ -89,6 +98,16 @@ impl What {
             }
             Self::Load(..) | Self::Compaction | Self::Large => Vec::new(),
         }
+    }
+}
+
+/// What is promised of reads on a database server.
+fn on_database_read(op: Op) -> Vec<Floor> {
+    match op {
+        Op::Get => vec![Floor::Of(Kind::Kine, 1.0)],
+        Op::List => vec![Floor::Of(Kind::Kine, 2.0)],
+        Op::Count => vec![Floor::Of(Kind::Kine, 20.0)],
+        Op::Create | Op::Put | Op::Update | Op::Delete | Op::Mixed => Vec::new(),
     }
 }
 
@@ -107,7 +126,7 @@ fn op_name(op: Op) -> &'static str {
 
 impl Plan {
     /// The plan that the flags describe.
-    pub(crate) fn of(flags: &Flags) -> Result<Self> {
+    pub(crate) fn of(flags: &Flags, on_database: bool) -> Result<Self> {
         let clients: &[usize] = if flags.quick { &[32] } else { &[1, 32, 256] };
         let ops = [Op::Create, Op::Update, Op::Put, Op::Delete, Op::Get, Op::List, Op::Count, Op::Mixed];
         let mut all: Vec<What> =
@@ -122,10 +141,10 @@ impl Plan {
         if measurements.is_empty() {
             bail!("no measurement has such a name; --list shows them");
         }
-        let servers = if flags.server.is_empty() {
-            vec![Kind::Etcd, Kind::Kine, Kind::Before, Kind::Shim]
-        } else {
-            flags.server.clone()
+        let servers = match (flags.server.is_empty(), on_database) {
+            (true, false) => vec![Kind::Etcd, Kind::Kine, Kind::Before, Kind::Shim],
+            (true, true) => vec![Kind::Kine, Kind::Before, Kind::Sqlite, Kind::Shim],
+            (false, _) => flags.server.clone(),
         };
         Ok(Self {
             measurements,
@@ -136,6 +155,7 @@ impl Plan {
             ),
             keys: flags.keys.unwrap_or(if flags.quick { 20_000 } else { 100_000 }).max(1000),
             quick: flags.quick,
+            on_database,
         })
     }
 
@@ -150,9 +170,9 @@ impl Plan {
     }
 
     /// Measures. The data is in folders below `data`, which are removed as soon as they are not needed.
-    pub(crate) async fn carry_out(&self, programs: &[(Kind, PathBuf)], data: &Path) -> Result<Report> {
+    pub(crate) async fn carry_out(&self, candidates: &[Candidate], data: &Path) -> Result<Report> {
         let begin = Instant::now();
-        let mut report = Report::new(Machine::read(programs)?, self.keys, self.duration, self.rounds);
+        let mut report = Report::new(Machine::read(candidates)?, self.keys, self.duration, self.rounds);
         let loads: Vec<What> = self
             .measurements
             .iter()
@@ -161,31 +181,26 @@ impl Plan {
             .collect();
         // A server that fails must not take the others' results with it: the report says what failed.
         if !loads.is_empty()
-            && let Err(error) = self.loads(&loads, programs, data, &mut report).await
+            && let Err(error) = self.loads(&loads, candidates, data, &mut report).await
         {
             report.fail(&error);
         }
         if self.measurements.contains(&What::Compaction) {
-            self.compactions(programs, data, &mut report).await?;
+            self.compactions(candidates, data, &mut report).await?;
         }
         if self.measurements.contains(&What::Large) {
-            self.large(programs, data, &mut report).await?;
+            self.large(candidates, data, &mut report).await?;
         }
         report.seconds = begin.elapsed().as_secs_f64();
         Ok(report)
     }
 
-    async fn loads(
-        &self,
-        loads: &[What],
-        programs: &[(Kind, PathBuf)],
-        data: &Path,
-        report: &mut Report,
-    ) -> Result<()> {
+    async fn loads(&self, loads: &[What], candidates: &[Candidate], data: &Path, report: &mut Report) -> Result<()> {
         let folder = folder(data)?;
         let mut servers = Vec::new();
-        for (kind, program) in programs {
-            let server = Server::start(*kind, program, &folder.path().join(kind.to_string())).await?;
+        for candidate in candidates {
+            let kind = candidate.kind;
+            let server = Server::start(candidate, &folder.path().join(kind.to_string())).await?;
             if loads.iter().any(|what| what.reads()) {
                 say(&format!("{kind}: storing {} keys", self.keys));
                 let store = Store::connect(&server.url(), 256).await?;
@@ -214,7 +229,7 @@ impl Plan {
                 name: what.name(),
                 unit: unit.into(),
                 better: Better::Higher,
-                floors: what.floors(),
+                floors: what.floors(self.on_database),
                 samples,
             });
         }
@@ -228,14 +243,14 @@ impl Plan {
                 let cpu = server.cpu()?;
                 let delivered = watchers::measure(&store, count, run, self.duration).await?;
                 let rate = delivered.events as f64 / delivered.elapsed.as_secs_f64();
-                Ok(Sample::of_load(rate, delivered.writes, server.cpu()?.saturating_sub(cpu), delivered.events))
+                Ok(Sample::of_load(rate, delivered.writes, server.cpu()?.since(cpu), delivered.events))
             }
             What::Selective(count) => {
                 let store = Store::connect(&server.url(), count).await?;
                 let watchers = selective::Watchers::open(&store, count, run).await?;
                 let cpu = server.cpu()?;
                 let measured = watchers.measure(&store, self.duration).await?;
-                let used = server.cpu()?.saturating_sub(cpu);
+                let used = server.cpu()?.since(cpu);
                 Ok(Sample::of_load(measured.rate(), measured, used, measured.requests))
             }
             What::Load(op, clients) => {
@@ -248,20 +263,21 @@ impl Plan {
                 }
                 let cpu = server.cpu()?;
                 let (measured, _) = load::run(workers, End::After(self.duration)).await?;
-                let used = server.cpu()?.saturating_sub(cpu);
+                let used = server.cpu()?.since(cpu);
                 Ok(Sample::of_load(measured.rate(), measured, used, measured.requests))
             }
             What::Compaction | What::Large => bail!("not a load"),
         }
     }
 
-    async fn compactions(&self, programs: &[(Kind, PathBuf)], data: &Path, report: &mut Report) -> Result<()> {
+    async fn compactions(&self, candidates: &[Candidate], data: &Path, report: &mut Report) -> Result<()> {
         let (revisions, patience) = (if self.quick { 50_000 } else { 500_000 }, Duration::from_secs(60));
         let (mut usual, mut during, mut ratio, mut took, mut made) = Default::default();
-        for (kind, program) in std::iter::repeat_n(programs, self.rounds).flatten() {
+        for candidate in std::iter::repeat_n(candidates, self.rounds).flatten() {
+            let kind = candidate.kind;
             let folder = folder(data)?;
             let duration = self.duration.max(Duration::from_secs(3));
-            let found = compaction::measure(*kind, program, folder.path(), revisions, patience, duration).await;
+            let found = compaction::measure(candidate, folder.path(), revisions, patience, duration).await;
             let found = match found.with_context(|| format!("compaction on {kind}")) {
                 Ok(found) => found,
                 Err(error) => {
@@ -270,11 +286,11 @@ impl Plan {
                 }
             };
             let (before, after) = (found.usual.p99.as_secs_f64(), found.during.p99.as_secs_f64());
-            one(&mut usual, *kind, before * 1e3);
-            one(&mut during, *kind, after * 1e3);
-            one(&mut ratio, *kind, after / before);
-            one(&mut took, *kind, found.took.as_secs_f64());
-            one(&mut made, *kind, found.revisions as f64);
+            one(&mut usual, kind, before * 1e3);
+            one(&mut during, kind, after * 1e3);
+            one(&mut ratio, kind, after / before);
+            one(&mut took, kind, found.took.as_secs_f64());
+            one(&mut made, kind, found.revisions as f64);
         }
         let lower = Better::Lower;
         let is = |limit| vec![Floor::AtMost(limit)];
@@ -286,13 +302,14 @@ impl Plan {
         Ok(())
     }
 
-    async fn large(&self, programs: &[(Kind, PathBuf)], data: &Path, report: &mut Report) -> Result<()> {
+    async fn large(&self, candidates: &[Candidate], data: &Path, report: &mut Report) -> Result<()> {
         let (wanted, patience) = if self.quick { (100_000, 60) } else { (1_000_000, 240) };
         let folder = folder(data)?;
         let mut servers = Vec::new();
-        for (kind, program) in programs {
+        for candidate in candidates {
+            let kind = candidate.kind;
             let (own, patience) = (folder.path().join(kind.to_string()), Duration::from_secs(patience));
-            match Large::fill(*kind, program, &own, wanted, patience).await.with_context(|| format!("fill {kind}")) {
+            match Large::fill(candidate, &own, wanted, patience).await.with_context(|| format!("fill {kind}")) {
                 Ok(filled) => servers.push(filled),
                 Err(error) => report.fail(&error),
             }
@@ -334,6 +351,7 @@ impl Plan {
             }
         }
         let lower = Better::Lower;
+        let read = |op| What::Load(op, 32).floors(self.on_database);
         let shapes = [
             ("keys stored", "keys", Better::Neither, vec![]),
             ("create, sustained", "requests/s", Better::Higher, vec![]),
@@ -342,9 +360,9 @@ impl Plan {
             ("resident memory after the reads", "MB", lower, vec![Floor::AtMost(150.0)]),
             ("of it, not views of files", "MB", lower, vec![]),
             ("disk for a key", "bytes", lower, vec![]),
-            ("count of all, 1 client", "requests/s", Better::Higher, vec![Floor::Of(Kind::Etcd, 20.0)]),
-            ("get, 32 clients", "requests/s", Better::Higher, vec![Floor::Of(Kind::Etcd, 1.0)]),
-            ("list of 500, 32 clients", "requests/s", Better::Higher, vec![Floor::Of(Kind::Etcd, 1.0)]),
+            ("count of all, 1 client", "requests/s", Better::Higher, read(Op::Count)),
+            ("get, 32 clients", "requests/s", Better::Higher, read(Op::Get)),
+            ("list of 500, 32 clients", "requests/s", Better::Higher, read(Op::List)),
         ];
         for ((name, unit, better, floors), samples) in shapes.into_iter().zip(rows.into_iter().chain(reads)) {
             report.add(Row::new(&format!("large: {name}"), unit, better, floors, samples));

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use serde::Serialize;
 
 use crate::load::Measured;
 use crate::say;
-use crate::server::Kind;
+use crate::server::{Candidate, Cpu, Kind};
 
 /// The version of the JSON report.
 const SCHEMA: u32 = 1;
@@ -52,22 +51,27 @@ pub(crate) struct Sample {
     /// CPU time of the server for one request (or event), in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_us: Option<f64>,
+    /// CPU time of the database server for it, if there is one, in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) database_us: Option<f64>,
 }
 
 impl Sample {
     /// Of a load: `used` is the CPU time of the server, shared by `units`.
-    pub(crate) fn of_load(value: f64, measured: Measured, used: Duration, units: u64) -> Self {
+    pub(crate) fn of_load(value: f64, measured: Measured, used: Cpu, units: u64) -> Self {
+        let each = |used: Duration| (units > 0).then(|| used.as_secs_f64() * 1e6 / units as f64);
         Self {
             value,
             p50_ms: Some(measured.p50.as_secs_f64() * 1e3),
             p99_ms: Some(measured.p99.as_secs_f64() * 1e3),
-            cpu_us: (units > 0).then(|| used.as_secs_f64() * 1e6 / units as f64),
+            cpu_us: each(used.own),
+            database_us: used.database.and_then(each),
         }
     }
 
     /// A single value.
     pub(crate) fn of_value(value: f64) -> Self {
-        Self { value, p50_ms: None, p99_ms: None, cpu_us: None }
+        Self { value, p50_ms: None, p99_ms: None, cpu_us: None, database_us: None }
     }
 }
 
@@ -166,11 +170,14 @@ pub(crate) struct Machine {
     pub(crate) load: String,
     /// The versions of the servers.
     pub(crate) versions: BTreeMap<Kind, String>,
+    /// The database server that they keep their data on, if they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) database: Option<String>,
 }
 
 impl Machine {
     /// Looks at this machine, and asks the programs for their versions.
-    pub(crate) fn read(programs: &[(Kind, PathBuf)]) -> Result<Self> {
+    pub(crate) fn read(candidates: &[Candidate]) -> Result<Self> {
         let read = |path: &str| std::fs::read_to_string(path).with_context(|| format!("read {path}"));
         let (cpu, memory) = (read("/proc/cpuinfo")?, read("/proc/meminfo")?);
         let field = |text: &str, name: &str| {
@@ -179,7 +186,7 @@ impl Machine {
         };
         let kib: f64 = field(&memory, "MemTotal").split_whitespace().next().unwrap_or_default().parse().unwrap_or(0.0);
         let mut versions = BTreeMap::new();
-        for (kind, program) in programs {
+        for Candidate { kind, program, .. } in candidates {
             let output = Command::new(program).arg("--version").output();
             let output = output.with_context(|| format!("ask {} for its version", program.display()))?;
             let text = String::from_utf8_lossy(&output.stdout);
@@ -187,6 +194,7 @@ impl Machine {
             let version = words.find(|word| word.trim_start_matches('v').starts_with(|c: char| c.is_ascii_digit()));
             versions.insert(*kind, version.unwrap_or("?").trim_start_matches('v').to_owned());
         }
+        let database = candidates.iter().find_map(|candidate| candidate.database.as_ref());
         Ok(Self {
             processor: field(&cpu, "model name"),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
@@ -194,6 +202,7 @@ impl Machine {
             kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             load: read("/proc/loadavg")?.split_whitespace().next().unwrap_or_default().to_owned(),
             versions,
+            database: database.map(|database| database.version()).transpose()?,
         })
     }
 }
@@ -239,11 +248,14 @@ impl Report {
             let _ = write!(line, "  {kind} {value}");
             if let Some(cpu) = row.middle(*kind, |sample| sample.cpu_us) {
                 let _ = write!(line, " ({cpu:.0} µs");
+                if let Some(database) = row.middle(*kind, |sample| sample.database_us) {
+                    let _ = write!(line, " + {database:.0} µs");
+                }
                 let p99 = row.middle(*kind, |sample| sample.p99_ms).unwrap_or_default();
                 let _ = write!(line, ", p99 {p99:.1} ms)");
             }
         }
-        for other in [Kind::Etcd, Kind::Kine, Kind::Before] {
+        for other in [Kind::Etcd, Kind::Kine, Kind::Before, Kind::Sqlite] {
             if let Some(ratio) = row.ratio(other) {
                 let _ = write!(line, "  ×{:.2} of {other}", ratio.median);
             }
@@ -267,8 +279,9 @@ impl Report {
     /// A table for the documentation.
     pub(crate) fn markdown(&self) -> String {
         let machine = &self.machine;
-        let versions: Vec<String> =
-            machine.versions.iter().map(|(kind, version)| format!("{kind} {version}")).collect();
+        let versions = machine.versions.iter().filter(|(kind, _)| **kind != Kind::Sqlite);
+        let versions = versions.map(|(kind, version)| format!("{kind} {version}"));
+        let versions: Vec<String> = versions.chain(machine.database.clone()).collect();
         let mut text = format!(
             "{}, on {} × {}, {:.0} GB, Linux {}; load average before the run {}. {} keys for the reads, values of {} bytes, \
              {} rounds of {} s; {:.0} s in all.\n\n",
@@ -284,8 +297,14 @@ impl Report {
             self.duration,
             self.seconds,
         );
-        text.push_str(
-            "| | unit | etcd | kine | sluice-shim | p99 ms (etcd / shim) | shim : etcd | shim : kine | promise |\n",
+        let (first, second) = match machine.database {
+            None => (Kind::Etcd, Kind::Kine),
+            Some(_) => (Kind::Kine, Kind::Sqlite),
+        };
+        let _ = writeln!(
+            text,
+            "| | unit | {first} | {second} | sluice-shim | p99 ms ({first} / shim) | shim : {first} | shim : {second} \
+             | promise |"
         );
         text.push_str("|---|---|--:|--:|--:|--:|--:|--:|---|\n");
         for row in &self.rows {
@@ -298,21 +317,21 @@ impl Report {
                     .map(|ratio| format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.least, ratio.greatest))
                     .unwrap_or_default()
             };
-            let latency = match (p99(Kind::Etcd), p99(Kind::Shim)) {
-                (etcd, shim) if etcd.is_empty() && shim.is_empty() => String::new(),
-                (etcd, shim) => format!("{etcd} / {shim}"),
+            let latency = match (p99(first), p99(Kind::Shim)) {
+                (other, shim) if other.is_empty() && shim.is_empty() => String::new(),
+                (other, shim) => format!("{other} / {shim}"),
             };
             let _ = writeln!(
                 text,
                 "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 row.name,
                 row.unit,
-                value(Kind::Etcd),
-                value(Kind::Kine),
+                value(first),
+                value(second),
                 value(Kind::Shim),
                 latency,
-                ratio(Kind::Etcd),
-                ratio(Kind::Kine),
+                ratio(first),
+                ratio(second),
                 promise(row),
             );
         }

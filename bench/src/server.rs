@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -15,6 +16,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::client::Store;
+use crate::database::{Database, Place};
 
 /// How long a server may take to answer its first request, and to end.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -30,11 +32,13 @@ const KINE_SQLITE: &str =
 pub(crate) enum Kind {
     /// etcd, one member.
     Etcd,
-    /// kine on SQLite.
+    /// kine.
     Kine,
     /// Another sluice-shim, to see what a change does.
     Before,
-    /// sluice-shim on SQLite.
+    /// sluice-shim on SQLite, beside the one on a database server.
+    Sqlite,
+    /// sluice-shim.
     Shim,
 }
 
@@ -44,33 +48,56 @@ impl fmt::Display for Kind {
             Self::Etcd => "etcd",
             Self::Kine => "kine",
             Self::Before => "before",
+            Self::Sqlite => "sqlite",
             Self::Shim => "sluice-shim",
         })
     }
 }
 
-/// A server that runs. Dropping it kills the process.
+/// What is measured: a program, and the database server that it keeps its data on, if that is no file of its own.
+#[derive(Debug, Clone)]
+pub(crate) struct Candidate {
+    /// Which one.
+    pub(crate) kind: Kind,
+    /// Its program.
+    pub(crate) program: PathBuf,
+    /// Where databases are made for it.
+    pub(crate) database: Option<Arc<Database>>,
+}
+
+/// A server that runs. Dropping it kills the process and removes its database.
 #[derive(Debug)]
 pub(crate) struct Server {
     /// Which one.
     pub(crate) kind: Kind,
-    program: PathBuf,
-    data: PathBuf,
-    port: u16,
-    child: Child,
+    child: Running,
     /// From the start of the process to its first answer.
     pub(crate) ready_after: Duration,
+    port: u16,
+    program: PathBuf,
+    data: PathBuf,
+    /// Behind the process, which uses it.
+    place: Option<Place>,
 }
 
+/// A process that ends with its value.
+#[derive(Debug)]
+struct Running(Child);
+
 impl Server {
-    /// Starts the server on the data in a folder and waits until it answers.
-    pub(crate) async fn start(kind: Kind, program: &Path, data: &Path) -> Result<Self> {
+    /// Starts a server whose files are in a folder, on no data, and waits until it answers.
+    pub(crate) async fn start(candidate: &Candidate, data: &Path) -> Result<Self> {
+        let Candidate { kind, program, database } = candidate;
         std::fs::create_dir_all(data).with_context(|| format!("create {}", data.display()))?;
+        let place = database.as_ref().map(Database::make).transpose()?;
+        Self::run(*kind, program.clone(), data.to_owned(), place).await
+    }
+
+    async fn run(kind: Kind, program: PathBuf, data: PathBuf, place: Option<Place>) -> Result<Self> {
         let port = free_port()?;
         let begin = Instant::now();
-        let child = spawn(kind, program, data, port)?;
-        let mut server =
-            Self { kind, program: program.to_owned(), data: data.to_owned(), port, child, ready_after: Duration::ZERO };
+        let child = Running(spawn(kind, &program, &data, place.as_ref(), port)?);
+        let mut server = Self { kind, child, ready_after: Duration::ZERO, port, program, data, place };
         server.wait(begin).await?;
         server.ready_after = begin.elapsed();
         Ok(server)
@@ -79,7 +106,7 @@ impl Server {
     /// Ends the process in good order and starts it again on the same data.
     pub(crate) async fn restart(mut self) -> Result<Self> {
         self.stop()?;
-        Self::start(self.kind, &self.program, &self.data).await
+        Self::run(self.kind, self.program, self.data, self.place).await
     }
 
     /// The URL that clients connect to.
@@ -89,7 +116,7 @@ impl Server {
 
     async fn wait(&mut self, begin: Instant) -> Result<()> {
         loop {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.child.0.try_wait()? {
                 bail!("{} ended at once ({status}); see {}", self.kind, self.data.join("log").display());
             }
             if let Ok(store) = Store::connect(&self.url(), 1).await
@@ -107,7 +134,7 @@ impl Server {
     fn stop(&mut self) -> Result<()> {
         kill(self.pid(), Signal::SIGTERM)?;
         let begin = Instant::now();
-        while self.child.try_wait()?.is_none() {
+        while self.child.0.try_wait()?.is_none() {
             if begin.elapsed() > PATIENCE {
                 bail!("{} does not end", self.kind);
             }
@@ -117,7 +144,7 @@ impl Server {
     }
 
     fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id().cast_signed())
+        Pid::from_raw(self.child.0.id().cast_signed())
     }
 
     /// Resident memory in bytes: all of it, and the part that is not a view of a file.
@@ -132,28 +159,55 @@ impl Server {
         Ok(Memory { resident: all * 1024.0, anonymous: anonymous * 1024.0 })
     }
 
-    /// CPU time that the process has used, of all its threads.
-    pub(crate) fn cpu(&self) -> Result<Duration> {
-        let path = format!("/proc/{}/stat", self.pid());
-        let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-        // The name, in parentheses, may hold anything; utime and stime are fields 14 and 15, in hundredths of a second.
-        let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        let ticks: u64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
-        Ok(Duration::from_millis(ticks * 10))
+    /// CPU time that the process has used, of all its threads, and that its database server has.
+    pub(crate) fn cpu(&self) -> Result<Cpu> {
+        let database = self.place.as_ref().map(Place::cpu).transpose()?;
+        Ok(Cpu { own: cpu_of(self.child.0.id())?, database })
     }
 
     /// Bytes that the data occupies on the disk.
     pub(crate) fn disk(&self) -> Result<f64> {
-        disk_of(&self.data).map(|blocks| blocks as f64 * 512.0)
+        match &self.place {
+            Some(place) => place.bytes(),
+            None => disk_of(&self.data).map(|blocks| blocks as f64 * 512.0),
+        }
     }
 }
 
-impl Drop for Server {
+impl Drop for Running {
     fn drop(&mut self) {
         // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
+}
+
+/// CPU time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cpu {
+    /// Of the process.
+    pub(crate) own: Duration,
+    /// Of the database server, if there is one.
+    pub(crate) database: Option<Duration>,
+}
+
+impl Cpu {
+    /// What was used since.
+    pub(crate) fn since(self, before: Self) -> Self {
+        let database = self.database.zip(before.database).map(|(now, then)| now.saturating_sub(then));
+        Self { own: self.own.saturating_sub(before.own), database }
+    }
+}
+
+/// CPU time of a process and of its children that have ended.
+pub(crate) fn cpu_of(pid: u32) -> Result<Duration> {
+    let path = format!("/proc/{pid}/stat");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    // The name, in parentheses, may hold anything; utime, stime, cutime and cstime are fields 14 to 17, in hundredths
+    // of a second.
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks: u64 = (11..15).filter_map(|at| fields.get(at)?.parse::<u64>().ok()).sum();
+    Ok(Duration::from_millis(ticks * 10))
 }
 
 /// Resident memory, in bytes.
@@ -167,7 +221,7 @@ pub(crate) struct Memory {
 
 /// Every server runs as its makers ship it, but for one thing: each commit is synced to the disk before it is
 /// acknowledged.
-fn spawn(kind: Kind, program: &Path, data: &Path, port: u16) -> Result<Child> {
+fn spawn(kind: Kind, program: &Path, data: &Path, place: Option<&Place>, port: u16) -> Result<Child> {
     let log = File::create(data.join("log")).with_context(|| format!("create the log of {kind}"))?;
     let mut command = Command::new(program);
     command.current_dir(data).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -182,11 +236,11 @@ fn spawn(kind: Kind, program: &Path, data: &Path, port: u16) -> Result<Child> {
                 .args(["--initial-cluster", &format!("default={peer}")])
         }
         Kind::Kine => command
-            .args(["--endpoint", &format!("sqlite://./state.db?{KINE_SQLITE}"), "--metrics-bind-address", "0"])
-            .args(["--listen-address", &format!("tcp://127.0.0.1:{port}")]),
-        Kind::Before | Kind::Shim => command
-            .args(["--endpoint", "sqlite://state.db", "--log-level", "warn"])
-            .args(["--listen-client-urls", &format!("http://127.0.0.1:{port}")]),
+            .args(["--metrics-bind-address", "0", "--listen-address", &format!("tcp://127.0.0.1:{port}")])
+            .env("KINE_ENDPOINT", place.map_or(format!("sqlite://./state.db?{KINE_SQLITE}"), Place::for_kine)),
+        Kind::Before | Kind::Sqlite | Kind::Shim => command
+            .args(["--log-level", "warn", "--listen-client-urls", &format!("http://127.0.0.1:{port}")])
+            .env("SLUICE_ENDPOINT", place.map_or("sqlite://state.db".to_owned(), Place::for_shim)),
     };
     command.spawn().with_context(|| format!("start {}", program.display()))
 }

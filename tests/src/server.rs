@@ -3,30 +3,18 @@
 use fs_err as fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use sluice_shell::context::Context;
 use sluice_shell::error::Result;
 use sluice_toolkit::cluster::database::Database;
-use sluice_toolkit::cluster::leftover::{Guard, Leftover};
-use sluice_toolkit::cluster::pid::Process;
-use sluice_toolkit::cluster::port;
+use sluice_toolkit::cluster::standalone::Standalone;
 
-/// How long a server may take to end by itself.
-const GRACE: Duration = Duration::from_secs(30);
-
-/// A server. Dropping it ends it; its data stays until [`Server::stop`], so that it can be looked at.
+/// A server. Dropping it ends it.
 pub(crate) struct Server {
-    database: Database,
-    folder: PathBuf,
-    port: u16,
-    process: Process,
+    server: Standalone,
     made: AtomicUsize,
-    _guard: Guard,
     /// Two runs at once would share the folder.
     _lock: fs::File,
 }
@@ -46,34 +34,18 @@ impl Server {
     pub(crate) fn start(shell: &Context, database: Database) -> Result<Self> {
         let name = format!("database-{}", database.value());
         let lock = shell.lock(&name)?;
-        let folder = shell.paths.cache().join(name);
-        if folder.exists() {
-            // Of a run that was killed.
-            if let Some(process) = Process::load(&folder.join("pid"))? {
-                process.kill()?;
-            }
-            fs::remove_dir_all(&folder)?;
-        }
-        fs::create_dir_all(&folder)?;
-        // The server's own user has to pass.
-        fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755))?;
-        let port = port::free()?;
-        let process = database.start(&folder, port)?;
-        let guard = Guard::new(Leftover::Process(process.clone()));
-        Ok(Self { database, folder, port, process, made: AtomicUsize::new(0), _guard: guard, _lock: lock })
+        let server = Standalone::start(database, &shell.paths.cache().join(name))?;
+        Ok(Self { server, made: AtomicUsize::new(0), _lock: lock })
     }
 
     /// What it is.
     pub(crate) fn database(&self) -> Database {
-        self.database
+        self.server.database
     }
 
     /// The connection string of the database that it is made with.
-    ///
-    /// # Errors
-    /// When its password can't be read.
-    pub(crate) fn endpoint(&self) -> Result<String> {
-        self.database.endpoint(&self.folder, self.port)
+    pub(crate) fn endpoint(&self) -> String {
+        self.server.endpoint.clone()
     }
 
     /// How many databases were made.
@@ -87,8 +59,8 @@ impl Server {
     /// When the server refuses.
     pub(crate) fn make(&self) -> Result<Made> {
         let name = format!("test_{}", self.made.fetch_add(1, Ordering::Relaxed));
-        self.database.execute(&self.folder, self.port, &format!("CREATE DATABASE {name}"))?;
-        let endpoint = self.database.endpoint_of(&self.folder, self.port, &name)?;
+        self.server.execute(&format!("CREATE DATABASE {name}"))?;
+        let endpoint = self.server.endpoint_of(&name)?;
         Ok(Made { name, endpoint })
     }
 
@@ -97,11 +69,11 @@ impl Server {
     /// # Errors
     /// When the server refuses.
     pub(crate) fn remove(&self, made: &Made) -> Result<()> {
-        let forced = match self.database {
+        let forced = match self.database() {
             Database::Postgres => " WITH (FORCE)",
             Database::Mariadb => "",
         };
-        self.database.execute(&self.folder, self.port, &format!("DROP DATABASE {}{forced}", made.name))
+        self.server.execute(&format!("DROP DATABASE {}{forced}", made.name))
     }
 
     /// Ends it and removes its data.
@@ -109,8 +81,7 @@ impl Server {
     /// # Errors
     /// When it does not end, or the data can't be removed.
     pub(crate) fn stop(&self) -> Result<()> {
-        self.process.stop(GRACE)?;
-        Ok(fs::remove_dir_all(&self.folder)?)
+        self.server.stop()
     }
 
     /// Does some work while other programs get databases at an address: whoever connects is sent the connection string
@@ -159,6 +130,7 @@ fn joined<T>(ended: thread::Result<T>) -> T {
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead as _, BufReader};
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
@@ -169,8 +141,7 @@ mod tests {
             // The server's own user has to pass.
             fs::set_permissions(temp.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
             let server = Server::start(&Context::for_test(temp.path()), database).unwrap();
-            let create =
-                |name: &str| server.database.execute(&server.folder, server.port, &format!("CREATE DATABASE {name}"));
+            let create = |name: &str| server.server.execute(&format!("CREATE DATABASE {name}"));
             let ask = |address| {
                 let client = TcpStream::connect(address).unwrap();
                 let mut line = String::new();
@@ -185,7 +156,10 @@ mod tests {
             let mut handed_out = handed_out.unwrap();
             handed_out.sort();
             for (number, endpoint) in handed_out.iter().enumerate() {
-                assert!(endpoint.ends_with(&format!("@127.0.0.1:{}/test_{number}\n", server.port)), "{endpoint}");
+                assert!(
+                    endpoint.ends_with(&format!("@127.0.0.1:{}/test_{number}\n", server.server.port)),
+                    "{endpoint}"
+                );
                 create(&format!("test_{number}")).unwrap();
             }
             server.stop().unwrap();

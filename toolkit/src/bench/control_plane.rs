@@ -10,7 +10,7 @@ use crate::cluster::Cluster;
 use crate::cluster::component::Component;
 use crate::cluster::leftover::{Guard, Leftover};
 use crate::cluster::programs;
-use crate::cluster::settings::{Programs, Settings, Store};
+use crate::cluster::settings::{Backend, Programs, Settings, Store};
 use crate::source::Target;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Error, Result};
@@ -29,7 +29,7 @@ pub(super) enum System {
     StockEtcd,
     /// Kubernetes as it is, on kine with SQLite
     StockKine,
-    /// Patched Kubernetes on sluice-shim with SQLite
+    /// Patched Kubernetes on sluice-shim
     Sluice,
 }
 
@@ -92,7 +92,7 @@ impl ControlPlane {
     ///
     /// # Errors
     /// When it does not get ready.
-    pub(super) fn start(system: System, programs: &Programs, folder: &Path) -> Result<Self> {
+    pub(super) fn start(system: System, programs: &Programs, backend: Option<Backend>, folder: &Path) -> Result<Self> {
         let guard = Guard::new(Leftover::Cluster(folder.to_owned()));
         let mut apiserver_args = vec![format!("--token-auth-file={}", Cluster::token_file(folder).display())];
         if system == System::Sluice {
@@ -101,7 +101,7 @@ impl ControlPlane {
         let settings = Settings {
             kubernetes: system.name().to_owned(),
             store: system.store(),
-            backend: None,
+            backend: backend.filter(|_| system == System::Sluice),
             programs: programs.clone(),
             apiserver_args,
             controller_manager_args: Vec::new(),

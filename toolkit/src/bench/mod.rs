@@ -6,10 +6,13 @@ mod gc;
 mod platform;
 mod store;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::cluster::database::Database;
+use crate::cluster::settings::Backend;
 use sluice_shell::context::Context;
 use sluice_shell::error::Result;
 use sluice_shell::process::Limit;
@@ -30,6 +33,22 @@ enum What {
     Store(store::Cmd),
     Platform(platform::Cmd),
     Gc(gc::Cmd),
+}
+
+/// What a measurement is called in the document.
+fn of_database(measurement: &str, database: Option<Database>) -> String {
+    database.map_or(measurement.to_owned(), |database| format!("{measurement} --database {}", database.value()))
+}
+
+/// Where its reports are: those of each database in a folder of their own.
+fn folder(shell: &Context, database: Option<Database>) -> PathBuf {
+    let all = shell.paths.cache().join("bench");
+    database.map_or_else(|| all.clone(), |database| all.join(database.value()))
+}
+
+/// The database of a cluster that is measured.
+fn backend(database: Option<Database>) -> Option<Backend> {
+    database.map(|server| Backend::Server { server })
 }
 
 impl Cmd {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::control_plane::{ControlPlane, Generator, System, versions};
 use super::{document, store};
+use crate::cluster::database::Database;
 use crate::cluster::leftover;
 use crate::cluster::settings::Programs;
 use crate::source::Target;
@@ -35,6 +36,10 @@ const FILES: [(&str, &str); 4] = [
 /// .sluice/bench/platform. A system that passes a limit is stopped, and the tables say when.
 #[derive(Args, Debug)]
 pub(crate) struct Cmd {
+    /// Let sluice-shim keep its data on a database server, which is started with its control plane; then only that one
+    /// is measured, unless `--system` says otherwise
+    #[arg(long, value_enum, value_name = "SERVER")]
+    database: Option<Database>,
     /// How many shirts; smaller scales are measured on the way
     #[arg(long, value_enum)]
     scale: Option<Scale>,
@@ -122,13 +127,17 @@ impl Cmd {
     /// Builds, measures, reports.
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
         leftover::clean_up_on_ctrl_c()?;
-        let systems = if self.system.is_empty() { System::value_variants().to_vec() } else { self.system.clone() };
+        let systems = match (&*self.system, self.database) {
+            ([], None) => System::value_variants().to_vec(),
+            ([], Some(_)) => vec![System::Sluice],
+            (chosen, _) => chosen.to_vec(),
+        };
         let loads = if self.only.is_empty() { Load::value_variants().to_vec() } else { self.only.clone() };
         let mut programs = Vec::new();
         for system in systems {
             programs.push((system, system.programs(shell, &self.target, self.bin.as_deref())?));
         }
-        let out = shell.paths.cache().join("bench").join("platform");
+        let out = super::folder(shell, self.database).join("platform");
         fs_err::create_dir_all(&out)?;
         let generator = Generator {
             program: store::generator(shell)?,
@@ -170,6 +179,7 @@ impl Cmd {
             }
         }
         fs_err::write(&known, serde_json::to_vec(&all)?)?;
+        all.extend(self.database.map(|database| format!("Sluice on {database}")));
         let mut run = Run::new(&generator.program, shell.paths.root()).args(["platform", "report"]);
         for version in all {
             run = run.arg("--version").arg(version);
@@ -177,8 +187,12 @@ impl Cmd {
         run.arg("--parts").arg(&generator.parts).arg("--out").arg(out).run()?;
         let table = fs_err::read_to_string(out.join("platform.md"))?;
         if self.save {
-            let table = format!("{table}\n{}", plots());
-            document::save(&shell.paths.root().join("docs"), out, "platform", &table, &FILES)?;
+            let measurement = super::of_database("platform", self.database);
+            let docs = shell.paths.root().join("docs");
+            match self.database {
+                None => document::save(&docs, out, &measurement, &format!("{table}\n{}", plots()), &FILES)?,
+                Some(_) => document::save(&docs, out, &measurement, &table, &[])?,
+            }
         }
         if self.json {
             return shell.out.data(fs_err::read_to_string(out.join("platform.json"))?);
@@ -224,7 +238,7 @@ impl Bench<'_> {
         self.shell.out.note(format!("{}: starting", system.name()));
         // Named so that a later run finds what this one leaves if it is killed.
         let name = format!("{}-{}-0", system.name(), std::process::id());
-        ControlPlane::start(system, programs, &self.folder.join(name))
+        ControlPlane::start(system, programs, super::backend(self.cmd.database), &self.folder.join(name))
     }
 
     fn shirts(&self, programs: &[(System, Programs)]) -> Result<()> {

@@ -6,14 +6,20 @@ use clap::Args;
 
 use super::{MEASURING, document};
 use crate::build::{self, Program};
+use crate::cluster::database::Database;
+use crate::cluster::leftover;
+use crate::cluster::standalone::Standalone;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Result};
 use sluice_shell::process::Run;
 
+/// Where the load generator finds the connection string of the database server.
+const VARIABLE: &str = "SLUICE_BENCH_DATABASE";
+
 /// Measure the etcd API: etcd, kine on SQLite and sluice-shim on SQLite, in turns.
 ///
-/// Prints a table; a JSON report and a plot are beside it in .sluice/bench. What counts is the ratios: they are taken
-/// within a round.
+/// With `--database` it is kine and sluice-shim, both on one database server, and sluice-shim on SQLite. Prints a table;
+/// a JSON report and a plot are beside it in .sluice/bench. What counts is the ratios: they are taken within a round.
 #[derive(Args, Debug)]
 pub(crate) struct Cmd {
     /// A minute instead of half an hour: little data, 32 clients, two rounds.
@@ -22,7 +28,10 @@ pub(crate) struct Cmd {
     /// Only the measurements whose name holds this text; may be repeated.
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
-    /// Only this server: etcd, kine or shim; may be repeated.
+    /// A database server, which is started for it and removed afterwards
+    #[arg(long, value_enum, value_name = "SERVER")]
+    database: Option<Database>,
+    /// Only this server: etcd, kine, shim, or with `--database` sqlite for the shim on SQLite; may be repeated.
     #[arg(long, value_name = "NAME")]
     server: Vec<String>,
     /// How often each server is measured.
@@ -49,24 +58,39 @@ impl Cmd {
     /// Builds, measures, reports.
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
         let generator = generator(shell)?;
-        let out = shell.paths.cache().join("bench");
+        let measurement = super::of_database("store", self.database);
+        let out = super::folder(shell, self.database);
         let run = self.flags(Run::new(&generator, shell.paths.root()).arg("store").arg("--out").arg(&out));
         let run = run.arg("--data").arg(out.join("data"));
         if self.list {
             return run.arg("--list").watch(|line| shell.out.note(line));
         }
         let run = self.servers(shell, run)?.log(shell.paths.log("bench-store")).limit(MEASURING);
-        run.watch(|line| shell.out.note(line))?;
+        self.measure(shell, run, &out)?;
         let table = fs_err::read_to_string(out.join("store.md"))?;
         if self.save {
-            let files = [("store.svg", "benchmarks.svg"), ("store.json", "benchmarks.json")];
-            document::save(&shell.paths.root().join("docs"), &out, "store", &table, &files)?;
+            let name = self.database.map_or(String::new(), |database| format!("-{}", database.value()));
+            let (plot, json) = (format!("benchmarks{name}.svg"), format!("benchmarks{name}.json"));
+            let files = [("store.svg", &*plot), ("store.json", &*json)];
+            document::save(&shell.paths.root().join("docs"), &out, &measurement, &table, &files)?;
         }
         if self.json {
             return shell.out.data(fs_err::read_to_string(out.join("store.json"))?);
         }
         shell.out.data(&table)?;
         shell.out.data(format!("{}\n{}", out.join("store.json").display(), out.join("store.svg").display()))
+    }
+
+    /// Runs the load generator, beside a database server if one is wanted.
+    fn measure(&self, shell: &Context, run: Run, out: &Path) -> Result<()> {
+        let Some(database) = self.database else { return run.watch(|line| shell.out.note(line)) };
+        leftover::clean_up_on_ctrl_c()?;
+        let _lock = shell.lock("bench-database")?;
+        let server = Standalone::start(database, &out.join("server"))?;
+        let run = run.arg("--database").arg(database.value()).arg("--database-pid").arg(server.pid().to_string());
+        let measured = run.env(VARIABLE, &server.endpoint).watch(|line| shell.out.note(line));
+        server.stop()?;
+        measured
     }
 
     fn flags(&self, run: Run) -> Run {
@@ -87,15 +111,23 @@ impl Cmd {
 
     /// Gives the load generator the programs; those that it does not measure are not built.
     fn servers(&self, shell: &Context, mut run: Run) -> Result<Run> {
-        let known = [("etcd", Program::Etcd), ("kine", Program::Kine), ("shim", Program::SluiceShim)];
-        if let Some(name) = self.server.iter().find(|name| !known.iter().any(|(known, _)| known == name)) {
-            return Err(Error::input(format!("there is no server {name:?}: it is etcd, kine or shim")));
+        let mut known = vec![("kine", "kine", Program::Kine), ("shim", "shim", Program::SluiceShim)];
+        known.push(match self.database {
+            None => ("etcd", "etcd", Program::Etcd),
+            Some(_) => ("sqlite", "shim", Program::SluiceShim),
+        });
+        let named = |name: &str| known.iter().any(|(known, ..)| *known == name);
+        if let Some(name) = self.server.iter().find(|name| !named(name)) {
+            let all: Vec<&str> = known.iter().map(|(name, ..)| *name).collect();
+            return Err(Error::input(format!("there is no server {name:?}: they are {}", all.join(", "))));
         }
-        for (name, program) in known {
-            if !self.server.is_empty() && !self.server.iter().any(|wanted| wanted == name) {
-                continue;
+        let mut given = Vec::new();
+        for (name, flag, program) in known {
+            let wanted = self.server.is_empty() || self.server.iter().any(|wanted| wanted == name);
+            if wanted && !given.contains(&flag) {
+                run = run.arg(format!("--{flag}")).arg(built(shell, program)?);
+                given.push(flag);
             }
-            run = run.arg(format!("--{name}")).arg(built(shell, program)?);
         }
         Ok(match &self.before {
             Some(path) => run.arg("--before").arg(std::path::absolute(path)?),

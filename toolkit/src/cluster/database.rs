@@ -18,6 +18,10 @@ use sluice_shell::process::Run;
 /// The database on the server, and the user that owns it.
 const NAME: &str = "sluice";
 
+/// How many connections a server takes. The shim makes few, but kine, which is measured beside it, two for each
+/// request that is under way: with fewer its requests wait for each other for ever.
+const CONNECTIONS: u32 = 600;
+
 /// A database server that the toolkit can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -181,6 +185,8 @@ impl Database {
                 "listen_addresses=127.0.0.1".to_owned(),
                 "-c".to_owned(),
                 "unix_socket_directories=".to_owned(),
+                "-c".to_owned(),
+                format!("max_connections={CONNECTIONS}"),
             ]),
             Self::Mariadb => self.run(self.program("mariadbd")?, &data)?.args([
                 "--no-defaults".to_owned(),
@@ -195,6 +201,7 @@ impl Database {
                 // Nobody reads the binary log: only what is being written is kept.
                 "--max-binlog-size=64M".to_owned(),
                 "--binlog-expire-logs-seconds=3600".to_owned(),
+                format!("--max-connections={CONNECTIONS}"),
             ]),
         };
         Ok(run)

@@ -24,6 +24,7 @@ pub mod problem;
 pub mod programs;
 pub mod settings;
 pub mod shirts;
+pub mod standalone;
 pub mod wait;
 
 use std::path::{Path, PathBuf};

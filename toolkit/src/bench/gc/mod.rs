@@ -15,6 +15,7 @@ use clap::Args;
 use self::report::Report;
 use self::system::{System, Work};
 use super::document;
+use crate::cluster::database::Database;
 use crate::cluster::programs;
 use crate::cluster::settings::{Programs, Store};
 use crate::source::Target;
@@ -27,6 +28,9 @@ use sluice_shell::error::Result;
 /// take. The report is in .sluice/bench/gc.json as well.
 #[derive(Args, Debug)]
 pub(crate) struct Cmd {
+    /// Let sluice-shim keep its data on a database server, which is started with the cluster.
+    #[arg(long, value_enum, value_name = "SERVER")]
+    database: Option<Database>,
     /// How many dependents; may be repeated.
     #[arg(long, value_enum, default_value = "10k")]
     dependents: Vec<Scale>,
@@ -70,20 +74,22 @@ impl Cmd {
     /// Builds, measures, reports.
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
         let systems = [(System::Ours, self.programs(shell, true)?), (System::Stock, self.programs(shell, false)?)];
-        let out = shell.paths.cache().join("bench");
+        let out = super::folder(shell, self.database);
         let mut runs = Vec::new();
         for scale in &self.dependents {
             for (system, programs) in &systems {
-                let work = Work { dependents: scale.number(), limit: Duration::from_secs(self.limit) };
+                let backend = super::backend(self.database).filter(|_| *system == System::Ours);
+                let work = Work { dependents: scale.number(), limit: Duration::from_secs(self.limit), backend };
                 runs.push(system.measure(shell, programs.clone(), &out.join("gc"), work)?);
             }
         }
-        let report = Report::new(self.target.k8s.to_string(), runs);
+        let report = Report::new(self.target.k8s.to_string(), self.database, runs);
         fs_err::create_dir_all(&out)?;
         fs_err::write(out.join("gc.json"), serde_json::to_string_pretty(&report)?)?;
         let table = report.table();
         if self.save {
-            document::save(&shell.paths.root().join("docs"), shell.paths.root(), "gc", &table, &[])?;
+            let measurement = super::of_database("gc", self.database);
+            document::save(&shell.paths.root().join("docs"), shell.paths.root(), &measurement, &table, &[])?;
         }
         if self.json { shell.out.json(&report) } else { shell.out.data(table) }
     }

@@ -11,7 +11,7 @@ use super::others::{self, Latency};
 use crate::cluster::Cluster;
 use crate::cluster::client::Client;
 use crate::cluster::component::Component;
-use crate::cluster::settings::{Programs, Settings, Store};
+use crate::cluster::settings::{Backend, Programs, Settings, Store};
 use crate::cluster::shirts::{self, NAMESPACE, PATH, SKIP_LABEL};
 use crate::cluster::wait::{LIMIT, until};
 use sluice_shell::context::Context;
@@ -37,10 +37,12 @@ pub(super) enum System {
 }
 
 /// How much there is to do.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Work {
     pub(super) dependents: usize,
     pub(super) limit: Duration,
+    /// The store's database, if it is none of its own.
+    pub(super) backend: Option<Backend>,
 }
 
 /// Resident memory. Bytes.
@@ -88,7 +90,7 @@ impl System {
         let settings = Settings {
             kubernetes: "bench".to_owned(),
             store,
-            backend: None,
+            backend: work.backend.clone(),
             programs,
             apiserver_args,
             controller_manager_args: Vec::new(),
