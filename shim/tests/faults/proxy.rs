@@ -151,7 +151,7 @@ impl Shared {
         let (asker, receiver) = (client.try_clone().unwrap(), server.try_clone().unwrap());
         let (requests, reads, writes) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
         std::thread::spawn(move || requests.to_server(client, server));
-        std::thread::spawn(move || reads.from_server(receiver, &sender));
+        std::thread::spawn(move || reads.hear_server(receiver, &sender));
         std::thread::spawn(move || writes.to_client(asker, &answers));
     }
 
@@ -199,7 +199,7 @@ impl Shared {
         let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
     }
 
-    fn from_server(&self, mut server: TcpStream, answers: &Sender<(Instant, Vec<u8>)>) {
+    fn hear_server(&self, mut server: TcpStream, answers: &Sender<(Instant, Vec<u8>)>) {
         let mut buffer = Vec::new();
         while read(&mut server, &mut buffer) {
             let at = Instant::now() + self.control().delay;
