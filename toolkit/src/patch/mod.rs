@@ -8,6 +8,7 @@
 mod apply;
 mod carry;
 mod diff;
+mod drift;
 mod engine;
 mod export;
 mod file;
@@ -54,6 +55,7 @@ enum Verb {
     Verify(verify::Cmd),
     New(new::Cmd),
     Refresh(refresh::Cmd),
+    Drift(drift::Cmd),
     Rebase(rebase::Cmd),
     Export(export::Cmd),
 }
@@ -75,6 +77,7 @@ impl Cmd {
             Verb::Verify(cmd) => cmd.run(shell),
             Verb::New(cmd) => cmd.run(shell),
             Verb::Refresh(cmd) => cmd.run(shell),
+            Verb::Drift(cmd) => cmd.run(shell),
             Verb::Rebase(cmd) => cmd.run(shell),
             Verb::Export(cmd) => cmd.run(shell),
         }

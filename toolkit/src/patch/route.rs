@@ -22,6 +22,8 @@ pub(super) struct To {
 #[error("{0:?} is neither a Kubernetes minor such as v1.38 nor a version such as v1.37.3")]
 pub(super) struct Nowhere(String);
 
+impl Explain for Nowhere {}
+
 impl FromStr for To {
     type Err = Nowhere;
 

@@ -7,6 +7,7 @@
 //! it since is asked of the git index, by stat, as `git status` does.
 
 mod copy;
+mod files;
 mod module;
 mod origin;
 mod pins;
@@ -18,7 +19,8 @@ use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
 
 use crate::pipeline::Fetched;
-pub(crate) use module::pins as pins_of;
+pub(crate) use files::Files;
+pub(crate) use module::{newer, pins as pins_of};
 pub(crate) use origin::Origin;
 pub(crate) use pins::Pins;
 use repository::{Change, Repository};

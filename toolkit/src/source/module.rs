@@ -5,7 +5,7 @@
 //! `vendor/`.
 
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::copy;
@@ -186,6 +186,60 @@ pub(crate) fn pins(shell: &Context, minor: &Minor, version: &str) -> Result<Pins
     })
 }
 
+/// The extracted modules of a version that hold `paths`, by the folder of the tree that each makes.
+pub(crate) fn holding(
+    shell: &Context,
+    version: &str,
+    pins: Option<&Pins>,
+    paths: &BTreeSet<&str>,
+) -> Result<BTreeMap<String, PathBuf>> {
+    const STAGING: &str = "staging/src/";
+    let mut modules = BTreeSet::new();
+    for path in paths {
+        let staged = path.strip_prefix(STAGING).map(|rest| rest.splitn(3, '/').take(2).collect::<Vec<_>>().join("/"));
+        modules.insert(staged.unwrap_or_else(|| MAIN.to_owned()));
+    }
+    let staged = version.strip_prefix("v1.").unwrap_or(version);
+    let name = |module: &String| {
+        if module == MAIN { format!("{module}@{version}") } else { format!("{module}@v0.{staged}") }
+    };
+    let names: Vec<String> = modules.iter().map(name).collect();
+    let mut folders = BTreeMap::new();
+    for (module, found) in download(shell, &names, pins.is_some())? {
+        let sum = |pins: &Pins| {
+            let staging = pins.staging.iter().find(|pinned| pinned.module == module);
+            staging.map_or_else(|| pins.kubernetes.sum.clone(), |pinned| pinned.sum.clone())
+        };
+        if let Some(pinned) = pins.map(sum).filter(|pinned| *pinned != found.sum) {
+            return Err(Drift { module: name(&module), pinned, found: found.sum, cached: None }.into());
+        }
+        let folder = if module == MAIN { String::new() } else { format!("{STAGING}{module}/") };
+        folders.insert(folder, found.dir);
+    }
+    Ok(folders)
+}
+
+/// The newest release of the minor of `version`, and the newest of all, as far as they are newer; from the module proxy.
+pub(crate) fn newer(shell: &Context, version: &str) -> Result<Vec<String>> {
+    let progress = shell.out.spinner("list the versions of Kubernetes");
+    let outside = tempfile::tempdir()?;
+    let text = go(outside.path()).args(["list", "-m", "-versions", MAIN]).read()?;
+    progress.done("");
+    Ok(newer_of(version, text.split_whitespace()))
+}
+
+fn newer_of<'a>(version: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let numbers = |text: &str| -> Option<[u32; 3]> {
+        let parts: Option<Vec<u32>> = text.strip_prefix('v')?.split('.').map(|part| part.parse().ok()).collect();
+        parts?.try_into().ok()
+    };
+    let Some(from) = numbers(version) else { return Vec::new() };
+    let all: Vec<[u32; 3]> = known.filter_map(numbers).filter(|it| *it > from).collect();
+    let newest = [all.iter().filter(|it| it[..2] == from[..2]).max(), all.iter().max()];
+    let newest: BTreeSet<_> = newest.into_iter().flatten().collect();
+    newest.into_iter().map(|[major, minor, patch]| format!("v{major}.{minor}.{patch}")).collect()
+}
+
 /// The staging modules that go.mod takes from `staging/`, without the samples.
 fn staging(tree: &Path) -> Result<Vec<String>> {
     let names = read_mod(tree)?.replace.into_iter().map(|replacement| replacement.old.path);
@@ -226,4 +280,23 @@ fn download(shell: &Context, names: &[String], pinned: bool) -> Result<BTreeMap<
 /// The go command, free of the user's flags and workspace.
 fn go(dir: &Path) -> Run {
     Run::new("go", dir).env("GOWORK", "off").env("GO111MODULE", "on").env("GOFLAGS", "-mod=mod")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_release_of_the_minor_and_of_all() {
+        let known = "k8s.io/kubernetes v1.4.0 v1.36.9 v1.37.2 v1.37.9 v1.37.10 v1.38.0-rc.1 v1.38.1 v1.39.0-alpha.3";
+        for (from, newer) in [
+            ("v1.37.2", vec!["v1.37.10", "v1.38.1"]),
+            ("v1.37.10", vec!["v1.38.1"]),
+            ("v1.38.0", vec!["v1.38.1"]),
+            ("v1.38.1", vec![]),
+            ("v1.36.9", vec!["v1.38.1"]),
+        ] {
+            assert_eq!(newer_of(from, known.split(' ')), newer, "{from}");
+        }
+    }
 }

@@ -145,16 +145,22 @@ fn is_version(name: &str) -> bool {
 /// that the next reference costs only what is new.
 pub(crate) fn check_out(shell: &Context, url: &str, reference: Option<&str>, pins: &Pins, to: &Path) -> Result<()> {
     let reference = reference.unwrap_or(&pins.kubernetes.version);
-    let (repository, commit) = match local(url)? {
-        Some(repository) => (repository, None),
-        None => clone(shell, url, reference)?,
-    };
-    let commit = commit.map_or_else(|| resolve(&repository, url, reference), Ok)?;
+    let (repository, commit) = commit(shell, url, reference)?;
     let progress = shell.out.spinner(format!("check out {reference}"));
     let tree = repository.find_commit(commit)?.tree()?;
     write(&repository, &tree, to)?;
     progress.done(commit.to_string());
     Ok(())
+}
+
+/// The repository at `url`, or the clone of it in the cache, and the commit of `reference` in there.
+pub(crate) fn commit(shell: &Context, url: &str, reference: &str) -> Result<(Repository, Oid)> {
+    let (repository, commit) = match local(url)? {
+        Some(repository) => (repository, None),
+        None => clone(shell, url, reference)?,
+    };
+    let commit = commit.map_or_else(|| resolve(&repository, url, reference), Ok)?;
+    Ok((repository, commit))
 }
 
 /// A folder is read in place; anything else is a URL.

@@ -81,3 +81,30 @@ fn the_old_pins_stay_until_a_point_release_is_done() {
     assert!(workspace.path("patches/v1.37/resolutions/v1.37/cmd-german.patch").is_file());
     assert!(!workspace.path(".sluice/rebase/v1.37.3.toml").exists());
 }
+
+#[test]
+fn drift_says_by_its_exit_code_whether_a_rebase_would_conflict_and_writes_nothing() {
+    let workspace = patched();
+    let before = super::workspace::files(&workspace.path(".sluice/trees"));
+    proxy::list(&workspace, "v1.37.2\n");
+    assert_eq!(workspace.stdout(&["patch", "drift", "--to", "newest"]), "v1.37.2 is the newest\n");
+
+    proxy::version(&workspace, "37.3", b"one\r\n2\r\n");
+    proxy::version(&workspace, "37.4", b"one\r\ntwo\r\n");
+    proxy::list(&workspace, "v1.37.2\nv1.37.3\nv1.38.0-rc.0\n");
+    let (code, text, error) = run(&workspace, &["patch", "drift", "--to", "newest"]);
+    assert_eq!(code, Some(1), "{text}{error}");
+    assert!(
+        text.contains("cmd-german.patch  conflict  cmd/golden.test") && text.contains("line 2: upstream"),
+        "{text}"
+    );
+    assert!(error.contains("v1.37.2 → v1.37.3: 1 of 1 patches would conflict"), "{error}");
+
+    let (code, text, error) = run(&workspace, &["patch", "drift", "--to", "v1.37.4", "--json"]);
+    assert_eq!(code, Some(0), "{text}{error}");
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["versions"][0]["patches"][0]["how"], "as it was");
+    let (code, _, error) = run(&workspace, &["patch", "drift", "--to", "v1.38"]);
+    assert!(code == Some(1) && error.contains("name a version of it"), "{error}");
+    assert_eq!(super::workspace::files(&workspace.path(".sluice/trees")), before);
+}

@@ -41,6 +41,11 @@ pub(crate) fn version(workspace: &Workspace, version: &str, golden: &[u8]) {
     );
 }
 
+/// Lists the versions of Kubernetes that the proxy has.
+pub(crate) fn list(workspace: &Workspace, versions: &str) {
+    workspace.write("proxy/k8s.io/kubernetes/@v/list", versions);
+}
+
 fn module(workspace: &Workspace, path: &str, version: &str, files: &[(&str, &[u8])]) {
     let base = format!("proxy/{path}/@v/{version}");
     let named: Vec<_> = files.iter().map(|(name, content)| (format!("{path}@{version}/{name}"), *content)).collect();

@@ -1,6 +1,7 @@
 //! The engine on a tiny upstream: real folders, a real repository, a real series.
 
 mod cycle;
+mod drift;
 mod interrupted;
 mod rebase;
 mod rejects;
