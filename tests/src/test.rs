@@ -14,7 +14,7 @@ use sluice_shell::error::{Error, Result};
 use sluice_shell::process::{Run, THIS};
 use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::leftover;
-use sluice_toolkit::patch::{self, Effort};
+use sluice_toolkit::patch;
 use sluice_toolkit::source::Target;
 
 /// Runs the tests: all of them, or one part. The last line is `N passed, N failed`; exit code 1 if one failed.
@@ -183,7 +183,7 @@ impl Cmd {
             .target
             .open(shell)
             .and_then(|fetched| patch::apply(shell, fetched))
-            .and_then(|patched| patch::verify(shell, patched, Effort::Test));
+            .and_then(|patched| patch::verify_all(shell, patched));
         step(shell, "patch verify", clock, verified.map(|_| Tally { passed: 1, failed: 0 }))
     }
 }

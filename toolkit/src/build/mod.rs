@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::patch;
-use crate::pipeline::{Binary, Built, Verified};
+use crate::pipeline::{Binary, Built, Depth, Form, Patched, Tested, Verified};
 use crate::source::{Pins, Purpose, Target};
 use plan::Plan;
 use sluice_shell::context::Context;
@@ -106,6 +106,10 @@ pub struct Cmd {
     #[arg(long)]
     release_flags: bool,
 
+    /// Verify the whole series before, tests included: what a release is made of
+    #[arg(long, conflicts_with = "stock")]
+    tested: bool,
+
     /// Build Kubernetes as upstream ships it, without our patches.
     #[arg(long)]
     stock: bool,
@@ -137,7 +141,11 @@ impl Cmd {
             let stock = build_stock(shell, &self.target, options, programs)?;
             ("stock", Some(self.target.k8s), stock.version, stock.binaries)
         } else {
-            let Built { minor, version, binaries, .. } = build_patched(shell, &self.target, options, programs)?;
+            let built = match self.tested {
+                true => build_tested(shell, &self.target, options, programs)?.into(),
+                false => build_patched(shell, &self.target, options, programs)?,
+            };
+            let Built { minor, version, binaries, .. } = built;
             ("patched", Some(minor), version, binaries)
         };
         if self.json {
@@ -212,7 +220,32 @@ impl Explain for NoPatches {
 
 /// The whole way from pins and patches to `programs`. The series is applied strictly and linted; whether it compiles
 /// shows here, and its tests are `patch verify`'s.
-pub(crate) fn build_patched(shell: &Context, target: &Target, options: Options, programs: &[Program]) -> Result<Built> {
+pub(crate) fn build_patched(
+    shell: &Context,
+    target: &Target,
+    options: Options,
+    programs: &[Program],
+) -> Result<Built<Form>> {
+    build_verified(shell, target, options, programs, patch::verify_form)
+}
+
+/// [`build_patched`] after all that `patch verify` does.
+pub(crate) fn build_tested(
+    shell: &Context,
+    target: &Target,
+    options: Options,
+    programs: &[Program],
+) -> Result<Built<Tested>> {
+    build_verified(shell, target, options, programs, patch::verify_all)
+}
+
+fn build_verified<D: Depth>(
+    shell: &Context,
+    target: &Target,
+    options: Options,
+    programs: &[Program],
+    verify: fn(&Context, Patched) -> Result<Verified<D>>,
+) -> Result<Built<D>> {
     // `Pins` says it if the minor is not known at all.
     Pins::load(shell, &target.k8s)?;
     if !shell.paths.patches(&target.k8s).join("series").is_file() {
@@ -221,7 +254,7 @@ pub(crate) fn build_patched(shell: &Context, target: &Target, options: Options, 
     let folder = shell.paths.binaries(&target.k8s, &options.flavor("patched"));
     let announced = announce(shell, target, Purpose::Patching, &folder, programs)?;
     let patched = patch::apply(shell, target.open(shell)?)?;
-    build(shell, &patch::verify(shell, patched, patch::Effort::Series)?, options, programs, &announced)
+    build(shell, &verify(shell, patched)?, options, programs, &announced)
 }
 
 /// Says what there is to do if the source tree is not there yet. Else [`Job::all`] does, which knows it exactly.
@@ -247,13 +280,13 @@ fn announce(
 }
 
 /// Builds `programs` from a verified tree; those in `announced` need no announcement.
-fn build(
+fn build<D: Depth>(
     shell: &Context,
-    verified: &Verified,
+    verified: &Verified<D>,
     options: Options,
     programs: &[Program],
     announced: &[Program],
-) -> Result<Built> {
+) -> Result<Built<D>> {
     let fetched = &verified.patched.fetched;
     let pins = Pins::load(shell, &fetched.minor)?;
     let version = format!("{}+sluice.{}", fetched.version, pins.sluice.revision);

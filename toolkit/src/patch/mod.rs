@@ -35,7 +35,7 @@ mod tests;
 
 pub use apply::apply;
 pub(crate) use list::minors;
-pub use verify::{Effort, verify};
+pub use verify::{verify_all, verify_form};
 
 use sluice_shell::context::Context;
 use sluice_shell::error::Result;

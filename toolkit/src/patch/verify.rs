@@ -13,7 +13,7 @@ use super::header;
 use super::invariant::Invariant;
 use super::series::{Entry, Problem, Series, hex};
 use super::tree::WorkTree;
-use crate::pipeline::{Patched, Verified};
+use crate::pipeline::{Form, Patched, Tested, Verified};
 use crate::source::Target;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Explain, Result};
@@ -37,7 +37,7 @@ pub(super) struct Cmd {
 
 /// How much to check. Each level includes those above it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Effort {
+pub(super) enum Effort {
     /// Form, headers, strict apply, re-export, invariants: milliseconds, no compiler.
     Series,
     /// `go build` and `go vet` of the packages that a patch touches, at its commit.
@@ -99,8 +99,7 @@ impl Cmd {
         let fetched = self.target.open(shell)?;
         lint(&series)?;
         let (patched, _, _) = bring(shell, fetched, &series, false)?;
-        let (verified, checks) = check(shell, patched, effort)?;
-        let Patched { fetched, head } = verified.patched;
+        let Checked { patched: Patched { fetched, head }, digest, checks } = check(shell, patched, effort)?;
         if !self.json {
             let mut rows = vec![["PATCH", "CHECK", "SECONDS"].map(String::from).to_vec()];
             for check in checks {
@@ -110,19 +109,37 @@ impl Cmd {
             return shell.out.data(format!("{}\n{} {}: verified", table(&rows), fetched.version, &head[..12]));
         }
         let (minor, version) = (fetched.minor.to_string(), fetched.version);
-        shell.out.json(&Report { minor, version, head, digest: verified.digest, checks })
+        shell.out.json(&Report { minor, version, head, digest, checks })
     }
 }
 
-/// Checks the series of a patched tree. What passed on the same commit before is not done again.
+/// Checks what needs no compiler: form and headers, strict apply, re-export, invariants. Takes milliseconds.
 ///
 /// # Errors
-/// A rule that the series breaks; a re-export that differs; a package that does not build, or a test that fails.
-pub fn verify(shell: &Context, patched: Patched, effort: Effort) -> Result<Verified> {
-    Ok(check(shell, patched, effort)?.0)
+/// A rule that the series or the patched source breaks; a re-export that differs.
+pub fn verify_form(shell: &Context, patched: Patched) -> Result<Verified<Form>> {
+    let checked = check(shell, patched, Effort::Series)?;
+    Ok(Verified::new(checked.patched, checked.digest))
 }
 
-fn check(shell: &Context, patched: Patched, effort: Effort) -> Result<(Verified, Vec<Check>)> {
+/// Checks the whole series of a patched tree. What passed on the same commit before is not done again.
+///
+/// # Errors
+/// Those of [`verify_form`]; a package that does not build, or a test that fails.
+pub fn verify_all(shell: &Context, patched: Patched) -> Result<Verified<Tested>> {
+    let checked = check(shell, patched, Effort::Test)?;
+    Ok(Verified::new(checked.patched, checked.digest))
+}
+
+/// What passed.
+pub(super) struct Checked {
+    patched: Patched,
+    /// sha256 (hex) over the upstream commit and the patches.
+    pub(super) digest: String,
+    checks: Vec<Check>,
+}
+
+pub(super) fn check(shell: &Context, patched: Patched, effort: Effort) -> Result<Checked> {
     let started = Instant::now();
     let series = Series::load(&shell.paths.patches(&patched.fetched.minor))?;
     lint(&series)?;
@@ -145,7 +162,7 @@ fn check(shell: &Context, patched: Patched, effort: Effort) -> Result<(Verified,
     }
     let mut digest = Sha256::new();
     digest.update(format!("{}\n{}\n", patched.fetched.base, series.digest()));
-    Ok((Verified::new(patched, hex(&digest.finalize())), checks))
+    Ok(Checked { patched, digest: hex(&digest.finalize()), checks })
 }
 
 fn lint(series: &Series) -> Result<()> {

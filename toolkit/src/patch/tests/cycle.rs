@@ -10,7 +10,8 @@ use crate::patch::export::{Format, export};
 use crate::patch::file::{Author, Patch};
 use crate::patch::refresh::refresh;
 use crate::patch::series::{Change, Series};
-use crate::patch::{self, Effort, list, verify};
+use crate::patch::verify::Effort;
+use crate::patch::{self, list, verify};
 use sluice_shell::process::Run;
 
 /// Two patches that between them change, add, remove, make executable, and touch the odd ends of files.
@@ -257,13 +258,13 @@ fn every_export_makes_the_same_tree() {
 fn verify_compiles_tests_and_remembers() {
     let tiny = two_patches();
     let patched = || patch::apply(&tiny.shell, tiny.fetched.clone()).unwrap();
-    let verified = verify::verify(&tiny.shell, patched(), Effort::TestEach).unwrap();
+    let verified = verify::check(&tiny.shell, patched(), Effort::TestEach).unwrap();
     assert_eq!(verified.digest.len(), 64);
     let stamps = || fs_err::read_dir(tiny.shell.paths.cache().join("verified")).unwrap().count();
     // Two compiled, two tested, and both tests together at the end, which are those of the second patch.
     let done = stamps();
     assert_eq!(done, 4);
-    verify::verify(&tiny.shell, patched(), Effort::TestEach).unwrap();
+    verify::check(&tiny.shell, patched(), Effort::TestEach).unwrap();
     assert_eq!(stamps(), done);
 
     let path = tiny.folder().join("store-count-keys.patch");
@@ -271,8 +272,8 @@ fn verify_compiles_tests_and_remembers() {
     let broken = text.replace("Drop-When", "Invariant: ./pkg/store/: `s\\.size` 7 times\nDrop-When");
     fs_err::write(&path, broken).unwrap();
     let refused =
-        patch::apply(&tiny.shell, tiny.fetched.clone()).and_then(|it| verify::verify(&tiny.shell, it, Effort::Series));
-    assert!(refused.unwrap_err().to_string().contains("breaks invariants"));
+        patch::apply(&tiny.shell, tiny.fetched.clone()).and_then(|it| verify::check(&tiny.shell, it, Effort::Series));
+    assert!(refused.err().unwrap().to_string().contains("breaks invariants"));
     fs_err::write(&path, text).unwrap();
     patched();
 
@@ -281,11 +282,11 @@ fn verify_compiles_tests_and_remembers() {
         "package store\n\nimport \"testing\"\n\nfunc TestSize(t *testing.T) { t.Fatal(\"three\") }\n",
     );
     tiny.add("store: fail");
-    let error = format!("{:?}", verify::verify(&tiny.shell, patched(), Effort::Test).unwrap_err());
+    let error = format!("{:?}", verify::check(&tiny.shell, patched(), Effort::Test).err().unwrap());
     assert!(error.contains("series: test failed") && error.contains("three"), "{error}");
     tiny.write("pkg/store/broken.go", "package store\n\nvar x int = \"\"\n");
     tiny.add("store: break");
-    let error = format!("{:?}", verify::verify(&tiny.shell, patched(), Effort::Compile).unwrap_err());
+    let error = format!("{:?}", verify::check(&tiny.shell, patched(), Effort::Compile).err().unwrap());
     assert!(error.contains("store-break.patch: build, vet failed") && error.contains("broken.go:3"), "{error}");
     // The tree is back at the end of the series.
     assert!(!bring_tree(&tiny.tree(), &tiny.series(), false).unwrap().1);
