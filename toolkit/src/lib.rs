@@ -7,6 +7,7 @@ mod bench;
 pub mod build;
 mod build_images;
 mod calendar;
+mod clean;
 pub mod cluster;
 mod codegen;
 mod down;
@@ -30,6 +31,7 @@ pub enum Verb {
     Status(status::Cmd),
     Build(build::Cmd),
     BuildImages(build_images::Cmd),
+    Clean(clean::Cmd),
     Codegen(codegen::Cmd),
     Patch(patch::Cmd),
     Source(source::Cmd),
@@ -48,6 +50,7 @@ impl Verb {
             Self::Status(cmd) => cmd.run(shell),
             Self::Build(cmd) => cmd.run(shell),
             Self::BuildImages(cmd) => cmd.run(shell),
+            Self::Clean(cmd) => cmd.run(shell),
             Self::Codegen(cmd) => cmd.run(shell),
             Self::Patch(cmd) => cmd.run(shell),
             Self::Source(cmd) => cmd.run(shell),

@@ -38,7 +38,7 @@ const fn verb(name: &'static str, program: Program, about: &'static str) -> Verb
 }
 
 /// All of them, in the order of the help. A test of `sluice-tests` compares them with the programs.
-pub const ALL: [Verb; 11] = [
+pub const ALL: [Verb; 12] = [
     verb(
         "bench",
         Program::Toolkit,
@@ -58,6 +58,11 @@ pub const ALL: [Verb; 11] = [
     ),
     verb("build", Program::Toolkit, "Build programs from the verified, patched tree into .sluice/bin/"),
     verb("build-images", Program::Toolkit, "Build the container images, without a container daemon"),
+    verb(
+        "clean",
+        Program::Toolkit,
+        "Removes source trees that no pins name any more; what they hold is composed again when it is needed",
+    ),
     verb(
         "codegen",
         Program::Toolkit,

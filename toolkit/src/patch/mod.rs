@@ -84,6 +84,11 @@ impl Cmd {
     }
 }
 
+/// Removes a source tree, or only looks if `keep`. Returns what would be lost with it, if anything: then it stays.
+pub(crate) fn remove_tree(shell: &Context, folder: &std::path::Path, keep: bool) -> Result<Option<String>> {
+    tree::WorkTree::remove(shell, folder, keep)
+}
+
 /// Name and text of a patch that does nothing but add one file; the way in for generated ones.
 pub(crate) fn adding(subject: &str, body: &str, path: &str, content: &str) -> Result<(String, Vec<u8>)> {
     let file = diff::FileDiff {

@@ -17,6 +17,8 @@ use sluice_shell::error::{Attempt as _, Error, Explain, Result};
 
 /// The branch that carries one commit per patch.
 const BRANCH: &str = "refs/heads/sluice";
+/// The branch with the untouched upstream source.
+const BASE: &str = "refs/heads/base";
 /// The last commit that we made or turned into patch files: what stands below it can be made again.
 const SAVED: &str = "refs/sluice/saved";
 
@@ -78,15 +80,39 @@ fn list(items: &[String]) -> String {
 impl WorkTree {
     /// Opens a composed tree. Waits for another run that works on one.
     pub(super) fn open(shell: &Context, fetched: &Fetched) -> Result<Self> {
+        Self::at(shell, &fetched.tree, Oid::from_str(&fetched.base)?)
+    }
+
+    /// [`WorkTree::open`] for the folder of a tree and its upstream commit.
+    fn at(shell: &Context, root: &Path, base: Oid) -> Result<Self> {
         let lock = shell.lock("trees")?;
-        let root = fetched.tree.clone();
+        let root = root.to_owned();
         let repo =
             Repository::open(&root).attempting(|| format!("cannot open the git repository in {}", root.display()))?;
-        let base = Oid::from_str(&fetched.base)?;
         repo.find_commit(base).attempting(|| format!("{} does not hold the upstream commit", root.display()))?;
         let tree = Self { repo, base, root, _lock: lock };
         tree.undo_half_a_switch()?;
         Ok(tree)
+    }
+
+    /// Removes a tree, unless `keep`; or says whose work would be lost with it.
+    pub(super) fn remove(shell: &Context, root: &Path, keep: bool) -> Result<Option<String>> {
+        let base = Repository::open(root).and_then(|repo| Ok(repo.find_reference(BASE)?.peel_to_commit()?.id()));
+        let Ok(base) = base else {
+            // Damaged: no verb would take it.
+            if !keep {
+                fs_err::remove_dir_all(root)?;
+            }
+            return Ok(None);
+        };
+        let tree = Self::at(shell, root, base)?;
+        if let Err(lost) = tree.refuse_rebase().and_then(|()| tree.refuse_loss(base)) {
+            return Ok(Some(lost.to_string()));
+        }
+        if !keep {
+            fs_err::remove_dir_all(root)?;
+        }
+        Ok(None)
     }
 
     /// Brings back the files of the head commit, where a run was killed that wrote those of another one. What it had

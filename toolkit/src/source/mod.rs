@@ -16,6 +16,7 @@ mod repository;
 use clap::Args;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::pipeline::Fetched;
@@ -190,8 +191,46 @@ impl Target {
             None => compose(shell, self, pins, &place)
                 .attempting(|| format!("cannot compose Kubernetes {version} from {}", self.source))?,
         };
+        fs_err::write(used(&place), "")?;
         Ok(Fetched::new(self.k8s.clone(), version, place, base))
     }
+}
+
+/// The trees that the pins of all minors name, whether they are there or not.
+pub(crate) fn current(shell: &Context) -> Result<BTreeSet<PathBuf>> {
+    let mut folders = BTreeSet::new();
+    for minor in pins::known(shell) {
+        let pins = Pins::load(shell, &minor)?;
+        let target = Target { k8s: minor, source: Origin::Module };
+        for purpose in [Purpose::Patching, Purpose::Stock] {
+            folders.insert(place(shell, &target, &pins, purpose)?);
+        }
+    }
+    Ok(folders)
+}
+
+/// All complete trees of Kubernetes, sorted; the others are removed.
+pub(crate) fn trees(shell: &Context) -> Result<Vec<PathBuf>> {
+    let folder = shell.paths.cache().join("trees");
+    let mut trees = Vec::new();
+    if folder.is_dir() {
+        let _lock = shell.lock("trees")?;
+        remove_partial(shell)?;
+        for entry in fs_err::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.split_once('-').is_some_and(|(minor, _)| minor.parse::<Minor>().is_ok()) {
+                trees.push(entry.path());
+            }
+        }
+    }
+    trees.sort();
+    Ok(trees)
+}
+
+/// The file in a tree that is written whenever a verb takes the tree.
+pub(crate) fn used(place: &Path) -> PathBuf {
+    place.join(".git").join("sluice-used")
 }
 
 /// The tree's folder, named by everything that its content depends on.

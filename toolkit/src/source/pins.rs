@@ -82,7 +82,12 @@ impl Pins {
     pub(crate) fn load(shell: &Context, minor: &Minor) -> Result<Self> {
         let file = shell.paths.pins(minor);
         if !file.is_file() {
-            return Err(UnknownMinor { minor: minor.clone(), file, known: known(shell) }.into());
+            return Err(UnknownMinor {
+                minor: minor.clone(),
+                file,
+                known: known(shell).iter().map(Minor::to_string).collect(),
+            }
+            .into());
         }
         Self::read(&file)
     }
@@ -125,11 +130,12 @@ impl Pins {
     }
 }
 
-fn known(shell: &Context) -> Vec<String> {
+/// The minors that have pins, sorted.
+pub(crate) fn known(shell: &Context) -> Vec<Minor> {
     let Ok(entries) = fs_err::read_dir(shell.paths.root().join("patches")) else { return Vec::new() };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut minors: Vec<Minor> = names.filter_map(|name| name.parse().ok()).collect();
     minors.retain(|minor| shell.paths.pins(minor).is_file());
     minors.sort();
-    minors.iter().map(Minor::to_string).collect()
+    minors
 }

@@ -159,6 +159,39 @@ fn wrong_inputs() {
     insta::assert_snapshot!("broken_pins", workspace.xtask(&["source"]));
 }
 
+#[test]
+fn clean_removes_the_trees_that_nobody_needs_and_no_work() {
+    let workspace = pinned();
+    upstream(&workspace);
+    let current = tree(&workspace.stdout(&["source"]));
+    let other = tree(&workspace.stdout(&["source", "--source", "path:upstream"]));
+    fs_err::create_dir_all(workspace.path(".sluice/trees/etcd-v3.7.3-x")).unwrap();
+    fs_err::create_dir_all(workspace.path(".sluice/trees/v1.30-x.partial")).unwrap();
+    let there = || [current.exists(), other.exists(), workspace.path(".sluice/trees/etcd-v3.7.3-x").exists()];
+
+    let text = workspace.stdout(&["clean", "--dry-run"]);
+    assert!(text.contains("would be removed") && there() == [true; 3], "{text}");
+    fs_err::write(other.join("draft.go"), "package draft\n").unwrap();
+    let text = workspace.stdout(&["clean"]);
+    assert!(
+        text.contains("kept: ") && text.contains("changes that are in no commit") && there() == [true; 3],
+        "{text}"
+    );
+    fs_err::remove_file(other.join("draft.go")).unwrap();
+    assert!(!workspace.path(".sluice/trees/v1.30-x.partial").exists());
+    let text = workspace.stdout(&["clean"]);
+    assert!(text.contains("removed") && there() == [true, false, true], "{text}");
+    assert_eq!(workspace.stdout(&["clean"]), "there is nothing to remove\n");
+
+    // By age: one that was used now stays; the same an hour later does not.
+    assert_eq!(workspace.stdout(&["clean", "--older-than", "1h"]), "there is nothing to remove\n");
+    let past = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 3600);
+    fs_err::File::open(current.join(".git/sluice-used")).unwrap().set_modified(past).unwrap();
+    let text = workspace.stdout(&["clean", "--older-than", "1h"]);
+    assert!(text.contains("removed") && there() == [false, false, true], "{text}");
+    assert!(workspace.xtask(&["clean", "--older-than", "soon"]).starts_with("exit code: 1"));
+}
+
 /// Blobs with everything that a git configuration could change.
 fn upstream(workspace: &Workspace) -> PathBuf {
     let folder = workspace.path("upstream");
