@@ -1,7 +1,7 @@
 //! One patch on another parent: strictly, else merged three ways, with what the files were before the patch as the
 //! ancestor. Works on git's objects only.
 
-use git2::{Oid, Repository};
+use git2::{FileFavor, Oid, Repository};
 use std::collections::HashMap;
 
 use super::diff::Side;
@@ -134,7 +134,7 @@ fn merge(repo: &Repository, head: Oid, old: &Old, cause: DoesNotApply) -> Result
             (Some(_), Some(_), None) if ours == *before => files.push((path.clone(), None)),
             (Some(_), _, None) => conflicts.push(format!("{path}: upstream changed the file that the patch removes")),
             (Some(ours), before, Some(after)) => {
-                let (content, clean) = merge_file(before, ours, after, &old.name)?;
+                let (content, clean) = merge_file(before, ours, after, FileFavor::Normal, &old.name)?;
                 if !clean {
                     conflicts.push(path.clone());
                 }
@@ -149,8 +149,33 @@ fn merge(repo: &Repository, head: Oid, old: &Old, cause: DoesNotApply) -> Result
     Ok(Laid::Stands(engine::commit(repo, &old.patch, &merged, &parent)?, How::Merged))
 }
 
-/// The merged content, and whether it has no conflict. Conflicts show all three sides.
-fn merge_file(before: &Content, ours: &(Vec<u8>, u32), theirs: &(Vec<u8>, u32), name: &str) -> Result<(Vec<u8>, bool)> {
+/// The tree that a patch makes of that of `head` if its side wins wherever upstream changed the same lines. What
+/// upstream removed stays removed.
+pub(super) fn by_force(repo: &Repository, head: Oid, old: &Old) -> Result<Oid> {
+    let tree = repo.find_commit(head)?.tree()?;
+    let mut files = Vec::new();
+    for Sides { path, before, after } in &old.files {
+        match (engine::content(repo, &tree, path)?, after) {
+            (None, after) if before.is_none() => files.push((path.clone(), after.clone())),
+            (None, _) => {}
+            (Some(_), None) => files.push((path.clone(), None)),
+            (Some(ours), Some(after)) => {
+                let (content, _) = merge_file(before, &ours, after, FileFavor::Theirs, &old.name)?;
+                files.push((path.clone(), Some((content, after.1))));
+            }
+        }
+    }
+    Ok(engine::with_files(repo, &tree, &files)?.id())
+}
+
+/// The merged content, and whether it has no conflict. Conflicts show all three sides, if none is in `favor`.
+fn merge_file(
+    before: &Content,
+    ours: &(Vec<u8>, u32),
+    theirs: &(Vec<u8>, u32),
+    favor: FileFavor,
+    name: &str,
+) -> Result<(Vec<u8>, bool)> {
     let empty = Vec::new();
     let ancestor = before.as_ref().map_or(&empty, |(content, _)| content);
     let side = |content| {
@@ -159,6 +184,7 @@ fn merge_file(before: &Content, ours: &(Vec<u8>, u32), theirs: &(Vec<u8>, u32), 
         input
     };
     let mut options = git2::MergeFileOptions::new();
+    options.favor(favor);
     options.style_diff3(true).ancestor_label("old upstream").our_label("new upstream").their_label(name);
     let merged = git2::merge_file(&side(ancestor), &side(&ours.0), &side(&theirs.0), Some(&mut options))?;
     Ok((merged.content().to_vec(), merged.is_automergeable()))

@@ -196,7 +196,7 @@ pub(super) fn compare(
 }
 
 /// A commit with these files of a version.
-fn snapshot(repo: &Repository, files: &Files, paths: &BTreeSet<&str>) -> Result<Oid> {
+pub(super) fn snapshot(repo: &Repository, files: &Files, paths: &BTreeSet<&str>) -> Result<Oid> {
     let mut contents: Vec<(String, Content)> = Vec::new();
     for path in paths {
         if let Some(content) = files.read(path)? {

@@ -23,6 +23,7 @@ mod rebase;
 mod refresh;
 mod reject;
 mod resolution;
+mod review;
 mod route;
 mod series;
 mod squash;
@@ -57,6 +58,7 @@ enum Verb {
     Refresh(refresh::Cmd),
     Drift(drift::Cmd),
     Rebase(rebase::Cmd),
+    Review(review::Cmd),
     Export(export::Cmd),
 }
 
@@ -79,6 +81,7 @@ impl Cmd {
             Verb::Refresh(cmd) => cmd.run(shell),
             Verb::Drift(cmd) => cmd.run(shell),
             Verb::Rebase(cmd) => cmd.run(shell),
+            Verb::Review(cmd) => cmd.run(shell),
             Verb::Export(cmd) => cmd.run(shell),
         }
     }

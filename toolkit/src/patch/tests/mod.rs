@@ -5,6 +5,7 @@ mod drift;
 mod interrupted;
 mod rebase;
 mod rejects;
+mod review;
 mod round_trip;
 mod squash;
 mod stats;
