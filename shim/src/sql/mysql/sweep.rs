@@ -49,7 +49,7 @@ impl Tables {
         script.add("begin", "BEGIN");
         let values = swept.iter().filter(freed).filter(|swept| swept.ended.is_some());
         let values = values.map(|Swept { at, key, .. }| format!("({},{},{})", Bytes(key), at.0, at.1));
-        script.rows("free values", "DELETE history FROM history WHERE (k, end_revision, end_sub) IN (", values, ")");
+        script.rows("free values", "DELETE h FROM history h WHERE (k, end_revision, end_sub) IN (", values, ")");
         let began = swept.iter().filter(freed).filter_map(|swept| swept.ended);
         let deletions = swept.iter().filter(freed).filter(|swept| swept.deleted).map(|swept| swept.at);
         let changes = began.chain(deletions).map(|(revision, sub)| format!("({revision},{sub})"));
