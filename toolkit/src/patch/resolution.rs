@@ -1,7 +1,7 @@
 //! How a person resolved the conflicts of a patch, kept beside the series as git's rerere keeps it: the difference
-//! between the files with their conflicts and the files that the person left. The same conflict is resolved the same way
-//! when it comes up again; another one is not, because a hunk applies only where all its lines are equal, the marks of
-//! the conflict included.
+//! between the files with their conflicts and the files that the person left. The same conflict is resolved the same
+//! way when it comes up again; another one is not, because a hunk applies only where all its lines are equal, the marks
+//! of the conflict included.
 
 use git2::{Oid, Repository};
 use std::path::Path;

@@ -219,7 +219,8 @@ pub(crate) fn holding(
     Ok(folders)
 }
 
-/// The newest release of the minor of `version`, and the newest of all, as far as they are newer; from the module proxy.
+/// The newest release of the minor of `version`, and the newest of all, as far as they are newer; the module proxy
+/// knows.
 pub(crate) fn newer(shell: &Context, version: &str) -> Result<Vec<String>> {
     let progress = shell.out.spinner("list the versions of Kubernetes");
     let outside = tempfile::tempdir()?;
