@@ -9,6 +9,7 @@ use super::collecting::Collected;
 use super::pace::Pace;
 use super::reader::Weight;
 use super::request::{Outcome, Request};
+use super::store::Portion;
 use super::types::Result;
 use super::{Engine, Inner, mismatch};
 use crate::clock::StoreTime;
@@ -58,8 +59,8 @@ impl Hands {
     }
 }
 
-/// How many objects a portion has at first, at least and at most.
-const PORTION: (usize, usize, usize) = (64, 8, 500);
+/// How many objects a portion has at first and at most.
+const PORTION: (usize, usize) = (64, 500);
 /// How many bytes of values a portion has at most, and how many go to the watchers in a second.
 const PORTION_BYTES: usize = 4 << 20;
 const BYTES_PER_SECOND: f64 = (16 << 20) as f64;
@@ -73,10 +74,10 @@ const FORGET: Duration = Duration::from_secs(60);
 /// How long to wait after a failure.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Works as long as the engine lives. `hold`: how long a portion may hold the database.
-pub(super) async fn run(engine: Weak<Inner>, collector: Collector, hold: Duration) {
+/// Works as long as the engine lives.
+pub(super) async fn run(engine: Weak<Inner>, collector: Collector, portion: Portion) {
     let Some(wake) = engine.upgrade().map(|inner| Arc::clone(&inner.collector)) else { return };
-    let mut portions = Portions::new(collector.rate, hold);
+    let mut portions = Portions::new(collector.rate, portion);
     let mut released = collector.enabled;
     let (mut forgotten, mut shown): (Option<Instant>, Option<Instant>) = (None, None);
     loop {
@@ -91,7 +92,7 @@ pub(super) async fn run(engine: Weak<Inner>, collector: Collector, hold: Duratio
                 released = true;
             }
             if forgotten.is_none_or(|at| at.elapsed() >= FORGET) {
-                forget(&engine, collector.tombstone_ttl, hold * REST).await?;
+                forget(&engine, collector.tombstone_ttl, portion.hold * REST).await?;
                 forgotten = Some(Instant::now());
             }
             if collector.enabled {
@@ -139,13 +140,13 @@ enum Pause {
 #[derive(Debug)]
 struct Portions {
     pace: Pace,
-    rate: f64,
     hold: Duration,
+    rate: f64,
 }
 
 impl Portions {
-    fn new(rate: u32, hold: Duration) -> Self {
-        Self { pace: Pace::new(PORTION.0, PORTION.1, PORTION.2), rate: f64::from(rate.max(1)), hold }
+    fn new(rate: u32, Portion { least, hold }: Portion) -> Self {
+        Self { pace: Pace::new(PORTION.0, least, PORTION.1), hold, rate: f64::from(rate.max(1)) }
     }
 
     /// The rest after a portion that took so long.
@@ -218,7 +219,7 @@ mod tests {
     #[test]
     fn portions_follow_the_machine_and_rests_the_limits() {
         let ms = Duration::from_millis;
-        let mut portions = Portions::new(1000, ms(8));
+        let mut portions = Portions::new(1000, Portion { least: 8, hold: ms(8) });
         assert_eq!(portions.after(1, 0, ms(1)), ms(3));
         assert_eq!(portions.pace.size(), 128);
         assert_eq!(portions.after(128, 0, ms(6)), ms(128));
@@ -228,10 +229,10 @@ mod tests {
         for _ in 0..10 {
             portions.after(0, 0, ms(100));
         }
-        assert_eq!(portions.pace.size(), PORTION.1);
+        assert_eq!(portions.pace.size(), 8);
         for _ in 0..10 {
             portions.after(0, 0, ms(0));
         }
-        assert_eq!(portions.pace.size(), PORTION.2);
+        assert_eq!(portions.pace.size(), PORTION.1);
     }
 }

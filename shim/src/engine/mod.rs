@@ -162,7 +162,7 @@ impl Engine {
             metrics,
         });
         tokio::spawn(lease::run(Arc::downgrade(&inner)));
-        tokio::spawn(collector::run(Arc::downgrade(&inner), collector, store.nature().hold));
+        tokio::spawn(collector::run(Arc::downgrade(&inner), collector, store.nature().portion));
         Ok(Self { inner })
     }
 

@@ -223,7 +223,7 @@ mod tests {
 
     use futures::FutureExt as _;
 
-    use super::super::store::{Lease, Nature, Page, Writer};
+    use super::super::store::{Lease, Nature, Page, Portion, Writer};
     use super::super::types::{Event, KeyRange, LeaseId, RangeQuery, Record, StoreStatus};
     use super::*;
     use crate::clock::{Steady, StoreClock, StoreTime};
@@ -234,7 +234,8 @@ mod tests {
 
     impl Store for Bare {
         fn nature(&self) -> Nature {
-            Nature { free_readers: 1, gather: Duration::ZERO, key_limit: None, hold: Duration::ZERO }
+            let portion = Portion { least: 1, hold: Duration::ZERO };
+            Nature { free_readers: 1, gather: Duration::ZERO, portion, key_limit: None }
         }
 
         fn writer(&self) -> Result<Box<dyn Writer>> {

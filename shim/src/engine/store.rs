@@ -287,6 +287,15 @@ pub trait Reader: Send {
     fn opaque_key(&mut self, range: &KeyRange, begins: &[u8]) -> Result<Option<Bytes>>;
 }
 
+/// How large a step of background work is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Portion {
+    /// How many objects it has at least: many where a step takes long whatever it does.
+    pub least: usize,
+    /// How long it may hold the database: all writes wait meanwhile.
+    pub hold: Duration,
+}
+
 /// What a database is like, as far as the engine has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nature {
@@ -294,10 +303,10 @@ pub struct Nature {
     pub free_readers: usize,
     /// How long a commit may wait for more requests: not at all where a commit takes hardly longer than its requests.
     pub gather: Duration,
+    /// A step of the collector.
+    pub portion: Portion,
     /// The longest key that can be stored, in bytes.
     pub key_limit: Option<usize>,
-    /// How long a portion of the collector's work may hold the database: all clients wait meanwhile.
-    pub hold: Duration,
 }
 
 /// A database.

@@ -4,12 +4,18 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use super::failure::{Failure, Result};
+use crate::engine::store::{Nature, Portion};
 use crate::engine::{Error, Revision};
 
 /// The longest key, in bytes: an entry of an index holds one beside a value.
 pub(super) const LONGEST_KEY: usize = 1536;
-/// How long a commit may wait for more requests.
-pub(super) const GATHER: Duration = Duration::from_micros(500);
+/// What they are like: all that they do takes some round trips, whatever it does.
+pub(super) const NATURE: Nature = Nature {
+    free_readers: 0,
+    gather: Duration::from_micros(500),
+    portion: Portion { least: 64, hold: STEP },
+    key_limit: Some(LONGEST_KEY),
+};
 /// How long a step of a compaction or a portion of the collector may take, all writes waiting meanwhile. Two round trips
 /// and a flush are most of that.
 pub(super) const STEP: Duration = Duration::from_millis(20);

@@ -10,7 +10,7 @@ use crate::engine::metrics::Metrics;
 use crate::engine::store::{Nature, Reader, Store, Writer};
 use crate::engine::{Error, Result};
 use crate::sql::reader::SqlReader;
-use crate::sql::remote::{GATHER, LONGEST_KEY, STEP, Seen};
+use crate::sql::remote::{self, STEP, Seen};
 use crate::sql::writer::SqlWriter;
 
 /// A database, which this process serves.
@@ -39,7 +39,7 @@ impl MySql {
 
 impl Store for MySql {
     fn nature(&self) -> Nature {
-        Nature { free_readers: 0, gather: GATHER, key_limit: Some(LONGEST_KEY), hold: STEP }
+        remote::NATURE
     }
 
     fn writer(&self) -> Result<Box<dyn Writer>> {

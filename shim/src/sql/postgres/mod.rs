@@ -37,7 +37,7 @@ use crate::engine::store::{Nature, Reader, Store, Writer};
 use crate::engine::{Error, Result};
 use crate::sql::random;
 use crate::sql::reader::SqlReader;
-use crate::sql::remote::{GATHER, LONGEST_KEY, STEP};
+use crate::sql::remote::{self, STEP};
 use crate::sql::writer::SqlWriter;
 
 /// A database on a server.
@@ -60,7 +60,7 @@ impl Postgres {
 
 impl Store for Postgres {
     fn nature(&self) -> Nature {
-        Nature { free_readers: 0, gather: GATHER, key_limit: Some(LONGEST_KEY), hold: STEP }
+        remote::NATURE
     }
 
     fn writer(&self) -> Result<Box<dyn Writer>> {

@@ -45,7 +45,7 @@ use self::log::Guarded;
 use self::tables::Tables;
 use crate::clock::{StoreClock, Ticker};
 use crate::engine::metrics::Metrics;
-use crate::engine::store::{Nature, Reader, Store, Writer};
+use crate::engine::store::{Nature, Portion, Reader, Store, Writer};
 use crate::engine::{Error, Result};
 use crate::sql::reader::SqlReader;
 use crate::sql::session::Reading;
@@ -58,8 +58,6 @@ const READER_CACHE: i64 = 4 << 10;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a step of a compaction may take: all writes wait meanwhile, so not much longer than a commit does.
 const STEP: Duration = Duration::from_micros(500);
-/// How long a portion of the collector may take, all clients waiting meanwhile.
-const HOLD: Duration = Duration::from_millis(8);
 /// SQLite's own way to the file system.
 const SYSTEM: &CStr = c"unix";
 /// Statements that a connection keeps compiled.
@@ -91,7 +89,8 @@ impl Store for Sqlite {
     fn nature(&self) -> Nature {
         // Half as many as there are threads for tasks.
         let free_readers = std::thread::available_parallelism().map_or(1, |threads| (threads.get() / 2).max(1));
-        Nature { free_readers, gather: Duration::ZERO, key_limit: None, hold: HOLD }
+        let portion = Portion { least: 8, hold: Duration::from_millis(8) };
+        Nature { free_readers, gather: Duration::ZERO, portion, key_limit: None }
     }
 
     fn writer(&self) -> Result<Box<dyn Writer>> {
