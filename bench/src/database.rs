@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::server::cpu_of;
+use crate::cpu::cpu_of;
 
 /// The variable with the connection string: a password in an argument would be seen by all users of the machine.
 pub(crate) const VARIABLE: &str = "SLUICE_BENCH_DATABASE";

@@ -7,6 +7,7 @@
 
 mod client;
 mod compaction;
+mod cpu;
 mod database;
 mod large;
 mod load;

@@ -8,9 +8,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use crate::cpu::Cpu;
 use crate::load::Measured;
 use crate::say;
-use crate::server::{Candidate, Cpu, Kind};
+use crate::server::{Candidate, Kind};
 
 /// The version of the JSON report.
 const SCHEMA: u32 = 1;
