@@ -131,7 +131,7 @@ impl Batch<'_> {
             return Some(progress);
         }
         if progress.failures > 0 {
-            progress.park(now, task.id.wrapping_mul(7919));
+            progress.park(now, spread(&task.uid));
             return Some(progress);
         }
         let finalizers: &[&str] = match task.kind {
@@ -150,7 +150,7 @@ impl Batch<'_> {
             Some(owner) if !self.let_go(task, &owner, finalizers) => {
                 progress.reason = format!("{} can't be changed", owner.key.escape_ascii());
                 self.gc.done.failures.push((task.id, owner.key));
-                progress.park(now, task.id.wrapping_mul(7919));
+                progress.park(now, spread(&task.uid));
                 Some(progress)
             }
             _ => None,
@@ -296,6 +296,11 @@ impl Batch<'_> {
         let (_, removed) = self.atomically(|batch| Ok(batch.remove(key))).ok()?;
         removed.map(|kv| kv.value.len())
     }
+}
+
+/// A number that is the same on each database, and another one for most other objects.
+fn spread(uid: &Uid) -> i64 {
+    uid.to_blob().iter().fold(0, |sum: i64, byte| sum.wrapping_mul(31).wrapping_add(i64::from(*byte)))
 }
 
 /// Whether a task has nothing to do any more, because its owner took another way.

@@ -50,12 +50,16 @@ use pages::Counts;
 use prometheus_client::registry::Registry;
 use range::{assemble, strip_values};
 use reader::{Readers, Snapshot, Weight};
+#[cfg(test)]
+pub(crate) use request::Request as Asked;
 use request::{Envelope, Outcome, Request, Rooms};
 use ring_event::RingEvent;
 pub use session::WatchSession;
 use store::Store;
 use tokio::sync::{Notify, mpsc, oneshot};
 pub use types::*;
+#[cfg(test)]
+pub(crate) use writer::commit;
 
 use crate::clock::StoreClock;
 use crate::gc;

@@ -14,7 +14,7 @@ use crate::gc::Quota;
 
 /// What the writer thread is asked to do.
 #[derive(Debug)]
-pub(super) enum Request {
+pub(crate) enum Request {
     /// A put, a deletion or a transaction.
     Write(Op),
     /// Forget history.

@@ -21,7 +21,7 @@ use super::lease;
 use super::metrics::Metrics;
 use super::publish::{News, Publisher};
 use super::request::{Answer, Envelope, Outcome, Request};
-use super::store::{Changes, Footprint, Writer};
+use super::store::{Before, Changes, Footprint, Writer};
 use super::types::*;
 use crate::clock::WallTime;
 
@@ -249,21 +249,14 @@ impl WriterThread {
 
     fn commit(&mut self, batch: Vec<Envelope>) {
         let started = Instant::now();
-        let footprint = footprint(&batch);
+        let requests = || batch.iter().map(|envelope| &envelope.request);
+        let footprint = footprint(requests());
         let mut answers: Vec<Answer> = Vec::with_capacity(batch.len());
         let (mut news, mut declared) = (News::default(), false);
         let result = self.writer.commit(&footprint, &mut |before| {
             self.publisher.check(&before)?;
-            answers.clear();
-            let mut state = Batch::new(&footprint, before, facets, &self.hands.rules);
-            for envelope in &batch {
-                let signals = state.signals();
-                answers.push(carry_out(&mut state, &envelope.request));
-                if self.hands.enabled {
-                    state.hold(signals);
-                }
-            }
-            let (changes, events) = state.finish();
+            let (changes, events);
+            (answers, changes, events) = decide(requests(), &footprint, before, &self.hands);
             news = News { events, revision: changes.revision, compacted: changes.compact_revision };
             declared = !changes.declarations.is_empty();
             Ok(changes)
@@ -316,10 +309,10 @@ impl WriterThread {
     }
 }
 
-fn footprint(batch: &[Envelope]) -> Footprint {
+fn footprint<'a>(requests: impl Iterator<Item = &'a Request>) -> Footprint {
     let mut footprint = Footprint::default();
-    for envelope in batch {
-        match &envelope.request {
+    for request in requests {
+        match request {
             Request::Write(op) => footprint.add(op),
             Request::Grant(id, _) | Request::KeepAlive(id) => {
                 footprint.leases.insert(*id);
@@ -342,6 +335,47 @@ fn footprint(batch: &[Envelope]) -> Footprint {
         }
     }
     footprint
+}
+
+/// What requests do to what their footprint names, with their answers and the events of it.
+fn decide<'a>(
+    requests: impl Iterator<Item = &'a Request>,
+    footprint: &Footprint,
+    before: Before,
+    hands: &Hands,
+) -> (Vec<Answer>, Changes, Vec<Arc<Event>>) {
+    let mut state = Batch::new(footprint, before, facets, &hands.rules);
+    let mut answers = Vec::new();
+    for request in requests {
+        let signals = state.signals();
+        answers.push(carry_out(&mut state, request));
+        if hands.enabled {
+            state.hold(signals);
+        }
+    }
+    let (changes, events) = state.finish();
+    (answers, changes, events)
+}
+
+/// Carries requests out in one commit, as the thread does, with a collector that has the usual rules; says what is
+/// answered to each.
+#[cfg(test)]
+pub(crate) fn commit(writer: &mut dyn Writer, requests: &[Request]) -> Result<Vec<String>> {
+    let (footprint, hands) = (footprint(requests.iter()), Hands::new(&super::collector::Collector::default()));
+    let mut answers = Vec::new();
+    writer.commit(&footprint, &mut |before| {
+        let changes;
+        (answers, changes, _) = decide(requests.iter(), &footprint, before, &hands);
+        Ok(changes)
+    })?;
+    let text = |answer: &Answer| match answer {
+        Ok((revision, Outcome::Collected(done, _))) => {
+            let changed: Vec<_> = done.entries.iter().map(|entry| (entry.revision, &entry.key, entry.action)).collect();
+            format!("{revision}: {} tasks, {changed:?}, {:?}", done.tasks, done.due)
+        }
+        answer => format!("{answer:?}"),
+    };
+    Ok(answers.iter().map(text).collect())
 }
 
 fn carry_out(state: &mut Batch<'_>, request: &Request) -> Answer {

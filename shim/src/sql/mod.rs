@@ -3,6 +3,8 @@
 mod check;
 mod codes;
 mod collector;
+#[cfg(test)]
+mod compared;
 mod delta;
 pub mod explain;
 mod failure;
@@ -110,12 +112,34 @@ pub fn gc_view(endpoint: &Endpoint, key: &[u8]) -> Result<View> {
 /// A connection that reads, maybe beside a server.
 fn beside_server(endpoint: &Endpoint) -> Result<Box<dyn session::Reading>> {
     match endpoint {
-        Endpoint::Sqlite(path) => sqlite::beside_server(path),
+        Endpoint::Sqlite(path) => Ok(Box::new(sqlite::beside_server(path)?)),
         Endpoint::Network(address) => match address.family {
             Family::MySql => Ok(Box::new(mysql::Tables::read(address.clone().into())?)),
             Family::Postgres => Ok(Box::new(postgres::beside_server(address)?)),
         },
     }
+}
+
+/// The connection that changes a database, for a test, and one that reads all of it meanwhile.
+#[cfg(test)]
+fn both(endpoint: &Endpoint) -> Result<(Box<dyn session::Commit>, Box<dyn compared::Whole>)> {
+    Ok(match endpoint {
+        Endpoint::Sqlite(path) => (sqlite::audit(path)?, Box::new(sqlite::beside_server(path)?)),
+        Endpoint::Network(address) => match address.family {
+            Family::MySql => (
+                Box::new(mysql::Tables::audit(address.clone().into())?),
+                Box::new(mysql::Tables::read(address.clone().into())?),
+            ),
+            Family::Postgres => (Box::new(postgres::audit(address)?), Box::new(postgres::beside_server(address)?)),
+        },
+    })
+}
+
+/// An empty database on each server that the tests start.
+#[cfg(test)]
+fn on_servers() -> [Endpoint; 2] {
+    let mariadb = mysql::testing::database();
+    [postgres::tests::database(), Arc::unwrap_or_clone(mariadb)].map(|address| Endpoint::Network(Box::new(address)))
 }
 
 /// A positive random number.

@@ -52,6 +52,9 @@ pub(super) struct SqlWriter {
     building: Pace,
     /// The last tombstone that was looked at.
     forgotten: i64,
+    /// How late it is, whatever the database says: for a test that has several.
+    #[cfg(test)]
+    pub(super) at: Option<StoreTime>,
 }
 
 /// A commit under way, over all its tries.
@@ -80,13 +83,26 @@ impl SqlWriter {
             compacting: Pace::new(256, 16, 16_384),
             building: Pace::new(128, 32, 16_384),
             forgotten: 0,
+            #[cfg(test)]
+            at: None,
         }
+    }
+
+    /// The connection, between two transactions.
+    #[cfg(test)]
+    pub(super) fn session(&mut self) -> &mut dyn Commit {
+        self.session.as_mut()
     }
 
     /// One try.
     fn transact(&mut self, footprint: &Footprint, decide: &mut Decide<'_>, attempt: &mut Attempt) -> Result<Committed> {
         self.connect()?;
-        let begun = self.session.begin(footprint)?;
+        #[cfg_attr(not(test), expect(unused_mut, reason = "a test sets the time"))]
+        let mut begun = self.session.begin(footprint)?;
+        #[cfg(test)]
+        if let Some(now) = self.at {
+            begun.head.now = now;
+        }
         let head = begun.head;
         if let Some(committed) = attempt.unsure.take()
             && attempt.number == Some(head.batch)

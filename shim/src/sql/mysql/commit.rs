@@ -274,19 +274,17 @@ impl Commit for Tables {
     }
 
     fn remove_index(&mut self, id: i64, limit: usize) -> Result<()> {
+        let (values, foreign) = (names::values_of(id), names::foreign_of(id));
         let mut left = u64::try_from(limit).unwrap_or(u64::MAX);
-        for name in [names::values_of(id), names::foreign_of(id)] {
+        for name in [values, foreign] {
             let removed = self.alone(&format!("DELETE FROM attribute WHERE name = {name} LIMIT {left}"))?;
             left = left.saturating_sub(removed.first().copied().unwrap_or(0));
         }
-        if left > 0 {
-            let (values, foreign) = (names::values_of(id), names::foreign_of(id));
-            self.alone(&format!(
-                "DELETE field_index FROM field_index WHERE id = {id}
-                    AND NOT EXISTS (SELECT 1 FROM attribute WHERE name IN ({values}, {foreign}))"
-            ))?;
-        }
-        Ok(())
+        let statement = format!(
+            "DELETE field_index FROM field_index WHERE id = {id}
+                AND NOT EXISTS (SELECT 1 FROM attribute WHERE name IN ({values}, {foreign}))"
+        );
+        self.alone(&statement).map(drop)
     }
 
     fn forget(&mut self, before: StoreTime, after: i64, limit: usize) -> Result<Option<i64>> {

@@ -26,7 +26,7 @@ mod text;
 #[path = "../../../tests/servers/mariadb.rs"]
 mod server;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -21,7 +21,7 @@ pub(super) fn root() -> Conn {
 }
 
 /// An empty database of one's own.
-pub(super) fn database() -> Arc<Address> {
+pub(in crate::sql) fn database() -> Arc<Address> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let name = format!("test{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     root().query_drop(format!("CREATE DATABASE {name}")).unwrap();

@@ -20,7 +20,7 @@ mod set;
 mod start;
 mod task;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod tls;
 
 use std::sync::{Arc, Mutex, PoisonError};

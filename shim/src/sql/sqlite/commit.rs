@@ -204,13 +204,14 @@ impl Commit for Tables<Changing> {
             let sql = "DELETE FROM attribute WHERE (name, value, key) IN
                 (SELECT name, value, key FROM attribute WHERE name = ?1 LIMIT ?2)";
             let mut delete = connection.prepare_cached(sql)?;
+            let (values, foreign) = (values_of(id), foreign_of(id));
             let mut left = limit;
-            for name in [values_of(id), foreign_of(id)] {
+            for name in [values, foreign] {
                 left -= delete.execute((name, i64::try_from(left).unwrap_or(i64::MAX)))?.min(left);
             }
-            if left > 0 {
-                connection.prepare_cached("DELETE FROM field_index WHERE id = ?1")?.execute([id])?;
-            }
+            let sql = "DELETE FROM field_index WHERE id = ?1
+                AND NOT EXISTS (SELECT 1 FROM attribute WHERE name IN (?2, ?3))";
+            connection.prepare_cached(sql)?.execute([id, values, foreign])?;
             Ok(())
         })
     }

@@ -48,7 +48,6 @@ use crate::engine::metrics::Metrics;
 use crate::engine::store::{Nature, Portion, Reader, Store, Writer};
 use crate::engine::{Error, Result};
 use crate::sql::reader::SqlReader;
-use crate::sql::session::Reading;
 use crate::sql::writer::SqlWriter;
 
 /// KiB of pages that the writer and a reader keep.
@@ -150,8 +149,8 @@ pub(super) fn accept_lost_log(path: &Path) -> Result<Option<String>> {
 }
 
 /// A connection that only reads, maybe beside a server: it takes no lock and writes nothing.
-pub(super) fn beside_server(path: &Path) -> Result<Box<dyn Reading>> {
-    Ok(Box::new(Tables::new(Box::new(connect_reader(path)?), Arc::default())))
+pub(super) fn beside_server(path: &Path) -> Result<Tables<Box<Connection>>> {
+    Ok(Tables::new(Box::new(connect_reader(path)?), Arc::default()))
 }
 
 /// A connection that only reads, maybe beside a server.

@@ -12,6 +12,11 @@ use crate::endpoint::Endpoint;
 use crate::engine::Error;
 use crate::sql::session::Read as _;
 
+/// An empty database of one's own.
+pub(in crate::sql) fn database() -> Address {
+    address(&Server::get().database())
+}
+
 fn address(database: &str) -> Address {
     address_as("postgres", database)
 }
