@@ -12,7 +12,9 @@ use super::catalog::Catalog;
 use super::collecting::seen;
 use super::facets::facets;
 use super::limits;
-use super::store::{Changes, Facets, Footprint, Lease, Row, RowChange, Store, Superseded, Writer, declarations};
+use super::store::{
+    Changes, Facets, Footprint, Lease, Nature, Row, RowChange, Store, Superseded, Writer, declarations,
+};
 use super::types::{Error, KeyValue, Record, Result, Revision};
 use crate::clock::StoreTime;
 use crate::gc::{Rules, signals};
@@ -29,7 +31,7 @@ const BATCH_LEASES: usize = 8192;
 pub struct Loader {
     writer: Box<dyn Writer>,
     keep_after: Revision,
-    key_limit: Option<usize>,
+    nature: Nature,
     batch: Vec<Record>,
     bytes: usize,
     loaded: Loaded,
@@ -74,8 +76,8 @@ impl Loader {
         }
         let mut writer = store.writer()?;
         commit(writer.as_mut(), &mut |_| Changes { compact_revision: Some(0), ..Changes::default() })?;
-        let key_limit = store.nature().key_limit;
-        Ok(Self { writer, keep_after, key_limit, batch: Vec::new(), bytes: 0, loaded: Loaded::default() })
+        let nature = store.nature();
+        Ok(Self { writer, keep_after, nature, batch: Vec::new(), bytes: 0, loaded: Loaded::default() })
     }
 
     /// Adds a change. Those of one key come in the order in which they happened. One with an empty key only moves the
@@ -86,7 +88,8 @@ impl Loader {
             return Ok(());
         }
         check(&record)?;
-        limits::check_key(&record.kv.key, self.key_limit)?;
+        limits::check_key(&record.kv.key, &self.nature)?;
+        limits::check_values(record.kv.value.len(), &self.nature)?;
         self.loaded.records += 1;
         self.bytes += record.kv.key.len() + record.kv.value.len();
         self.batch.push(record);

@@ -55,7 +55,7 @@ pub(crate) use request::Request as Asked;
 use request::{Envelope, Outcome, Request, Rooms};
 use ring_event::RingEvent;
 pub use session::WatchSession;
-use store::Store;
+use store::{Nature, Store};
 use tokio::sync::{Notify, mpsc, oneshot};
 pub use types::*;
 #[cfg(test)]
@@ -96,8 +96,8 @@ struct Inner {
     hub: Arc<Hub>,
     counts: Mutex<Counts>,
     clock: StoreClock,
-    /// The longest key that the store can hold.
-    key_limit: Option<usize>,
+    /// What the store can hold.
+    nature: Nature,
     leases: Arc<lease::Changed>,
     collector: Arc<Notify>,
     collects: bool,
@@ -158,7 +158,7 @@ impl Engine {
             hub,
             counts: Mutex::default(),
             clock: store.clock(),
-            key_limit: store.nature().key_limit,
+            nature: store.nature(),
             leases: Arc::default(),
             collector: wake,
             collects: collector.enabled,
@@ -234,7 +234,7 @@ impl Engine {
 
     /// Carries out a put, a deletion or a transaction; returns the newest revision after it. Durable when it returns.
     pub async fn write(&self, op: Op) -> Result<(Revision, OpResult)> {
-        limits::check(&op, self.inner.key_limit)?;
+        limits::check(&op, &self.inner.nature)?;
         match self.request(Request::Write(op)).await? {
             (revision, Outcome::Op(result)) => Ok((revision, result)),
             (_, other) => Err(mismatch(&other)),

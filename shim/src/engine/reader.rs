@@ -235,7 +235,7 @@ mod tests {
     impl Store for Bare {
         fn nature(&self) -> Nature {
             let portion = Portion { least: 1, hold: Duration::ZERO };
-            Nature { free_readers: 1, gather: Duration::ZERO, portion, key_limit: None }
+            Nature { free_readers: 1, gather: Duration::ZERO, portion, key_limit: None, values_limit: None }
         }
 
         fn writer(&self) -> Result<Box<dyn Writer>> {

@@ -307,6 +307,8 @@ pub struct Nature {
     pub portion: Portion,
     /// The longest key that can be stored, in bytes.
     pub key_limit: Option<usize>,
+    /// How many bytes the values of one request may have together.
+    pub values_limit: Option<usize>,
 }
 
 /// A database.

@@ -472,6 +472,14 @@ pub enum Error {
         /// That of the longest one that the database can hold.
         limit: usize,
     },
+    /// The database can't take so much at once.
+    #[error("a request has {length} bytes of values, and this database takes at most {limit} bytes")]
+    RequestTooLarge {
+        /// How many bytes the values of the request have.
+        length: usize,
+        /// How many they may have.
+        limit: usize,
+    },
     /// More requests wait than the database can carry out soon.
     #[error("too many requests")]
     TooManyRequests,

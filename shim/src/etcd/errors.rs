@@ -112,6 +112,10 @@ impl From<engine::Error> for Status {
             Error::LeaseExists => Fault::LeaseExists.into(),
             Error::TooManyRequests => Fault::TooManyRequests.into(),
             Error::KeyTooLong { .. } => Self::invalid_argument(format!("etcdserver: {error}")),
+            Error::RequestTooLarge { .. } => {
+                tracing::warn!(%error, "a request is refused; --max-request-bytes is larger than what the database takes");
+                Fault::RequestTooLarge.into()
+            }
             Error::NoSpace(detail) => {
                 tracing::error!(detail, "the database is full");
                 Fault::NoSpace.into()
@@ -164,6 +168,7 @@ mod tests {
                 3,
                 "etcdserver: a key has 1537 bytes, and this database holds keys of at most 1536 bytes",
             ),
+            (Error::RequestTooLarge { length: 9, limit: 8 }, 3, "etcdserver: request is too large"),
             (Error::NoSpace("disk".into()), 8, "etcdserver: mvcc: database space exceeded"),
             (Error::Unknown("lost".into()), 14, "etcdserver: request timed out"),
             (Error::Unavailable("busy".into()), 14, "etcdserver: database unavailable: busy"),

@@ -9,20 +9,27 @@ use crate::engine::{Error, Revision};
 
 /// The longest key, in bytes: an entry of an index holds one beside a value.
 pub(super) const LONGEST_KEY: usize = 1536;
-/// What they are like: all that they do takes some round trips, whatever it does.
-pub(super) const NATURE: Nature = Nature {
-    free_readers: 0,
-    gather: Duration::from_micros(500),
-    portion: Portion { least: 64, hold: STEP },
-    key_limit: Some(LONGEST_KEY),
-};
 /// How long a step of a compaction or a portion of the collector may take, all writes waiting meanwhile. Two round trips
 /// and a flush are most of that.
 pub(super) const STEP: Duration = Duration::from_millis(20);
+/// How long a commit may wait for more requests.
+const GATHER: Duration = Duration::from_micros(500);
 /// How often the process that serves the store tells that it is there.
 pub(super) const BEAT: Duration = Duration::from_secs(2);
 /// How long that process may be silent and still be taken to serve the store, in milliseconds.
 pub(super) const SILENCE: i64 = 10_000;
+
+/// What they are like: all that they do takes some round trips, whatever it does. `values_limit`: how many bytes of
+/// values one write may have.
+pub(super) const fn nature(values_limit: usize) -> Nature {
+    Nature {
+        free_readers: 0,
+        gather: GATHER,
+        portion: Portion { least: 64, hold: STEP },
+        key_limit: Some(LONGEST_KEY),
+        values_limit: Some(values_limit),
+    }
+}
 
 /// The newest revision that this process has seen of its database, on whichever connection and server.
 #[derive(Debug, Default)]

@@ -20,6 +20,8 @@ struct Faults {
     down: bool,
     /// The longest key.
     key_limit: Option<usize>,
+    /// The most bytes of values at once.
+    values_limit: Option<usize>,
 }
 
 #[derive(Clone)]
@@ -34,7 +36,8 @@ struct FaultyReader(Box<dyn Reader>, Arc<Mutex<Faults>>);
 
 impl Store for Faulty {
     fn nature(&self) -> Nature {
-        Nature { key_limit: self.faults.lock().unwrap().key_limit, ..self.store.nature() }
+        let Faults { key_limit, values_limit, .. } = *self.faults.lock().unwrap();
+        Nature { key_limit, values_limit, ..self.store.nature() }
     }
 
     fn writer(&self) -> Result<Box<dyn Writer>> {
@@ -272,4 +275,25 @@ async fn a_key_is_not_longer_than_the_database_can_hold() {
     assert_eq!(world.try_put("long").await, Err(Error::KeyTooLong { length: 4, limit: 3 }));
     assert_eq!(world.engine.write(within).await, Err(Error::KeyTooLong { length: 4, limit: 3 }));
     assert_eq!(world.get("long").await, Ok(0));
+}
+
+#[tokio::test]
+async fn a_request_has_no_more_bytes_than_the_database_can_take() {
+    let world = World::new(Faults { values_limit: Some(3), ..Faults::default() }).await;
+    let put = |value: &'static str| Op::Put(Put { key: value.into(), value: value.into(), ..Put::default() });
+    let txn = |success: &[&'static str], failure: &[&'static str]| {
+        let ops = |values: &[&'static str]| values.iter().map(|value| put(value)).collect();
+        Op::Txn(Txn { success: ops(success), failure: ops(failure), ..Txn::default() })
+    };
+    let table = [
+        (put("abc"), Ok(2)),
+        (put("abcd"), Err(4)),
+        (txn(&["a", "bc"], &["def"]), Ok(3)),
+        (txn(&["a"], &["bc", "de"]), Err(4)),
+        (Op::Txn(Txn { failure: vec![txn(&[], &["ab", "cd"])], ..Txn::default() }), Err(4)),
+    ];
+    for (op, expected) in table {
+        let done = world.engine.write(op.clone()).await.map(|(revision, _)| revision);
+        assert_eq!(done, expected.map_err(|length| Error::RequestTooLarge { length, limit: 3 }), "{op:?}");
+    }
 }

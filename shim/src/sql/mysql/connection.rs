@@ -110,6 +110,11 @@ impl Connection {
         allowed.saturating_sub(HEADROOM).clamp(1 << 20, PACKET)
     }
 
+    /// The longest value that a packet can hold, whatever its bytes: each may be two in the text.
+    pub(super) fn longest_value(&self) -> Result<usize> {
+        Ok(self.server()?.max_allowed_packet.saturating_sub(HEADROOM) / 2)
+    }
+
     /// Carries a packet out; hands on the rows of each statement with its place among them, and returns how many rows
     /// each changed or found.
     pub(super) fn each(

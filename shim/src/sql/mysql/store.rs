@@ -20,6 +20,8 @@ pub(in crate::sql) struct MySql {
     seen: Arc<Seen>,
     metrics: Arc<Metrics>,
     clock: StoreClock,
+    /// The longest value that a statement can hold.
+    longest: usize,
     /// Until the writer takes it.
     writer: Mutex<Option<Tables>>,
 }
@@ -32,14 +34,15 @@ impl MySql {
         let mut tables = Tables::serve(Arc::clone(&address))?;
         tables.metrics = Arc::clone(&metrics);
         let now = StoreTime::from_millis(tables.connection.number("time", format_args!("SELECT {NOW}"))?);
+        let longest = tables.connection.longest_value()?;
         let (seen, clock) = (Arc::clone(&tables.connection.seen), StoreClock::from(now, ticker));
-        Ok(Self { address, seen, metrics, clock, writer: Mutex::new(Some(tables)) })
+        Ok(Self { address, seen, metrics, clock, longest, writer: Mutex::new(Some(tables)) })
     }
 }
 
 impl Store for MySql {
     fn nature(&self) -> Nature {
-        remote::NATURE
+        remote::nature(self.longest)
     }
 
     fn writer(&self) -> Result<Box<dyn Writer>> {

@@ -40,6 +40,10 @@ use crate::sql::reader::SqlReader;
 use crate::sql::remote::{self, STEP};
 use crate::sql::writer::SqlWriter;
 
+/// How long an array of values may be, with room for those of other requests in the same commit: the server takes no
+/// message of a gigabyte.
+const LONGEST_ARRAY: usize = 960 << 20;
+
 /// A database on a server.
 #[derive(Debug)]
 pub(super) struct Postgres {
@@ -60,7 +64,7 @@ impl Postgres {
 
 impl Store for Postgres {
     fn nature(&self) -> Nature {
-        remote::NATURE
+        remote::nature(LONGEST_ARRAY)
     }
 
     fn writer(&self) -> Result<Box<dyn Writer>> {

@@ -57,6 +57,8 @@ const READER_CACHE: i64 = 4 << 10;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a step of a compaction may take: all writes wait meanwhile, so not much longer than a commit does.
 const STEP: Duration = Duration::from_micros(500);
+/// How long a row may be, with room for what is beside the value (sqlite3.h: `SQLITE_MAX_LENGTH`).
+const LONGEST: usize = 1_000_000_000 - (1 << 20);
 /// SQLite's own way to the file system.
 const SYSTEM: &CStr = c"unix";
 /// Statements that a connection keeps compiled.
@@ -89,7 +91,7 @@ impl Store for Sqlite {
         // Half as many as there are threads for tasks.
         let free_readers = std::thread::available_parallelism().map_or(1, |threads| (threads.get() / 2).max(1));
         let portion = Portion { least: 8, hold: Duration::from_millis(8) };
-        Nature { free_readers, gather: Duration::ZERO, portion, key_limit: None }
+        Nature { free_readers, gather: Duration::ZERO, portion, key_limit: None, values_limit: Some(LONGEST) }
     }
 
     fn writer(&self) -> Result<Box<dyn Writer>> {

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::super::Tables;
 use super::super::testing::database;
+use super::super::{Tables, text};
 use crate::engine::KeyValue;
 use crate::engine::store::{Footprint, Row};
 use crate::gc::Uid;
@@ -51,4 +51,13 @@ pub(super) fn create(tables: &mut Tables, keys: &[(&str, Option<bool>, Option<&U
         old_lease: 0,
     });
     tables.apply(&Delta { created: stored.collect(), ..Delta::default() }, Some(&head)).unwrap();
+}
+
+/// `Connection::longest_value` reckons with that.
+#[test]
+fn a_byte_of_a_value_is_at_most_two_in_a_packet() {
+    for byte in 0..=u8::MAX {
+        let text = text::Bytes(&[byte; 100]).to_string();
+        assert!(text.len() <= 210, "{byte}: {text}");
+    }
 }
