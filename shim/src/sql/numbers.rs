@@ -6,6 +6,17 @@ use super::failure::{Failure, Result};
 use super::session::Commit;
 use crate::engine::Error;
 
+/// How many names are remembered. Kubernetes has thousands; a client may use a new one for each object.
+pub(super) const MOST: usize = 16_384;
+
+/// Forgets all names when there are too many: those that are in use are soon known again. Not within a transaction that
+/// gives out numbers.
+pub(super) fn bound(names: &mut HashMap<Box<str>, i64>) {
+    if names.len() > MOST {
+        names.clear();
+    }
+}
+
 /// The numbers that are known. A number never changes, so it is asked for once.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
@@ -38,6 +49,7 @@ impl Numbers {
     /// Keeps what the transaction gave out, which was committed.
     pub(super) fn keep(&mut self) {
         self.added.clear();
+        bound(&mut self.known);
     }
 
     /// Forgets what the transaction gave out, of which nothing is left.
@@ -45,5 +57,12 @@ impl Numbers {
         for name in self.added.drain(..) {
             self.known.remove(&name);
         }
+        bound(&mut self.known);
+    }
+
+    /// How many are known.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
     }
 }

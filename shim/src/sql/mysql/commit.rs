@@ -16,6 +16,7 @@ use crate::sql::codes::{self, CASCADE, PARKED, READY, RECHECK};
 use crate::sql::collector::LOOKED_AT;
 use crate::sql::failure::Result;
 use crate::sql::index::names;
+use crate::sql::numbers;
 use crate::sql::remote::BEAT;
 use crate::sql::session::{Begun, Commit, Delta, NewHead, Started};
 
@@ -131,6 +132,7 @@ impl Tables {
         }
         let revision = begun.head.revision;
         self.connection.seen.note(revision, newest)?;
+        numbers::bound(&mut self.names);
         self.transaction = Transaction { changes: true, revision, next_id, ..Transaction::default() };
         Ok(begun)
     }

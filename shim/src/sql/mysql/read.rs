@@ -10,6 +10,7 @@ use super::text::{In, Packet, Within};
 use crate::engine::store::{Lease, Row};
 use crate::engine::{KeyRange, KeyValue, LeaseId, Revision, StoreStatus};
 use crate::sql::failure::{Failure, Result};
+use crate::sql::numbers;
 use crate::sql::session::{Change, Find, Head, Log, RECENT, Read, Take};
 
 /// How many keys are looked up at a time.
@@ -58,6 +59,7 @@ impl Read for Tables {
     /// On a new connection if the database has ended the one there was.
     fn snapshot(&mut self) -> Result<Head> {
         self.end();
+        numbers::bound(&mut self.names);
         match self.begin_snapshot() {
             Err(Failure::Lost(_)) => {
                 self.connection.reconnect()?;

@@ -12,6 +12,7 @@ use super::row::{blobs, columns};
 use crate::clock::StoreTime;
 use crate::engine::{Error, Revision};
 use crate::sql::failure::{Failure, Result};
+use crate::sql::numbers;
 use crate::sql::session::Head;
 
 /// What the planner may use: it knows nothing of how large the tables will be. All statements find their rows by an
@@ -227,6 +228,7 @@ impl Session {
         for (_, name) in self.new_names.drain(..).chain(self.added_names.drain(..)) {
             self.names.remove(&name);
         }
+        numbers::bound(&mut self.names);
     }
 
     /// Gives the connection up and makes another.

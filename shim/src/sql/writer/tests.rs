@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::super::numbers::MOST;
 use super::double::{Double, Server, Stored, Way};
 use super::*;
 use crate::clock::Steady;
@@ -196,4 +197,22 @@ fn what_can_not_be_decided_changes_nothing() {
     assert_eq!(empty, Ok(Committed { before: 1, work: false }));
     assert!(world.stored().is_empty());
     assert_eq!(world.put("a", false), Ok(Committed { before: 1, work: false }));
+}
+
+/// Each object may have a label of its own.
+#[test]
+fn the_names_of_labels_do_not_fill_the_memory() {
+    let mut world = World::new();
+    for batch in 0..3 {
+        let committed = world.writer.commit(&Footprint::default(), &mut |before| {
+            let mut changes = changes(before.revision + 1, &Bytes::from_static(b"a"), false);
+            let labels = (0..MOST).map(|label| (format!("{batch}-{label}").into(), "".into()));
+            if let Some((_, facets)) = &mut changes.rows[0].after {
+                facets.labels = labels.collect();
+            }
+            Ok(changes)
+        });
+        committed.unwrap();
+        assert!(world.writer.numbers.len() <= MOST, "{}", world.writer.numbers.len());
+    }
 }
