@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Who serves.
 #[derive(Debug)]
-struct Serving {
+pub(super) struct Serving {
     owner: i64,
     seen_at: i64,
     now: i64,
@@ -69,13 +69,19 @@ pub(super) fn begin(connection: &mut Connection, owner: i64) -> Result<()> {
 }
 
 /// Takes the store if nobody has it; else returns who has.
-fn try_begin(connection: &mut Connection, owner: i64) -> Result<Option<Serving>> {
-    // Other servers of a cluster have other connections: there the number says nothing.
+pub(super) fn try_begin(connection: &mut Connection, owner: i64) -> Result<Option<Serving>> {
+    // Other servers of a cluster have other connections: there the number says nothing. A server that was started anew
+    // begins to number them again: what was seen before is gone. The time that it runs is in whole seconds.
     let connected = if connection.server()?.engine == Engine::MariaDb {
-        "EXISTS (SELECT 1 FROM information_schema.processlist WHERE id = backend) OR EXISTS (SELECT 1 FROM
-            information_schema.global_variables WHERE variable_name = 'WSREP_ON' AND variable_value = 'ON')"
+        format!(
+            "(EXISTS (SELECT 1 FROM information_schema.processlist WHERE id = backend)
+                AND seen_at >= {NOW} - 1000 * (SELECT variable_value + 1 FROM information_schema.global_status
+                    WHERE variable_name = 'UPTIME'))
+             OR EXISTS (SELECT 1 FROM information_schema.global_variables
+                    WHERE variable_name = 'WSREP_ON' AND variable_value = 'ON')"
+        )
     } else {
-        "TRUE"
+        "TRUE".to_owned()
     };
     let mut packet = Packet::of("begin", "BEGIN");
     packet.add(

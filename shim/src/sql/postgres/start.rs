@@ -12,6 +12,11 @@ use crate::sql::remote::SILENCE;
 
 /// The oldest version that is known to do, as PostgreSQL numbers them.
 const OLDEST: i32 = 130_000;
+/// Whether the connection is there that served the store last. A server that was started anew gives its number to
+/// others: one that began since is another. Nobody but its user may see when a connection began.
+pub(super) const CONNECTED: &str = "EXISTS (SELECT 1 FROM pg_stat_activity
+    WHERE pid = backend AND datname = current_database()
+    AND coalesce(backend_start <= to_timestamp(seen_at / 1000.0), true))";
 /// How long to wait before another look at whether a silent process is there.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -54,13 +59,14 @@ fn refused(what: String) -> Result<()> {
 /// Makes this process the one that serves the store; returns how late it is on the server's clock. A process that
 /// served it before must be gone: its connection ended, or nothing was heard of it for a while.
 pub(super) fn claim(link: &mut Link, owner: i64) -> Result<StoreTime> {
-    let sql = "SELECT owner, seen_at, address, (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
-        EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = backend AND datname = current_database())
-        FROM meta WHERE id = 1 FOR UPDATE";
+    let sql = format!(
+        "SELECT owner, seen_at, address, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, {CONNECTED}
+         FROM meta WHERE id = 1 FOR UPDATE"
+    );
     let address = place();
     let mut before: Option<i64> = None;
     loop {
-        let answers = link.all(&[Ask::plain("begin", "BEGIN"), Ask::new("owner", sql, vec![])])?;
+        let answers = link.all(&[Ask::plain("begin", "BEGIN"), Ask::new("owner", &sql, vec![])])?;
         let row = answers.iter().flat_map(|answer| &answer.rows).next();
         let Some(row) = row else { return Err(Failure::Final(Error::Damaged("the table meta is empty".into()))) };
         let (of, seen_at, now): (i64, i64, i64) = (get(row, 0)?, get(row, 1)?, get(row, 3)?);

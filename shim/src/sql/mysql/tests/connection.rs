@@ -1,6 +1,6 @@
 //! Connections, tables, and who serves.
 use super::super::connection::Connection;
-use super::super::testing::{address, database, root};
+use super::super::testing::{address, database, root, start};
 use super::super::text::{Bytes, Packet};
 use super::super::*;
 use crate::sql::failure::Failure;
@@ -147,4 +147,28 @@ fn what_is_wrong_with_a_login_is_told_with_its_remedy() {
         panic!("there is a server at port 1")
     };
     assert!(error.to_string().contains("127.0.0.1:1 can't be used"), "{error}");
+}
+
+/// Numbers of connections begin anew with a server: what has the number of one that served is another connection.
+#[test]
+fn who_served_before_the_server_was_started_is_not_waited_for() {
+    let server = start("");
+    let mut root = server.root();
+    root.query_drop("CREATE DATABASE d").unwrap();
+    let address = format!("root@127.0.0.1:{}/d", server.port);
+    let mut connection = Connection::open(self::address(&address)).unwrap();
+    tables::prepare(&mut connection).unwrap();
+    let served = |seen_at: &str| {
+        let set = "UPDATE meta SET owner = 7, address = 'elsewhere', backend";
+        let mut other = server.root();
+        other.query_drop("USE d").unwrap();
+        other.query_drop(format!("{set} = {}, seen_at = {seen_at}", root.connection_id())).unwrap();
+    };
+    let now = serving::NOW;
+    served(now);
+    let other = serving::try_begin(&mut connection, 1).unwrap();
+    assert!(other.is_some(), "its connection is there");
+    let up = "(SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'UPTIME')";
+    served(&format!("{now} - 1000 * ({up} + 2)"));
+    assert!(serving::try_begin(&mut connection, 1).unwrap().is_none(), "it was there before the server was");
 }

@@ -100,6 +100,33 @@ fn a_second_process_is_refused_while_the_first_tells_that_it_is_there() {
     opened(&address(&name)).unwrap();
 }
 
+/// A server that was started anew gives the numbers of connections to others.
+#[test]
+fn a_connection_that_began_since_is_not_that_of_the_process_before() {
+    let name = Server::get().database();
+    drop(opened(&address(&name)).unwrap());
+    let other = open_link(&name);
+    let set = |seen_at: &str| {
+        let sql = format!(
+            "UPDATE meta SET owner = 7, backend = (SELECT pid FROM pg_stat_activity WHERE datname = '{name}'
+             AND pid <> pg_backend_pid()), seen_at = {seen_at}"
+        );
+        Server::get().psql(&name, &sql).unwrap();
+    };
+    let now = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+    for (seen_at, connected) in [(now.to_owned(), "t"), (format!("{now} - 3600000"), "f")] {
+        set(&seen_at);
+        let sql = format!("SELECT {} FROM meta", start::CONNECTED);
+        assert_eq!(Server::get().psql(&name, &sql).unwrap(), connected, "seen at {seen_at}");
+    }
+    drop(other);
+}
+
+/// A connection that is none of a process that serves.
+fn open_link(name: &str) -> link::Link {
+    Database::new(&address(name), 0, Arc::default(), None).unwrap().connect().unwrap()
+}
+
 #[test]
 fn a_setting_that_will_not_do_is_named_with_what_to_do() {
     let server = Server::get();
