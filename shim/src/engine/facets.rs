@@ -9,7 +9,7 @@ use crate::object;
 /// The longest name or value that the index holds beside a key, in bytes. An object with a longer value of a field, or
 /// with a longer label, is looked at by every query. Kubernetes allows 317 bytes for the name of a label and 63 for its
 /// value.
-const INDEXED: usize = 1024;
+pub(crate) const INDEXED: usize = 1024;
 
 /// What the index holds of a key's value.
 pub(crate) fn facets(catalog: &Catalog, key: &[u8], value: &[u8]) -> Facets {

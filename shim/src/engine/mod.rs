@@ -63,7 +63,7 @@ pub(crate) use writer::commit;
 
 use crate::clock::StoreClock;
 use crate::gc;
-pub(crate) use facets::facets;
+pub(crate) use facets::{INDEXED, facets};
 pub(crate) use pace::Pace;
 
 /// More writes than this do not wait; the client is told to come back.

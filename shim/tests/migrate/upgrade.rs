@@ -94,7 +94,7 @@ async fn an_upgrade_that_fails_changes_nothing() {
     connection.execute_batch("DROP TRIGGER stop").unwrap();
     all_in_the_file(&connection);
     drop(open(&database).await.unwrap());
-    assert_eq!(version(&connection).unwrap(), 4);
+    assert_eq!(version(&connection).unwrap(), 5);
 }
 
 /// Milliseconds since 1970, as version 3 had them.
@@ -173,6 +173,41 @@ async fn moments_of_version_3_are_put_on_the_clock() {
     let new = Database::sqlite();
     drop(sql::open(new.endpoint(), Arc::default()).unwrap());
     assert_eq!(columns(path), columns(new.file()));
+}
+
+/// Before version 5 nothing was too long for an index.
+#[tokio::test]
+async fn labels_and_uids_of_version_4_that_are_too_long_go() {
+    let database = Database::sqlite();
+    let long = "l".repeat(1025);
+    let object = |name: &str, label: &str, uid: &str| {
+        format!(
+            r#"{{"apiVersion":"example.com/v1","kind":"Shirt","metadata":{{"name":"{name}","uid":"{uid}","labels":{{
+                "color":"{label}"}},"ownerReferences":[{{"apiVersion":"v1","kind":"A","name":"x","uid":"{long}"}}]}}}}"#
+        )
+    };
+    let engine = open(&database).await.unwrap();
+    for (name, label, uid) in [("a", "red", "short"), ("b", &long, "other"), ("c", "red", &long)] {
+        engine.write(put(&format!("/shirts/{name}"), object(name, label, uid), 0)).await.unwrap();
+    }
+    engine.shutdown().await;
+    drop(engine);
+    let connection = Connection::open(database.file()).unwrap();
+    let as_before = format!(
+        "INSERT INTO owner SELECT CAST('{long}' AS BLOB), 0, key, 0, 0 FROM current;
+         UPDATE current SET uid = CAST('{long}' AS BLOB) WHERE uid IS NULL;
+         UPDATE current SET hidden = 0;
+         INSERT INTO attribute SELECT id, '{long}', CAST('/shirts/b' AS BLOB) FROM attribute_name WHERE name = 'color';
+         UPDATE directory SET opaque = 0;
+         PRAGMA user_version = 4"
+    );
+    connection.execute_batch(&as_before).unwrap();
+    all_in_the_file(&connection);
+    drop(connection);
+    open(&database).await.unwrap().shutdown().await;
+    let mut wrong = Vec::new();
+    let checked = sql::check(database.endpoint(), false, &mut |damage| wrong.push(damage.what)).unwrap();
+    assert_eq!((checked.keys, wrong), (3, Vec::new()));
 }
 
 #[tokio::test]

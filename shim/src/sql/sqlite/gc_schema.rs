@@ -8,10 +8,11 @@ use super::graph_write;
 use super::tables::Tables;
 use crate::clock::StoreTime;
 use crate::engine::catalog::Catalog;
+use crate::engine::facets;
 use crate::engine::store::{Facets, Row, RowChange};
-use crate::engine::{Error, facets};
 use crate::gc::{Rules, Seen, signals};
 use crate::sql::collector;
+use crate::sql::failure::Result;
 use crate::sql::session::Delta;
 
 /// For a fresh file and for one of version 1 alike.
@@ -73,7 +74,7 @@ CREATE INDEX gc_tombstone_uid ON gc_tombstone (uid);
 const PAGE: i64 = 1000;
 
 /// Makes the tables and fills them from the live values, in the transaction that is under way.
-pub(super) fn add(connection: &Connection, now: StoreTime) -> rusqlite::Result<()> {
+pub(super) fn add(connection: &Connection, now: StoreTime) -> Result<()> {
     connection.execute_batch(TABLES)?;
     fill(connection, now)
 }
@@ -84,7 +85,7 @@ pub(super) fn graph(value: &[u8]) -> Facets {
 }
 
 /// Fills the column `uid`, the table `owner` and, for deletions under way, the queue.
-pub(super) fn fill(connection: &Connection, now: StoreTime) -> rusqlite::Result<()> {
+pub(super) fn fill(connection: &Connection, now: StoreTime) -> Result<()> {
     let mut last = i64::MIN;
     let rules = Rules::default();
     loop {
@@ -109,9 +110,8 @@ pub(super) fn fill(connection: &Connection, now: StoreTime) -> rusqlite::Result<
         let mut delta = Delta::default();
         collector::edges(&rows, &mut delta);
         graph_write::store_edges(connection, &delta)?;
-        let unheard = |failure| rusqlite::Error::ToSqlConversionFailure(Box::new(Error::from(failure)));
         let mut session = Tables::new(connection, Arc::default());
-        let started = collector::hear(&mut session, &heard).map_err(unheard)?;
+        let started = collector::hear(&mut session, &heard)?;
         graph_write::store_started(connection, &started, now)?;
     }
 }

@@ -18,6 +18,7 @@ mod graph;
 mod graph_write;
 mod hiding;
 mod log;
+mod long;
 mod place;
 mod probe;
 mod read;

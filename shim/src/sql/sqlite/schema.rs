@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use super::error::at;
 use super::upgrade::{self, VERSION};
 use crate::engine::{Error, Result};
+use crate::sql::failure::Failure;
 use crate::sql::random;
 
 /// Marks the file as ours: "SLCE".
@@ -106,14 +107,14 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
         return Err(other_version(path, version));
     }
     if tables == 0 {
-        create(connection).map_err(failed)?;
+        create(connection)?;
     }
     connection.pragma_update(None, "journal_mode", "wal").map_err(failed)?;
     connection.pragma_update(None, "synchronous", "full").map_err(failed)?;
     if tables > 0 && version < VERSION {
         tracing::info!(path = %path.display(), from = version, to = VERSION, "the database is upgraded");
         let started = Instant::now();
-        upgrade::upgrade(connection, version).map_err(failed)?;
+        upgrade::upgrade(connection, version)?;
         tracing::info!(path = %path.display(), seconds = started.elapsed().as_secs_f64(), "the database is upgraded: done");
     }
     // Fails now, not at the first request, if the file can't be written.
@@ -145,7 +146,7 @@ fn other_version(path: &Path, version: i32) -> Error {
     ))
 }
 
-fn create(connection: &Connection) -> rusqlite::Result<()> {
+fn create(connection: &Connection) -> crate::sql::failure::Result<()> {
     connection.pragma_update(None, "auto_vacuum", "incremental")?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let created = connection
@@ -155,9 +156,10 @@ fn create(connection: &Connection) -> rusqlite::Result<()> {
             connection.execute(sql, [random()])
         })
         .and_then(|_| connection.pragma_update(None, "application_id", APPLICATION_ID))
+        .map_err(Failure::from)
         .and_then(|()| upgrade::steps(connection, 1));
     match created {
-        Ok(()) => connection.execute_batch("COMMIT"),
+        Ok(()) => Ok(connection.execute_batch("COMMIT")?),
         Err(error) => {
             // The first error says more than one of the rollback.
             let _ = connection.execute_batch("ROLLBACK");

@@ -5,22 +5,23 @@
 
 use rusqlite::Connection;
 
-use super::{derived, field_index, gc_schema, hiding};
+use super::{derived, field_index, gc_schema, hiding, long};
 use crate::clock::{StoreTime, WallTime};
 use crate::gc::LONGEST_PAUSE;
+use crate::sql::failure::Result;
 
 /// The version of the tables, kept in the file's `user_version`.
-pub(super) const VERSION: i32 = 4;
+pub(super) const VERSION: i32 = 5;
 
 /// Upgrades a file of an older version.
-pub(super) fn upgrade(connection: &mut Connection, from: i32) -> rusqlite::Result<()> {
+pub(super) fn upgrade(connection: &mut Connection, from: i32) -> Result<()> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     steps(&transaction, from)?;
-    transaction.commit()
+    Ok(transaction.commit()?)
 }
 
 /// All steps that a file of this version needs, within the transaction that is under way.
-pub(super) fn steps(connection: &Connection, from: i32) -> rusqlite::Result<()> {
+pub(super) fn steps(connection: &Connection, from: i32) -> Result<()> {
     if from < 4 {
         // First: what the other steps write is of the new clock already.
         to_version_4(connection, from, WallTime::now())?;
@@ -32,11 +33,14 @@ pub(super) fn steps(connection: &Connection, from: i32) -> rusqlite::Result<()> 
         // Older versions had these indexes always.
         hiding::adjust(connection)?;
     }
-    connection.pragma_update(None, "user_version", VERSION)
+    if from < 5 {
+        long::remove(connection)?;
+    }
+    Ok(connection.pragma_update(None, "user_version", VERSION)?)
 }
 
 /// Field indexes, which are built in the background, the counts of misplaced keys, and what the collector needs.
-fn to_version_2(connection: &Connection) -> rusqlite::Result<()> {
+fn to_version_2(connection: &Connection) -> Result<()> {
     connection.execute_batch(field_index::TABLES)?;
     derived::recount(connection)?;
     field_index::declare(connection)?;
