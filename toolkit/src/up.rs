@@ -9,7 +9,7 @@ use crate::cluster::component::Component;
 use crate::cluster::database::Database;
 use crate::cluster::policies;
 use crate::cluster::programs;
-use crate::cluster::settings::{Backend, Settings, Store};
+use crate::cluster::settings::{Backend, Place, Settings, Store};
 use crate::source::Target;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Error, Explain, Result};
@@ -95,7 +95,8 @@ impl Cmd {
         let folder = folder(shell, self.dir.as_deref());
         // Whoever is second finds the programs built and the cluster running.
         let _lock = shell.lock("up")?;
-        Cluster::check(&folder, self.port)?;
+        let backend = self.backend.map(Backend::Url).or(self.database.map(|server| Backend::Server { server }));
+        Cluster::check(&folder, Place { store: self.store, backend: backend.as_ref() }, self.port)?;
         let programs = match &self.bin {
             Some(bin) => programs::in_folder(bin, self.store, !self.stock)?,
             None => programs::built(shell, &self.target, self.store, !self.stock)?,
@@ -103,7 +104,7 @@ impl Cmd {
         let settings = Settings {
             kubernetes: self.target.k8s.to_string(),
             store: self.store,
-            backend: self.backend.map(Backend::Url).or(self.database.map(|server| Backend::Server { server })),
+            backend,
             programs,
             apiserver_args: flags("--apiserver-arg", self.apiserver_args)?,
             controller_manager_args: flags("--controller-manager-arg", self.controller_manager_args)?,

@@ -37,8 +37,8 @@ use self::client::Client;
 use self::component::Component;
 use self::launch::{Start, launch};
 use self::pid::Process;
-use self::problem::{Busy, Foreign, NoCluster, NoFolder, OtherSettings, PortTaken};
-use self::settings::{Backend, Ports, Saved, Settings, Store};
+use self::problem::{Busy, Foreign, NoCluster, NoFolder, OtherPlace, OtherSettings, PortTaken};
+use self::settings::{Backend, Place, Ports, Saved, Settings, Store};
 use sluice_shell::error::{Attempt as _, Error, Result};
 
 /// How long a process may take to end by itself.
@@ -77,7 +77,8 @@ impl Cluster {
     /// unless `port` (the apiserver's; 0 for any) says otherwise.
     ///
     /// # Errors
-    /// [`OtherSettings`] when processes of it run that were started otherwise; [`Busy`]; file errors.
+    /// [`OtherSettings`] when processes of it run that were started otherwise; [`OtherPlace`] when its objects are
+    /// elsewhere; [`Busy`]; file errors.
     pub fn prepare(folder: &Path, settings: Settings, port: Option<u16>) -> Result<Self> {
         let folder = std::path::absolute(folder)?;
         refuse_foreign(&folder)?;
@@ -96,7 +97,10 @@ impl Cluster {
                 }
                 saved.ports
             }
-            _ => choose_ports(saved.as_ref().map(|saved| saved.ports), port)?,
+            _ => {
+                saved.as_ref().map_or(Ok(()), |saved| refuse_other_place(&folder, saved, settings.place()))?;
+                choose_ports(saved.as_ref().map(|saved| saved.ports), port)?
+            }
         };
         let certs = Certificates::ensure(&folder.join("pki"))?;
         Saved::new(settings.clone(), ports).save(&folder.join("cluster.json"))?;
@@ -144,17 +148,19 @@ impl Cluster {
     }
 
     /// Refuses what [`Cluster::prepare`] and [`Cluster::start`] would, before minutes are spent on programs for it: a
-    /// folder that can't be written or is somebody's, a port that is taken.
+    /// folder that can't be written or is somebody's, objects that are elsewhere, a port that is taken.
     ///
     /// # Errors
-    /// [`Foreign`], [`NoFolder`], [`PortTaken`].
-    pub(crate) fn check(folder: &Path, port: Option<u16>) -> Result<()> {
+    /// [`Foreign`], [`NoFolder`], [`OtherPlace`], [`PortTaken`].
+    pub(crate) fn check(folder: &Path, place: Place<'_>, port: Option<u16>) -> Result<()> {
         let folder = std::path::absolute(folder)?;
         refuse_foreign(&folder)?;
-        let before = Saved::load(&folder.join("cluster.json"))?.map(|saved| Self::of(&folder, saved));
+        let saved = Saved::load(&folder.join("cluster.json"))?;
+        let before = saved.clone().map(|saved| Self::of(&folder, saved));
         if before.as_ref().is_some_and(Self::runs) {
             return Ok(());
         }
+        saved.map_or(Ok(()), |saved| refuse_other_place(&folder, &saved, place))?;
         let port = port.or(before.map(|cluster| cluster.ports.apiserver)).filter(|&port| port != 0);
         Ok(port.map_or(Ok(()), |port| {
             port::bind(port).map_err(|why| PortTaken::of(Component::Apiserver.file_name(), port, &why))
@@ -408,6 +414,20 @@ fn refuse_foreign(folder: &Path) -> Result<()> {
     }
     let files: Vec<&str> = CONTENTS.into_iter().filter(|name| folder.join(name).symlink_metadata().is_ok()).collect();
     if files.is_empty() { Ok(()) } else { Err(Foreign { folder: folder.to_owned(), files }.into()) }
+}
+
+/// Refuses to start a cluster that was stopped without its objects. Whoever names a database by its connection string
+/// knows what is in there.
+fn refuse_other_place(folder: &Path, saved: &Saved, wanted: Place<'_>) -> Result<()> {
+    let is = saved.settings.place();
+    let elsewhere = matches!(is.backend, Some(Backend::Url(_)));
+    // After a first start that failed there may be none.
+    let has_files = fs::read_dir(folder.join("data")).is_ok_and(|mut files| files.next().is_some());
+    if is == wanted || matches!(wanted.backend, Some(Backend::Url(_))) || !(elsewhere || has_files) {
+        return Ok(());
+    }
+    let (folder, before) = (folder.to_owned(), is.flag());
+    Err(OtherPlace { folder, is: is.name(), wanted: wanted.name(), before }.into())
 }
 
 fn remove_contents(folder: &Path) -> Result<()> {

@@ -93,6 +93,28 @@ impl Explain for OtherSettings {
     }
 }
 
+/// The cluster's objects are somewhere else than where it is now to keep them.
+#[derive(Debug, thiserror::Error)]
+#[error("the cluster in {} keeps its objects in {is}; {wanted} has none of them", folder.display())]
+pub(crate) struct OtherPlace {
+    pub(super) folder: PathBuf,
+    pub(super) is: String,
+    pub(super) wanted: String,
+    /// The flags that it was last started with.
+    pub(super) before: String,
+}
+
+impl Explain for OtherPlace {
+    fn hint(&self) -> Option<String> {
+        let (folder, before) = (self.folder.display(), &self.before);
+        Some(format!(
+            "start it as before, {before}; or give the new one another folder with `--dir`; or remove the \
+             old one with its objects:\ncargo xtask down --dir {folder}\nTo move the objects to a database that runs \
+             already, move them first, then name it with `--backend`"
+        ))
+    }
+}
+
 /// A cluster can't be in the folder.
 #[derive(Debug, thiserror::Error)]
 #[error("no cluster can be in {}: {cause}", folder.display())]

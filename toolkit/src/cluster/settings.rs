@@ -111,11 +111,47 @@ pub enum Backend {
 }
 
 impl Settings {
+    /// Where the objects are.
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place { store: self.store, backend: self.backend.as_ref() }
+    }
+
     /// The database server that runs with the cluster.
     pub(super) fn server(&self) -> Option<Database> {
         match self.backend {
             Some(Backend::Server { server }) => Some(server),
             _ => None,
+        }
+    }
+}
+
+/// Where a cluster keeps its objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place<'a> {
+    /// Whose files they are.
+    pub(crate) store: Store,
+    /// The shim's database.
+    pub(crate) backend: Option<&'a Backend>,
+}
+
+impl Place<'_> {
+    /// For people; never shows a connection string.
+    pub(super) fn name(self) -> String {
+        match (self.store, self.backend) {
+            (Store::Shim, None) => "a SQLite file in its folder".to_owned(),
+            (Store::Shim, Some(Backend::Server { server })) => format!("the {server} of its own"),
+            (Store::Shim, Some(Backend::Url(_))) => "the database that `--backend` named".to_owned(),
+            (store, _) => format!("{store}'s files in its folder"),
+        }
+    }
+
+    /// How to ask `up` for it.
+    pub(super) fn flag(self) -> String {
+        match (self.store, self.backend) {
+            (Store::Shim, None) => "without `--database` and `--backend`".to_owned(),
+            (Store::Shim, Some(Backend::Server { server })) => format!("with `--database {}`", server.value()),
+            (Store::Shim, Some(Backend::Url(_))) => "with the `--backend` that it had".to_owned(),
+            (store, _) => format!("with `--store {}`", store.value()),
         }
     }
 }

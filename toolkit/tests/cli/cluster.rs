@@ -82,6 +82,28 @@ fn a_store_that_ends_is_quoted_and_what_it_left_can_be_looked_at_and_removed() {
 }
 
 #[test]
+fn a_stopped_cluster_does_not_start_without_its_objects() {
+    let workspace = with_programs();
+    let up = |flags: &[&str]| workspace.xtask(&[&["up", "--bin", "bin"], flags].concat());
+    let starts = |text: &str| text.contains("there is no database for");
+    assert!(starts(&up(&[])) && starts(&up(&["--backend", "nosuch://x"])), "nothing was stored yet");
+    let refused = up(&[]);
+    assert!(refused.contains("keeps its objects in the database that `--backend` named; a SQLite file"), "{refused}");
+    workspace.xtask(&["down"]);
+    assert!(starts(&up(&[])));
+    workspace.write(".sluice/cluster/data/sluice.db", "objects");
+    for flags in [["--database", "postgres"], ["--store", "etcd"]] {
+        let refused = up(&flags);
+        assert!(refused.contains("keeps its objects in a SQLite file in its folder; "), "{refused}");
+        assert!(
+            refused.contains("without `--database` and `--backend`") && refused.contains("down --dir"),
+            "{refused}"
+        );
+    }
+    assert!(starts(&up(&[])) && starts(&up(&["--backend", "nosuch://x"])), "whoever names a database knows it");
+}
+
+#[test]
 fn what_an_up_left_that_was_killed_early_is_taken_up_or_removed() {
     let workspace = with_programs();
     let killed = || {
