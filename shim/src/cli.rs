@@ -8,13 +8,14 @@ use clap::builder::styling::Styles;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::config::{Config, Given, version};
-use crate::endpoint::Endpoint;
+use crate::config::{Config, Given, TARGET_PASSWORD_FILE, version};
+use crate::endpoint::{Endpoint, PASSWORD_FILE};
 use crate::inspect::explain::Explain;
 use crate::inspect::gc::Gc;
 use crate::migrate::export::Export;
 use crate::migrate::fsck::Fsck;
 use crate::migrate::import::Import;
+use crate::migrate::migrate_to::MigrateTo;
 use crate::migrate::restore::Restore;
 use crate::variables;
 
@@ -31,12 +32,13 @@ pub struct Cli {
     #[command(flatten)]
     pub server: Config,
 
-    /// Whether the words of the command line have a password in them.
+    /// Which URL of the command line has a password in it, and the flag to use instead.
     #[arg(skip)]
-    pub shows_password: bool,
+    pub shows_password: Option<(&'static str, &'static str)>,
 }
 
-/// What can be done with a database instead of serving it. `explain` and `gc` can be done while a server has it open.
+/// What can be done with a database instead of serving it. `explain`, `gc` and
+/// `migrate-to` can be done while a server has it open.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Build a database, which must be new or empty, from an etcd snapshot file.
@@ -45,6 +47,8 @@ pub enum Command {
     Import(Import),
     /// Write a database that no server has open as an etcd snapshot file.
     Export(Export),
+    /// Move a store to another database, also while a server serves it.
+    MigrateTo(MigrateTo),
     /// Check a database that no server has open for damage.
     Fsck(Fsck),
     /// Show how a list with a selector is read.
@@ -78,15 +82,19 @@ impl Cli {
     }
 }
 
-/// Whether there is a password in `--endpoint`. One in the variable is not seen by other users.
-fn shows_password(matches: &ArgMatches) -> bool {
+/// Which URL of the command line has a password in it, if one has. One in a variable is not seen by other users.
+fn shows_password(matches: &ArgMatches) -> Option<(&'static str, &'static str)> {
     let mut matches = matches;
     while let Some((_, of_command)) = matches.subcommand() {
         matches = of_command;
     }
-    let given = matches.get_one::<Given>("endpoint").and_then(|given| given.as_ref().ok());
-    let is_flag = matches.value_source("endpoint") == Some(ValueSource::CommandLine);
-    is_flag && given.is_some_and(Endpoint::has_password)
+    let shows = |id| {
+        let given = matches.try_get_one::<Given>(id).ok().flatten().and_then(|given| given.as_ref().ok());
+        let is_seen = given.is_some() && matches.value_source(id) == Some(ValueSource::CommandLine);
+        is_seen && given.is_some_and(Endpoint::has_password)
+    };
+    let all = [("endpoint", ("--endpoint", PASSWORD_FILE)), ("target", ("TARGET", TARGET_PASSWORD_FILE))];
+    all.into_iter().find(|(id, _)| shows(id)).map(|(_, names)| names)
 }
 
 impl Command {
@@ -100,10 +108,25 @@ impl Command {
             Self::Restore(restore) => writeln!(out, "restored {}", restore.run()?)?,
             Self::Import(import) => writeln!(out, "imported {}", import.run()?)?,
             Self::Export(export) => writeln!(out, "exported {}", export.run()?)?,
+            Self::MigrateTo(migrate) => return migrate.run(out),
             Self::Fsck(fsck) => return fsck.run(out),
             Self::Explain(explain) => explain.run(out)?,
             Self::Gc(gc) => gc.run(out)?,
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_of_a_move() {
+        let mut command = Cli::command();
+        let migrate_to = command.find_subcommand_mut("migrate-to").unwrap();
+        // Without values: the variables of whoever runs the test are not part of it.
+        let mut migrate_to = migrate_to.clone().mut_args(|arg| arg.hide_env_values(true));
+        insta::assert_snapshot!(migrate_to.render_long_help());
     }
 }

@@ -18,14 +18,15 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::builder::styling::Styles;
 use clap::{ArgAction, Parser, ValueEnum};
 pub use collector::{GcConfig, Switch};
-pub use database::DatabaseFlags;
-pub(crate) use database::{Given, PASSWORD};
+pub use database::{DatabaseFlags, TargetFlags};
+pub(crate) use database::{Given, PASSWORD, TARGET_PASSWORD, TARGET_PASSWORD_FILE};
+pub(crate) use duration::duration;
 pub use error::ConfigError;
 pub(crate) use kinds::{group, ignored_kind};
 pub(crate) use number::whole;
 pub use url::ListenUrl;
 
-use duration::{duration, duration_or_zero};
+use duration::duration_or_zero;
 use log_level::log_level;
 
 use crate::endpoint::Endpoint;

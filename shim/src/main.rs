@@ -53,13 +53,13 @@ fn unread(words: &[OsString], error: &clap::Error) -> ExitCode {
 }
 
 /// Does something with a database instead of serving it; returns whether all is well.
-async fn work(command: Command, shows_password: bool) -> Result<bool> {
+async fn work(command: Command, shows_password: Option<(&str, &str)>) -> Result<bool> {
     telemetry::warnings()?;
     warn_of_password(shows_password);
     tokio::task::spawn_blocking(move || command.run(&mut std::io::stdout())).await?
 }
 
-async fn run(config: Config, shows_password: bool) -> Result<()> {
+async fn run(config: Config, shows_password: Option<(&str, &str)>) -> Result<()> {
     let endpoint = config.check()?;
     config.check_files()?;
     telemetry::init(&config)?;
@@ -102,11 +102,9 @@ async fn start(config: &Config, endpoint: &Endpoint) -> Result<Server> {
     Server::start(engine, config, sockets, config.snapshot_dir(endpoint), registry).await
 }
 
-fn warn_of_password(is_shown: bool) {
-    if is_shown {
-        tracing::warn!(
-            "every user of this machine can see the password in --endpoint, with ps; use --endpoint-password-file"
-        );
+fn warn_of_password(shown: Option<(&str, &str)>) {
+    if let Some((url, instead)) = shown {
+        tracing::warn!("every user of this machine can see the password in {url}, with ps; use {instead}");
     }
 }
 

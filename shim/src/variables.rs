@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use clap::builder::Resettable;
 use clap::{Arg, Command};
 
-use crate::config::PASSWORD;
+use crate::config::{PASSWORD, TARGET_PASSWORD};
 
 /// What our variables begin with.
 const PREFIX: &str = "SLUICE_";
@@ -50,7 +50,7 @@ fn ends_name(rest: &str) -> bool {
 /// The variables of the environment that look like misspelt ones of ours, each with the one that may be meant.
 pub(crate) fn misspelt(command: &Command) -> Vec<(String, String)> {
     let of_flags = all(command).filter_map(|arg| arg.get_env()?.to_str());
-    let known: BTreeSet<&str> = of_flags.chain([PASSWORD]).collect();
+    let known: BTreeSet<&str> = of_flags.chain([PASSWORD, TARGET_PASSWORD]).collect();
     let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     set.filter(|name| !known.contains(&name[..]))
         .filter_map(|name| Some((alike(&name, &known)?, name)))

@@ -2,15 +2,21 @@
 
 use std::convert::Infallible;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ArgAction;
 
 use super::ConfigError;
-use crate::endpoint::{Endpoint, Family, Secret};
+use crate::endpoint::{Endpoint, Family, PASSWORD_FILE, Secret};
 
 /// The variable with the password. There is no flag for it: `ps` would show it.
 pub(crate) const PASSWORD: &str = "SLUICE_ENDPOINT_PASSWORD";
+
+/// The variable with the password of a target.
+pub(crate) const TARGET_PASSWORD: &str = "SLUICE_TARGET_PASSWORD";
+
+/// The flag that names the file with it.
+pub(crate) const TARGET_PASSWORD_FILE: &str = "--target-password-file";
 
 /// What `--endpoint` says: read at once, so that no other part of the program has the text with the password.
 pub(crate) type Given = Result<Endpoint, ConfigError>;
@@ -58,31 +64,86 @@ impl DatabaseFlags {
     }
 
     fn endpoint_with(&self, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Endpoint, ConfigError> {
-        let mut endpoint = self.endpoint.clone().unwrap_or_else(|| "".parse())?;
-        match &mut endpoint {
-            Endpoint::Sqlite(_) if self.endpoint_password_file.is_some() => {
-                let what = "--endpoint-password-file: a SQLite database has no password";
-                return Err(ConfigError::new(what, "remove the flag, or the variable SLUICE_ENDPOINT_PASSWORD_FILE"));
-            }
-            Endpoint::Sqlite(_) => {}
-            Endpoint::Network(address) => {
-                address.accepts_loss = self.allow_unsafe_database;
-                let passwords = &mut address.passwords;
-                passwords.file.clone_from(&self.endpoint_password_file);
-                passwords.variable = variable(PASSWORD).map(secret).transpose()?;
-                if address.family == Family::Postgres {
-                    let usual = || variable("HOME").map(|home| PathBuf::from(home).join(".pgpass"));
-                    passwords.pgpass = variable("PGPASSFILE").map(PathBuf::from).or_else(usual);
-                }
-                passwords.of_file()?;
-            }
-        }
-        Ok(endpoint)
+        let endpoint = self.endpoint.clone().unwrap_or_else(|| "".parse())?;
+        let file = self.endpoint_password_file.as_deref();
+        with_passwords(endpoint, self.allow_unsafe_database, (file, &OF_ENDPOINT), variable)
     }
 }
 
-fn secret(text: OsString) -> Result<Secret, ConfigError> {
-    let refuse = |_| ConfigError::new(format!("the variable {PASSWORD} holds no UTF-8"), "set it to the password");
+/// Where a store goes, and the password for it.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TargetFlags {
+    /// The database that the store goes to: postgres://user@host/database. A password in the URL would be seen by every
+    /// user of the machine, in `ps`.
+    #[arg(env = "SLUICE_TARGET", hide_env_values = true, value_name = "TARGET", value_parser = given)]
+    target: Given,
+
+    /// A file with the target's password. Instead of it the variable SLUICE_TARGET_PASSWORD may hold the password, or
+    /// PostgreSQL's password file (PGPASSFILE, or ~/.pgpass).
+    #[arg(long, env = "SLUICE_TARGET_PASSWORD_FILE", value_name = "FILE")]
+    target_password_file: Option<PathBuf>,
+}
+
+impl TargetFlags {
+    /// Where the store goes, and where the password is. What a crash may take back is the other flags' business.
+    ///
+    /// # Errors
+    /// When it is no endpoint, or the file with the password can't be read.
+    pub fn endpoint(&self, source: &DatabaseFlags) -> Result<Endpoint, ConfigError> {
+        let endpoint = self.target.clone().map_err(|error| {
+            let hint = error.hint.replace("--endpoint", "TARGET").replace("SLUICE_ENDPOINT", "SLUICE_TARGET");
+            ConfigError { what: format!("the target: {}", error.what), hint, ..error }
+        })?;
+        let file = self.target_password_file.as_deref();
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        with_passwords(endpoint, source.allow_unsafe_database, (file, &OF_TARGET), &variable)
+    }
+}
+
+/// The names of the ways to give a password.
+struct Ways {
+    flag: &'static str,
+    variable_of_flag: &'static str,
+    variable: &'static str,
+}
+
+const OF_ENDPOINT: Ways =
+    Ways { flag: PASSWORD_FILE, variable_of_flag: "SLUICE_ENDPOINT_PASSWORD_FILE", variable: PASSWORD };
+const OF_TARGET: Ways =
+    Ways { flag: TARGET_PASSWORD_FILE, variable_of_flag: "SLUICE_TARGET_PASSWORD_FILE", variable: TARGET_PASSWORD };
+
+/// The endpoint with all that says what its password is.
+fn with_passwords(
+    mut endpoint: Endpoint,
+    accepts_loss: bool,
+    (file, ways): (Option<&Path>, &Ways),
+    variable: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Endpoint, ConfigError> {
+    match &mut endpoint {
+        Endpoint::Sqlite(_) if file.is_some() => {
+            let what = format!("{}: a SQLite database has no password", ways.flag);
+            let hint = format!("remove the flag, or the variable {}", ways.variable_of_flag);
+            return Err(ConfigError::new(what, hint));
+        }
+        Endpoint::Sqlite(_) => {}
+        Endpoint::Network(address) => {
+            address.accepts_loss = accepts_loss;
+            let passwords = &mut address.passwords;
+            passwords.file = file.map(Path::to_owned);
+            passwords.flag = ways.flag;
+            passwords.variable = variable(ways.variable).map(|text| secret(text, ways.variable)).transpose()?;
+            if address.family == Family::Postgres {
+                let usual = || variable("HOME").map(|home| PathBuf::from(home).join(".pgpass"));
+                passwords.pgpass = variable("PGPASSFILE").map(PathBuf::from).or_else(usual);
+            }
+            passwords.of_file()?;
+        }
+    }
+    Ok(endpoint)
+}
+
+fn secret(text: OsString, of: &str) -> Result<Secret, ConfigError> {
+    let refuse = |_| ConfigError::new(format!("the variable {of} holds no UTF-8"), "set it to the password");
     text.into_string().map(Secret::from).map_err(refuse)
 }
 
@@ -123,6 +184,7 @@ mod tests {
         let (of_variable, of_url) = (Some(Secret::from("of variable".to_owned())), Some(Secret::from("u".to_owned())));
         let all = Passwords {
             file: Some(file.clone().into()),
+            flag: PASSWORD_FILE,
             variable: of_variable,
             url: of_url,
             pgpass: Some("/pg".into()),

@@ -8,7 +8,7 @@ const LONGEST: u128 = 2_562_047 * 3600;
 const NANOS: u128 = 1_000_000_000;
 
 /// A duration of at least 1 ms.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let form = "needs a duration of at least 1ms, as in 500ms, 5s, 1m30s, 2h";
     checked(text, form).and_then(|parsed| if parsed.is_zero() { Err(form.to_owned()) } else { Ok(parsed) })
 }

@@ -13,7 +13,7 @@ use std::str::FromStr;
 
 pub use address::{Address, Family, Host};
 pub use options::{Options, Tls, TlsMode};
-pub use passwords::Passwords;
+pub use passwords::{PASSWORD_FILE, Passwords};
 pub use secret::Secret;
 
 use crate::config::error::ConfigError;

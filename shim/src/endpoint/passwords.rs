@@ -13,10 +13,12 @@ use crate::config::error::ConfigError;
 const LONGEST: u64 = 64 << 10;
 
 /// Where a password may be, from the first place that is looked at to the last.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passwords {
-    /// The file of `--endpoint-password-file`.
+    /// The file of `--endpoint-password-file`, or of another such flag.
     pub file: Option<PathBuf>,
+    /// That flag.
+    pub flag: &'static str,
     /// What the variable `SLUICE_ENDPOINT_PASSWORD` holds.
     pub variable: Option<Secret>,
     /// What the URL holds.
@@ -25,13 +27,22 @@ pub struct Passwords {
     pub pgpass: Option<PathBuf>,
 }
 
+/// The flag that names the file, but for the target of a move.
+pub const PASSWORD_FILE: &str = "--endpoint-password-file";
+
+impl Default for Passwords {
+    fn default() -> Self {
+        Self { file: None, flag: PASSWORD_FILE, variable: None, url: None, pgpass: None }
+    }
+}
+
 impl Passwords {
-    /// What the file of `--endpoint-password-file` holds now.
+    /// What the file holds now.
     ///
     /// # Errors
     /// When it can't be read.
     pub fn of_file(&self) -> Result<Option<Secret>, ConfigError> {
-        self.file.as_deref().map(of_file).transpose()
+        self.file.as_deref().map(|path| of_file(path, self.flag)).transpose()
     }
 
     /// The password of the first place that has one. Files are read now.
@@ -41,9 +52,9 @@ impl Passwords {
     }
 }
 
-fn of_file(path: &Path) -> Result<Secret, ConfigError> {
+fn of_file(path: &Path, flag: &str) -> Result<Secret, ConfigError> {
     read(path).map_err(|error| {
-        let what = format!("--endpoint-password-file {} can't be used: {error}", path.display());
+        let what = format!("{flag} {} can't be used: {error}", path.display());
         ConfigError::here(what, "name a file that holds the password, and nothing else, and that this user can read")
     })
 }
@@ -95,6 +106,7 @@ mod tests {
         fs::set_permissions(at("pgpass"), fs::Permissions::from_mode(0o600)).unwrap();
         let mut all = Passwords {
             file: Some(at("file")),
+            flag: PASSWORD_FILE,
             variable: Some(secret("of variable")),
             url: Some(secret("of URL")),
             pgpass: Some(at("pgpass")),
@@ -132,7 +144,7 @@ mod tests {
         ];
         for (content, expected) in table {
             fs::write(&path, content).unwrap();
-            match (of_file(&path), expected) {
+            match (of_file(&path, PASSWORD_FILE), expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found.reveal(), expected),
                 (found, expected) => {
                     let why = found.unwrap_err().what;
@@ -143,7 +155,7 @@ mod tests {
                 }
             }
         }
-        assert!(of_file(folder.path()).unwrap_err().what.ends_with("it is no file"));
-        assert!(of_file(Path::new("/dev/zero")).unwrap_err().what.ends_with("it is no file"));
+        assert!(of_file(folder.path(), PASSWORD_FILE).unwrap_err().what.ends_with("it is no file"));
+        assert!(of_file(Path::new("/dev/zero"), PASSWORD_FILE).unwrap_err().what.ends_with("it is no file"));
     }
 }

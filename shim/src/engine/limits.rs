@@ -1,12 +1,24 @@
 //! What a store can't hold.
 
 use super::store::Nature;
-use super::types::{Error, Op, Result};
+use super::types::{Error, KeyValue, Op, Result};
 
 /// Checks that a store can hold what a write may put.
 pub(super) fn check(op: &Op, nature: &Nature) -> Result<()> {
     keys(op, nature)?;
     check_values(values(op), nature)
+}
+
+/// Checks that a store can hold a value.
+pub(super) fn check_value(kv: &KeyValue, nature: &Nature) -> Result<()> {
+    match nature.values_limit {
+        Some(limit) if kv.value.len() > limit => Err(Error::Broken(format!(
+            "the value of {:?} has {} bytes; this database takes {limit} at most",
+            String::from_utf8_lossy(&kv.key),
+            kv.value.len()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Checks that a store can hold a key.

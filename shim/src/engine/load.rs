@@ -20,10 +20,10 @@ use crate::clock::StoreTime;
 use crate::gc::{Rules, signals};
 
 /// How many records one commit carries at most, and how many bytes of keys and values.
-const BATCH_RECORDS: usize = 8192;
-const BATCH_BYTES: usize = 4 << 20;
+pub(super) const BATCH_RECORDS: usize = 8192;
+pub(super) const BATCH_BYTES: usize = 4 << 20;
 /// How long a step on the field indexes takes; nobody waits.
-const INDEX_STEP: Duration = Duration::from_millis(500);
+pub(super) const INDEX_STEP: Duration = Duration::from_millis(500);
 /// How many leases one commit carries.
 const BATCH_LEASES: usize = 8192;
 
@@ -57,6 +57,13 @@ pub(super) fn unfinished() -> Error {
     )
 }
 
+/// The error that a database gives that was to be filled.
+pub(super) fn not_empty(revision: Revision) -> Error {
+    Error::Broken(format!(
+        "the database is not empty: it is at revision {revision}; name a new one, nothing is ever overwritten"
+    ))
+}
+
 impl Loader {
     /// Begins to load. Values that were superseded at or before `keep_after` are left out: the revision of the
     /// compaction, as a rule. Fails if there is anything in the store.
@@ -70,9 +77,7 @@ impl Loader {
             return Err(unfinished());
         }
         if status.revision != 1 || status.compact_revision != 0 || !leases.is_empty() {
-            return Err(Error::Broken(format!(
-                "the database is not empty: it is at revision {revision}; name a new one, nothing is ever overwritten"
-            )));
+            return Err(not_empty(revision));
         }
         let mut writer = store.writer()?;
         commit(writer.as_mut(), &mut |_| Changes { compact_revision: Some(0), ..Changes::default() })?;
@@ -126,9 +131,8 @@ impl Loader {
         if !records.is_empty() {
             let keys = records.iter().map(|record| record.kv.key.clone()).collect();
             let footprint = Footprint { keys, ..Footprint::default() };
-            let keep_after = self.keep_after;
-            self.writer
-                .commit(&footprint, &mut |before| changes(&records, before.rows, &before.catalog, keep_after))?;
+            let taking = Taking { keep_after: self.keep_after, moves: false };
+            self.writer.commit(&footprint, &mut |before| changes(&records, before.rows, &before.catalog, taking))?;
             self.writer.tidy(false)?;
         }
         Ok(self.loaded)
@@ -156,12 +160,23 @@ impl Loader {
     }
 }
 
+/// How records are taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taking {
+    /// What was superseded up to this revision is of no use.
+    pub(super) keep_after: Revision,
+    /// Whether the store is one that is moved as it is. Then the collector's work comes along, so that the collector
+    /// hears of nothing; and deletions that were compacted before they were read are missing.
+    pub(super) moves: bool,
+}
+
 /// A commit that depends on nothing but the time. The revision stays 0 unless the changes say otherwise.
-fn commit(writer: &mut dyn Writer, decide: &mut dyn FnMut(StoreTime) -> Changes) -> Result<()> {
+pub(super) fn commit(writer: &mut dyn Writer, decide: &mut dyn FnMut(StoreTime) -> Changes) -> Result<()> {
     writer.commit(&Footprint::default(), &mut |before| Ok(decide(before.now))).map(drop)
 }
 
-fn check(record: &Record) -> Result<()> {
+/// Checks that a change can be one at all.
+pub(super) fn check(record: &Record) -> Result<()> {
     let Record { revision, sub, tombstone, kv } = record;
     let sound = *revision > 0
         && *sub >= 0
@@ -199,27 +214,44 @@ fn unsound(record: &Record) -> Error {
     ))
 }
 
+/// A value whose deletion was compacted before it could be read: it ends right behind the revision that put it, at a
+/// place that no other change has. Nobody ever sees that end, and a compaction removes the value.
+pub(super) fn missed(row: Row) -> Superseded {
+    let (end_revision, end_sub) = (row.kv.mod_revision.saturating_add(1), i64::MAX - row.sub);
+    Superseded { row, end_revision, end_sub, deleted: true }
+}
+
+/// Whether the key was deleted between a value and the next change of it that is known.
+fn is_missed(row: &Row, next: &Record, keep_after: Revision) -> bool {
+    !next.tombstone && row.kv.mod_revision < keep_after && next.kv.create_revision > row.kv.mod_revision
+}
+
 /// What the records make of the rows that were there before. The revision of it is 0: the loading goes on.
-fn changes(
+pub(super) fn changes(
     records: &[Record],
     mut rows: BTreeMap<Bytes, Row>,
     catalog: &Catalog,
-    keep_after: Revision,
+    Taking { keep_after, moves }: Taking,
 ) -> Result<Changes> {
     let mut before: BTreeMap<Bytes, Option<Facets>> = BTreeMap::new();
     let mut superseded = Vec::new();
     let (rules, mut heard) = (Rules::default(), Vec::new());
     for record in records {
         let Record { revision, sub, tombstone, kv } = record;
-        let old = rows.remove(&kv.key);
-        check_after(record, old.as_ref(), keep_after)?;
+        let mut old = rows.remove(&kv.key);
         let of = |row: &Row| facets(catalog, &kv.key, &row.kv.value);
+        // What is stored must not vanish without a trace: the order of changes names it.
+        let is_stored = !before.contains_key(&kv.key);
         before.entry(kv.key.clone()).or_insert_with(|| old.as_ref().map(of));
-        if let Some(row) = old.as_ref().filter(|_| *tombstone) {
+        if moves && let Some(row) = old.take_if(|row| is_missed(row, record, keep_after)) {
+            superseded.push(missed(row));
+        }
+        check_after(record, old.as_ref(), keep_after)?;
+        if let Some(row) = old.as_ref().filter(|_| *tombstone && !moves) {
             // Its dependents may not have been collected yet.
             signals(&rules, (&kv.key, *revision), seen(&of(row)), None, &mut heard);
         }
-        if let Some(row) = old.filter(|_| *revision > keep_after) {
+        if let Some(row) = old.filter(|_| is_stored || *revision > keep_after) {
             superseded.push(Superseded { row, end_revision: *revision, end_sub: *sub, deleted: *tombstone });
         }
         if !tombstone {
@@ -229,7 +261,9 @@ fn changes(
     let change = |(key, before): (Bytes, Option<Facets>)| {
         let after = rows.remove(&key).map(|row| {
             let facets = facets(catalog, &key, &row.kv.value);
-            signals(&rules, (&key, row.kv.mod_revision), None, seen(&facets), &mut heard);
+            if !moves {
+                signals(&rules, (&key, row.kv.mod_revision), None, seen(&facets), &mut heard);
+            }
             (row, facets)
         });
         (before.is_some() || after.is_some()).then_some(RowChange { key, before, after })

@@ -307,6 +307,14 @@ mod tests {
         fn opaque_key(&mut self, _: &KeyRange, _: &[u8]) -> Result<Option<bytes::Bytes>> {
             Err(stopped())
         }
+
+        fn tasks(&mut self, _: i64, _: usize) -> Result<Vec<crate::gc::Task>> {
+            Err(stopped())
+        }
+
+        fn tombstones(&mut self, _: i64, _: usize) -> Result<Vec<crate::gc::Tombstone>> {
+            Err(stopped())
+        }
     }
 
     /// Upstream's TestScaleUpdateWithoutResourceVersionWithConflicts found it: a get right after an update gave the

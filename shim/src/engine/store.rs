@@ -10,9 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::catalog::{Catalog, Declaration, FieldEntry, declaration};
+use super::forwarding::Forwarding;
 use super::types::{Event, KeyRange, KeyValue, LeaseId, RangeQuery, Record, Result, Revision, StoreStatus};
 use crate::clock::{StoreClock, StoreTime};
-use crate::gc::{Node, Quota, Signal, Status, TaskChange, Uid, Work};
+use crate::gc::{Node, Quota, Signal, Status, Task, TaskChange, Tombstone, Uid, Work};
 
 /// A live key with the place of its last put among the changes of that revision.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -188,6 +189,19 @@ pub struct Committed {
     pub work: bool,
 }
 
+/// Rows of the collector that are stored as another database has them, numbers included.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Queue {
+    /// Tasks, none of which is there under another number.
+    pub tasks: Vec<Task>,
+    /// Numbers of tasks that go first.
+    pub tasks_gone: Vec<i64>,
+    /// Tombstones.
+    pub tombstones: Vec<Tombstone>,
+    /// Numbers of tombstones that go first.
+    pub tombstones_gone: Vec<i64>,
+}
+
 /// The one connection that changes the database.
 pub trait Writer: Send {
     /// Runs one transaction: locks the revision, reads the footprint, asks `decide`, writes what it says and how late
@@ -227,6 +241,12 @@ pub trait Writer: Send {
     /// Keeps how late it is, if anything in the store lasts and it was not kept within that age. For times without
     /// commits, which do it themselves. A database that has a clock of its own has nothing to do.
     fn save_clock(&mut self, age: Duration) -> Result<()>;
+
+    /// Begins to fill the database with another one's store, that of a cluster with this number: it is at revision 0.
+    fn adopt(&mut self, cluster_id: u64) -> Result<()>;
+
+    /// Stores rows of another one's collector. May be done twice.
+    fn take_queue(&mut self, queue: &Queue) -> Result<()>;
 }
 
 /// Keys found by a reader.
@@ -285,6 +305,30 @@ pub trait Reader: Send {
 
     /// A key of the range whose value is no readable object and begins with these bytes.
     fn opaque_key(&mut self, range: &KeyRange, begins: &[u8]) -> Result<Option<Bytes>>;
+
+    /// The collector's tasks behind a number, in order of number, at most `limit`.
+    fn tasks(&mut self, after: i64, limit: usize) -> Result<Vec<Task>>;
+
+    /// The tombstones behind a number, in order of number, at most `limit`.
+    fn tombstones(&mut self, after: i64, limit: usize) -> Result<Vec<Tombstone>>;
+}
+
+/// A connection to a database that a store is to leave. Another process may serve it meanwhile.
+pub trait Source: Reader {
+    /// How late it was when the snapshot began, or the hold.
+    fn now(&self) -> StoreTime;
+
+    /// Where the store has moved to already.
+    fn forwarding(&mut self) -> Result<Option<Forwarding>>;
+
+    /// As [`Reader::begin`], but nothing is committed to the store until [`Reader::end`] or [`Source::leave`]: writes
+    /// wait, reads do not. If this process ends, so does the hold. Fails if the store can't be got hold of for some
+    /// seconds.
+    fn hold(&mut self) -> Result<(Revision, Revision)>;
+
+    /// Leaves the note, durably, and ends the hold: nobody commits to this database, or begins to serve it, from now
+    /// on. After [`super::Error::Unknown`] the note may be there or not.
+    fn leave(&mut self, note: &Forwarding) -> Result<()>;
 }
 
 /// How large a step of background work is.

@@ -23,7 +23,7 @@ pub use encrypted::encrypted;
 pub use node::{Deletion, Edge, FOREGROUND, HOLD, Node, ORPHAN, group};
 pub use rules::{IGNORED, Rules, TYPED_GROUPS};
 pub use signal::{Seen, Signal, What, signals};
-pub use task::{LONGEST_PAUSE, Place, Progress, Status, Task, TaskKind, TaskState};
+pub use task::{LONGEST_PAUSE, Place, Progress, Status, Task, TaskKind, TaskState, Tombstone};
 pub use uid::Uid;
 pub use view::{Overview, View};
 pub use work::{Dependent, Quota, Step, TaskChange, Work};

@@ -81,6 +81,23 @@ pub struct Task {
     pub progress: Progress,
 }
 
+/// An object that was deleted not long ago.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tombstone {
+    /// Its number.
+    pub id: i64,
+    /// What the object was called.
+    pub uid: Uid,
+    /// The key that it had.
+    pub key: Bytes,
+    /// Whether it was in a namespace.
+    pub namespaced: bool,
+    /// The revision that deleted it.
+    pub revision: i64,
+    /// When that was.
+    pub at: StoreTime,
+}
+
 /// How far a task is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {

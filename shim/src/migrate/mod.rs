@@ -1,8 +1,11 @@
-//! Moving data in and out, and looking after it, while no server has the database open.
+//! Moving data in and out, and looking after it, while no server has the database open; and moving a store to another
+//! database while a server serves it.
 
 pub mod export;
 pub mod fsck;
 pub mod import;
+pub mod migrate_to;
+pub mod moving;
 pub mod restore;
 mod source;
 mod verify;
@@ -50,10 +53,10 @@ fn open(endpoint: &Endpoint) -> Result<Arc<dyn Store>> {
     sql::open(endpoint, Arc::new(Metrics::default())).with_context(|| format!("--endpoint: open {endpoint}"))
 }
 
-/// Opens a database that must be there.
+/// Opens a database that must be there, to read it.
 fn open_existing(endpoint: &Endpoint) -> Result<Arc<dyn Store>> {
     endpoint.must_exist()?;
-    open(endpoint)
+    sql::open_to_read(endpoint).with_context(|| format!("--endpoint: open {endpoint}"))
 }
 
 fn all_keys() -> KeyRange {

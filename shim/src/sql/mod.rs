@@ -26,10 +26,20 @@ use std::sync::Arc;
 use crate::clock::{Steady, Ticker};
 use crate::endpoint::{Endpoint, Family};
 use crate::engine::metrics::Metrics;
-use crate::engine::store::Store;
+use crate::engine::store::{Nature, Reader, Source, Store};
 use crate::engine::{RangeQuery, Result};
 use crate::gc::{Overview, View};
 use explain::Explanation;
+use reader::SqlReader;
+
+/// What a database is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// For all there is; a store that has moved to another database is refused.
+    ToServe,
+    /// To look at what is there, also if the store has moved.
+    ToRead,
+}
 
 /// Opens a database, and creates or migrates its tables.
 pub fn open(endpoint: &Endpoint, metrics: Arc<Metrics>) -> Result<Arc<dyn Store>> {
@@ -38,13 +48,52 @@ pub fn open(endpoint: &Endpoint, metrics: Arc<Metrics>) -> Result<Arc<dyn Store>
 
 /// The same with something of one's own to drive the clock, where the database has none.
 pub fn open_by(endpoint: &Endpoint, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>) -> Result<Arc<dyn Store>> {
+    open_for(endpoint, metrics, ticker, Opened::ToServe)
+}
+
+/// Opens a database that no other process has open, to read it, also if its store has moved.
+pub fn open_to_read(endpoint: &Endpoint) -> Result<Arc<dyn Store>> {
+    open_for(endpoint, Arc::default(), Arc::new(Steady::default()), Opened::ToRead)
+}
+
+fn open_for(
+    endpoint: &Endpoint,
+    metrics: Arc<Metrics>,
+    ticker: Arc<dyn Ticker>,
+    opened: Opened,
+) -> Result<Arc<dyn Store>> {
     match endpoint {
-        Endpoint::Sqlite(path) => Ok(Arc::new(sqlite::Sqlite::open(path, metrics, ticker)?)),
+        Endpoint::Sqlite(path) => Ok(Arc::new(sqlite::Sqlite::open(path, metrics, ticker, opened)?)),
         Endpoint::Network(address) => match address.family {
-            Family::MySql => Ok(Arc::new(mysql::MySql::open(address, metrics, ticker)?)),
-            Family::Postgres => Ok(Arc::new(postgres::Postgres::open(address, metrics, ticker)?)),
+            Family::MySql => Ok(Arc::new(mysql::MySql::open(address, metrics, ticker, opened)?)),
+            Family::Postgres => Ok(Arc::new(postgres::Postgres::open(address, metrics, ticker, opened)?)),
         },
     }
+}
+
+/// A connection to the database that a store is to leave. A server may have it open.
+pub fn source(endpoint: &Endpoint) -> Result<Box<dyn Source>> {
+    let session = match endpoint {
+        Endpoint::Sqlite(path) => sqlite::source(path)?,
+        Endpoint::Network(_) => beside_server(endpoint)?,
+    };
+    Ok(Box::new(SqlReader::new(session, Arc::default())))
+}
+
+/// What a database is like, and a connection that reads the store in it, if there is one. Nothing is made or changed
+/// there. Fails if it could not be served.
+pub fn probe(endpoint: &Endpoint) -> Result<(Nature, Option<Box<dyn Reader>>)> {
+    let (is_there, nature) = match endpoint {
+        Endpoint::Sqlite(path) => (sqlite::is_there(path)?, sqlite::nature()),
+        Endpoint::Network(address) => match address.family {
+            Family::MySql => mysql::probe(address)?,
+            Family::Postgres => postgres::probe(address)?,
+        },
+    };
+    if !is_there {
+        return Ok((nature, None));
+    }
+    Ok((nature, Some(Box::new(SqlReader::new(beside_server(endpoint)?, Arc::default())))))
 }
 
 /// Something that is wrong with a database.

@@ -8,10 +8,13 @@ use bytes::Bytes;
 use super::failure::{self, Failure};
 use super::retry::Retry;
 use super::select::{self, Found, Wish};
-use super::session::{Change, Head, Log, Reading};
+use super::session::{Change, Head, Log, Reading, Which};
+use crate::clock::StoreTime;
 use crate::engine::metrics::Metrics;
-use crate::engine::store::{Lease, Page, Reader};
-use crate::engine::{Event, EventKind, KeyRange, KeyValue, LeaseId, RangeQuery, Record, Result, Revision, StoreStatus};
+use crate::engine::store::{Lease, Page, Reader, Source};
+use crate::engine::{
+    Event, EventKind, Forwarding, KeyRange, KeyValue, LeaseId, RangeQuery, Record, Result, Revision, StoreStatus,
+};
 use crate::gc;
 
 /// How long the begin of a read is tried when the database can't be reached: it may be starting anew. Less than a
@@ -180,6 +183,33 @@ impl Reader for SqlReader {
 
     fn opaque_key(&mut self, range: &KeyRange, begins: &[u8]) -> Result<Option<Bytes>> {
         Ok(self.session.opaque_key(range, begins)?)
+    }
+
+    fn tasks(&mut self, after: i64, limit: usize) -> Result<Vec<gc::Task>> {
+        Ok(self.session.tasks(Which::After(after), limit)?)
+    }
+
+    fn tombstones(&mut self, after: i64, limit: usize) -> Result<Vec<gc::Tombstone>> {
+        Ok(self.session.tombstones_after(after, limit)?)
+    }
+}
+
+impl Source for SqlReader {
+    fn now(&self) -> StoreTime {
+        self.head.now
+    }
+
+    fn forwarding(&mut self) -> Result<Option<Forwarding>> {
+        self.session.note()?.map(|note| note.parse()).transpose()
+    }
+
+    fn hold(&mut self) -> Result<(Revision, Revision)> {
+        self.head = self.session.hold()?;
+        Ok((self.head.revision, self.head.compact_revision))
+    }
+
+    fn leave(&mut self, note: &Forwarding) -> Result<()> {
+        Ok(self.session.leave(&note.to_string())?)
     }
 }
 

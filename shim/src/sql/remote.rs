@@ -18,6 +18,8 @@ const GATHER: Duration = Duration::from_micros(500);
 pub(super) const BEAT: Duration = Duration::from_secs(2);
 /// How long that process may be silent and still be taken to serve the store, in milliseconds.
 pub(super) const SILENCE: i64 = 10_000;
+/// Who serves a database that a store has left: nobody. Where else the address of the process is, there is the note.
+pub(super) const MOVED: i64 = -1;
 
 /// What they are like: all that they do takes some round trips, whatever it does. `values_limit`: how many bytes of
 /// values one write may have.

@@ -21,7 +21,7 @@ use super::session::{Begun, Commit, Head, IndexChange, NewHead, StoredIndex};
 use crate::clock::{StoreClock, StoreTime};
 use crate::engine::catalog::Catalog;
 use crate::engine::metrics::Metrics;
-use crate::engine::store::{Before, Changes, Committed, Decide, Footprint, Row, Writer};
+use crate::engine::store::{Before, Changes, Committed, Decide, Footprint, Queue, Row, Writer};
 use crate::engine::{self, Error, LeaseId, Pace};
 
 /// How long a commit is tried: about as long as those who wait for it do.
@@ -296,6 +296,15 @@ impl Writer for SqlWriter {
             self.saved = now;
         }
         Ok(())
+    }
+
+    fn adopt(&mut self, cluster_id: u64) -> engine::Result<()> {
+        let cluster_id = i64::try_from(cluster_id).unwrap_or(i64::MAX);
+        self.duty(|writer| writer.session.adopt(cluster_id))
+    }
+
+    fn take_queue(&mut self, queue: &Queue) -> engine::Result<()> {
+        self.duty(|writer| writer.session.take_queue(queue))
     }
 }
 

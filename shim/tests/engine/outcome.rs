@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::database::Database;
 use crate::support::{open_on, put};
 use sluice_shim::clock::{Steady, StoreClock, StoreTime};
-use sluice_shim::engine::store::{Before, Committed, Decide, Footprint, Lease, Nature, Page, Reader, Store, Writer};
+use sluice_shim::engine::store::{
+    Before, Committed, Decide, Footprint, Lease, Nature, Page, Queue, Reader, Store, Writer,
+};
 use sluice_shim::engine::*;
 
 /// What is wrong with the database.
@@ -105,6 +107,14 @@ impl Writer for FaultyWriter {
     fn save_clock(&mut self, age: Duration) -> Result<()> {
         self.0.save_clock(age)
     }
+
+    fn adopt(&mut self, cluster_id: u64) -> Result<()> {
+        self.0.adopt(cluster_id)
+    }
+
+    fn take_queue(&mut self, queue: &Queue) -> Result<()> {
+        self.0.take_queue(queue)
+    }
 }
 
 impl Reader for FaultyReader {
@@ -164,6 +174,14 @@ impl Reader for FaultyReader {
 
     fn opaque_key(&mut self, range: &KeyRange, begins: &[u8]) -> Result<Option<bytes::Bytes>> {
         self.0.opaque_key(range, begins)
+    }
+
+    fn tasks(&mut self, after: i64, limit: usize) -> Result<Vec<sluice_shim::gc::Task>> {
+        self.0.tasks(after, limit)
+    }
+
+    fn tombstones(&mut self, after: i64, limit: usize) -> Result<Vec<sluice_shim::gc::Tombstone>> {
+        self.0.tombstones(after, limit)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::database::Database;
 use super::server::{Client, TestServer, put, range_of};
 use sluice_shim::clock::{StoreClock, StoreTime};
-use sluice_shim::engine::store::{Committed, Decide, Footprint, Nature, Reader, Store, Writer};
+use sluice_shim::engine::store::{Committed, Decide, Footprint, Nature, Queue, Reader, Store, Writer};
 use sluice_shim::engine::{Error, Result};
 use sluice_shim::pb::etcdserverpb as pb;
 
@@ -160,5 +160,13 @@ impl Writer for OnSmallDisk {
 
     fn save_clock(&mut self, age: Duration) -> Result<()> {
         self.writer.save_clock(age)
+    }
+
+    fn adopt(&mut self, cluster_id: u64) -> Result<()> {
+        self.writer.adopt(cluster_id)
+    }
+
+    fn take_queue(&mut self, queue: &Queue) -> Result<()> {
+        self.writer.take_queue(queue)
     }
 }

@@ -49,6 +49,8 @@ pub(crate) enum Kind {
     Database,
     /// A database that is there.
     ExistingDatabase,
+    /// A new database that a store goes to.
+    Target,
     /// A file with the password of a database; SQLite has none.
     Password,
     /// URLs to listen at for clients, or for metrics.
@@ -99,6 +101,7 @@ impl Kind {
             Self::LogLevel => log_levels(),
             Self::Database => databases(world),
             Self::ExistingDatabase => existing_databases(),
+            Self::Target => targets(),
             Self::Password => [
                 refused(2, "a SQLite database has no password", &["text.txt", "missing"]),
                 refused(2, "a value is required", &[""]),
@@ -209,6 +212,24 @@ fn existing_databases() -> Vec<Case> {
             &["sqlite://missing.db", "sqlite://missing/a.db", "sqlite://folder", "sqlite:///dev/null"],
         ),
         refused(1, "", &["sqlite://text.txt", "sqlite://other.db"]),
+    ]
+    .concat()
+}
+
+fn targets() -> Vec<Case> {
+    [
+        works(&["sqlite://new.db", "sqlite://folder/new.db"]),
+        refused(2, "in memory", &["sqlite://:memory:"]),
+        refused(2, "TARGET sqlite:///", &["", "state.db", "sqlite://folder/", "sqlit://a.db", "http://127.0.0.1:1"]),
+        refused(1, "127.0.0.1:1", &["postgres://me:secret@127.0.0.1:1/x", "mysql://me:secret@127.0.0.1:1/x"]),
+        refused(2, "TARGET postgres://user@host:5432/database", &["postgres://me:secret@/x"]),
+        refused(2, "did you mean sslmode?", &["mysql://me:secret@db/x?ssl-mode=verify-full"]),
+        refused(1, "make the folder first", &["sqlite://missing/a.db"]),
+        refused(1, "is a folder; name a file in it", &["sqlite://folder"]),
+        refused(1, "is not a SQLite database", &["sqlite://text.txt"]),
+        refused(1, "is not a database of sluice-shim", &["sqlite://other.db"]),
+        refused(1, "the target is the database that the store is in", &["sqlite://kept.db"]),
+        refused(1, "", &["sqlite:///sys/a.db", "sqlite://text.txt/a.db", "sqlite:///dev/null"]),
     ]
     .concat()
 }

@@ -11,12 +11,13 @@ const PASSWORD: &str = "hunter2";
 const WARNING: &str = "every user of this machine can see the password in --endpoint";
 
 /// Everything that opens a database; without words it is the server.
-const COMMANDS: [&str; 8] = [
+const COMMANDS: [&str; 9] = [
     "",
     "restore --from kept.snapshot",
     "import --from-etcd http://127.0.0.1:1",
     "export --to new.snapshot",
     "fsck",
+    "migrate-to sqlite://new.db",
     "explain --prefix /registry/a/ --selector color=green",
     "gc status",
     "gc explain /registry/a/b",
@@ -60,6 +61,29 @@ fn no_password_is_shown() {
             assert_eq!(warnings, usize::from(way == "the URL"), "{words:?}, password in {way}: {said}");
         }
     }
+}
+
+/// The password of the database that a store goes to.
+#[test]
+fn no_password_of_a_target_is_shown() {
+    let world = World::new("migrate-to");
+    std::fs::write(world.folder().join("password"), PASSWORD).unwrap();
+    let source = ["--endpoint", "sqlite://kept.db"];
+    let (target, url) = ("mysql://me@127.0.0.1:1/x", format!("mysql://me:{PASSWORD}@127.0.0.1:1/x"));
+    let ways: [Way<'_>; 4] = [
+        ("the URL", &[&url], &[]),
+        ("the URL's variable", &[], &[("SLUICE_TARGET", &url)]),
+        ("a file", &[target, "--target-password-file", "password"], &[]),
+        ("a variable", &[target], &[("SLUICE_TARGET_PASSWORD", PASSWORD)]),
+    ];
+    for (way, args, variables) in ways {
+        let said = said(&world, "migrate-to", &[&source[..], args].concat(), variables);
+        assert!(said.contains("127.0.0.1:1") && !said.contains(PASSWORD), "password in {way}: {said}");
+        assert_eq!(said.matches("every user of this machine").count(), usize::from(way == "the URL"), "{way}: {said}");
+    }
+    let missing = [&source[..], &[target, "--target-password-file", "missing"]].concat();
+    let said = said(&world, "migrate-to", &missing, &[]);
+    assert!(said.contains("error: --target-password-file missing can't be used: No such file"), "{said}");
 }
 
 #[test]

@@ -111,6 +111,7 @@ impl World {
             "restore" => &[("--from", "kept.snapshot"), ("--endpoint", "sqlite://new.db")],
             "import" => &[("--from-etcd", from), ("--endpoint", "sqlite://new.db")],
             "export" => &[("--endpoint", "sqlite://kept.db"), ("--to", "new.snapshot")],
+            "migrate-to" => &[("--endpoint", "sqlite://kept.db"), ("target", "sqlite://new.db")],
             "explain" => {
                 &[("--endpoint", "sqlite://kept.db"), ("--prefix", "/registry/a/"), ("--selector", "color=green")]
             }

@@ -6,6 +6,7 @@ mod check;
 #[path = "../database/mod.rs"]
 mod database;
 mod import;
+mod moving;
 mod pages;
 mod restore;
 mod support;

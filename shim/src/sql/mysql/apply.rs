@@ -13,8 +13,8 @@ use super::graph::blobs;
 use super::row::Cells;
 use super::text::{Bytes, In, Maybe, Packet};
 use crate::engine::Revision;
-use crate::engine::store::Superseded;
-use crate::gc::{Progress, TaskChange};
+use crate::engine::store::{Queue, Superseded};
+use crate::gc::{Progress, Task, TaskChange, Tombstone};
 use crate::sql::codes::{self, FOREGROUND, ORPHAN, READY};
 use crate::sql::failure::Result;
 use crate::sql::session::{Delta, EdgeRow, IndexChange, PostingRow, StoredRow};
@@ -251,6 +251,37 @@ fn tasks(script: &mut Script, tasks: &[TaskChange]) {
             ),
         );
     }
+}
+
+/// The statements that store the collector's rows of another database.
+pub(super) fn queue(script: &mut Script, queue: &Queue) {
+    let Queue { tasks, tasks_gone, tombstones, tombstones_gone } = queue;
+    let gone = tasks_gone.iter().copied().chain(tasks.iter().map(|task| task.id));
+    script.rows("other tasks", "DELETE FROM gc_task WHERE id IN (", gone, ")");
+    let gone = tombstones_gone.iter().copied().chain(tombstones.iter().map(|tombstone| tombstone.id));
+    script.rows("other tombstones", "DELETE FROM gc_tombstone WHERE id IN (", gone, ")");
+    let row = |Task { id, kind, uid, key, hidden, cause_revision, created_at, progress }: &Task| {
+        let Progress { state, swept, cursor, failures, attempts, not_before, reason } = progress;
+        let (uid, key, hidden, created_at) = (uid.to_blob(), Bytes(key), i64::from(*hidden), created_at.millis());
+        let labelled = Maybe(cursor.as_ref().map(|place| i64::from(place.labelled)));
+        let cursor = Maybe(cursor.as_ref().map(|place| Bytes(&place.key)));
+        let (kind, state, swept) = (codes::of_kind(*kind), codes::of_state(*state), i64::from(*swept));
+        let (uid, reason, not_before) = (Bytes(&uid), Bytes(reason.as_bytes()), not_before.millis());
+        format!(
+            "({id}, {kind}, {uid}, {key}, {hidden}, {cause_revision}, {created_at}, {state}, {not_before}, {swept}, \
+             {labelled}, {cursor}, {failures}, {attempts}, {reason})"
+        )
+    };
+    script.rows("take tasks", "INSERT INTO gc_task VALUES ", tasks.iter().map(row), "");
+    let row = |Tombstone { id, uid, key, namespaced, revision, at }: &Tombstone| {
+        let (uid, namespaced, at) = (uid.to_blob(), i64::from(*namespaced), at.millis());
+        format!("({id}, {}, {}, {namespaced}, {revision}, {at})", Bytes(&uid), Bytes(key))
+    };
+    let insert = "INSERT INTO gc_tombstone (id, uid, k, namespaced, revision, at) VALUES ";
+    script.rows("take tombstones", insert, tombstones.iter().map(row), "");
+    let highest = tasks.iter().map(|task| task.id).chain(tombstones.iter().map(|tombstone| tombstone.id)).max();
+    let next = highest.map_or(0, |id| id.saturating_add(1));
+    script.add("next number", format_args!("UPDATE meta SET next_id = GREATEST(next_id, {next}) WHERE id = 1"));
 }
 
 /// The tables `change` and `history`, before `current` changes. The database copies values from there, so that an

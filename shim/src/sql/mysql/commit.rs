@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use super::apply::Script;
 use super::graph::{blobs, blocked};
 use super::read::read_head;
-use super::row::{Cells, ROW};
+use super::row::ROW;
 use super::serving::{self, NOW};
 use super::text::{Bytes, In, List, Packet, Within};
 use super::{Tables, Transaction};
 use crate::clock::StoreTime;
-use crate::engine::store::Footprint;
+use crate::engine::store::{Footprint, Queue};
 use crate::gc::TaskKind;
 use crate::sql::codes::{self, CASCADE, PARKED, READY, RECHECK};
 use crate::sql::collector::LOOKED_AT;
@@ -128,7 +128,7 @@ impl Tables {
             Ok(())
         })?;
         if owner != self.owner {
-            return Err(serving::taken_over(&address));
+            return Err(serving::taken_over(owner, &address));
         }
         let revision = begun.head.revision;
         self.connection.seen.note(revision, newest)?;
@@ -265,8 +265,10 @@ impl Commit for Tables {
         let changed = self.alone(&serving::go_on(self.owner))?;
         self.said = Instant::now();
         if changed.first() == Some(&0) {
-            let address = self.connection.first("who serves", "SELECT address FROM meta WHERE id = 1", Cells::text)?;
-            return Err(serving::taken_over(&address.unwrap_or_default()));
+            let sql = "SELECT owner, address FROM meta WHERE id = 1";
+            let who = self.connection.first("who serves", sql, |cells| Ok((cells.int()?, cells.text()?)))?;
+            let (owner, address) = who.unwrap_or_default();
+            return Err(serving::taken_over(owner, &address));
         }
         Ok(())
     }
@@ -332,6 +334,24 @@ impl Commit for Tables {
     /// that is for a person to decide (OPTIMIZE TABLE).
     fn defragment(&mut self) -> Result<()> {
         Ok(())
+    }
+
+    fn adopt(&mut self, cluster_id: i64) -> Result<()> {
+        let owner = self.owner;
+        let sql = format!("UPDATE meta SET revision = 0, cluster_id = {cluster_id} WHERE id = 1 AND owner = {owner}");
+        self.alone(&sql).map(drop)
+    }
+
+    fn take_queue(&mut self, queue: &Queue) -> Result<()> {
+        self.ready()?;
+        let mut script = Script::new(self.connection.packet_bytes());
+        script.add("begin", "BEGIN");
+        super::apply::queue(&mut script, queue);
+        script.commit();
+        self.open = true;
+        let taken = script.each(&mut self.connection, &mut |_, _| Ok(()));
+        self.open = taken.is_err();
+        taken.map(drop)
     }
 }
 

@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(10);
 /// How many bytes of a packet are not of its statements.
 const HEADROOM: usize = 64 << 10;
+/// The longest value of a column, in bytes.
+const COLUMN: usize = (16 << 20) - 1;
 /// The longest packet that is sent: a longer one gains nothing.
 const PACKET: usize = 8 << 20;
 
@@ -110,9 +112,10 @@ impl Connection {
         allowed.saturating_sub(HEADROOM).clamp(1 << 20, PACKET)
     }
 
-    /// The longest value that a packet can hold, whatever its bytes: each may be two in the text.
+    /// The longest value that fits into a packet, whatever its bytes, each of which may be two in the text, and into its
+    /// column.
     pub(super) fn longest_value(&self) -> Result<usize> {
-        Ok(self.server()?.max_allowed_packet.saturating_sub(HEADROOM) / 2)
+        Ok((self.server()?.max_allowed_packet.saturating_sub(HEADROOM) / 2).min(COLUMN))
     }
 
     /// Carries a packet out; hands on the rows of each statement with its place among them, and returns how many rows

@@ -11,7 +11,7 @@ use super::{Tables, error};
 use crate::clock::StoreTime;
 use crate::engine::KeyRange;
 use crate::engine::store::Row;
-use crate::gc::{Below, Dependent, Place, Progress, Status, Task, TaskKind, TaskState, Uid};
+use crate::gc::{Below, Dependent, Place, Progress, Status, Task, TaskKind, TaskState, Tombstone, Uid};
 use crate::sql::codes::{self, FOREGROUND, ORPHAN, PARKED, READY};
 use crate::sql::failure::Result;
 use crate::sql::session::{Graph, Heard, Which};
@@ -90,6 +90,9 @@ impl Graph for Tables {
             Which::Parked => {
                 format!("SELECT {TASK} FROM gc_task WHERE state = {PARKED} ORDER BY created_at, id LIMIT {limit}")
             }
+            Which::After(id) => {
+                format!("SELECT {TASK} FROM gc_task WHERE id > {id} ORDER BY id LIMIT {limit}")
+            }
             Which::Of(uid) => {
                 let uid = uid.to_blob();
                 format!("SELECT {TASK} FROM gc_task WHERE uid = {} ORDER BY kind LIMIT {limit}", Bytes(&uid))
@@ -130,6 +133,16 @@ impl Graph for Tables {
         let found = self.connection.all("tombstones", sql, |cells| Ok((uid(cells)?, (cells.flag()?, key(cells)?))))?;
         // Of several the last one is left.
         Ok(found.into_iter().collect())
+    }
+
+    fn tombstones_after(&mut self, id: i64, limit: usize) -> Result<Vec<Tombstone>> {
+        let sql = format!(
+            "SELECT id, uid, k, namespaced, revision, at FROM gc_tombstone WHERE id > {id} ORDER BY id LIMIT {limit}"
+        );
+        self.connection.all("all tombstones", sql, |cells| {
+            let (id, uid, key) = (cells.int()?, uid(cells)?, key(cells)?);
+            Ok(Tombstone { id, uid, key, namespaced: cells.flag()?, revision: cells.int()?, at: cells.time()? })
+        })
     }
 
     fn orphaning(&mut self, uids: &[&Uid]) -> Result<BTreeSet<Uid>> {

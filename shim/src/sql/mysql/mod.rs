@@ -8,6 +8,7 @@ mod apply;
 mod audit;
 mod commit;
 mod connection;
+mod depart;
 mod engine;
 mod error;
 mod find;
@@ -37,10 +38,13 @@ use std::time::Instant;
 use crate::endpoint::Address;
 use crate::engine::Revision;
 use crate::engine::metrics::Metrics;
+use crate::engine::store::Nature;
 use connection::Connection;
 pub(super) use store::MySql;
 
+use super::Opened;
 use super::failure::Result;
+use super::remote::{self, MOVED};
 
 /// A connection with its tables.
 pub(super) struct Tables {
@@ -52,6 +56,8 @@ pub(super) struct Tables {
     /// Numbers of labels' names. They never change.
     names: HashMap<Box<str>, i64>,
     transaction: Transaction,
+    /// Whether it reads for the process that serves the store, and so no more once the store has moved.
+    heeds: bool,
     /// When this process last said that it is there.
     said: Instant,
     /// Where commits are counted.
@@ -76,25 +82,29 @@ struct Transaction {
 impl Tables {
     fn new(connection: Connection, owner: i64) -> Self {
         let (names, transaction, said) = (HashMap::new(), Transaction::default(), Instant::now());
-        Self { connection, owner, open: false, names, transaction, said, metrics: Arc::default() }
+        Self { connection, owner, open: false, names, transaction, heeds: false, said, metrics: Arc::default() }
     }
 
-    /// The connection that changes the store, which this process serves from now on.
-    pub(super) fn serve(address: Arc<Address>) -> Result<Self> {
+    /// The connection that changes the store, which this process serves from now on; but for one that has moved, which
+    /// is only to be read.
+    pub(super) fn open(address: Arc<Address>, opened: Opened) -> Result<Self> {
         let accepts_loss = address.accepts_loss;
-        Self::serve_by(Connection::open(address)?, accepts_loss)
+        Self::open_by(Connection::open(address)?, accepts_loss, opened)
     }
 
-    /// The same to check all that is stored, however long the server takes for a table.
+    /// The same to check all that is stored, however long the server takes for a table, also if the store has moved.
     pub(super) fn audit(address: Arc<Address>) -> Result<Self> {
         let accepts_loss = address.accepts_loss;
-        Self::serve_by(Connection::open_with(address, None)?, accepts_loss)
+        Self::open_by(Connection::open_with(address, None)?, accepts_loss, Opened::ToRead)
     }
 
-    fn serve_by(mut connection: Connection, accepts_loss: bool) -> Result<Self> {
+    fn open_by(mut connection: Connection, accepts_loss: bool, opened: Opened) -> Result<Self> {
         settings::check(&mut connection, accepts_loss)?;
         tables::prepare(&mut connection)?;
         settings::check_privileges(&mut connection)?;
+        if opened == Opened::ToRead && depart::note(&mut connection)?.is_some() {
+            return Ok(Self::new(connection, MOVED));
+        }
         let owner = super::random();
         serving::begin(&mut connection, owner)?;
         tracing::info!(server = %connection.server()?, "the database is served");
@@ -109,10 +119,24 @@ impl Tables {
     }
 }
 
+/// What a database is like, and whether there is a store in it that could be served. Nothing is made there.
+pub(super) fn probe(address: &Address) -> crate::engine::Result<(bool, Nature)> {
+    let mut connection = Connection::open(Arc::new(address.clone()))?;
+    settings::check(&mut connection, address.accepts_loss)?;
+    let there = tables::is_there(&mut connection)?;
+    if there {
+        settings::check_privileges(&mut connection)?;
+        if let Some(note) = depart::note(&mut connection)? {
+            return Err(note.error());
+        }
+    }
+    Ok((there, remote::nature(connection.longest_value()?)))
+}
+
 impl Drop for Tables {
     /// The next process need not wait.
     fn drop(&mut self) {
-        if self.owner != 0 && self.connection.is_open() {
+        if self.owner > 0 && self.connection.is_open() {
             let mut packet = text::Packet::of("rollback", "ROLLBACK");
             packet.add("end", serving::end(self.owner));
             if let Err(error) = self.connection.run(&packet) {

@@ -3,6 +3,7 @@
 use bytes::Bytes as Buffer;
 
 use super::Tables;
+use super::depart;
 use super::find::{columns, paged};
 use super::row::{Cells, ROW};
 use super::serving::NOW;
@@ -11,6 +12,7 @@ use crate::engine::store::{Lease, Row};
 use crate::engine::{KeyRange, KeyValue, LeaseId, Revision, StoreStatus};
 use crate::sql::failure::{Failure, Result};
 use crate::sql::numbers;
+use crate::sql::remote::MOVED;
 use crate::sql::session::{Change, Find, Head, Log, RECENT, Read, Take};
 
 /// How many keys are looked up at a time.
@@ -21,13 +23,16 @@ impl Tables {
         // Where each statement has a snapshot of its own, the second of these would do nothing.
         let mut packet = Packet::of("isolation", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ");
         packet.add("snapshot", "START TRANSACTION WITH CONSISTENT SNAPSHOT");
-        packet.add("head", format_args!("SELECT revision, compact_revision, {NOW}, batch FROM meta WHERE id = 1"));
-        let mut head = Head::default();
+        packet.add(
+            "head",
+            format_args!("SELECT revision, compact_revision, {NOW}, batch, owner, address FROM meta WHERE id = 1"),
+        );
+        let (mut head, heeds) = (Head::default(), self.heeds);
         let newest = self.connection.seen.newest();
         self.open = true;
         self.connection.each(&packet, &mut |_, mut cells| {
             head = read_head(&mut cells)?;
-            Ok(())
+            stays(&mut cells, heeds)
         })?;
         self.connection.seen.note(head.revision, newest)?;
         Ok(head)
@@ -36,18 +41,27 @@ impl Tables {
     fn read_newest(&mut self, keys: &[&[u8]]) -> Result<(Head, Vec<Row>)> {
         let (mut head, mut rows) = (Head::default(), Vec::with_capacity(keys.len()));
         let sql = format!(
-            "SELECT m.revision, m.compact_revision, {NOW}, m.batch, {} FROM meta m
+            "SELECT m.revision, m.compact_revision, {NOW}, m.batch, m.owner, m.address, {} FROM meta m
              LEFT JOIN current c FORCE INDEX (PRIMARY) ON {} WHERE m.id = 1",
             columns("c", true),
             In("c.k", keys)
         );
+        let (heeds, newest) = (self.heeds, self.connection.seen.newest());
         self.connection.each(&Packet::of("newest", sql), &mut |_, mut cells| {
             head = read_head(&mut cells)?;
+            stays(&mut cells, heeds)?;
             rows.extend(cells.maybe_row()?);
             Ok(())
         })?;
+        self.connection.seen.note(head.revision, newest)?;
         Ok((head, rows))
     }
+}
+
+/// Reads the columns owner, address; refuses who `heeds` that the store has moved.
+fn stays(cells: &mut Cells, heeds: bool) -> Result<()> {
+    let (owner, address) = (cells.int()?, cells.text()?);
+    if heeds && owner == MOVED { Err(depart::refusal(&address)) } else { Ok(()) }
 }
 
 /// Reads the columns revision, compact_revision, the time, batch.

@@ -6,11 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
+use super::depart;
 use super::engine::Engine;
 use super::text::Packet;
 use crate::engine::Error;
 use crate::sql::failure::{Failure, Result};
-use crate::sql::remote::SILENCE;
+use crate::sql::remote::{MOVED, SILENCE};
 
 /// The database's clock, in milliseconds.
 pub(super) const NOW: &str = "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)";
@@ -49,6 +50,9 @@ pub(super) fn begin(connection: &mut Connection, owner: i64) -> Result<()> {
             }
             Err(failure) => return Err(failure),
         };
+        if other.owner == MOVED {
+            return Err(depart::refusal(&other.address));
+        }
         if let Some((before, since)) = &last {
             let waited = i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX);
             if before.owner != other.owner || before.seen_at != other.seen_at || waited > 2 * SILENCE {
@@ -110,7 +114,11 @@ pub(super) fn try_begin(connection: &mut Connection, owner: i64) -> Result<Optio
     }
     match found {
         Some(other)
-            if other.owner != 0 && other.owner != owner && other.connected && other.now - other.seen_at < SILENCE =>
+            if other.owner == MOVED
+                || (other.owner != 0
+                    && other.owner != owner
+                    && other.connected
+                    && other.now - other.seen_at < SILENCE) =>
         {
             end(connection, None)?;
             Ok(Some(other))
@@ -137,8 +145,11 @@ pub(super) fn end(owner: i64) -> String {
     format!("UPDATE meta SET owner = 0, seen_at = 0 WHERE id = 1 AND owner = {owner}")
 }
 
-/// What is wrong if another process has the store.
-pub(super) fn taken_over(address: &str) -> Failure {
+/// What is wrong if another process has the store, or the store has moved.
+pub(super) fn taken_over(owner: i64, address: &str) -> Failure {
+    if owner == MOVED {
+        return depart::refusal(address);
+    }
     Failure::Final(Error::Replaced(format!(
         "another sluice-shim serves this database now: {address}; this one was silent for too long, and ends"
     )))

@@ -9,6 +9,7 @@ use crate::endpoint::Address;
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Nature, Reader, Store, Writer};
 use crate::engine::{Error, Result};
+use crate::sql::Opened;
 use crate::sql::reader::SqlReader;
 use crate::sql::remote::{self, STEP, Seen};
 use crate::sql::writer::SqlWriter;
@@ -16,6 +17,7 @@ use crate::sql::writer::SqlWriter;
 /// A database, which this process serves.
 pub(in crate::sql) struct MySql {
     address: Arc<Address>,
+    opened: Opened,
     /// The newest revision that this process has seen.
     seen: Arc<Seen>,
     metrics: Arc<Metrics>,
@@ -29,14 +31,19 @@ pub(in crate::sql) struct MySql {
 impl MySql {
     /// Opens a database, and makes its tables if it has none. The ticker drives the clock on from what the server's
     /// says.
-    pub(in crate::sql) fn open(address: &Address, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>) -> Result<Self> {
+    pub(in crate::sql) fn open(
+        address: &Address,
+        metrics: Arc<Metrics>,
+        ticker: Arc<dyn Ticker>,
+        opened: Opened,
+    ) -> Result<Self> {
         let address = Arc::new(address.clone());
-        let mut tables = Tables::serve(Arc::clone(&address))?;
+        let mut tables = Tables::open(Arc::clone(&address), opened)?;
         tables.metrics = Arc::clone(&metrics);
         let now = StoreTime::from_millis(tables.connection.number("time", format_args!("SELECT {NOW}"))?);
         let longest = tables.connection.longest_value()?;
         let (seen, clock) = (Arc::clone(&tables.connection.seen), StoreClock::from(now, ticker));
-        Ok(Self { address, seen, metrics, clock, longest, writer: Mutex::new(Some(tables)) })
+        Ok(Self { address, opened, seen, metrics, clock, longest, writer: Mutex::new(Some(tables)) })
     }
 }
 
@@ -58,6 +65,7 @@ impl Store for MySql {
     fn reader(&self) -> Result<Box<dyn Reader>> {
         let mut tables = Tables::read(Arc::clone(&self.address))?;
         tables.connection.seen = Arc::clone(&self.seen);
+        tables.heeds = self.opened == Opened::ToServe;
         Ok(Box::new(SqlReader::new(Box::new(tables), Arc::clone(&self.metrics))))
     }
 }

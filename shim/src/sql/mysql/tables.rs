@@ -100,6 +100,12 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<()> {
     }
 }
 
+/// Whether the database has our tables.
+pub(super) fn is_there(connection: &mut Connection) -> Result<bool> {
+    let Some(version) = version(connection)? else { return Ok(false) };
+    fits(version).map(|()| true)
+}
+
 /// Refuses a database that has not our tables.
 pub(super) fn check(connection: &mut Connection) -> Result<()> {
     match version(connection)? {

@@ -6,13 +6,23 @@ use std::sync::{Arc, OnceLock};
 use mysql::Conn;
 use mysql::prelude::Queryable as _;
 
+use super::Tables;
 use super::server::Server;
 pub(super) use super::server::start;
 use crate::endpoint::{Address, Endpoint};
+use crate::sql::Opened;
+use crate::sql::failure::Result;
 
 fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| start(""))
+}
+
+impl Tables {
+    /// Makes this process the one that serves a store.
+    pub(super) fn serve(address: Arc<Address>) -> Result<Self> {
+        Self::open(address, Opened::ToServe)
+    }
 }
 
 /// A connection to the server of all tests that may do everything.

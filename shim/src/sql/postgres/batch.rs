@@ -8,8 +8,8 @@ use super::link::{Ask, Param};
 use super::row::{blobs, ints};
 use super::set::Kind::{Blob, Flag, Int};
 use super::set::{Kind, Set};
-use crate::engine::store::Row;
-use crate::gc::Uid;
+use crate::engine::store::{Queue, Row};
+use crate::gc::{Task, Tombstone, Uid};
 use crate::sql::codes::{self, FOREGROUND, ORPHAN, READY};
 use crate::sql::session::{Delta, IndexChange, StoredRow};
 
@@ -58,6 +58,26 @@ const INDEX_STATE: &[(&str, Kind)] = &[("id", Int), ("state", Int), ("cursor", B
 const NAME: &[(&str, Kind)] = &[("id", Int), ("name", Blob)];
 const PROGRESS: &[(&str, Kind)] = &[
     ("id", Int),
+    ("state", Int),
+    ("swept", Flag),
+    ("cursor_labelled", Flag),
+    ("cursor_key", Blob),
+    ("failures", Int),
+    ("attempts", Int),
+    ("not_before", Int),
+    ("reason", Blob),
+];
+
+pub(super) const TOMBSTONE: &[(&str, Kind)] =
+    &[("id", Int), ("uid", Blob), ("key", Blob), ("namespaced", Flag), ("revision", Int), ("at", Int)];
+const TASK: &[(&str, Kind)] = &[
+    ("id", Int),
+    ("uid", Blob),
+    ("kind", Int),
+    ("key", Blob),
+    ("hidden", Flag),
+    ("cause_revision", Int),
+    ("created_at", Int),
     ("state", Int),
     ("swept", Flag),
     ("cursor_labelled", Flag),
@@ -142,6 +162,51 @@ pub(super) fn statements<'a>(delta: &'a Delta<'a>, names: &'a [(i64, Box<str>)],
     indexes(&mut all, delta, ids);
     owners(&mut all, delta);
     leases(&mut all, delta);
+    all
+}
+
+/// The statements that store the collector's rows of another database.
+pub(super) fn queue(queue: &Queue) -> Statements<'_> {
+    let mut all = Statements::new();
+    let numbers = |gone: &[i64], come: &mut dyn Iterator<Item = i64>| gone.iter().copied().chain(come).collect();
+    let tasks = numbers(&queue.tasks_gone, &mut queue.tasks.iter().map(|task| task.id));
+    let tombstones = numbers(&queue.tombstones_gone, &mut queue.tombstones.iter().map(|tombstone| tombstone.id));
+    all.numbers("other tasks", tasks, "DELETE FROM gc_task WHERE id = ANY($1)");
+    all.numbers("other tombstones", tombstones, "DELETE FROM gc_tombstone WHERE id = ANY($1)");
+    let mut rows = Set::new(TASK);
+    for Task { id, kind, uid, key, hidden, cause_revision, created_at, progress } in &queue.tasks {
+        let cursor = progress.cursor.as_ref();
+        rows.push([
+            (*id).into(),
+            uid.to_blob().into(),
+            codes::of_kind(*kind).into(),
+            key[..].into(),
+            (*hidden).into(),
+            (*cause_revision).into(),
+            created_at.millis().into(),
+            codes::of_state(progress.state).into(),
+            progress.swept.into(),
+            cursor.map(|place| place.labelled).into(),
+            cursor.map(|place| Cow::Borrowed(&place.key[..])).into(),
+            progress.failures.into(),
+            progress.attempts.into(),
+            progress.not_before.millis().into(),
+            progress.reason.as_bytes().into(),
+        ]);
+    }
+    all.rows("take tasks", rows, |rows| rows.insert("gc_task"));
+    let mut rows = Set::new(TOMBSTONE);
+    for Tombstone { id, uid, key, namespaced, revision, at } in &queue.tombstones {
+        rows.push([
+            (*id).into(),
+            uid.to_blob().into(),
+            key[..].into(),
+            (*namespaced).into(),
+            (*revision).into(),
+            at.millis().into(),
+        ]);
+    }
+    all.rows("take tombstones", rows, |rows| rows.insert("gc_tombstone"));
     all
 }
 

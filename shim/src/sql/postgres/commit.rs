@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use super::batch::{self, Statements, WAKE};
+use super::batch::{self, Statements, TOMBSTONE, WAKE};
 use super::link::{Answer, Ask, get};
 use super::row::{Bounds, blob, blobs, columns, int, ints, limit, row};
 use super::schema::NAMES;
@@ -12,7 +12,7 @@ use super::set::Kind::{Blob, Flag, Int};
 use super::set::{Kind, Set};
 use super::task::uid;
 use crate::clock::StoreTime;
-use crate::engine::store::Footprint;
+use crate::engine::store::{Footprint, Queue};
 use crate::engine::{Error, Revision};
 use crate::gc::Uid;
 use crate::sql::codes::{self, CASCADE, PARKED, READY, RECHECK};
@@ -22,8 +22,6 @@ use crate::sql::index::names::{foreign_of, values_of};
 use crate::sql::remote::BEAT;
 use crate::sql::session::{Begun, Commit, Delta, IndexChange, NewHead, Started};
 
-const TOMBSTONE: &[(&str, Kind)] =
-    &[("id", Int), ("uid", Blob), ("key", Blob), ("namespaced", Flag), ("revision", Int), ("at", Int)];
 const DROPPED: &[(&str, Kind)] = &[("uid", Blob), ("kind", Int)];
 const TASK: &[(&str, Kind)] =
     &[("id", Int), ("uid", Blob), ("kind", Int), ("key", Blob), ("hidden", Flag), ("cause_revision", Int), ("at", Int)];
@@ -328,6 +326,21 @@ impl Commit for Session {
             self.on(|link| link.long("vacuum", &sql))?;
         }
         Ok(())
+    }
+
+    fn adopt(&mut self, cluster_id: i64) -> Result<()> {
+        let sql = "UPDATE meta SET revision = 0, cluster_id = $1 WHERE id = 1";
+        self.alone(vec![Ask::new("adopt", sql, vec![int(&cluster_id)])]).map(drop)
+    }
+
+    fn take_queue(&mut self, queue: &Queue) -> Result<()> {
+        let statements = batch::queue(queue);
+        let highest = queue.tasks.iter().map(|task| task.id).chain(queue.tombstones.iter().map(|gone| gone.id)).max();
+        let next = highest.map_or(0, |id| id.saturating_add(1));
+        let sql = "UPDATE meta SET next_id = greatest(next_id, $1) WHERE id = 1";
+        let mut asks = statements.asks();
+        asks.push(Ask::new("next number", sql, vec![int(&next)]));
+        self.alone(asks).map(drop)
     }
 }
 

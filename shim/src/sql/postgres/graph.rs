@@ -12,7 +12,7 @@ use super::task::{TASK, kind, state, task, uid};
 use crate::clock::StoreTime;
 use crate::engine::KeyRange;
 use crate::engine::store::Row;
-use crate::gc::{Below, Dependent, Place, Status, Task, TaskKind, TaskState, Uid};
+use crate::gc::{Below, Dependent, Place, Status, Task, TaskKind, TaskState, Tombstone, Uid};
 use crate::sql::codes::{self, FOREGROUND, ORPHAN, PARKED, WAITING};
 use crate::sql::failure::Result;
 use crate::sql::session::{Graph, Heard, Which};
@@ -37,6 +37,10 @@ impl Graph for Session {
             Which::Parked => {
                 let sql = of(&format!("state = {PARKED} ORDER BY created_at, id"));
                 self.ask(Ask::new("parked tasks", &sql, vec![int(&most)]))
+            }
+            Which::After(id) => {
+                let sql = of("id > $2 ORDER BY id");
+                self.ask(Ask::new("all tasks", &sql, vec![int(&most), int(&id)]))
             }
             Which::Of(uid) => {
                 let sql = of("uid = $2 ORDER BY kind");
@@ -77,6 +81,23 @@ impl Graph for Session {
             CROSS JOIN LATERAL (SELECT namespaced, key FROM gc_tombstone WHERE uid = u.uid ORDER BY id DESC LIMIT 1) g";
         let found = self.ask(Ask::new("tombstones", sql, vec![blobs(&blobs_of(uids))]))?;
         found.iter().map(|found| Ok((uid(found, 0)?, (get(found, 1)?, bytes(found, 2)?)))).collect()
+    }
+
+    fn tombstones_after(&mut self, id: i64, most: usize) -> Result<Vec<Tombstone>> {
+        let sql = "SELECT id, uid, key, namespaced, revision, at FROM gc_tombstone WHERE id > $1 ORDER BY id LIMIT $2";
+        let most = limit(most);
+        let found = self.ask(Ask::new("all tombstones", sql, vec![int(&id), int(&most)]))?;
+        let tombstone = |found: &tokio_postgres::Row| {
+            Ok(Tombstone {
+                id: get(found, 0)?,
+                uid: uid(found, 1)?,
+                key: bytes(found, 2)?,
+                namespaced: get(found, 3)?,
+                revision: get(found, 4)?,
+                at: StoreTime::from_millis(get(found, 5)?),
+            })
+        };
+        found.iter().map(tombstone).collect()
     }
 
     fn orphaning(&mut self, uids: &[&Uid]) -> Result<BTreeSet<Uid>> {

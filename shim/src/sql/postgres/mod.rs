@@ -4,6 +4,7 @@ mod audit;
 mod batch;
 mod commit;
 mod connect;
+mod depart;
 mod error;
 mod find;
 mod graph;
@@ -35,10 +36,10 @@ use crate::endpoint::Address;
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Nature, Reader, Store, Writer};
 use crate::engine::{Error, Result};
-use crate::sql::random;
 use crate::sql::reader::SqlReader;
-use crate::sql::remote::{self, STEP};
+use crate::sql::remote::{self, MOVED, STEP};
 use crate::sql::writer::SqlWriter;
+use crate::sql::{Opened, random};
 
 /// How long an array of values may be, with room for those of other requests in the same commit: the server takes no
 /// message of a gigabyte.
@@ -55,8 +56,13 @@ pub(super) struct Postgres {
 
 impl Postgres {
     /// Opens a database. The ticker drives the clock on from what the server's says.
-    pub(super) fn open(address: &Address, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>) -> Result<Self> {
-        let (session, now) = open(address, metrics, Some(PATIENCE))?;
+    pub(super) fn open(
+        address: &Address,
+        metrics: Arc<Metrics>,
+        ticker: Arc<dyn Ticker>,
+        opened: Opened,
+    ) -> Result<Self> {
+        let (session, now) = open(address, metrics, Some(PATIENCE), opened)?;
         let database = Arc::clone(&session.database);
         Ok(Self { database, clock: StoreClock::from(now, ticker), writer: Mutex::new(Some(session)) })
     }
@@ -88,19 +94,38 @@ pub(super) fn beside_server(address: &Address) -> Result<Session> {
     Ok(Session::new(Database::new(address, 0, Arc::default(), Some(PATIENCE))?, None))
 }
 
-/// A connection that checks all that is stored, however long the server takes for a table.
+/// A connection that checks all that is stored, however long the server takes for a table, also if the store has moved.
 pub(super) fn audit(address: &Address) -> Result<Session> {
-    Ok(open(address, Arc::default(), None)?.0)
+    Ok(open(address, Arc::default(), None, Opened::ToRead)?.0)
 }
 
-/// Connects to a database, makes its tables if it has none, and makes this process the one that serves it. Returns the
-/// connection that writes, and how late it is on the server's clock. `patience`: how long the server may take for an
-/// answer.
-fn open(address: &Address, metrics: Arc<Metrics>, patience: Option<Duration>) -> Result<(Session, StoreTime)> {
-    let database = Database::new(address, random(), metrics, patience)?;
+/// What a database is like, and whether there is a store in it that could be served. Nothing is made there.
+pub(super) fn probe(address: &Address) -> Result<(bool, Nature)> {
+    let mut link = Database::new(address, 0, Arc::default(), Some(PATIENCE))?.connect()?;
+    start::check(&mut link, address.accepts_loss)?;
+    let there = schema::look(&mut link)?;
+    if there && let Some(note) = depart::note(&mut link)? {
+        return Err(note.error());
+    }
+    Ok((there, remote::nature(LONGEST_ARRAY)))
+}
+
+/// Connects to a database, makes its tables if it has none, and makes this process the one that serves it; but for a
+/// store that has moved, which is only to be read. Returns the connection that writes, and how late it is on the
+/// server's clock. `patience`: how long the server may take for an answer.
+fn open(
+    address: &Address,
+    metrics: Arc<Metrics>,
+    patience: Option<Duration>,
+    opened: Opened,
+) -> Result<(Session, StoreTime)> {
+    let mut database = Database::new(address, random(), Arc::clone(&metrics), patience)?;
     let mut link = database.connect()?;
     start::check(&mut link, address.accepts_loss)?;
     schema::prepare(&mut link, random())?;
+    if opened == Opened::ToRead && depart::note(&mut link)?.is_some() {
+        database = Database::new(address, MOVED, metrics, patience)?;
+    }
     let now = start::claim(&mut link, database.owner)?;
     Ok((Session::new(database, Some(link)), now))
 }

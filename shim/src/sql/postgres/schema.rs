@@ -178,6 +178,17 @@ pub(super) const NAMES: [&str; 15] = [
 /// Makes sure that the database has the tables in our version. A fresh store is at revision 1, as etcd's is, so that
 /// the first write is revision 2. Of two that start at once one waits.
 pub(super) fn prepare(link: &mut Link, cluster_id: i64) -> Result<()> {
+    if begin_look(link)? { link.one(Ask::commit()).map(drop) } else { create(link, cluster_id) }
+}
+
+/// Whether the database has the tables, in our version. Fails if it is of no use.
+pub(super) fn look(link: &mut Link) -> Result<bool> {
+    let there = begin_look(link)?;
+    link.one(Ask::plain("rollback", "ROLLBACK")).map(|_| there)
+}
+
+/// The same in a transaction that goes on, and keeps those out that start as well.
+fn begin_look(link: &mut Link) -> Result<bool> {
     let there = "SELECT count(*), coalesce(bool_or(relname = 'store'), false),
         coalesce(bool_and(has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
             AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')), true),
@@ -202,7 +213,7 @@ pub(super) fn prepare(link: &mut Link, cluster_id: i64) -> Result<()> {
                 "the user {user:?} may not make tables in the database's schema {schema:?}; {advice}"
             ));
         }
-        return create(link, cluster_id);
+        return Ok(false);
     }
     if !ours {
         return broken(format!(
@@ -222,7 +233,7 @@ pub(super) fn prepare(link: &mut Link, cluster_id: i64) -> Result<()> {
              wrote it, or restore a backup that fits"
         ));
     }
-    link.one(Ask::commit()).map(drop)
+    Ok(true)
 }
 
 fn create(link: &mut Link, cluster_id: i64) -> Result<()> {

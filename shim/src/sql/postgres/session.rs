@@ -7,12 +7,14 @@ use std::time::Instant;
 use tokio_postgres::Row;
 
 use super::connect::Database;
+use super::depart;
 use super::link::{Ask, Link, get};
 use super::row::{blobs, columns};
 use crate::clock::StoreTime;
 use crate::engine::{Error, Revision};
 use crate::sql::failure::{Failure, Result};
 use crate::sql::numbers;
+use crate::sql::remote::MOVED;
 use crate::sql::session::Head;
 
 /// What the planner may use: it knows nothing of how large the tables will be. All statements find their rows by an
@@ -56,8 +58,8 @@ impl std::fmt::Debug for Session {
 }
 
 /// What a row of the columns [`HEAD`] says.
-struct Stand {
-    head: Head,
+pub(super) struct Stand {
+    pub(super) head: Head,
     in_recovery: bool,
     owner: i64,
     next_id: i64,
@@ -155,20 +157,22 @@ impl Session {
         if matches!(stand, Err(Failure::Lost(_))) {
             (self.link, self.in_transaction) = (None, false);
         }
-        Ok((stand?.head, rows))
+        let stand = stand?;
+        // Who serves the store reads no more of it once it has moved; others may.
+        if stand.owner == MOVED && ![0, MOVED].contains(&self.database.owner) {
+            return Err(self.on(|link| Ok(depart::refusal(link)))?);
+        }
+        Ok((stand.head, rows))
     }
 
     /// Begins a transaction that changes something: locks the head, and carries out what the statements say, all with
     /// one flush.
     pub(super) fn begin_write(&mut self, asks: Vec<Ask<'_>>) -> Result<(Head, Vec<super::link::Answer>)> {
-        self.rollback();
-        let newest = self.database.seen.newest();
-        let (begin, head) = (Arc::clone(&self.begin_write), Arc::clone(&self.lock_head));
-        let mut all = vec![Ask::plain("begin", &begin), Ask::new("lock", &head, vec![])];
-        all.extend(asks);
-        let mut answers = self.begin_with(&all)?;
-        let more = answers.split_off(2);
-        let stand = self.stand(answers.get(1).and_then(|answer| answer.rows.first()), newest)?;
+        let begin = Arc::clone(&self.begin_write);
+        let (stand, more) = self.lock_head(&begin, asks)?;
+        if stand.owner == MOVED && self.database.owner != MOVED {
+            return Err(self.on(|link| Ok(depart::refusal(link)))?);
+        }
         if stand.owner != self.database.owner {
             return Err(Failure::Final(Error::Replaced(
                 "another sluice-shim serves this database now; this one serves it no longer".into(),
@@ -176,6 +180,19 @@ impl Session {
         }
         self.next_id = stand.next_id;
         Ok((stand.head, more))
+    }
+
+    /// Begins a transaction, locks the head, and carries out what the statements say, all with one flush.
+    pub(super) fn lock_head(&mut self, begin: &str, asks: Vec<Ask<'_>>) -> Result<(Stand, Vec<super::link::Answer>)> {
+        self.rollback();
+        let newest = self.database.seen.newest();
+        let head = Arc::clone(&self.lock_head);
+        let mut all = vec![Ask::plain("begin", begin), Ask::new("lock", &head, vec![])];
+        all.extend(asks);
+        let mut answers = self.begin_with(&all)?;
+        let more = answers.split_off(2);
+        let stand = self.stand(answers.get(1).and_then(|answer| answer.rows.first()), newest)?;
+        Ok((stand, more))
     }
 
     /// Begins a transaction with the first of some statements. If another one fails there is still one to end.

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use tokio_postgres::types::Type;
 
+use super::depart;
 use super::link::{Ask, Link, get};
 use crate::clock::StoreTime;
 use crate::engine::Error;
 use crate::sql::failure::{Failure, Result};
-use crate::sql::remote::SILENCE;
+use crate::sql::remote::{MOVED, SILENCE};
 
 /// The oldest version that is known to do, as PostgreSQL numbers them.
 const OLDEST: i32 = 130_000;
@@ -71,6 +72,13 @@ pub(super) fn claim(link: &mut Link, owner: i64) -> Result<StoreTime> {
         let Some(row) = row else { return Err(Failure::Final(Error::Damaged("the table meta is empty".into()))) };
         let (of, seen_at, now): (i64, i64, i64) = (get(row, 0)?, get(row, 1)?, get(row, 3)?);
         let connected: bool = get(row, 4)?;
+        if of == MOVED && owner == MOVED {
+            link.one(Ask::plain("rollback", "ROLLBACK"))?;
+            return Ok(StoreTime::from_millis(now));
+        }
+        if of == MOVED {
+            return Err(depart::refusal(link));
+        }
         if of == 0 || of == owner || !connected || now.saturating_sub(seen_at) >= SILENCE {
             let sql = "UPDATE meta SET owner = $1, batch = 0, seen_at = $2, backend = pg_backend_pid(), address = $3
                 WHERE id = 1";

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{Head, IndexState, Reading};
 use crate::clock::StoreTime;
-use crate::engine::store::{Footprint, Lease, Row, Superseded};
+use crate::engine::store::{Footprint, Lease, Queue, Row, Superseded};
 use crate::engine::{KeyValue, LeaseId, Revision};
 use crate::gc::{TaskChange, TaskKind, Uid};
 use crate::sql::failure::Result;
@@ -194,4 +194,11 @@ pub(in crate::sql) trait Commit: Reading {
 
     /// Gives unused space back, as far as the database can.
     fn defragment(&mut self) -> Result<()>;
+
+    /// A transaction of its own: the database is at revision 0 from now on, and its cluster has this number.
+    fn adopt(&mut self, cluster_id: i64) -> Result<()>;
+
+    /// A transaction of its own: removes the rows of tasks and tombstones that go or come, stores those that come, and
+    /// gives no later row a number of theirs.
+    fn take_queue(&mut self, queue: &Queue) -> Result<()>;
 }

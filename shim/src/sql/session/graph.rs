@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::clock::StoreTime;
 use crate::engine::KeyRange;
 use crate::engine::store::Row;
-use crate::gc::{Below, Dependent, Status, Task, TaskKind, TaskState, Uid};
+use crate::gc::{Below, Dependent, Status, Task, TaskKind, TaskState, Tombstone, Uid};
 use crate::sql::failure::Result;
 
 /// Which tasks to read.
@@ -21,6 +21,8 @@ pub(in crate::sql) enum Which<'a> {
     Parked,
     /// Those about a UID, in order of kind.
     Of(&'a Uid),
+    /// Those with a greater number, in order of number.
+    After(i64),
 }
 
 /// What is known of some UIDs in the middle of a commit, after its rows were written and before the collector heard of
@@ -53,6 +55,9 @@ pub(in crate::sql) trait Graph {
 
     /// Of each of these UIDs that has one, the last tombstone: whether the object was in a namespace, and its key.
     fn tombstones(&mut self, uids: &[&Uid]) -> Result<BTreeMap<Uid, (bool, Bytes)>>;
+
+    /// The tombstones with a greater number, in order of number, at most `limit`.
+    fn tombstones_after(&mut self, id: i64, limit: usize) -> Result<Vec<Tombstone>>;
 
     /// Those of these UIDs whose dependents are being orphaned.
     fn orphaning(&mut self, uids: &[&Uid]) -> Result<BTreeSet<Uid>>;

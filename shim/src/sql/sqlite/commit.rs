@@ -17,7 +17,7 @@ use super::tables::Tables;
 use super::{beside, clock, graph, graph_write, hiding, store};
 use crate::clock::{StoreClock, StoreTime};
 use crate::engine;
-use crate::engine::store::Footprint;
+use crate::engine::store::{Footprint, Queue};
 use crate::sql::collector::LOOKED_AT;
 use crate::sql::failure::{Failure, Result};
 use crate::sql::index::names::{foreign_of, values_of};
@@ -105,7 +105,7 @@ impl Tables<Changing> {
     fn begin_alone(&mut self) -> Result<()> {
         synced(self.connection.guarded.ready())?;
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        Ok(())
+        Ok(self.is_here()?)
     }
 
     /// Commits, and counts how long that took, and the sync of the log within it.
@@ -233,6 +233,9 @@ impl Commit for Tables<Changing> {
     }
 
     fn tidy(&mut self, idle: bool) -> Result<bool> {
+        if idle {
+            self.is_here()?;
+        }
         let Changing { guarded, checkpoints, wal_pages, copying: copied_log, wal, .. } = &mut self.connection;
         let copied = checkpoints.step(guarded, wal_pages, idle)?;
         // A thread that was woken just now copies this log: only a commit here can begin another.
@@ -260,6 +263,24 @@ impl Commit for Tables<Changing> {
         synced(guarded.execute_batch("PRAGMA incremental_vacuum"))?;
         checkpoints.wait()?;
         guarded.settle().map(drop).map_err(Failure::from)
+    }
+
+    fn adopt(&mut self, cluster_id: i64) -> Result<()> {
+        self.alone(|connection| {
+            connection.execute("UPDATE meta SET revision = 0, cluster_id = ?1", [cluster_id]).map(drop)
+        })
+    }
+
+    fn take_queue(&mut self, queue: &Queue) -> Result<()> {
+        let hides = !self.connection.hides && queue.tasks.iter().any(|task| task.hidden);
+        self.alone(|connection| {
+            if hides {
+                hiding::index(connection)?;
+            }
+            graph_write::take_queue(connection, queue)
+        })?;
+        self.connection.hides |= hides;
+        Ok(())
     }
 }
 

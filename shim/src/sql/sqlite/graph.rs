@@ -12,7 +12,7 @@ use super::task::{TASK, of_numbers, task};
 use crate::clock::StoreTime;
 use crate::engine::KeyRange;
 use crate::engine::store::Row;
-use crate::gc::{Below, Dependent, Place, Status, Task, TaskKind, TaskState, Uid};
+use crate::gc::{Below, Dependent, Place, Status, Task, TaskKind, TaskState, Tombstone, Uid};
 use crate::sql::codes::{FOREGROUND, ORPHAN, PARKED, WAITING};
 use crate::sql::failure::Result;
 use crate::sql::session::{Graph, Heard, Which};
@@ -52,6 +52,10 @@ impl<C: Deref<Target = Connection>> Graph for Tables<C> {
             found.extend(last.map(|last| ((*uid).clone(), last)));
         }
         Ok(found)
+    }
+
+    fn tombstones_after(&mut self, id: i64, limit: usize) -> Result<Vec<Tombstone>> {
+        Ok(tombstones_after(&self.connection, id, limit)?)
     }
 
     fn orphaning(&mut self, uids: &[&Uid]) -> Result<BTreeSet<Uid>> {
@@ -149,9 +153,28 @@ fn tasks(connection: &Connection, which: Which<'_>, limit: usize) -> rusqlite::R
             uid = of.to_blob();
             ("uid = ?1 ORDER BY kind".to_owned(), &uid)
         }
+        Which::After(id) => ("id > ?1 ORDER BY id".to_owned(), id),
     };
     let sql = format!("SELECT {TASK} FROM gc_task WHERE {condition} LIMIT ?2");
     connection.prepare_cached(&sql)?.query_map(params![parameter, count(limit)], task)?.collect()
+}
+
+fn tombstones_after(connection: &Connection, id: i64, limit: usize) -> rusqlite::Result<Vec<Tombstone>> {
+    let sql = "SELECT id, uid, key, namespaced, revision, at FROM gc_tombstone WHERE id > ?1 ORDER BY id LIMIT ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_map(params![id, count(limit)], |row| {
+        let unreadable =
+            || rusqlite::Error::InvalidColumnType(1, "gc_tombstone".to_owned(), rusqlite::types::Type::Blob);
+        Ok(Tombstone {
+            id: row.get(0)?,
+            uid: Uid::from_blob(row.get_ref(1)?.as_blob()?).ok_or_else(unreadable)?,
+            key: bytes(row, 2)?,
+            namespaced: row.get(3)?,
+            revision: row.get(4)?,
+            at: row.get(5)?,
+        })
+    })?;
+    found.collect()
 }
 
 fn dependents(

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, params};
 
 use crate::clock::StoreTime;
-use crate::gc::{Progress, TaskChange};
+use crate::engine::store::Queue;
+use crate::gc::{Progress, Task, TaskChange, Tombstone};
 use crate::sql::codes::{self, CASCADE, FOREGROUND, ORPHAN, PARKED, READY, RECHECK};
 use crate::sql::session::{Delta, EdgeRow, Started};
 
@@ -82,6 +83,30 @@ pub(super) fn store_started(connection: &Connection, started: &Started<'_>, now:
     for uid in &started.woken {
         let sql = format!("UPDATE gc_task SET state = {READY}, not_before = 0 WHERE uid = ?1 AND state <> {READY}");
         connection.prepare_cached(&sql)?.execute([uid.to_blob()])?;
+    }
+    Ok(())
+}
+
+/// Stores rows as another database has them.
+pub(super) fn take_queue(connection: &Connection, queue: &Queue) -> rusqlite::Result<()> {
+    for (table, gone, come) in [
+        ("gc_task", &queue.tasks_gone, queue.tasks.iter().map(|task| task.id).collect::<Vec<_>>()),
+        ("gc_tombstone", &queue.tombstones_gone, queue.tombstones.iter().map(|tombstone| tombstone.id).collect()),
+    ] {
+        let mut delete = connection.prepare_cached(&format!("DELETE FROM {table} WHERE id = ?1"))?;
+        gone.iter().chain(&come).try_for_each(|id| delete.execute([id]).map(drop))?;
+    }
+    for Tombstone { id, uid, key, namespaced, revision, at } in &queue.tombstones {
+        let sql = "INSERT INTO gc_tombstone (id, uid, key, namespaced, revision, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let values = params![id, uid.to_blob(), &key[..], namespaced, revision, at];
+        connection.prepare_cached(sql)?.execute(values)?;
+    }
+    for Task { id, kind, uid, key, hidden, cause_revision, created_at, progress } in &queue.tasks {
+        let sql = "INSERT INTO gc_task (id, kind, uid, key, hidden, cause_revision, created_at)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let values = params![id, codes::of_kind(*kind), uid.to_blob(), &key[..], hidden, cause_revision, created_at];
+        connection.prepare_cached(sql)?.execute(values)?;
+        store_tasks(connection, &[TaskChange { id: *id, progress: Some(progress.clone()) }])?;
     }
     Ok(())
 }

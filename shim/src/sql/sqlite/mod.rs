@@ -9,6 +9,7 @@ mod clock;
 mod commit;
 #[cfg(test)]
 mod commit_tests;
+mod depart;
 mod derived;
 mod error;
 mod field_index;
@@ -48,7 +49,9 @@ use crate::clock::{StoreClock, Ticker};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Nature, Portion, Reader, Store, Writer};
 use crate::engine::{Error, Result};
+use crate::sql::Opened;
 use crate::sql::reader::SqlReader;
+use crate::sql::session::Reading;
 use crate::sql::writer::SqlWriter;
 
 /// KiB of pages that the writer and a reader keep.
@@ -69,6 +72,7 @@ const STATEMENTS: usize = 128;
 #[derive(Debug)]
 pub struct Sqlite {
     path: PathBuf,
+    opened: Opened,
     metrics: Arc<Metrics>,
     clock: StoreClock,
     /// Until the writer takes it.
@@ -76,23 +80,32 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    /// Opens the file, creating it or migrating it if need be. The ticker drives its clock on from where it was.
-    pub fn open(path: &Path, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>) -> Result<Self> {
+    /// Opens the file, creating it or migrating it if need be. The ticker drives its clock on from where it was. A file
+    /// whose store has moved is refused, unless it is only to be read.
+    pub fn open(path: &Path, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>, opened: Opened) -> Result<Self> {
         let ((connection, clock), lock) = alone(path, || {
+            if opened == Opened::ToServe {
+                depart::refuse(&depart::note_of(path))?;
+            }
             let connection = Guarded::new(connect_writer(path)?, path)?;
             let clock = StoreClock::from(clock::kept(&connection).map_err(|error| at(path, error))?, ticker);
             Ok((connection, clock))
         })?;
-        Ok(Self { path: path.to_owned(), metrics, clock, writer: Mutex::new(Some((connection, lock))) })
+        Ok(Self { path: path.to_owned(), opened, metrics, clock, writer: Mutex::new(Some((connection, lock))) })
     }
+}
+
+/// What a database in a file is like.
+pub(super) fn nature() -> Nature {
+    // Half as many as there are threads for tasks.
+    let free_readers = std::thread::available_parallelism().map_or(1, |threads| (threads.get() / 2).max(1));
+    let portion = Portion { least: 8, hold: Duration::from_millis(8) };
+    Nature { free_readers, gather: Duration::ZERO, portion, key_limit: None, values_limit: Some(LONGEST) }
 }
 
 impl Store for Sqlite {
     fn nature(&self) -> Nature {
-        // Half as many as there are threads for tasks.
-        let free_readers = std::thread::available_parallelism().map_or(1, |threads| (threads.get() / 2).max(1));
-        let portion = Portion { least: 8, hold: Duration::from_millis(8) };
-        Nature { free_readers, gather: Duration::ZERO, portion, key_limit: None, values_limit: Some(LONGEST) }
+        nature()
     }
 
     fn writer(&self) -> Result<Box<dyn Writer>> {
@@ -100,7 +113,7 @@ impl Store for Sqlite {
         let (connection, lock) = taken.ok_or_else(|| Error::Broken("the database has one writer only".into()))?;
         let (clock, metrics) = (self.clock.clone(), Arc::clone(&self.metrics));
         let changing = Changing::new(connection, lock, &self.path, clock.clone())?;
-        let session = Tables::new(changing, Arc::clone(&metrics));
+        let session = Tables::serving(changing, Arc::clone(&metrics), &self.path);
         Ok(Box::new(SqlWriter::new(Box::new(session), clock, metrics, STEP)))
     }
 
@@ -111,7 +124,11 @@ impl Store for Sqlite {
     fn reader(&self) -> Result<Box<dyn Reader>> {
         let connection = connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         configure(&connection, READER_CACHE).map_err(|error| at(&self.path, error))?;
-        let session = Tables::new(Box::new(connection), Arc::clone(&self.metrics));
+        let (connection, metrics) = (Box::new(connection), Arc::clone(&self.metrics));
+        let session = match self.opened {
+            Opened::ToServe => Tables::serving(connection, metrics, &self.path),
+            Opened::ToRead => Tables::new(connection, metrics),
+        };
         Ok(Box::new(SqlReader::new(Box::new(session), Arc::clone(&self.metrics))))
     }
 }
@@ -154,6 +171,23 @@ pub(super) fn accept_lost_log(path: &Path) -> Result<Option<String>> {
 /// A connection that only reads, maybe beside a server: it takes no lock and writes nothing.
 pub(super) fn beside_server(path: &Path) -> Result<Tables<Box<Connection>>> {
     Ok(Tables::new(Box::new(connect_reader(path)?), Arc::default()))
+}
+
+/// A connection to the file that a store is to leave, maybe beside a server.
+pub(super) fn source(path: &Path) -> Result<Box<dyn Reading>> {
+    Ok(Box::new(Tables::new(Box::new(depart::connect_source(path)?), Arc::default())))
+}
+
+/// Whether there is a database at a path that one can be at. Nothing is made there. Fails if a server has it open, as
+/// far as that is seen without a trace.
+pub(super) fn is_there(path: &Path) -> Result<bool> {
+    place::check(path)?;
+    depart::refuse(&depart::note_of(path))?;
+    let name = beside(path, ".lock");
+    if !place::is_missing(&name) {
+        lock(path, &name)?;
+    }
+    Ok(std::fs::metadata(path).is_ok_and(|file| file.len() > 0))
 }
 
 /// A connection that only reads, maybe beside a server.

@@ -16,10 +16,10 @@ use crate::sql::session::{Change, Find, Head, Log, RECENT, Read, Take};
 impl<C: Deref<Target = Connection> + Send> Read for Tables<C> {
     fn snapshot(&mut self) -> Result<Head> {
         self.connection.prepare_cached("BEGIN")?.execute([])?;
-        let mut statement = self.connection.prepare_cached("SELECT revision, compact_revision, clock FROM meta")?;
-        Ok(statement.query_row([], |row| {
-            Ok(Head { revision: row.get(0)?, compact_revision: row.get(1)?, now: row.get(2)?, batch: 0 })
-        })?)
+        let head = self.head()?;
+        // After the snapshot has begun: if the store is still here, nothing newer is anywhere.
+        self.is_here()?;
+        Ok(head)
     }
 
     fn end(&mut self) {
@@ -126,6 +126,14 @@ impl<C: Deref<Target = Connection> + Send> Read for Tables<C> {
 }
 
 impl<C: Deref<Target = Connection>> Tables<C> {
+    /// The head, in the snapshot or the transaction that is under way.
+    pub(super) fn head(&self) -> Result<Head> {
+        let mut statement = self.connection.prepare_cached("SELECT revision, compact_revision, clock FROM meta")?;
+        Ok(statement.query_row([], |row| {
+            Ok(Head { revision: row.get(0)?, compact_revision: row.get(1)?, now: row.get(2)?, batch: 0 })
+        })?)
+    }
+
     /// Changes, in order: puts whose value is live, puts whose value was superseded, and deletions. Each of the three
     /// comes in order, and no further than the next change needs it.
     fn changes(&self, log: &Log<'_>) -> rusqlite::Result<Vec<Change>> {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::clock::StoreTime;
-use crate::engine::store::{Footprint, Lease, Row};
+use crate::engine::store::{Footprint, Lease, Queue, Row};
 use crate::engine::{Error, KeyRange, LeaseId, Revision, StoreStatus};
-use crate::gc::{Below, Dependent, Status, Task, Uid};
+use crate::gc::{Below, Dependent, Status, Task, Tombstone, Uid};
 use crate::sql::failure::{Failure, Result};
 use crate::sql::session::*;
 
@@ -186,6 +186,28 @@ impl Commit for Double {
     fn defragment(&mut self) -> Result<()> {
         self.call("defragment", None)
     }
+
+    fn adopt(&mut self, _: i64) -> Result<()> {
+        self.call("adopt", None)
+    }
+
+    fn take_queue(&mut self, _: &Queue) -> Result<()> {
+        self.call("take_queue", None)
+    }
+}
+
+impl Depart for Double {
+    fn note(&mut self) -> Result<Option<String>> {
+        self.call("note", None).map(|()| None)
+    }
+
+    fn hold(&mut self) -> Result<Head> {
+        self.call("hold", None).map(|()| Head::default())
+    }
+
+    fn leave(&mut self, _: &str) -> Result<()> {
+        self.call("leave", None)
+    }
 }
 
 impl Probe for Double {
@@ -253,6 +275,10 @@ impl Graph for Double {
 
     fn tombstones(&mut self, _: &[&Uid]) -> Result<BTreeMap<Uid, (bool, Bytes)>> {
         self.call("tombstones", None).map(|()| BTreeMap::new())
+    }
+
+    fn tombstones_after(&mut self, _: i64, _: usize) -> Result<Vec<Tombstone>> {
+        self.call("tombstones_after", None).map(|()| Vec::new())
     }
 
     fn orphaning(&mut self, _: &[&Uid]) -> Result<BTreeSet<Uid>> {

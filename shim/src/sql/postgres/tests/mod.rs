@@ -29,7 +29,7 @@ fn address_as(user: &str, database: &str) -> Address {
 }
 
 fn opened(address: &Address) -> Result<(Session, StoreTime)> {
-    open(address, Arc::default(), Some(PATIENCE))
+    open(address, Arc::default(), Some(PATIENCE), Opened::ToServe)
 }
 
 /// Why a database can't be opened.
@@ -164,7 +164,8 @@ fn a_setting_that_will_not_do_is_named_with_what_to_do() {
     server.psql(&name, "UPDATE store SET version = 99").unwrap();
     assert!(refusal(&address(&name)).contains("schema version 99, this sluice-shim knows version 1"));
     let name = with("ALTER DATABASE DB SET synchronous_commit = off");
-    open(&Address { accepts_loss: true, ..address(&name) }, Arc::default(), Some(PATIENCE)).unwrap();
+    let unsafe_too = Address { accepts_loss: true, ..address(&name) };
+    open(&unsafe_too, Arc::default(), Some(PATIENCE), Opened::ToServe).unwrap();
 }
 
 #[test]
