@@ -20,7 +20,7 @@ use crate::clock::StoreTime;
 use crate::gc::{Rules, signals};
 
 /// How many records one commit carries at most, and how many bytes of keys and values.
-pub(super) const BATCH_RECORDS: usize = 8192;
+const BATCH_RECORDS: usize = 8192;
 pub(super) const BATCH_BYTES: usize = 4 << 20;
 /// How long a step on the field indexes takes; nobody waits.
 pub(super) const INDEX_STEP: Duration = Duration::from_millis(500);

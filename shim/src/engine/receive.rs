@@ -9,11 +9,13 @@ use bytes::Bytes;
 
 use super::facets::facets;
 use super::limits;
-use super::load::{
-    BATCH_BYTES, BATCH_RECORDS, INDEX_STEP, Taking, changes, check, commit, missed, not_empty, unfinished,
-};
-use super::store::{Changes, Footprint, Lease, Nature, Queue, Reader, RowChange, Store, Writer};
+use super::load::{BATCH_BYTES, INDEX_STEP, Taking, changes, check, commit, missed, not_empty, unfinished};
+use super::store::{Before, Changes, Footprint, Lease, Nature, Queue, Reader, RowChange, Store, Writer};
 use super::types::{Error, LeaseId, Record, Result, Revision};
+
+/// How many records one commit carries at most, and at least if it fails.
+const BATCH_RECORDS: usize = 2048;
+const LEAST_RECORDS: usize = 16;
 
 /// A store that is being filled. One that is dropped before [`Receiver::finish`] can't be served.
 pub struct Receiver {
@@ -25,6 +27,8 @@ pub struct Receiver {
     compact_revision: Revision,
     batch: Vec<Record>,
     bytes: usize,
+    /// How many records one commit carries at most.
+    most: usize,
 }
 
 /// What a store is that may be filled with the one of a cluster.
@@ -72,7 +76,8 @@ impl Receiver {
             }
             Ready::Begun(compact_revision) => (last(reader.as_mut())?, compact_revision),
         };
-        Ok(Self { writer, nature: store.nature(), position, compact_revision, batch: Vec::new(), bytes: 0 })
+        let (batch, most) = (Vec::new(), BATCH_RECORDS);
+        Ok(Self { writer, nature: store.nature(), position, compact_revision, batch, bytes: 0, most })
     }
 
     /// The last change that is here.
@@ -106,13 +111,25 @@ impl Receiver {
     pub fn flush(&mut self) -> Result<()> {
         let records = std::mem::take(&mut self.batch);
         self.bytes = 0;
-        if !records.is_empty() {
-            let keys = records.iter().map(|record| record.kv.key.clone()).collect();
-            let footprint = Footprint { keys, ..Footprint::default() };
-            let taking = Taking { keep_after: self.compact_revision, moves: true };
-            self.writer.commit(&footprint, &mut |before| changes(&records, before.rows, &before.catalog, taking))?;
+        let mut rest = &records[..];
+        while !rest.is_empty() {
+            let (part, behind) = rest.split_at(rest.len().min(self.most));
+            match self.write(part) {
+                Ok(()) => rest = behind,
+                // Servers let a transaction wait for some seconds only: on a busy machine less is done in that time.
+                Err(Error::Unavailable(_)) if part.len() > LEAST_RECORDS => self.most = part.len() / 2,
+                Err(error) => return Err(error),
+            }
         }
         self.beat()
+    }
+
+    fn write(&mut self, records: &[Record]) -> Result<()> {
+        let keys = records.iter().map(|record| record.kv.key.clone()).collect();
+        let footprint = Footprint { keys, ..Footprint::default() };
+        let taking = Taking { keep_after: self.compact_revision, moves: true };
+        let decide = &mut |before: Before| changes(records, before.rows, &before.catalog, taking);
+        self.writer.commit(&footprint, decide).map(drop)
     }
 
     /// A chance for the database to tidy up, and to say that it is in use.
