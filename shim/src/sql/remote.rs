@@ -9,8 +9,8 @@ use crate::engine::{Error, Revision};
 
 /// The longest key, in bytes: an entry of an index holds one beside a value.
 pub(super) const LONGEST_KEY: usize = 1536;
-/// How long a step of a compaction or a portion of the collector may take, all writes waiting meanwhile. Two round trips
-/// and a flush are most of that.
+/// How long a step of a compaction or a portion of the collector may take, all writes waiting meanwhile. Two round
+/// trips and a flush are most of that.
 pub(super) const STEP: Duration = Duration::from_millis(20);
 /// How long a commit may wait for more requests.
 const GATHER: Duration = Duration::from_micros(500);

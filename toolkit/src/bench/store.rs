@@ -18,8 +18,9 @@ const VARIABLE: &str = "SLUICE_BENCH_DATABASE";
 
 /// Measure the etcd API: etcd, kine on SQLite and sluice-shim on SQLite, in turns.
 ///
-/// With `--database` it is kine and sluice-shim, both on one database server, and sluice-shim on SQLite. Prints a table;
-/// a JSON report and a plot are beside it in .sluice/bench. What counts is the ratios: they are taken within a round.
+/// With `--database` it is kine and sluice-shim, both on one database server, and sluice-shim on SQLite. Prints a
+/// table; a JSON report and a plot are beside it in .sluice/bench. What counts is the ratios: they are taken within a
+/// round.
 #[derive(Args, Debug)]
 pub(crate) struct Cmd {
     /// A minute instead of half an hour: little data, 32 clients, two rounds.

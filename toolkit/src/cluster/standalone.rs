@@ -15,8 +15,8 @@ use sluice_shell::error::Result;
 /// How long a server may take to end by itself.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// A database server that runs. Dropping it ends it; its data stays until [`Standalone::stop`], so that it can be looked
-/// at.
+/// A database server that runs. Dropping it ends it; its data stays until [`Standalone::stop`], so that it can be
+/// looked at.
 pub struct Standalone {
     /// What it is.
     pub database: Database,

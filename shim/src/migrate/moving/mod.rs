@@ -219,8 +219,8 @@ impl Move {
         taken.map(drop)
     }
 
-    /// Holds the source, and copies and compares the rest. `None`: that would have taken longer than writes are to wait;
-    /// the source goes on.
+    /// Holds the source, and copies and compares the rest. `None`: that would have taken longer than writes are to
+    /// wait; the source goes on.
     ///
     /// # Errors
     /// When one of the two fails, or they differ. The source goes on then as well.

@@ -112,8 +112,8 @@ impl Connection {
         allowed.saturating_sub(HEADROOM).clamp(1 << 20, PACKET)
     }
 
-    /// The longest value that fits into a packet, whatever its bytes, each of which may be two in the text, and into its
-    /// column.
+    /// The longest value that fits into a packet, whatever its bytes, each of which may be two in the text, and into
+    /// its column.
     pub(super) fn longest_value(&self) -> Result<usize> {
         Ok((self.server()?.max_allowed_packet.saturating_sub(HEADROOM) / 2).min(COLUMN))
     }

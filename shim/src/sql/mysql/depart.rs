@@ -1,7 +1,7 @@
 //! A store that leaves this database for another one.
 //!
-//! Every commit locks the head and looks at who serves the store. So who leaves locks the head, and the note that stands
-//! there afterwards is in the way of all others.
+//! Every commit locks the head and looks at who serves the store. So who leaves locks the head, and the note that
+//! stands there afterwards is in the way of all others.
 
 use super::Tables;
 use super::connection::Connection;

@@ -6,13 +6,13 @@ use rusqlite::{Connection, params};
 
 use super::graph_write;
 use super::tables::Tables;
+use super::upgrade::Result;
 use crate::clock::StoreTime;
 use crate::engine::catalog::Catalog;
 use crate::engine::facets;
 use crate::engine::store::{Facets, Row, RowChange};
 use crate::gc::{Rules, Seen, signals};
 use crate::sql::collector;
-use crate::sql::failure::Result;
 use crate::sql::session::Delta;
 
 /// For a fresh file and for one of version 1 alike.

@@ -6,9 +6,8 @@ use std::time::Instant;
 use rusqlite::Connection;
 
 use super::error::at;
-use super::upgrade::{self, VERSION};
+use super::upgrade::{self, Failed, VERSION};
 use crate::engine::{Error, Result};
-use crate::sql::failure::Failure;
 use crate::sql::random;
 
 /// Marks the file as ours: "SLCE".
@@ -93,6 +92,10 @@ CREATE INDEX lease_end ON lease (expires_at);
 /// Makes sure that the file has our tables in our version, in WAL mode.
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
     let failed = |error| at(path, error);
+    let not_made = |error| match error {
+        Failed::File(error) => at(path, error),
+        Failed::Store(error) => error,
+    };
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (application, version) = (pragma("application_id").map_err(failed)?, pragma("user_version").map_err(failed)?);
     let tables: i64 =
@@ -107,14 +110,14 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
         return Err(other_version(path, version));
     }
     if tables == 0 {
-        create(connection)?;
+        create(connection).map_err(not_made)?;
     }
     connection.pragma_update(None, "journal_mode", "wal").map_err(failed)?;
     connection.pragma_update(None, "synchronous", "full").map_err(failed)?;
     if tables > 0 && version < VERSION {
         tracing::info!(path = %path.display(), from = version, to = VERSION, "the database is upgraded");
         let started = Instant::now();
-        upgrade::upgrade(connection, version)?;
+        upgrade::upgrade(connection, version).map_err(not_made)?;
         tracing::info!(path = %path.display(), seconds = started.elapsed().as_secs_f64(), "the database is upgraded: done");
     }
     // Fails now, not at the first request, if the file can't be written.
@@ -146,7 +149,7 @@ fn other_version(path: &Path, version: i32) -> Error {
     ))
 }
 
-fn create(connection: &Connection) -> crate::sql::failure::Result<()> {
+fn create(connection: &Connection) -> upgrade::Result<()> {
     connection.pragma_update(None, "auto_vacuum", "incremental")?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let created = connection
@@ -156,7 +159,7 @@ fn create(connection: &Connection) -> crate::sql::failure::Result<()> {
             connection.execute(sql, [random()])
         })
         .and_then(|_| connection.pragma_update(None, "application_id", APPLICATION_ID))
-        .map_err(Failure::from)
+        .map_err(Failed::from)
         .and_then(|()| upgrade::steps(connection, 1));
     match created {
         Ok(()) => Ok(connection.execute_batch("COMMIT")?),

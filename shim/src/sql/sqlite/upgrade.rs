@@ -7,11 +7,35 @@ use rusqlite::Connection;
 
 use super::{derived, field_index, gc_schema, hiding, long};
 use crate::clock::{StoreTime, WallTime};
+use crate::engine::Error;
 use crate::gc::LONGEST_PAUSE;
-use crate::sql::failure::Result;
+use crate::sql::failure::Failure;
 
 /// The version of the tables, kept in the file's `user_version`.
 pub(super) const VERSION: i32 = 5;
+
+/// Why a file can't be brought to this version.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// What SQLite says.
+    File(rusqlite::Error),
+    /// What is wrong with the store in it.
+    Store(Error),
+}
+
+pub(super) type Result<T> = std::result::Result<T, Failed>;
+
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::File(error)
+    }
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self::Store(failure.into())
+    }
+}
 
 /// Upgrades a file of an older version.
 pub(super) fn upgrade(connection: &mut Connection, from: i32) -> Result<()> {
