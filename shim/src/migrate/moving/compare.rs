@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::Move;
-use super::follow::Chunk;
+use super::chunk::Chunk;
 use crate::engine::store::Reader;
 use crate::engine::{KeyValue, RangeQuery, Record, Revision};
 use crate::migrate::all_keys;

@@ -10,6 +10,7 @@
 //! source, since the target is at revision 0; then neither, until the same move goes on and makes the target whole. So
 //! the note comes first.
 
+mod chunk;
 mod compare;
 mod follow;
 mod progress;
@@ -21,8 +22,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use self::chunk::Chunk;
 use self::compare::Summary;
-use self::follow::{Chunk, Follow};
+use self::follow::Follow;
 pub use self::progress::Progress;
 pub use self::survey::Survey;
 use crate::clock::StoreClock;

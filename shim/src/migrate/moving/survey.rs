@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::Result;
 use bytes::Bytes;
 
-use super::follow::Chunk;
+use super::chunk::Chunk;
 use super::{check_target, origin};
 use crate::endpoint::Endpoint;
 use crate::engine::receive::Ready;

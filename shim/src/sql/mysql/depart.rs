@@ -4,30 +4,15 @@
 //! stands there afterwards is in the way of all others.
 
 use super::Tables;
-use super::connection::Connection;
 use super::engine::Engine;
+use super::note::note;
 use super::read::read_head;
 use super::serving::NOW;
 use super::text::{Bytes, Packet};
-use crate::engine::{Error, Forwarding};
+use crate::engine::Error;
 use crate::sql::failure::{Failure, Result};
 use crate::sql::remote::MOVED;
 use crate::sql::session::{Depart, Head};
-
-/// The note, if the store has moved.
-pub(super) fn note(connection: &mut Connection) -> Result<Option<Forwarding>> {
-    let sql = "SELECT owner, address FROM meta WHERE id = 1";
-    let who = connection.first("who serves", sql, |cells| Ok((cells.int()?, cells.text()?)))?;
-    Ok(match who {
-        Some((MOVED, note)) => Some(note.parse()?),
-        _ => None,
-    })
-}
-
-/// Why a store that has moved is not served.
-pub(super) fn refusal(note: &str) -> Failure {
-    Failure::Final(note.parse::<Forwarding>().map_or_else(|unread| unread, |note| note.error()))
-}
 
 impl Depart for Tables {
     fn note(&mut self) -> Result<Option<String>> {

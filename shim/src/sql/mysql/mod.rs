@@ -13,6 +13,7 @@ mod engine;
 mod error;
 mod find;
 mod graph;
+mod note;
 mod probe;
 mod read;
 mod row;
@@ -102,7 +103,7 @@ impl Tables {
         settings::check(&mut connection, accepts_loss)?;
         tables::prepare(&mut connection)?;
         settings::check_privileges(&mut connection)?;
-        if opened == Opened::ToRead && depart::note(&mut connection)?.is_some() {
+        if opened == Opened::ToRead && note::note(&mut connection)?.is_some() {
             return Ok(Self::new(connection, MOVED));
         }
         let owner = super::random();
@@ -126,7 +127,7 @@ pub(super) fn probe(address: &Address) -> crate::engine::Result<(bool, Nature)> 
     let there = tables::is_there(&mut connection)?;
     if there {
         settings::check_privileges(&mut connection)?;
-        if let Some(note) = depart::note(&mut connection)? {
+        if let Some(note) = note::note(&mut connection)? {
             return Err(note.error());
         }
     }

@@ -3,8 +3,8 @@
 use bytes::Bytes as Buffer;
 
 use super::Tables;
-use super::depart;
 use super::find::{columns, paged};
+use super::note;
 use super::row::{Cells, ROW};
 use super::serving::NOW;
 use super::text::{In, Packet, Within};
@@ -61,7 +61,7 @@ impl Tables {
 /// Reads the columns owner, address; refuses who `heeds` that the store has moved.
 fn stays(cells: &mut Cells, heeds: bool) -> Result<()> {
     let (owner, address) = (cells.int()?, cells.text()?);
-    if heeds && owner == MOVED { Err(depart::refusal(&address)) } else { Ok(()) }
+    if heeds && owner == MOVED { Err(note::refusal(&address)) } else { Ok(()) }
 }
 
 /// Reads the columns revision, compact_revision, the time, batch.

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
-use super::depart;
 use super::engine::Engine;
+use super::note;
 use super::text::Packet;
 use crate::engine::Error;
 use crate::sql::failure::{Failure, Result};
@@ -51,7 +51,7 @@ pub(super) fn begin(connection: &mut Connection, owner: i64) -> Result<()> {
             Err(failure) => return Err(failure),
         };
         if other.owner == MOVED {
-            return Err(depart::refusal(&other.address));
+            return Err(note::refusal(&other.address));
         }
         if let Some((before, since)) = &last {
             let waited = i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX);
@@ -148,7 +148,7 @@ pub(super) fn end(owner: i64) -> String {
 /// What is wrong if another process has the store, or the store has moved.
 pub(super) fn taken_over(owner: i64, address: &str) -> Failure {
     if owner == MOVED {
-        return depart::refusal(address);
+        return note::refusal(address);
     }
     Failure::Final(Error::Replaced(format!(
         "another sluice-shim serves this database now: {address}; this one was silent for too long, and ends"

@@ -3,33 +3,13 @@
 //! Every commit locks the head and looks at who serves the store. So who leaves locks the head, and the note that
 //! stands there afterwards is in the way of all others.
 
-use super::link::{Ask, Link, get};
+use super::link::Ask;
+use super::note::note;
 use super::row::int;
 use super::session::{PLANS, Session};
-use crate::engine::Forwarding;
-use crate::sql::failure::{Failure, Result};
+use crate::sql::failure::Result;
 use crate::sql::remote::MOVED;
 use crate::sql::session::{Depart, Head};
-
-/// Who serves the store, and from where; or the note.
-const WHO: &str = "SELECT owner, address FROM meta WHERE id = 1";
-
-/// The note, if the store has moved.
-pub(super) fn note(link: &mut Link) -> Result<Option<Forwarding>> {
-    let answer = link.one(Ask::new("who serves", WHO, vec![]))?;
-    let Some(row) = answer.rows.first() else { return Ok(None) };
-    let (owner, address): (i64, &str) = (get(row, 0)?, get(row, 1)?);
-    Ok(if owner == MOVED { Some(address.parse()?) } else { None })
-}
-
-/// Why a store that has moved is not served.
-pub(super) fn refusal(link: &mut Link) -> Failure {
-    match note(link) {
-        Ok(Some(note)) => Failure::Final(note.error()),
-        Ok(None) => Failure::Final(crate::engine::Error::Unavailable("the database has just been changed".into())),
-        Err(failure) => failure,
-    }
-}
 
 impl Depart for Session {
     fn note(&mut self) -> Result<Option<String>> {

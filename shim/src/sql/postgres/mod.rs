@@ -9,6 +9,7 @@ mod error;
 mod find;
 mod graph;
 mod link;
+mod note;
 mod probe;
 mod read;
 mod row;
@@ -104,7 +105,7 @@ pub(super) fn probe(address: &Address) -> Result<(bool, Nature)> {
     let mut link = Database::new(address, 0, Arc::default(), Some(PATIENCE))?.connect()?;
     start::check(&mut link, address.accepts_loss)?;
     let there = schema::look(&mut link)?;
-    if there && let Some(note) = depart::note(&mut link)? {
+    if there && let Some(note) = note::note(&mut link)? {
         return Err(note.error());
     }
     Ok((there, remote::nature(LONGEST_ARRAY)))
@@ -123,7 +124,7 @@ fn open(
     let mut link = database.connect()?;
     start::check(&mut link, address.accepts_loss)?;
     schema::prepare(&mut link, random())?;
-    if opened == Opened::ToRead && depart::note(&mut link)?.is_some() {
+    if opened == Opened::ToRead && note::note(&mut link)?.is_some() {
         database = Database::new(address, MOVED, metrics, patience)?;
     }
     let now = start::claim(&mut link, database.owner)?;

@@ -7,8 +7,8 @@ use std::time::Instant;
 use tokio_postgres::Row;
 
 use super::connect::Database;
-use super::depart;
 use super::link::{Ask, Link, get};
+use super::note;
 use super::row::{blobs, columns};
 use crate::clock::StoreTime;
 use crate::engine::{Error, Revision};
@@ -160,7 +160,7 @@ impl Session {
         let stand = stand?;
         // Who serves the store reads no more of it once it has moved; others may.
         if stand.owner == MOVED && ![0, MOVED].contains(&self.database.owner) {
-            return Err(self.on(|link| Ok(depart::refusal(link)))?);
+            return Err(self.on(|link| Ok(note::refusal(link)))?);
         }
         Ok((stand.head, rows))
     }
@@ -171,7 +171,7 @@ impl Session {
         let begin = Arc::clone(&self.begin_write);
         let (stand, more) = self.lock_head(&begin, asks)?;
         if stand.owner == MOVED && self.database.owner != MOVED {
-            return Err(self.on(|link| Ok(depart::refusal(link)))?);
+            return Err(self.on(|link| Ok(note::refusal(link)))?);
         }
         if stand.owner != self.database.owner {
             return Err(Failure::Final(Error::Replaced(

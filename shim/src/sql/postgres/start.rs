@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio_postgres::types::Type;
 
-use super::depart;
 use super::link::{Ask, Link, get};
+use super::note;
 use crate::clock::StoreTime;
 use crate::engine::Error;
 use crate::sql::failure::{Failure, Result};
@@ -77,7 +77,7 @@ pub(super) fn claim(link: &mut Link, owner: i64) -> Result<StoreTime> {
             return Ok(StoreTime::from_millis(now));
         }
         if of == MOVED {
-            return Err(depart::refusal(link));
+            return Err(note::refusal(link));
         }
         if of == 0 || of == owner || !connected || now.saturating_sub(seen_at) >= SILENCE {
             let sql = "UPDATE meta SET owner = $1, batch = 0, seen_at = $2, backend = pg_backend_pid(), address = $3

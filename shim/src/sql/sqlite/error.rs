@@ -33,6 +33,30 @@ impl From<rusqlite::Error> for Failure {
     }
 }
 
+/// Why a file can't be brought to this version.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// What SQLite says.
+    File(rusqlite::Error),
+    /// What is wrong with the store in it.
+    Store(Error),
+}
+
+/// What becomes of making or upgrading a file.
+pub(super) type Made<T> = std::result::Result<T, Failed>;
+
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::File(error)
+    }
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self::Store(failure.into())
+    }
+}
+
 fn engine_error(error: &rusqlite::Error) -> Error {
     let text = explained(error);
     match error.sqlite_error_code() {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
+use super::error::Made;
 use super::graph_write;
 use super::tables::Tables;
-use super::upgrade::Result;
 use crate::clock::StoreTime;
 use crate::engine::catalog::Catalog;
 use crate::engine::facets;
@@ -74,7 +74,7 @@ CREATE INDEX gc_tombstone_uid ON gc_tombstone (uid);
 const PAGE: i64 = 1000;
 
 /// Makes the tables and fills them from the live values, in the transaction that is under way.
-pub(super) fn add(connection: &Connection, now: StoreTime) -> Result<()> {
+pub(super) fn add(connection: &Connection, now: StoreTime) -> Made<()> {
     connection.execute_batch(TABLES)?;
     fill(connection, now)
 }
@@ -85,7 +85,7 @@ pub(super) fn graph(value: &[u8]) -> Facets {
 }
 
 /// Fills the column `uid`, the table `owner` and, for deletions under way, the queue.
-pub(super) fn fill(connection: &Connection, now: StoreTime) -> Result<()> {
+pub(super) fn fill(connection: &Connection, now: StoreTime) -> Made<()> {
     let mut last = i64::MIN;
     let rules = Rules::default();
     loop {

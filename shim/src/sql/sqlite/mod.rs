@@ -20,6 +20,7 @@ mod graph_write;
 mod hiding;
 mod log;
 mod long;
+mod note;
 mod place;
 mod probe;
 mod read;
@@ -85,7 +86,7 @@ impl Sqlite {
     pub fn open(path: &Path, metrics: Arc<Metrics>, ticker: Arc<dyn Ticker>, opened: Opened) -> Result<Self> {
         let ((connection, clock), lock) = alone(path, || {
             if opened == Opened::ToServe {
-                depart::refuse(&depart::note_of(path))?;
+                note::refuse(&note::of(path))?;
             }
             let connection = Guarded::new(connect_writer(path)?, path)?;
             let clock = StoreClock::from(clock::kept(&connection).map_err(|error| at(path, error))?, ticker);
@@ -182,7 +183,7 @@ pub(super) fn source(path: &Path) -> Result<Box<dyn Reading>> {
 /// far as that is seen without a trace.
 pub(super) fn is_there(path: &Path) -> Result<bool> {
     place::check(path)?;
-    depart::refuse(&depart::note_of(path))?;
+    note::refuse(&note::of(path))?;
     let name = beside(path, ".lock");
     if !place::is_missing(&name) {
         lock(path, &name)?;

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use rusqlite::Connection;
 
-use super::error::at;
-use super::upgrade::{self, Failed, VERSION};
+use super::error::{Failed, Made, at};
+use super::upgrade::{self, VERSION};
 use crate::engine::{Error, Result};
 use crate::sql::random;
 
@@ -149,7 +149,7 @@ fn other_version(path: &Path, version: i32) -> Error {
     ))
 }
 
-fn create(connection: &Connection) -> upgrade::Result<()> {
+fn create(connection: &Connection) -> Made<()> {
     connection.pragma_update(None, "auto_vacuum", "incremental")?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let created = connection

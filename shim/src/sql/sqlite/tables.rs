@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use super::depart;
+use super::note;
 use crate::engine::Result;
 use crate::engine::metrics::Metrics;
 
@@ -26,11 +26,11 @@ impl<C: Deref<Target = Connection>> Tables<C> {
 
     /// The same for a connection that serves the store of a file.
     pub(super) fn serving(connection: C, metrics: Arc<Metrics>, path: &Path) -> Self {
-        Self { note: Some(depart::note_of(path)), ..Self::new(connection, metrics) }
+        Self { note: Some(note::of(path)), ..Self::new(connection, metrics) }
     }
 
     /// Fails if the store has moved. In a transaction that is sure to be so until its end.
     pub(super) fn is_here(&self) -> Result<()> {
-        self.note.as_deref().map_or(Ok(()), depart::refuse)
+        self.note.as_deref().map_or(Ok(()), note::refuse)
     }
 }

@@ -5,47 +5,23 @@
 
 use rusqlite::Connection;
 
+use super::error::Made;
 use super::{derived, field_index, gc_schema, hiding, long};
 use crate::clock::{StoreTime, WallTime};
-use crate::engine::Error;
 use crate::gc::LONGEST_PAUSE;
-use crate::sql::failure::Failure;
 
 /// The version of the tables, kept in the file's `user_version`.
 pub(super) const VERSION: i32 = 5;
 
-/// Why a file can't be brought to this version.
-#[derive(Debug)]
-pub(super) enum Failed {
-    /// What SQLite says.
-    File(rusqlite::Error),
-    /// What is wrong with the store in it.
-    Store(Error),
-}
-
-pub(super) type Result<T> = std::result::Result<T, Failed>;
-
-impl From<rusqlite::Error> for Failed {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::File(error)
-    }
-}
-
-impl From<Failure> for Failed {
-    fn from(failure: Failure) -> Self {
-        Self::Store(failure.into())
-    }
-}
-
 /// Upgrades a file of an older version.
-pub(super) fn upgrade(connection: &mut Connection, from: i32) -> Result<()> {
+pub(super) fn upgrade(connection: &mut Connection, from: i32) -> Made<()> {
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     steps(&transaction, from)?;
     Ok(transaction.commit()?)
 }
 
 /// All steps that a file of this version needs, within the transaction that is under way.
-pub(super) fn steps(connection: &Connection, from: i32) -> Result<()> {
+pub(super) fn steps(connection: &Connection, from: i32) -> Made<()> {
     if from < 4 {
         // First: what the other steps write is of the new clock already.
         to_version_4(connection, from, WallTime::now())?;
@@ -64,7 +40,7 @@ pub(super) fn steps(connection: &Connection, from: i32) -> Result<()> {
 }
 
 /// Field indexes, which are built in the background, the counts of misplaced keys, and what the collector needs.
-fn to_version_2(connection: &Connection) -> Result<()> {
+fn to_version_2(connection: &Connection) -> Made<()> {
     connection.execute_batch(field_index::TABLES)?;
     derived::recount(connection)?;
     field_index::declare(connection)?;
