@@ -3,25 +3,54 @@
 use sluice_shell::context::Context;
 use sluice_shell::error::Result;
 use sluice_toolkit::cluster::database::Database;
+use sluice_toolkit::cluster::standalone::Standalone;
 
 use crate::server::Server;
+
+mod pooler;
 
 /// Programs of tests that make their databases where this variable says.
 pub(crate) const VARIABLE: &str = "SLUICE_TEST_DATABASE";
 
+/// Who makes them and removes them, if that is a pooler.
+pub(crate) const DIRECT: &str = "SLUICE_TEST_DATABASE_DIRECT";
+
 /// The shim's programs of tests that are about what any database does.
 const PROGRAMS: [&str; 6] = ["engine", "etcd_api", "faults", "gc", "linearizability", "migrate"];
+
+/// Those of them that are run through a pooler as well.
+const THROUGH_POOLERS: [&str; 3] = ["engine", "etcd_api", "gc"];
 
 /// Where to run the shim's tests.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Servers {
-    /// `db`: only this server [default: all]
+    /// `db`: only this server, or through this pooler [default: postgres and mariadb]
     #[arg(long, value_enum, value_name = "SERVER")]
-    only: Option<Database>,
+    only: Option<Kind>,
     /// `db`: a server that runs already, by its connection string; the tests make and remove databases of their own
     /// there. The variable `SLUICE_TEST_DATABASE` hides a password from other users of the machine
     #[arg(long, value_name = "CONNECTION", conflicts_with = "only")]
     endpoint: Option<String>,
+}
+
+/// What to test on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    /// PostgreSQL
+    Postgres,
+    /// MariaDB
+    Mariadb,
+    /// PostgreSQL behind PgBouncer in transaction mode
+    Pgbouncer,
+    /// PostgreSQL with a standby that is late, behind Pgpool-II, which sends it what only reads
+    Pgpool,
+}
+
+/// What was started for a run, and ends with it.
+enum Running {
+    Server(Server),
+    Standalone(Standalone),
+    Pooler(pooler::Pooler),
 }
 
 /// One run of the tests: a name for people, and the command to give to cargo.
@@ -31,7 +60,9 @@ pub(crate) struct Part {
     pub(crate) args: Vec<&'static str>,
     /// The connection string.
     pub(crate) endpoint: String,
-    server: Option<Server>,
+    /// That of the server behind the pooler, if it is one.
+    pub(crate) direct: Option<String>,
+    servers: Vec<Running>,
 }
 
 impl Servers {
@@ -59,27 +90,38 @@ impl Servers {
     pub(crate) fn parts<'a>(&'a self, shell: &'a Context) -> impl Iterator<Item = Result<Part>> + 'a {
         let given = self.given().into_iter().map(|endpoint| {
             let name = endpoint.split_once("://").map_or("?", |(scheme, _)| scheme);
-            Ok(Part::new(format!("shim on {name}"), endpoint, None))
+            Ok(Part::new(format!("shim on {name}"), &PROGRAMS, endpoint, vec![]))
         });
-        let servers = Database::ALL.into_iter().filter(|database| self.only.is_none_or(|only| only == *database));
-        let started = servers.filter(|_| self.starts_servers()).map(|database| {
+        let kinds = self.only.map_or(vec![Kind::Postgres, Kind::Mariadb], |only| vec![only]);
+        let started = kinds.into_iter().filter(|_| self.starts_servers()).map(|kind| {
+            let database = match kind {
+                Kind::Postgres => Database::Postgres,
+                Kind::Mariadb => Database::Mariadb,
+                Kind::Pgbouncer => return pooler::pgbouncer(&shell.paths.cache().join("pgbouncer")),
+                Kind::Pgpool => return pooler::pgpool(&shell.paths.cache().join("pgpool")),
+            };
             let server = Server::start(shell, database)?;
-            Ok(Part::new(format!("shim on {database}"), server.endpoint(), Some(server)))
+            let endpoint = server.endpoint();
+            Ok(Part::new(format!("shim on {database}"), &PROGRAMS, endpoint, vec![Running::Server(server)]))
         });
         given.chain(started)
     }
 }
 
 impl Part {
-    fn new(name: String, endpoint: String, server: Option<Server>) -> Self {
+    fn new(name: String, programs: &[&'static str], endpoint: String, servers: Vec<Running>) -> Self {
         let args = ["test", "--no-fail-fast", "--package", "sluice-shim"].into_iter();
-        let args = args.chain(PROGRAMS.iter().flat_map(|program| ["--test", program])).collect();
-        Self { name, args, endpoint, server }
+        let args = args.chain(programs.iter().flat_map(|program| ["--test", program])).collect();
+        Self { name, args, endpoint, direct: None, servers }
     }
 
-    /// Ends the server, if it was started for this.
+    /// Ends the servers that were started for this, the last one first.
     pub(crate) fn finish(self) -> Result<()> {
-        self.server.as_ref().map_or(Ok(()), Server::stop)
+        self.servers.iter().rev().try_for_each(|server| match server {
+            Running::Server(server) => server.stop(),
+            Running::Standalone(server) => server.stop(),
+            Running::Pooler(pooler) => pooler.stop(),
+        })
     }
 }
 
@@ -94,6 +136,6 @@ mod tests {
         assert_eq!(servers(None, None).given_or(variable()).as_deref(), Some("mysql://v"));
         assert_eq!(servers(None, None).given_or(Some(String::new())), None);
         assert_eq!(servers(None, Some("mysql://f")).given_or(variable()).as_deref(), Some("mysql://f"));
-        assert_eq!(servers(Some(Database::Postgres), None).given_or(variable()), None);
+        assert_eq!(servers(Some(Kind::Postgres), None).given_or(variable()), None);
     }
 }

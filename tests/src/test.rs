@@ -154,7 +154,10 @@ impl Cmd {
                 for part in self.databases.parts(shell) {
                     match part {
                         Ok(part) => {
-                            let run = Run::cargo(shell.paths.root()).env(databases::VARIABLE, &part.endpoint);
+                            let direct = part.direct.as_deref().unwrap_or_default();
+                            let run = Run::cargo(shell.paths.root())
+                                .env(databases::VARIABLE, &part.endpoint)
+                                .env(databases::DIRECT, direct);
                             tally += cargo_by(shell, &part.name, run.args(&part.args))?;
                             part.finish()?;
                         }

@@ -1,12 +1,14 @@
 //! A fresh, empty database for a test: a file, or one on the server that `SLUICE_TEST_DATABASE` names.
 //!
 //! The variable holds an endpoint, `postgres://user@127.0.0.1:5432/postgres` or `mysql://root@127.0.0.1:3306/mysql`,
-//! whose user may make and remove databases. The tests never touch the database that it names.
+//! whose user may make and remove databases. The tests never touch the database that it names. If that server is a
+//! pooler, `SLUICE_TEST_DATABASE_DIRECT` names the server behind it, which then makes and removes the databases.
 #![allow(clippy::allow_attributes, dead_code, reason = "each program of tests needs a part of it")]
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable as _;
 use sluice_shim::endpoint::{Address, Endpoint, Family};
@@ -14,6 +16,12 @@ use tempfile::TempDir;
 
 /// Where to make databases. Without it they are files.
 pub(crate) const VARIABLE: &str = "SLUICE_TEST_DATABASE";
+
+/// Who makes them and removes them, if not the same.
+const DIRECT: &str = "SLUICE_TEST_DATABASE_DIRECT";
+
+/// How long it may take until a database that was made is there for those who come through a pooler.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A database that is gone with it.
 #[derive(Debug)]
@@ -49,10 +57,27 @@ impl Database {
     /// One on the server that the URL leads to.
     pub(crate) fn on(server: &str) -> Self {
         let name = format!("sluice_test_{:016x}", RandomState::new().hash_one(0));
-        let Endpoint::Network(admin) = server.parse().unwrap() else { panic!("{VARIABLE} leads to no server") };
+        let direct = std::env::var(DIRECT).ok().filter(|direct| !direct.is_empty());
+        let Endpoint::Network(admin) = direct.as_deref().unwrap_or(server).parse().unwrap() else {
+            panic!("{VARIABLE} leads to no server")
+        };
         let url = with_database(server, &name);
         let made = Made::new(*admin, name);
-        Self { folder: tempfile::tempdir().unwrap(), endpoint: url.parse().unwrap(), url, made: Some(made) }
+        let database =
+            Self { folder: tempfile::tempdir().unwrap(), endpoint: url.parse().unwrap(), url, made: Some(made) };
+        if direct.is_some() {
+            database.wait();
+        }
+        database
+    }
+
+    /// Waits until it is there for those who come through a pooler that also asks a standby.
+    fn wait(&self) {
+        let (Endpoint::Network(address), start) = (&self.endpoint, Instant::now()) else { return };
+        while let Err(error) = execute(address, "SELECT 1") {
+            assert!(start.elapsed() < PATIENCE, "{address}: {error}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {

@@ -102,7 +102,7 @@ impl Database {
     ///
     /// # Errors
     /// When the server is not installed, can't get to the folder, or can't make its files.
-    pub(super) fn prepare(self, folder: &Path) -> Result<()> {
+    pub fn prepare(self, folder: &Path) -> Result<()> {
         let data = self.data(folder);
         let user = self.user()?;
         if let Some(user) = &user {
@@ -289,7 +289,8 @@ impl Database {
         Ok(format!("{scheme}://{NAME}:{}@127.0.0.1:{port}/{database}", self.password(folder)?))
     }
 
-    fn data(self, folder: &Path) -> PathBuf {
+    /// Where the data of a server with that folder is.
+    pub fn data(self, folder: &Path) -> PathBuf {
         folder.join(self.value())
     }
 
@@ -297,11 +298,22 @@ impl Database {
         folder.join(format!("{}.password", self.value()))
     }
 
-    fn password(self, folder: &Path) -> Result<String> {
+    /// The password of the server's user.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn password(self, folder: &Path) -> Result<String> {
         Ok(fs::read_to_string(self.password_file(folder))?)
     }
 
     /// A program of the server, run as the server's user.
+    ///
+    /// # Errors
+    /// When it is not installed, or there is no such user.
+    pub fn tool(self, program: &'static str, folder: impl AsRef<Path>) -> Result<Run> {
+        self.run(self.program(program)?, folder)
+    }
+
     fn run(self, program: PathBuf, folder: impl AsRef<Path>) -> Result<Run> {
         let run = Run::new(program, folder);
         Ok(match self.user()? {

@@ -35,16 +35,15 @@ impl Standalone {
     /// # Errors
     /// When the server is not installed, or does not get ready.
     pub fn start(database: Database, folder: &Path) -> Result<Self> {
-        if folder.exists() {
-            // Of a run that was killed.
-            if let Some(process) = Process::load(&folder.join("pid"))? {
-                process.kill()?;
-            }
-            fs::remove_dir_all(folder)?;
-        }
-        fs::create_dir_all(folder)?;
-        // The server's own user has to pass.
-        fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
+        empty(folder)?;
+        Self::start_in(database, folder)
+    }
+
+    /// Starts one in a folder that is there, with the data in it if there is any.
+    ///
+    /// # Errors
+    /// When the server is not installed, or does not get ready.
+    pub fn start_in(database: Database, folder: &Path) -> Result<Self> {
         let port = port::free()?;
         let process = database.start(folder, port)?;
         let guard = Guard::new(Leftover::Process(process.clone()));
@@ -81,4 +80,24 @@ impl Standalone {
         self.process.stop(GRACE)?;
         Ok(fs::remove_dir_all(&self.folder)?)
     }
+}
+
+/// Makes a folder for servers anew, each of which may be in a folder below it. Those of a run that was killed are ended.
+///
+/// # Errors
+/// When one does not end, or the folder can't be made.
+pub fn empty(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        for entry in walkdir::WalkDir::new(folder).max_depth(2).into_iter().flatten() {
+            if entry.file_name() == "pid"
+                && let Some(process) = Process::load(entry.path())?
+            {
+                process.kill()?;
+            }
+        }
+        fs::remove_dir_all(folder)?;
+    }
+    fs::create_dir_all(folder)?;
+    // The server's own user has to pass.
+    Ok(fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?)
 }
