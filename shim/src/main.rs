@@ -89,7 +89,11 @@ async fn run(config: Config, shows_password: Option<(&str, &str)>) -> Result<()>
 async fn start(config: &Config, endpoint: &Endpoint) -> Result<Server> {
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::default());
-    metrics.register(registry.sub_registry_with_prefix("sluice"));
+    let ours = registry.sub_registry_with_prefix("sluice");
+    metrics.register(ours);
+    if let Endpoint::Network(_) = endpoint {
+        metrics.register_server(ours);
+    }
     // The database last: what can't be served makes none.
     let sockets = Sockets::open(config, &mut registry).await?;
     let collector = config.gc.collector()?;

@@ -142,7 +142,7 @@ mod tests {
             ("sqlite://b.db", "sqlite://b.db"),
             ("postgresql://db/sluice", "postgres://db:5432/sluice"),
             ("mariadb://me@db/sluice", "mysql://me@db:3306/sluice"),
-            ("postgres://a,[::1]:1/x?sslmode=prefer&prepare=on", "postgres://a:5432,[::1]:1/x"),
+            ("postgres://a,[::1]:1/x?sslmode=prefer&prepare=on", "postgres://a:5432,[::1]:1/x?prepare=on"),
             (
                 "postgres://m%40e:se%2Fcret@a:1/x%20y?application_name=a%26b&connect_timeout=3&prepare=off",
                 "postgres://m%40e@a:1/x%20y?connect_timeout=3&application_name=a%26b&prepare=off",

@@ -32,8 +32,9 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// `application_name`: what the database's own views call the connection.
     pub application_name: String,
-    /// `prepare=off`: do not prepare statements, for a pooler that gives each transaction another connection.
-    pub prepare: bool,
+    /// `prepare`: whether to prepare statements. Without the option, unless there is a pooler between, which may give
+    /// each transaction another connection.
+    pub prepare: Option<bool>,
 }
 
 /// Encryption of connections.
@@ -87,7 +88,7 @@ impl Default for Options {
             tls: Tls::default(),
             connect_timeout: CONNECT_TIMEOUT,
             application_name: APPLICATION_NAME.to_owned(),
-            prepare: true,
+            prepare: None,
         }
     }
 }
@@ -107,8 +108,8 @@ impl Options {
         }
         if let Some(word) = given.take(PREPARE) {
             options.prepare = match &word[..] {
-                "on" => true,
-                "off" => false,
+                "on" => Some(true),
+                "off" => Some(false),
                 _ => return Err(refused(PREPARE, "is on or off")),
             };
         }
@@ -209,8 +210,8 @@ impl fmt::Display for Options {
         if self.application_name != usual.application_name {
             write("application_name", &self.application_name)?;
         }
-        if !self.prepare {
-            write(PREPARE, "off")?;
+        if let Some(prepare) = self.prepare {
+            write(PREPARE, if prepare { "on" } else { "off" })?;
         }
         Ok(())
     }
@@ -237,7 +238,7 @@ mod tests {
             },
             connect_timeout: Duration::from_secs(1),
             application_name: "é".to_owned(),
-            prepare: false,
+            prepare: Some(false),
         };
         let read = parse(all).unwrap();
         assert_eq!(read, expected);

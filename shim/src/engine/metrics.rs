@@ -7,6 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::database_metrics::DatabaseMetrics;
 use super::gc_metrics::GcMetrics;
 
 /// Where the candidates of a read with a selector come from.
@@ -71,6 +72,7 @@ pub struct Metrics {
     pub replays: Counter,
     pub leases_expired: Counter,
     pub gc: GcMetrics,
+    pub database: DatabaseMetrics,
 }
 
 /// From 0.125 ms to 8.2 s, which has etcd's buckets (from 1 ms on) among its own.
@@ -101,6 +103,7 @@ impl Default for Metrics {
             replays: Counter::default(),
             leases_expired: Counter::default(),
             gc: GcMetrics::default(),
+            database: DatabaseMetrics::default(),
         }
     }
 }
@@ -162,5 +165,11 @@ impl Metrics {
         registry.register("watch_replays", help, self.replays.clone());
         registry.register("leases_expired", "Leases that ended by themselves", self.leases_expired.clone());
         self.gc.register(registry);
+        self.database.register(registry);
+    }
+
+    /// Adds what only a database on a server has.
+    pub fn register_server(&self, registry: &mut Registry) {
+        self.database.register_server(registry);
     }
 }

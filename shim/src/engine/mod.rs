@@ -10,6 +10,7 @@ mod collect;
 mod collecting;
 pub mod collector;
 mod condition;
+pub mod database_metrics;
 mod examined;
 mod facets;
 mod forwarding;

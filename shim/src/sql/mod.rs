@@ -163,7 +163,7 @@ fn beside_server(endpoint: &Endpoint) -> Result<Box<dyn session::Reading>> {
     match endpoint {
         Endpoint::Sqlite(path) => Ok(Box::new(sqlite::beside_server(path)?)),
         Endpoint::Network(address) => match address.family {
-            Family::MySql => Ok(Box::new(mysql::Tables::read(address.clone().into())?)),
+            Family::MySql => Ok(Box::new(mysql::Tables::read(address.clone().into(), Arc::default())?)),
             Family::Postgres => Ok(Box::new(postgres::beside_server(address)?)),
         },
     }
@@ -177,7 +177,7 @@ fn both(endpoint: &Endpoint) -> Result<(Box<dyn session::Commit>, Box<dyn compar
         Endpoint::Network(address) => match address.family {
             Family::MySql => (
                 Box::new(mysql::Tables::audit(address.clone().into())?),
-                Box::new(mysql::Tables::read(address.clone().into())?),
+                Box::new(mysql::Tables::read(address.clone().into(), Arc::default())?),
             ),
             Family::Postgres => (Box::new(postgres::audit(address)?), Box::new(postgres::beside_server(address)?)),
         },

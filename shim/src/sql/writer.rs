@@ -127,11 +127,12 @@ impl SqlWriter {
             self.session.rollback();
             return Ok(committed);
         }
-        let indexes = self.store(&changes, &attached, (head, number), &mut committed).inspect_err(|failure| {
-            if matches!(failure, Failure::Unknown(_)) {
-                attempt.unsure = Some(Committed { work: true, ..committed });
-            }
-        })?;
+        let stored = self.store(&changes, &attached, (head, number), &mut committed);
+        if let Err(Failure::Unknown(_)) = stored {
+            self.metrics.database.unknown_outcomes.inc();
+            attempt.unsure = Some(Committed { work: true, ..committed });
+        }
+        let indexes = stored?;
         self.numbers.keep();
         self.saved = head.now;
         if let Some((indexes, changed)) = indexes {
@@ -223,6 +224,7 @@ impl SqlWriter {
                     if !retry.wait() {
                         return Err(error);
                     }
+                    self.metrics.database.retries.inc();
                 }
             }
         }
@@ -244,6 +246,7 @@ impl Writer for SqlWriter {
             if is_final || !retry.wait() {
                 return Err(error);
             }
+            self.metrics.database.retries.inc();
             tracing::debug!(%error, "a commit is tried again");
         }
     }

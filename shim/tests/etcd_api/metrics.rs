@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::server::{DEADLINE, TestServer, put, talk};
-use sluice_shim::endpoint::Endpoint;
+use sluice_shim::endpoint::{Endpoint, Family};
 use sluice_shim::pb::etcdserverpb as pb;
 
 /// A server that has done a little of everything.
@@ -88,6 +88,42 @@ async fn metrics_say_what_is() {
     );
     let without = TestServer::start(&[]).await;
     assert!(!without.get("/metrics").await.contains("etcd_server_quota_backend_bytes"), "no quota, no number");
+}
+
+/// The way to the database is counted: all of it for a server, and for a file what has a meaning there.
+#[tokio::test]
+async fn the_way_to_the_database_is_counted() {
+    let server = used().await;
+    let metrics = server.get("/metrics").await;
+    let is_file = matches!(server.database.endpoint(), Endpoint::Sqlite(_));
+    let of_all = documented("\n## Metrics of the database\n", "What only a");
+    let of_servers = documented("What only a database", "\nA commit takes two");
+    assert!(of_all.len() == 3 && of_servers.len() == 3, "{of_all:?} {of_servers:?}");
+    let expected = if is_file { of_all } else { of_all.union(&of_servers).cloned().collect() };
+    let kinds = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE sluice_database_")?.split_once(' '));
+    let types: Vec<_> = kinds.map(|(name, kind)| (format!("sluice_database_{name}"), kind)).collect();
+    assert_eq!(types.iter().map(|(name, _)| name.clone()).collect::<BTreeSet<_>>(), expected);
+    // As Prometheus' rules for names have it.
+    for (name, kind) in &types {
+        assert_eq!(name.ends_with("_total"), *kind == "counter", "{name}");
+    }
+    let infos: Vec<_> = metrics.lines().filter(|line| line.starts_with("sluice_database_info{")).collect();
+    let [info] = infos[..] else { panic!("{infos:?}") };
+    let kind = match server.database.endpoint() {
+        Endpoint::Sqlite(_) => "SQLite",
+        Endpoint::Network(address) if address.family == Family::Postgres => "PostgreSQL",
+        Endpoint::Network(_) => "Maria",
+    };
+    assert!(info.contains(&format!("kind=\"{kind}")) && info.ends_with("} 1"), "{info}");
+    assert!(!info.contains("version=\"\""), "{info}");
+    assert_eq!(value(&metrics, "sluice_database_unknown_outcomes_total"), 0.0);
+    if !is_file {
+        assert!(value(&metrics, "sluice_database_connections") >= 1.0);
+        let before = value(&metrics, "sluice_database_round_trips_total");
+        server.connect().await.put("b", "1").await;
+        let after = value(&server.get("/metrics").await, "sluice_database_round_trips_total");
+        assert!(after >= before + 2.0, "{before} to {after}");
+    }
 }
 
 /// What is open is what began less what ended.

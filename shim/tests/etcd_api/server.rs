@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use prometheus_client::registry::Registry;
 use sluice_shim::config::Config;
+use sluice_shim::endpoint::Endpoint;
 use sluice_shim::engine::metrics::Metrics;
 use sluice_shim::engine::store::Store;
 use sluice_shim::engine::{Engine, ReaderThreads};
@@ -55,8 +56,14 @@ impl TestServer {
         let metrics = Arc::new(Metrics::default());
         let store = wrap(sql::open(&endpoint, Arc::clone(&metrics)).unwrap());
         let threads = ReaderThreads { small: 1, large: 1 };
-        let engine = Engine::start_with(store, threads, metrics, config.gc.collector().unwrap()).await.unwrap();
+        let engine =
+            Engine::start_with(store, threads, Arc::clone(&metrics), config.gc.collector().unwrap()).await.unwrap();
         let mut registry = Registry::default();
+        let ours = registry.sub_registry_with_prefix("sluice");
+        metrics.register(ours);
+        if let Endpoint::Network(_) = endpoint {
+            metrics.register_server(ours);
+        }
         let sockets = Sockets::open(&config, &mut registry).await.unwrap();
         let server = Server::start(engine, &config, sockets, database.folder().to_owned(), registry).await.unwrap();
         Self { server, database }

@@ -14,6 +14,8 @@ use super::row::Cells;
 use super::text::{COMMIT, Packet};
 use crate::endpoint::{Address, Host, TlsMode};
 use crate::engine::Error;
+use crate::engine::database_metrics::Counted;
+use crate::engine::metrics::Metrics;
 use crate::sql::failure::{Failure, Result};
 use crate::sql::remote::Seen;
 
@@ -32,22 +34,31 @@ const PACKET: usize = 8 << 20;
 /// A connection to the server that takes writes, or the wish for one.
 pub(super) struct Connection {
     address: Arc<Address>,
-    open: Option<(Conn, Server, Host)>,
+    metrics: Arc<Metrics>,
+    open: Option<Open>,
     /// The newest revision that this process has seen.
     pub(super) seen: Arc<Seen>,
     /// How long a statement may take; `None`: as long as it takes.
     patience: Option<Duration>,
 }
 
+/// One that there is.
+struct Open {
+    connection: Conn,
+    server: Server,
+    host: Host,
+    _counted: Counted,
+}
+
 impl Connection {
     /// Connects.
-    pub(super) fn open(address: Arc<Address>) -> Result<Self> {
-        Self::open_with(address, Some(PATIENCE))
+    pub(super) fn open(address: Arc<Address>, metrics: Arc<Metrics>) -> Result<Self> {
+        Self::open_with(address, metrics, Some(PATIENCE))
     }
 
     /// The same; `patience`: how long a statement may take, `None` as long as it takes.
-    pub(super) fn open_with(address: Arc<Address>, patience: Option<Duration>) -> Result<Self> {
-        let mut connection = Self { address, open: None, seen: Arc::default(), patience };
+    pub(super) fn open_with(address: Arc<Address>, metrics: Arc<Metrics>, patience: Option<Duration>) -> Result<Self> {
+        let mut connection = Self { address, metrics, open: None, seen: Arc::default(), patience };
         connection.reconnect()?;
         Ok(connection)
     }
@@ -60,7 +71,10 @@ impl Connection {
             match connect(&self.address, host, self.patience) {
                 Ok((mut connection, server)) if !server.read_only => match self.lacks_nothing(&mut connection, host) {
                     Ok(()) => {
-                        self.open = Some((connection, server, host.clone()));
+                        let metrics = &self.metrics.database;
+                        metrics.leads_to(server.engine.name(), server.number());
+                        let (host, counted) = (host.clone(), metrics.connected());
+                        self.open = Some(Open { connection, server, host, _counted: counted });
                         return Ok(());
                     }
                     Err(failure) => first = first.or(Some(failure)),
@@ -103,12 +117,12 @@ impl Connection {
 
     /// What it leads to.
     pub(super) fn server(&self) -> Result<&Server> {
-        self.open.as_ref().map(|(_, server, _)| server).ok_or_else(closed)
+        self.open.as_ref().map(|open| &open.server).ok_or_else(closed)
     }
 
     /// The longest text of a packet.
     pub(super) fn packet_bytes(&self) -> usize {
-        let allowed = self.open.as_ref().map_or(0, |(_, server, _)| server.max_allowed_packet);
+        let allowed = self.open.as_ref().map_or(0, |open| open.server.max_allowed_packet);
         allowed.saturating_sub(HEADROOM).clamp(1 << 20, PACKET)
     }
 
@@ -125,10 +139,11 @@ impl Connection {
         packet: &Packet,
         row: &mut dyn FnMut(usize, Cells) -> Result<()>,
     ) -> Result<Vec<u64>> {
-        let Some((connection, _, host)) = &mut self.open else { return Err(closed()) };
+        let Some(Open { connection, host, .. }) = &mut self.open else { return Err(closed()) };
         if packet.text().is_empty() {
             return Ok(Vec::new());
         }
+        let _asking = self.metrics.database.asks();
         let wrong = |error: mysql::Error, nth: usize| {
             let statement = packet.name(nth);
             failed(

@@ -25,6 +25,16 @@ impl Engine {
         }
     }
 
+    /// For people.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::MariaDb => "MariaDB",
+            Self::MySql => "MySQL",
+            Self::TiDb => "TiDB",
+            Self::OceanBase => "OceanBase",
+        }
+    }
+
     /// The oldest version that has all that the statements need, where the database's own version is told.
     pub(super) fn oldest(self) -> Option<(u32, u32)> {
         match self {
@@ -52,6 +62,13 @@ pub(super) struct Server {
     pub(super) version: String,
     pub(super) read_only: bool,
     pub(super) max_allowed_packet: usize,
+}
+
+impl Server {
+    /// The version alone, without what else the server says of itself.
+    pub(super) fn number(&self) -> &str {
+        self.version.split(' ').next().unwrap_or_default()
+    }
 }
 
 impl fmt::Display for Server {

@@ -81,48 +81,49 @@ struct Transaction {
 }
 
 impl Tables {
-    fn new(connection: Connection, owner: i64) -> Self {
+    fn new(connection: Connection, owner: i64, metrics: Arc<Metrics>) -> Self {
         let (names, transaction, said) = (HashMap::new(), Transaction::default(), Instant::now());
-        Self { connection, owner, open: false, names, transaction, heeds: false, said, metrics: Arc::default() }
+        Self { connection, owner, open: false, names, transaction, heeds: false, said, metrics }
     }
 
     /// The connection that changes the store, which this process serves from now on; but for one that has moved, which
     /// is only to be read.
-    pub(super) fn open(address: Arc<Address>, opened: Opened) -> Result<Self> {
+    pub(super) fn open(address: Arc<Address>, metrics: Arc<Metrics>, opened: Opened) -> Result<Self> {
         let accepts_loss = address.accepts_loss;
-        Self::open_by(Connection::open(address)?, accepts_loss, opened)
+        Self::open_by(Connection::open(address, Arc::clone(&metrics))?, metrics, accepts_loss, opened)
     }
 
     /// The same to check all that is stored, however long the server takes for a table, also if the store has moved.
     pub(super) fn audit(address: Arc<Address>) -> Result<Self> {
-        let accepts_loss = address.accepts_loss;
-        Self::open_by(Connection::open_with(address, None)?, accepts_loss, Opened::ToRead)
+        let (accepts_loss, metrics) = (address.accepts_loss, Arc::default());
+        let connection = Connection::open_with(address, Arc::clone(&metrics), None)?;
+        Self::open_by(connection, metrics, accepts_loss, Opened::ToRead)
     }
 
-    fn open_by(mut connection: Connection, accepts_loss: bool, opened: Opened) -> Result<Self> {
+    fn open_by(mut connection: Connection, metrics: Arc<Metrics>, accepts_loss: bool, opened: Opened) -> Result<Self> {
         settings::check(&mut connection, accepts_loss)?;
         tables::prepare(&mut connection)?;
         settings::check_privileges(&mut connection)?;
         if opened == Opened::ToRead && note::note(&mut connection)?.is_some() {
-            return Ok(Self::new(connection, MOVED));
+            return Ok(Self::new(connection, MOVED, metrics));
         }
         let owner = super::random();
         serving::begin(&mut connection, owner)?;
         tracing::info!(server = %connection.server()?, "the database is served");
-        Ok(Self::new(connection, owner))
+        Ok(Self::new(connection, owner, metrics))
     }
 
     /// A connection that only reads, maybe beside a server.
-    pub(super) fn read(address: Arc<Address>) -> Result<Self> {
-        let mut connection = Connection::open(address)?;
+    pub(super) fn read(address: Arc<Address>, metrics: Arc<Metrics>) -> Result<Self> {
+        let mut connection = Connection::open(address, Arc::clone(&metrics))?;
         tables::check(&mut connection)?;
-        Ok(Self::new(connection, 0))
+        Ok(Self::new(connection, 0, metrics))
     }
 }
 
 /// What a database is like, and whether there is a store in it that could be served. Nothing is made there.
 pub(super) fn probe(address: &Address) -> crate::engine::Result<(bool, Nature)> {
-    let mut connection = Connection::open(Arc::new(address.clone()))?;
+    let mut connection = Connection::open(Arc::new(address.clone()), Arc::default())?;
     settings::check(&mut connection, address.accepts_loss)?;
     let there = tables::is_there(&mut connection)?;
     if there {

@@ -38,8 +38,7 @@ impl MySql {
         opened: Opened,
     ) -> Result<Self> {
         let address = Arc::new(address.clone());
-        let mut tables = Tables::open(Arc::clone(&address), opened)?;
-        tables.metrics = Arc::clone(&metrics);
+        let mut tables = Tables::open(Arc::clone(&address), Arc::clone(&metrics), opened)?;
         let now = StoreTime::from_millis(tables.connection.number("time", format_args!("SELECT {NOW}"))?);
         let longest = tables.connection.longest_value()?;
         let (seen, clock) = (Arc::clone(&tables.connection.seen), StoreClock::from(now, ticker));
@@ -63,7 +62,7 @@ impl Store for MySql {
     }
 
     fn reader(&self) -> Result<Box<dyn Reader>> {
-        let mut tables = Tables::read(Arc::clone(&self.address))?;
+        let mut tables = Tables::read(Arc::clone(&self.address), Arc::clone(&self.metrics))?;
         tables.connection.seen = Arc::clone(&self.seen);
         tables.heeds = self.opened == Opened::ToServe;
         Ok(Box::new(SqlReader::new(Box::new(tables), Arc::clone(&self.metrics))))

@@ -10,6 +10,7 @@ use super::Tables;
 use super::server::Server;
 pub(super) use super::server::start;
 use crate::endpoint::{Address, Endpoint};
+use crate::engine::metrics::Metrics;
 use crate::sql::Opened;
 use crate::sql::failure::Result;
 
@@ -20,8 +21,8 @@ fn server() -> &'static Server {
 
 impl Tables {
     /// Makes this process the one that serves a store.
-    pub(super) fn serve(address: Arc<Address>) -> Result<Self> {
-        Self::open(address, Opened::ToServe)
+    pub(super) fn serve(address: Arc<Address>, metrics: Arc<Metrics>) -> Result<Self> {
+        Self::open(address, metrics, Opened::ToServe)
     }
 }
 

@@ -64,6 +64,8 @@ const PROMISES: [(&str, &str); 6] = [
 
 impl Audit for Session {
     fn integrity(&mut self, report: &mut dyn FnMut(Damage)) -> Result<()> {
+        // In a transaction a pooler has no standby answer.
+        self.begin_read()?;
         for (what, sql) in PROMISES {
             self.on(|link| {
                 link.each(&Ask::new("integrity", sql, vec![]), &mut |found| {
@@ -74,6 +76,7 @@ impl Audit for Session {
                 })
             })?;
         }
+        self.rollback();
         Ok(())
     }
 

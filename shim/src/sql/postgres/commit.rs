@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::{self, Statements, TOMBSTONE, WAKE};
 use super::link::{Answer, Ask, get};
-use super::row::{Bounds, blob, blobs, columns, int, ints, limit, row};
+use super::row::{Bounds, blob, blobs, columns, flag, int, ints, limit, row};
 use super::schema::NAMES;
 use super::session::Session;
 use super::set::Kind::{Blob, Flag, Int};
@@ -29,11 +29,12 @@ const TASK: &[(&str, Kind)] =
 /// The head of a commit.
 const META: &str =
     "UPDATE meta SET revision = $1, compact_revision = greatest(compact_revision, $2), batch = $3, next_id = $4,
-    seen_at = (extract(epoch FROM clock_timestamp()) * 1000)::bigint, backend = pg_backend_pid() WHERE id = 1";
+    seen_at = (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+    backend = CASE WHEN $5 THEN 0 ELSE pg_backend_pid() END WHERE id = 1";
 
 /// Tells that this process serves the store.
 const ALIVE: &str = "UPDATE meta SET seen_at = (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
-    backend = pg_backend_pid() WHERE id = 1";
+    backend = CASE WHEN $1 THEN 0 ELSE pg_backend_pid() END WHERE id = 1";
 
 /// Live rows with the keys of a list. The head is read again, with the snapshot of this statement: see
 /// [`Session::begin`].
@@ -227,7 +228,7 @@ impl Commit for Session {
     }
 
     fn try_commit(&mut self) -> Result<()> {
-        self.alone(vec![Ask::new("alive", ALIVE, vec![])]).map(drop)
+        self.tell_alive()
     }
 
     fn compact(&mut self, most: usize) -> Result<usize> {
@@ -314,7 +315,7 @@ impl Commit for Session {
 
     fn tidy(&mut self, _: bool) -> Result<bool> {
         if self.beat.elapsed() >= BEAT {
-            self.alone(vec![Ask::new("alive", ALIVE, vec![])])?;
+            self.tell_alive()?;
             self.beat = Instant::now();
         }
         Ok(false)
@@ -347,10 +348,16 @@ impl Commit for Session {
 impl Session {
     /// Carries out the statements of a commit, and its end if there is a head for it; returns whether a task was woken.
     fn write(&mut self, asks: Vec<Ask<'_>>, head: Option<&NewHead>) -> Result<bool> {
-        let next_id = self.next_id;
+        let (next_id, is_pooled) = (self.next_id, self.is_pooled());
         let mut asks: Vec<Ask<'_>> = asks.into_iter().collect();
         if let Some(head) = head {
-            let params = vec![int(&head.revision), int(&head.compact_revision), int(&head.batch), int(&next_id)];
+            let params = vec![
+                int(&head.revision),
+                int(&head.compact_revision),
+                int(&head.batch),
+                int(&next_id),
+                flag(&is_pooled),
+            ];
             asks.extend([Ask::new("head", META, params), Ask::commit()]);
         }
         let started = Instant::now();
@@ -361,6 +368,12 @@ impl Session {
             self.database.seen.note(head.revision, 0)?;
         }
         Ok(asks.iter().zip(&answers).any(|(ask, answer)| ask.name == WAKE && answer.affected > 0))
+    }
+
+    /// Tells that this process serves the store.
+    fn tell_alive(&mut self) -> Result<()> {
+        let is_pooled = self.is_pooled();
+        self.alone(vec![Ask::new("alive", ALIVE, vec![flag(&is_pooled)])]).map(drop)
     }
 
     /// Carries statements out in a transaction of their own, with one flush.

@@ -9,7 +9,8 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls};
 
 use super::error::{self, explained};
-use super::link::{Link, wait};
+use super::link::{Link, Nature, wait};
+use super::pooler;
 use super::tls::Connector;
 use crate::endpoint::{Address, Host, TlsMode};
 use crate::engine::Error;
@@ -28,8 +29,8 @@ pub(super) struct Database {
     pub(super) seen: Seen,
     /// How long the server may take for an answer; `None`: as long as it takes.
     patience: Option<Duration>,
-    /// Whether statements are prepared.
-    prepares: AtomicBool,
+    /// Whether it turned out that statements do not stay prepared.
+    forgets: AtomicBool,
 }
 
 impl fmt::Debug for Database {
@@ -48,9 +49,8 @@ impl Database {
     ) -> crate::engine::Result<Arc<Self>> {
         let options = &address.options;
         let tls = if options.tls.mode == TlsMode::Disable { None } else { Some(Connector::new(&options.tls)?) };
-        let prepares = AtomicBool::new(options.prepare);
-        let (address, seen) = (address.clone(), Seen::default());
-        Ok(Arc::new(Self { address, tls, metrics, owner, seen, patience, prepares }))
+        let (address, seen, forgets) = (address.clone(), Seen::default(), AtomicBool::new(false));
+        Ok(Arc::new(Self { address, tls, metrics, owner, seen, patience, forgets }))
     }
 
     /// Connects to the primary among the hosts.
@@ -60,8 +60,16 @@ impl Database {
         let mut last = None;
         for host in &self.address.hosts {
             match wait(&runtime, self.connect_to(host)) {
-                Ok(client) => {
-                    return Ok(Link::new(runtime, client, self.prepares.load(Ordering::Relaxed), self.patience));
+                Ok((client, is_pooled)) => {
+                    let prepares = self.address.options.prepare.unwrap_or(!is_pooled);
+                    let prepares = prepares && !self.forgets.load(Ordering::Relaxed);
+                    let metrics = Arc::clone(&self.metrics);
+                    return Ok(Link::new(
+                        runtime,
+                        client,
+                        metrics,
+                        Nature { prepares, is_pooled, patience: self.patience },
+                    ));
                 }
                 Err(failure) => last = Some(last.filter(|last| !matches!(last, Failure::Final(_))).unwrap_or(failure)),
             }
@@ -70,7 +78,8 @@ impl Database {
         Err(last.unwrap_or_else(|| Failure::Final(Error::Broken("the endpoint names no host".into()))))
     }
 
-    async fn connect_to(&self, host: &Host) -> Result<Client> {
+    /// Connects to a host that takes writes; tells whether it is a pooler.
+    async fn connect_to(&self, host: &Host) -> Result<(Client, bool)> {
         let config = self.config(host)?;
         let timeout = self.address.options.connect_timeout;
         let connected = tokio::time::timeout(timeout, self.log_in(&config)).await;
@@ -82,20 +91,28 @@ impl Database {
                 return Err(Failure::Lost(Error::Unavailable(text)));
             }
         };
-        let sql = "SELECT pg_is_in_recovery()";
+        let sql = "SELECT pg_is_in_recovery(), pg_backend_pid(), current_setting('server_version')";
         let row = client.query_typed_one(sql, &[]).await.map_err(|error| error::failed(&error, "primary", false))?;
         if row.try_get(0).unwrap_or(true) {
             let text = format!("the database at {host} is a standby, which takes no writes; name the primary as well");
             return Err(Failure::Lost(Error::Unavailable(text)));
         }
+        let is_pooled = pooler::greeted_by(client.cancel_token()).await != row.try_get(1).ok();
+        if let Some(version) = row.try_get::<_, &str>(2).ok().and_then(|version| version.split(' ').next()) {
+            self.metrics.database.leads_to("PostgreSQL", version);
+        }
+        if is_pooled {
+            tracing::debug!(%host, "a pooler is between this process and the database");
+        }
         let newest = self.seen.newest();
         if newest > 0 {
-            let sql = "SELECT revision FROM meta WHERE id = 1";
+            // By the function a pooler sees that no standby is to answer.
+            let sql = "SELECT revision, pg_is_in_recovery() FROM meta WHERE id = 1";
             let row =
                 client.query_typed_one(sql, &[]).await.map_err(|error| error::failed(&error, "revision", false))?;
             self.seen.note(super::link::get(&row, 0)?, newest)?;
         }
-        Ok(client)
+        Ok((client, is_pooled))
     }
 
     fn config(&self, host: &Host) -> Result<Config> {
@@ -158,7 +175,7 @@ impl Database {
     }
 
     /// Remembers that statements do not stay prepared here.
-    pub(super) fn prepares_not(&self) {
-        self.prepares.store(false, Ordering::Relaxed);
+    pub(super) fn forgets(&self) {
+        self.forgets.store(true, Ordering::Relaxed);
     }
 }

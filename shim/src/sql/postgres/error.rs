@@ -1,6 +1,6 @@
 //! PostgreSQL's errors as failures of the store.
 
-use tokio_postgres::error::DbError;
+use tokio_postgres::error::{DbError, Severity};
 
 use crate::engine::Error;
 use crate::sql::failure::Failure;
@@ -31,34 +31,32 @@ enum Kind {
     Broken,
 }
 
-/// What an error of a statement means. `statement`: its name.
-fn kind(code: &str, statement: &str) -> Kind {
+/// What an error of a statement means. `statement`: its name. `ends`: whether the connection ended with it. `commits`:
+/// whether the end of the transaction was sent behind it.
+fn kind(code: &str, statement: &str, ends: bool, commits: bool) -> Kind {
+    // A pooler that lost the server says so to the first statement whose answer it has not seen, whatever became of
+    // those behind it.
+    let lost = if commits { Kind::Unknown } else { Kind::Lost };
     match code {
         // Whoever created the key meanwhile was not seen by the read before.
         "23505" if statement == CREATE => Kind::Again,
         "40001" | "40P01" | "55P03" | "57014" => Kind::Again,
         "26000" | "42P05" | "0A000" => Kind::Plans,
         "08007" | "40003" => Kind::Unknown,
-        "25006" | "25P03" | "57P01" | "57P02" | "57P03" | "57P05" if statement == COMMIT => Kind::Unknown,
-        "25006" | "25P03" | "57P01" | "57P02" | "57P03" | "57P05" => Kind::Lost,
-        _ if code.starts_with("08") => {
-            if statement == COMMIT {
-                Kind::Unknown
-            } else {
-                Kind::Lost
-            }
-        }
+        "25006" | "25P03" | "57P01" | "57P02" | "57P03" | "57P05" => lost,
+        _ if code.starts_with("08") => lost,
         "53100" => Kind::NoSpace,
         _ if code.starts_with("53") => Kind::Unavailable,
         _ if code.starts_with("54") => Kind::TooLarge,
         "XX001" | "XX002" => Kind::Damaged,
+        _ if ends => lost,
         _ => Kind::Broken,
     }
 }
 
 /// Whether the server answered that it does not know a prepared statement, or knows another one by that name.
 pub(super) fn is_of_plans(error: &tokio_postgres::Error) -> bool {
-    error.as_db_error().is_some_and(|error| kind(error.code().code(), "") == Kind::Plans)
+    error.as_db_error().is_some_and(|error| kind(error.code().code(), "", false, false) == Kind::Plans)
 }
 
 /// Whether it is the answer to a statement behind one that failed.
@@ -79,7 +77,8 @@ pub(super) fn failed(error: &tokio_postgres::Error, statement: &str, commits: bo
     };
     let code = answer.code().code();
     let text = format!("the database answered the statement {statement:?} with error {code}{}", shown(answer));
-    match kind(code, statement) {
+    let ends = matches!(answer.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+    match kind(code, statement, ends, commits) {
         Kind::Again | Kind::Plans => Failure::Again(Error::Unavailable(text)),
         Kind::Lost => Failure::Lost(Error::Unavailable(text)),
         Kind::Unknown => Failure::Unknown(Error::Unavailable(text)),
@@ -139,10 +138,6 @@ mod tests {
             ("57P05", "lock", Kind::Lost),
             ("08006", "lock", Kind::Lost),
             ("08P01", "lock", Kind::Lost),
-            ("57P01", COMMIT, Kind::Unknown),
-            ("57P02", COMMIT, Kind::Unknown),
-            ("25P03", COMMIT, Kind::Unknown),
-            ("08006", COMMIT, Kind::Unknown),
             ("08007", "update", Kind::Unknown),
             ("40003", COMMIT, Kind::Unknown),
             ("53100", "update", Kind::NoSpace),
@@ -154,7 +149,13 @@ mod tests {
             ("22021", "update", Kind::Broken),
         ];
         for (code, statement, expected) in table {
-            assert_eq!(kind(code, statement), expected, "{code} of {statement}");
+            assert_eq!(kind(code, statement, false, false), expected, "{code} of {statement}");
+            // What ended the connection tells nothing of a commit that was sent behind that statement.
+            let behind = if expected == Kind::Lost { Kind::Unknown } else { expected };
+            assert_eq!(kind(code, statement, false, true), behind, "{code} of {statement} before a commit");
         }
+        assert_eq!(kind("XX000", "update", true, false), Kind::Lost);
+        assert_eq!(kind("XX000", "update", true, true), Kind::Unknown);
+        assert_eq!(kind("XX000", "update", false, true), Kind::Broken);
     }
 }

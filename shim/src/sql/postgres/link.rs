@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::task::Poll;
 use std::time::Duration;
@@ -19,11 +20,15 @@ use tokio_postgres::{Client, Row, RowStream, Statement};
 
 use super::error::{self, COMMIT};
 use crate::engine::Error;
+use crate::engine::database_metrics::Counted;
+use crate::engine::metrics::Metrics;
 use crate::sql::failure::{Failure, Result};
 
 /// How long the server may take for an answer before the connection is given up, unless somebody waits for as long as
 /// it takes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take for the last statements of a connection.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How many rows wait for the one who takes them, if another thread reads them.
 const AHEAD: usize = 64;
 /// How many statements a connection has prepared at most; those whose text depends on what is asked are few.
@@ -65,13 +70,27 @@ pub(super) struct Answer {
     pub(super) affected: u64,
 }
 
+/// What a connection is like.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Nature {
+    /// Whether statements are prepared.
+    pub(super) prepares: bool,
+    /// Whether there is a pooler between.
+    pub(super) is_pooled: bool,
+    /// How long the server may take for an answer; `None`: as long as it takes.
+    pub(super) patience: Option<Duration>,
+}
+
 /// A connection.
 pub(super) struct Link {
     client: Client,
     /// Prepared statements by their text; `None` if they are not to be prepared.
     prepared: Option<HashMap<String, Statement>>,
-    /// How long the server may take for an answer; `None`: as long as it takes.
-    patience: Option<Duration>,
+    nature: Nature,
+    /// Whether it turned out that statements do not stay prepared.
+    pub(super) forgets: bool,
+    metrics: Arc<Metrics>,
+    _counted: Counted,
     /// Last, so that the client goes before it.
     runtime: Option<Runtime>,
 }
@@ -85,8 +104,15 @@ impl Drop for Link {
 }
 
 impl Link {
-    pub(super) fn new(runtime: Runtime, client: Client, prepares: bool, patience: Option<Duration>) -> Self {
-        Self { client, prepared: prepares.then(HashMap::new), patience, runtime: Some(runtime) }
+    pub(super) fn new(runtime: Runtime, client: Client, metrics: Arc<Metrics>, nature: Nature) -> Self {
+        let (prepared, counted) = (nature.prepares.then(HashMap::new), metrics.database.connected());
+        Self { client, prepared, nature, forgets: false, metrics, _counted: counted, runtime: Some(runtime) }
+    }
+
+    /// Whether there is a pooler between, so that the server's processes may be others from one transaction to the
+    /// next, and live on when this process has ended.
+    pub(super) fn is_pooled(&self) -> bool {
+        self.nature.is_pooled
     }
 
     /// Whether the server has ended it.
@@ -97,10 +123,11 @@ impl Link {
     /// Carries statements out, in order, with one flush, and looks at the answers of all of them.
     pub(super) fn all(&mut self, asks: &[Ask<'_>]) -> Result<Vec<Answer>> {
         let commits = asks.iter().any(|ask| ask.name == COMMIT);
-        let patience = self.patience;
-        let Self { client, prepared, runtime: Some(runtime), .. } = self else { return Err(closed()) };
+        let patience = self.nature.patience;
+        let Self { client, prepared, metrics, runtime: Some(runtime), .. } = self else { return Err(closed()) };
         let answers = wait(runtime, async {
-            prepare(client, prepared.as_mut(), asks, patience).await?;
+            prepare(client, metrics, prepared.as_mut(), asks, patience).await?;
+            let _asking = metrics.database.asks();
             let statement = |ask: &Ask<'_>| prepared.as_ref().and_then(|prepared| prepared.get(ask.sql));
             let sent = join_all(asks.iter().map(|ask| one(client, statement(ask), ask)));
             within(patience, sent).await.ok_or_else(|| late(commits))
@@ -133,9 +160,10 @@ impl Link {
         ask: &Ask<'_>,
         take: &mut dyn FnMut(Row) -> Result<ControlFlow<()>>,
     ) -> Result<usize> {
-        let patience = self.patience;
-        let Self { client, prepared, runtime: Some(runtime), .. } = self else { return Err(closed()) };
-        wait(runtime, prepare(client, prepared.as_mut(), std::slice::from_ref(ask), patience))?;
+        let patience = self.nature.patience;
+        let Self { client, prepared, metrics, runtime: Some(runtime), .. } = self else { return Err(closed()) };
+        wait(runtime, prepare(client, metrics, prepared.as_mut(), std::slice::from_ref(ask), patience))?;
+        let _asking = metrics.database.asks();
         let statement = prepared.as_ref().and_then(|prepared| prepared.get(ask.sql));
         let gone = if Handle::try_current().is_err() {
             runtime.block_on(hand_on(client, statement, ask, take))
@@ -162,7 +190,8 @@ impl Link {
 
     /// Carries a statement out that takes as long as it takes, outside a transaction.
     pub(super) fn long(&mut self, name: &'static str, sql: &str) -> Result<()> {
-        let Self { client, runtime: Some(runtime), .. } = self else { return Err(closed()) };
+        let Self { client, metrics, runtime: Some(runtime), .. } = self else { return Err(closed()) };
+        let _asking = metrics.database.asks();
         wait(runtime, client.batch_execute(sql)).map_err(|error| error::failed(&error, name, false))
     }
 
@@ -177,6 +206,15 @@ impl Link {
         });
     }
 
+    /// Carries out the last statements of a connection, if the server does so soon.
+    pub(super) fn last(&mut self, sql: &str) {
+        let Self { client, runtime: Some(runtime), .. } = self else { return };
+        let done = wait(runtime, async { tokio::time::timeout(FAREWELL, client.batch_execute(sql)).await });
+        if !matches!(done, Ok(Ok(()))) {
+            tracing::debug!("the database was not told that this process no longer serves it");
+        }
+    }
+
     fn failed(&mut self, error: &tokio_postgres::Error, name: &str, commits: bool) -> Failure {
         if error::is_of_plans(error)
             && let Some(prepared) = &mut self.prepared
@@ -185,7 +223,7 @@ impl Link {
             prepared.clear();
             if pooled {
                 tracing::info!("a pooler gives each transaction another connection: statements are no longer prepared");
-                self.prepared = None;
+                (self.prepared, self.forgets) = (None, true);
             }
         }
         error::failed(error, name, commits)
@@ -196,11 +234,6 @@ impl Link {
     pub(super) fn texts(&self) -> Vec<(String, Vec<String>)> {
         let types = |statement: &Statement| statement.params().iter().map(|of| of.name().to_owned()).collect();
         self.prepared.iter().flatten().map(|(text, statement)| (text.clone(), types(statement))).collect()
-    }
-
-    /// Whether it prepares statements.
-    pub(super) fn prepares(&self) -> bool {
-        self.prepared.is_some()
     }
 }
 
@@ -233,6 +266,7 @@ pub(super) fn wait<T: Send>(runtime: &Runtime, work: impl Future<Output = T> + S
 /// Prepares what is not prepared yet, with one flush, if statements are prepared.
 async fn prepare(
     client: &Client,
+    metrics: &Metrics,
     prepared: Option<&mut HashMap<String, Statement>>,
     asks: &[Ask<'_>],
     patience: Option<Duration>,
@@ -251,6 +285,7 @@ async fn prepare(
     if prepared.len() + missing.len() > PREPARED {
         prepared.clear();
     }
+    let _asking = metrics.database.asks();
     let made = join_all(missing.iter().map(|(ask, types)| client.prepare_typed(ask.sql, types)));
     let made = within(patience, made).await.ok_or_else(|| late(false))?;
     for ((ask, _), made) in missing.iter().zip(made) {

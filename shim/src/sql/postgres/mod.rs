@@ -10,6 +10,7 @@ mod find;
 mod graph;
 mod link;
 mod note;
+mod pooler;
 mod probe;
 mod read;
 mod row;
@@ -111,9 +112,9 @@ pub(super) fn probe(address: &Address) -> Result<(bool, Nature)> {
     Ok((there, remote::nature(LONGEST_ARRAY)))
 }
 
-/// Connects to a database, makes its tables if it has none, and makes this process the one that serves it; but for a
-/// store that has moved, which is only to be read. Returns the connection that writes, and how late it is on the
-/// server's clock. `patience`: how long the server may take for an answer.
+/// Connects to a database, makes its tables if it has none, and makes this process the one that serves it, until the
+/// connection that writes is dropped; but for a store that has moved, which is only to be read. Returns that connection,
+/// and how late it is on the server's clock. `patience`: how long the server may take for an answer.
 fn open(
     address: &Address,
     metrics: Arc<Metrics>,
@@ -126,7 +127,9 @@ fn open(
     schema::prepare(&mut link, random())?;
     if opened == Opened::ToRead && note::note(&mut link)?.is_some() {
         database = Database::new(address, MOVED, metrics, patience)?;
+        let now = start::claim(&mut link, MOVED)?;
+        return Ok((Session::new(database, Some(link)), now));
     }
     let now = start::claim(&mut link, database.owner)?;
-    Ok((Session::new(database, Some(link)), now))
+    Ok((Session::serving(database, link), now))
 }

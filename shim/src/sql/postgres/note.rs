@@ -5,8 +5,8 @@ use crate::engine::{Error, Forwarding};
 use crate::sql::failure::{Failure, Result};
 use crate::sql::remote::MOVED;
 
-/// Who serves the store, and from where; or the note.
-const WHO: &str = "SELECT owner, address FROM meta WHERE id = 1";
+/// Who serves the store, and from where; or the note. By the function a pooler sees that no standby is to answer.
+const WHO: &str = "SELECT owner, address, pg_is_in_recovery() FROM meta WHERE id = 1";
 
 /// The note, if the store has moved.
 pub(super) fn note(link: &mut Link) -> Result<Option<Forwarding>> {

@@ -24,7 +24,7 @@ CREATE TABLE store (id smallint PRIMARY KEY CHECK (id = 1), version int NOT NULL
 -- process
 -- `owner`, which serves the store; address: where that process is; seen_at: when it was last there, in milliseconds
 -- of this
--- server's clock; backend: the process of this server that serves it.
+-- server's clock; backend: the process of this server that serves it, 0 through a pooler.
 CREATE TABLE meta (
     id smallint PRIMARY KEY CHECK (id = 1),
     revision bigint NOT NULL,

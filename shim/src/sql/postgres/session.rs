@@ -49,11 +49,25 @@ pub(in crate::sql) struct Session {
     pub(super) next_id: i64,
     /// When the process last told that it is there.
     pub(super) beat: Instant,
+    /// Whether its process serves the store until it is dropped.
+    serves: bool,
 }
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.database.fmt(f)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let owner = self.database.owner;
+        if self.serves
+            && let Some(link) = self.link.as_mut().filter(|link| !link.is_closed())
+        {
+            // The end of the connection tells the next process as well, but not through a pooler.
+            link.last(&format!("ROLLBACK; UPDATE meta SET owner = 0 WHERE id = 1 AND owner = {owner}"));
+        }
     }
 }
 
@@ -90,7 +104,20 @@ impl Session {
             added_names: Vec::new(),
             next_id: 0,
             beat: Instant::now(),
+            serves: false,
         }
+    }
+
+    /// The session by which this process serves the store. When it is dropped, the process gives the store up.
+    pub(super) fn serving(database: Arc<Database>, link: Link) -> Self {
+        let mut session = Self::new(database, Some(link));
+        session.serves = true;
+        session
+    }
+
+    /// Whether there is a pooler between.
+    pub(super) fn is_pooled(&self) -> bool {
+        self.link.as_ref().is_some_and(Link::is_pooled)
     }
 
     /// Does something on the connection, which is made if there is none. One that is of no use any more goes.
@@ -103,8 +130,8 @@ impl Session {
         }
         let Some(link) = &mut self.link else { return Err(Failure::Lost(Error::Unavailable(String::new()))) };
         let done = work(link);
-        if !link.prepares() {
-            self.database.prepares_not();
+        if link.forgets {
+            self.database.forgets();
         }
         if matches!(done, Err(Failure::Lost(_) | Failure::Unknown(_))) {
             self.link = None;
@@ -149,6 +176,7 @@ impl Session {
         let mut begun = self.begin_with(&asks);
         if matches!(begun, Err(Failure::Lost(_) | Failure::Again(_))) {
             self.rollback();
+            self.database.metrics.database.retries.inc();
             begun = self.begin_with(&asks);
         }
         let rows = begun?.into_iter().nth(1).unwrap_or_default().rows;

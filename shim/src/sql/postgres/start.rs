@@ -24,9 +24,11 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Refuses a server whose version or settings will not do. `unsafe_too`: not for settings by which what was
 /// acknowledged can be lost.
 pub(super) fn check(link: &mut Link, unsafe_too: bool) -> Result<()> {
+    // By the function at the end a pooler sees that no standby is to answer.
     let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
         current_setting('default_transaction_read_only'), current_setting('synchronous_commit'),
-        current_setting('fsync'), current_setting('full_page_writes'), current_setting('autovacuum')";
+        current_setting('fsync'), current_setting('full_page_writes'), current_setting('autovacuum'),
+        pg_is_in_recovery()";
     let answer = link.one(Ask::new("settings", sql, vec![]))?;
     let Some(row) = answer.rows.first() else { return Ok(()) };
     let setting = |column| get::<&str>(row, column);
@@ -58,13 +60,15 @@ fn refused(what: String) -> Result<()> {
 }
 
 /// Makes this process the one that serves the store; returns how late it is on the server's clock. A process that
-/// served it before must be gone: its connection ended, or nothing was heard of it for a while.
+/// served it before must be gone: it said so, its connection ended, or nothing was heard of it for a while. Through a
+/// pooler no connection tells anything.
 pub(super) fn claim(link: &mut Link, owner: i64) -> Result<StoreTime> {
+    // Behind a pooler nobody can tell whose process of the server that is.
     let sql = format!(
-        "SELECT owner, seen_at, address, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, {CONNECTED}
-         FROM meta WHERE id = 1 FOR UPDATE"
+        "SELECT owner, seen_at, address, (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+            backend = 0 OR {CONNECTED} FROM meta WHERE id = 1 FOR UPDATE"
     );
-    let address = place();
+    let (address, is_pooled) = (place(), link.is_pooled());
     let mut before: Option<i64> = None;
     loop {
         let answers = link.all(&[Ask::plain("begin", "BEGIN"), Ask::new("owner", &sql, vec![])])?;
@@ -80,10 +84,10 @@ pub(super) fn claim(link: &mut Link, owner: i64) -> Result<StoreTime> {
             return Err(note::refusal(link));
         }
         if of == 0 || of == owner || !connected || now.saturating_sub(seen_at) >= SILENCE {
-            let sql = "UPDATE meta SET owner = $1, batch = 0, seen_at = $2, backend = pg_backend_pid(), address = $3
-                WHERE id = 1";
+            let sql = "UPDATE meta SET owner = $1, batch = 0, seen_at = $2, address = $3,
+                backend = CASE WHEN $4 THEN 0 ELSE pg_backend_pid() END WHERE id = 1";
             let params: Vec<super::link::Param<'_>> =
-                vec![(&owner, Type::INT8), (&now, Type::INT8), (&address, Type::TEXT)];
+                vec![(&owner, Type::INT8), (&now, Type::INT8), (&address, Type::TEXT), (&is_pooled, Type::BOOL)];
             link.all(&[Ask::new("claim", sql, params), Ask::commit()])?;
             return Ok(StoreTime::from_millis(now));
         }

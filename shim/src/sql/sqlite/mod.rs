@@ -92,6 +92,7 @@ impl Sqlite {
             let clock = StoreClock::from(clock::kept(&connection).map_err(|error| at(path, error))?, ticker);
             Ok((connection, clock))
         })?;
+        metrics.database.leads_to("SQLite", rusqlite::version());
         Ok(Self { path: path.to_owned(), opened, metrics, clock, writer: Mutex::new(Some((connection, lock))) })
     }
 }

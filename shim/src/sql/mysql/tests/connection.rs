@@ -19,7 +19,7 @@ pub(super) fn refusal<T>(result: Result<T>) -> String {
 
 #[test]
 fn bytes_come_back_as_they_were() {
-    let connection = Mutex::new(Connection::open(database()).unwrap());
+    let connection = Mutex::new(Connection::open(database(), Arc::default()).unwrap());
     let pieces: Vec<&[u8]> = vec![
         b"'",
         b"\\",
@@ -67,14 +67,14 @@ fn bytes_come_back_as_they_were() {
 fn tables_are_made_once_by_all_who_start() {
     let address = database();
     let prepared: Vec<_> = std::thread::scope(|scope| {
-        let one = || tables::prepare(&mut Connection::open(address.clone()).unwrap());
+        let one = || tables::prepare(&mut Connection::open(address.clone(), Arc::default()).unwrap());
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(one)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     for prepared in prepared {
         prepared.unwrap();
     }
-    let mut connection = Connection::open(address).unwrap();
+    let mut connection = Connection::open(address, Arc::default()).unwrap();
     tables::check(&mut connection).unwrap();
     settings::check_privileges(&mut connection).unwrap();
     assert_eq!(connection.number("meta", "SELECT revision * 10 + compact_revision FROM meta").unwrap(), 10);
@@ -91,14 +91,14 @@ fn tables_are_made_once_by_all_who_start() {
 
 #[test]
 fn a_database_without_tables_is_not_ours() {
-    let mut connection = Connection::open(database()).unwrap();
+    let mut connection = Connection::open(database(), Arc::default()).unwrap();
     assert!(refusal(tables::check(&mut connection)).contains("has no tables of sluice-shim"));
 }
 
 #[test]
 fn one_process_serves_a_store() {
     let address = database();
-    let [mut first, mut second] = [(); 2].map(|()| Connection::open(address.clone()).unwrap());
+    let [mut first, mut second] = [(); 2].map(|()| Connection::open(address.clone(), Arc::default()).unwrap());
     tables::prepare(&mut first).unwrap();
     serving::begin(&mut first, 1).unwrap();
     let alive = std::thread::spawn({
@@ -124,7 +124,7 @@ fn one_process_serves_a_store() {
     drop(first);
     serving::begin(&mut second, 2).unwrap();
     second.run(&Packet::of("end", serving::end(2))).unwrap();
-    let mut third = Connection::open(address).unwrap();
+    let mut third = Connection::open(address, Arc::default()).unwrap();
     serving::begin(&mut third, 3).unwrap();
     assert_eq!(third.number("owner", "SELECT owner FROM meta").unwrap(), 3);
 }
@@ -140,10 +140,10 @@ fn what_is_wrong_with_a_login_is_told_with_its_remedy() {
         ("root@127.0.0.1:PORT/mysql?sslmode=require", "does not encrypt"),
     ];
     for (rest, expected) in table {
-        let refused = refusal(Connection::open(address(rest)));
+        let refused = refusal(Connection::open(address(rest), Arc::default()));
         assert!(refused.contains(expected) && !refused.contains("hunter"), "{rest}: {refused}");
     }
-    let Err(Failure::Lost(error)) = Connection::open(address("root@127.0.0.1:1/x")) else {
+    let Err(Failure::Lost(error)) = Connection::open(address("root@127.0.0.1:1/x"), Arc::default()) else {
         panic!("there is a server at port 1")
     };
     assert!(error.to_string().contains("127.0.0.1:1 can't be used"), "{error}");
@@ -156,7 +156,7 @@ fn who_served_before_the_server_was_started_is_not_waited_for() {
     let mut root = server.root();
     root.query_drop("CREATE DATABASE d").unwrap();
     let address = format!("root@127.0.0.1:{}/d", server.port);
-    let mut connection = Connection::open(self::address(&address)).unwrap();
+    let mut connection = Connection::open(self::address(&address), Arc::default()).unwrap();
     tables::prepare(&mut connection).unwrap();
     let served = |seen_at: &str| {
         let set = "UPDATE meta SET owner = 7, address = 'elsewhere', backend";

@@ -81,7 +81,7 @@ fn the_next_transaction_tells_what_became_of_one_that_was_cut() {
     let cut = Arc::new(AtomicU8::new(0));
     let port = proxy(direct.hosts[0].port, Arc::clone(&cut));
     let url = format!("root@127.0.0.1:{port}/{}?sslmode=disable", direct.database);
-    let mut tables = Tables::serve(address(&url)).unwrap();
+    let mut tables = Tables::serve(address(&url), Arc::default()).unwrap();
     let (first, _) = try_lease(&mut tables, 1);
     first.unwrap();
     for (what, happened) in [(Cut::Message, false), (Cut::Answer, true)] {
@@ -100,13 +100,13 @@ fn the_next_transaction_tells_what_became_of_one_that_was_cut() {
 #[test]
 fn a_connection_that_the_server_ended_is_opened_anew() {
     let address = database();
-    let mut tables = Tables::serve(address.clone()).unwrap();
+    let mut tables = Tables::serve(address.clone(), Arc::default()).unwrap();
     let kill = |tables: &mut Tables| {
         let id = tables.connection.number("id", "SELECT CONNECTION_ID()").unwrap();
         root().query_drop(format!("KILL {id}")).unwrap();
     };
     // Between two reads nobody notices.
-    let mut reader = Tables::read(address).unwrap();
+    let mut reader = Tables::read(address, Arc::default()).unwrap();
     let head = reader.snapshot().unwrap();
     reader.end();
     kill(&mut reader);
@@ -129,8 +129,8 @@ fn a_connection_that_the_server_ended_is_opened_anew() {
 #[test]
 fn a_deadlock_and_a_lock_that_is_not_got_are_tried_again() {
     let address = database();
-    let mut tables = Tables::serve(address.clone()).unwrap();
-    let mut other = Connection::open(address.clone()).unwrap();
+    let mut tables = Tables::serve(address.clone(), Arc::default()).unwrap();
+    let mut other = Connection::open(address.clone(), Arc::default()).unwrap();
     let run = |connection: &mut Connection, sql: &str| connection.run(&super::super::text::Packet::of("other", sql));
     run(&mut other, "BEGIN; SELECT * FROM meta FOR UPDATE").unwrap();
     run(&mut tables.connection, "SET SESSION innodb_lock_wait_timeout = 0").unwrap();
@@ -165,7 +165,7 @@ fn a_server_that_can_not_serve_is_refused_with_the_setting_and_the_remedy() {
     let server = start(&certificates(folder.path()));
     server.set("CREATE DATABASE x");
     let at = |query: &str| address(&format!("root@127.0.0.1:{}/x{query}", server.port));
-    let serve = |accepts_loss| Tables::serve(Arc::new(Address { accepts_loss, ..(*at("")).clone() }));
+    let serve = |accepts_loss| Tables::serve(Arc::new(Address { accepts_loss, ..(*at("")).clone() }), Arc::default());
     drop(serve(false).unwrap());
     server.set("SET GLOBAL max_allowed_packet = 1048576");
     let refused = refusal(serve(false));
@@ -184,7 +184,7 @@ fn a_server_that_can_not_serve_is_refused_with_the_setting_and_the_remedy() {
     server.set("SET GLOBAL innodb_flush_log_at_trx_commit = 1");
     server.set("CREATE USER weak@localhost; GRANT SELECT, UPDATE, INSERT ON x.* TO weak@localhost");
     let weak = address(&format!("weak@127.0.0.1:{}/x", server.port));
-    let refused = refusal(Tables::serve(weak));
+    let refused = refusal(Tables::serve(weak, Arc::default()));
     assert!(refused.contains("\"may delete\"") && refused.contains("GRANT SELECT, INSERT"), "{refused}");
     encryption(&at, folder.path());
     // Of several hosts the one that takes writes.
@@ -193,7 +193,7 @@ fn a_server_that_can_not_serve_is_refused_with_the_setting_and_the_remedy() {
     root().query_drop(format!("CREATE DATABASE IF NOT EXISTS {name}")).unwrap();
     server.set(&format!("CREATE DATABASE {name}; SET GLOBAL read_only = 1"));
     let both = address(&format!("root@127.0.0.1:{},127.0.0.1:{port}/{name}", server.port));
-    let mut tables = Tables::serve(both).unwrap();
+    let mut tables = Tables::serve(both, Arc::default()).unwrap();
     assert_eq!(tables.connection.number("port", "SELECT @@port").unwrap(), i64::from(port));
     let Err(Failure::Lost(error)) = serve(false) else { panic!() };
     assert!(error.to_string().contains("is read-only (read_only=1)"), "{error}");
@@ -236,7 +236,7 @@ fn encryption(at: &dyn Fn(&str) -> Arc<crate::endpoint::Address>, folder: &std::
         ("?sslrootcert=FOLDER/missing.pem", Err("missing.pem")),
     ];
     for (query, expected) in table {
-        match (Connection::open(at(&query.replace("FOLDER", &folder))), expected) {
+        match (Connection::open(at(&query.replace("FOLDER", &folder)), Arc::default()), expected) {
             (Ok(mut connection), Ok(encrypted)) => {
                 let sql = "SELECT COUNT(*) FROM information_schema.session_status WHERE variable_name = 'Ssl_cipher' AND variable_value <> ''";
                 assert_eq!(connection.number("cipher", sql).unwrap() == 1, encrypted, "{query}");
@@ -248,5 +248,5 @@ fn encryption(at: &dyn Fn(&str) -> Arc<crate::endpoint::Address>, folder: &std::
     let mut named = (*at("?sslmode=verify-full&sslrootcert=FOLDER/ca.pem".replace("FOLDER", &folder).as_str())).clone();
     named.hosts[0].name = "localhost".to_owned();
     // The name has another address as well, at which no server listens.
-    Connection::open(Arc::new(named)).unwrap();
+    Connection::open(Arc::new(named), Arc::default()).unwrap();
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -215,7 +216,7 @@ proptest! {
         steps in proptest::collection::vec((proptest::collection::vec(proptest::collection::vec(op(), 1..3), 1..8), any::<u8>()), 1..6)
     ) {
         let address = database();
-        let mut tables = Tables::serve(address).unwrap();
+        let mut tables = Tables::serve(address, Arc::default()).unwrap();
         let mut model = Model { log: Vec::new(), live: BTreeMap::new(), revision: 1, compacted: 0 };
         for (batch, more) in steps {
             commit(&mut tables, &mut model, &batch);
@@ -231,7 +232,7 @@ proptest! {
 
 #[test]
 fn a_transaction_leaves_nothing_when_it_is_rolled_back() {
-    let mut tables = Tables::serve(database()).unwrap();
+    let mut tables = Tables::serve(database(), Arc::default()).unwrap();
     tables.begin(&Footprint::default()).unwrap();
     assert_eq!(tables.labels(&["a", "b", "a"]).unwrap(), [1, 2, 1]);
     let lease = Lease { id: 7, ttl: 60, expires_at: crate::clock::StoreTime::from_millis(5) };
@@ -251,8 +252,8 @@ fn a_transaction_leaves_nothing_when_it_is_rolled_back() {
 #[test]
 fn whoever_lost_the_store_to_another_process_commits_nothing() {
     let address = database();
-    let mut first = Tables::serve(address.clone()).unwrap();
-    let mut other = super::super::connection::Connection::open(address).unwrap();
+    let mut first = Tables::serve(address.clone(), Arc::default()).unwrap();
+    let mut other = super::super::connection::Connection::open(address, Arc::default()).unwrap();
     other.run(&Packet::of("other", "UPDATE meta SET owner = 5, address = 'elsewhere'")).unwrap();
     let Err(crate::sql::failure::Failure::Final(error)) = first.begin(&Footprint::default()) else { panic!() };
     assert!(error.to_string().contains("serves this database now: elsewhere"), "{error}");

@@ -1,5 +1,7 @@
 //! A store to write to.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::super::testing::database;
@@ -11,7 +13,7 @@ use crate::sql::session::{Begun, Commit as _, Delta, NewHead, StoredRow};
 
 /// An empty one.
 pub(super) fn serve() -> Tables {
-    Tables::serve(database()).unwrap()
+    Tables::serve(database(), Arc::default()).unwrap()
 }
 
 /// The head behind one more revision.

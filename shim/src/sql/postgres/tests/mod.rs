@@ -3,6 +3,7 @@
 mod history;
 mod model;
 mod plans;
+mod pooler;
 mod select;
 mod tls;
 
@@ -10,7 +11,7 @@ use super::server::Server;
 use super::*;
 use crate::endpoint::Endpoint;
 use crate::engine::Error;
-use crate::sql::session::Read as _;
+use crate::sql::session::{Commit as _, Read as _};
 
 /// An empty database of one's own.
 pub(in crate::sql) fn database() -> Address {

@@ -51,6 +51,7 @@ fn a_server_is_who_it_should_be_as_far_as_that_is_asked_for() {
         address.options.tls.mode = mode;
         address.options.tls.authorities = authority.map(|name| folder.path().join(name));
         let mut link = Database::new(&address, 1, Arc::default(), None)?.connect()?;
+        assert!(!link.is_pooled(), "{mode:?} {host}");
         let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
         link::get(&link.one(link::Ask::new("ssl", sql, vec![]))?.rows[0], 0)
     };
