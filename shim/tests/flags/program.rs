@@ -182,6 +182,11 @@ impl Serving {
         !std::path::Path::new(&format!("/proc/{}/exe", self.guard.0.id())).exists()
     }
 
+    /// The number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.guard.0.id()
+    }
+
     /// Ends it as a service manager does; returns its log.
     pub(crate) fn stop(mut self) -> String {
         self.answers();

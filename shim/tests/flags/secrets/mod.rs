@@ -1,4 +1,6 @@
-//! A password is nowhere to be seen.
+//! A password is nowhere to be seen: not of a database that is not there, and not of one that is.
+
+mod served;
 
 use std::os::unix::fs::PermissionsExt as _;
 
