@@ -19,6 +19,7 @@ mod local;
 mod migrate;
 mod mixin;
 mod mount;
+mod names;
 mod policies;
 mod pushdown;
 mod raw;
@@ -228,6 +229,7 @@ fn cases() -> Vec<Case> {
     cases.extend(etcdctl::cases());
     cases.extend(downtime::cases());
     cases.extend(http::cases());
+    cases.extend(names::cases());
     cases.extend(mixin::cases());
     cases.extend(migrate::cases());
     cases
