@@ -82,7 +82,8 @@ impl Standalone {
     }
 }
 
-/// Makes a folder for servers anew, each of which may be in a folder below it. Those of a run that was killed are ended.
+/// Makes a folder for servers anew, each of which may be in a folder below it. Those of a run that was killed are
+/// ended.
 ///
 /// # Errors
 /// When one does not end, or the folder can't be made.

@@ -113,8 +113,8 @@ pub(super) fn probe(address: &Address) -> Result<(bool, Nature)> {
 }
 
 /// Connects to a database, makes its tables if it has none, and makes this process the one that serves it, until the
-/// connection that writes is dropped; but for a store that has moved, which is only to be read. Returns that connection,
-/// and how late it is on the server's clock. `patience`: how long the server may take for an answer.
+/// connection that writes is dropped; but for a store that has moved, which is only to be read. Returns that
+/// connection, and how late it is on the server's clock. `patience`: how long the server may take for an answer.
 fn open(
     address: &Address,
     metrics: Arc<Metrics>,
