@@ -37,6 +37,21 @@ impl SqlReader {
         Self { session, metrics, head: Head::default(), reached: true }
     }
 
+    /// Begins a read, again if the database can't be reached. Behind a read that waited in vain the next ones do not
+    /// wait: they would wait for each other.
+    fn patiently<T>(&mut self, read: impl Fn(&mut dyn Reading) -> failure::Result<T>) -> Result<T> {
+        let patience = if self.reached { PATIENCE } else { Duration::ZERO };
+        let mut retry = Retry::new(patience, std::thread::sleep);
+        loop {
+            let begun = read(&mut *self.session);
+            self.reached = begun.is_ok();
+            match begun {
+                Err(Failure::Again(_) | Failure::Lost(_)) if retry.wait() => self.session.end(),
+                begun => return Ok(begun?),
+            }
+        }
+    }
+
     /// The values of the range that were the newest of their keys at a revision and are no longer, in order.
     fn superseded<'q>(&mut self, query: &'q RangeQuery, at: Revision, wanted: usize) -> failure::Result<Found<'q>> {
         let mut found = Found::new(query, wanted);
@@ -71,20 +86,8 @@ impl SqlReader {
 
 impl Reader for SqlReader {
     fn begin(&mut self) -> Result<(Revision, Revision)> {
-        // Behind a read that waited in vain the next ones do not: they would wait for each other.
-        let patience = if self.reached { PATIENCE } else { Duration::ZERO };
-        let mut retry = Retry::new(patience, std::thread::sleep);
-        loop {
-            let begun = self.session.snapshot();
-            self.reached = begun.is_ok();
-            match begun {
-                Err(Failure::Again(_) | Failure::Lost(_)) if retry.wait() => self.session.end(),
-                begun => {
-                    self.head = begun?;
-                    return Ok((self.head.revision, self.head.compact_revision));
-                }
-            }
-        }
+        self.head = self.patiently(|session| session.snapshot())?;
+        Ok((self.head.revision, self.head.compact_revision))
     }
 
     fn end(&mut self) {
@@ -92,7 +95,7 @@ impl Reader for SqlReader {
     }
 
     fn newest(&mut self, keys: &[&[u8]]) -> Result<(Revision, Vec<KeyValue>)> {
-        let (head, rows) = self.session.newest(keys)?;
+        let (head, rows) = self.patiently(|session| session.newest(keys))?;
         self.metrics.rows_read.inc_by(rows.len() as u64);
         Ok((head.revision, rows.into_iter().map(|row| row.kv).collect()))
     }

@@ -41,6 +41,8 @@ struct Control {
     stalled: bool,
     /// No connection is made, and none lasts.
     down: bool,
+    /// How many connections were not made since.
+    refused: usize,
     /// A connection is cut before so many more messages have passed.
     cut: Option<(Cut, usize)>,
     /// Whether the network goes down with that.
@@ -106,8 +108,14 @@ impl Proxy {
         let mut control = self.shared.control();
         control.down = down;
         if down {
+            control.refused = 0;
             control.end();
         }
+    }
+
+    /// Waits until so many connections were not made since all of them were ended.
+    pub(crate) fn await_refused(&self, many: usize) {
+        drop(self.shared.changed.wait_while(self.shared.control(), |control| control.refused < many).unwrap());
     }
 
     /// Cuts the connection of the message before which so many more have passed. `then_down`: and all others, until
@@ -138,9 +146,13 @@ impl Shared {
     }
 
     fn accept(self: &Arc<Self>, client: TcpStream) {
-        if self.control().down {
+        let mut control = self.control();
+        if control.down {
+            control.refused += 1;
+            self.changed.notify_all();
             return;
         }
+        drop(control);
         // The test may have stopped the server.
         let Ok(server) = TcpStream::connect(self.server) else { return };
         for stream in [&client, &server] {
