@@ -5,13 +5,13 @@
 //! nobody is at the other end.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use futures::future::{Ready, ready};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio_postgres::CancelToken;
-use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
+use tokio_postgres::tls::TlsConnect;
+
+use super::tls::Stream;
 
 /// What a client asks that wants an encrypted connection.
 const ENCRYPT: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -34,40 +34,12 @@ pub(super) async fn greeted_by(token: CancelToken) -> Option<i32> {
 /// Encrypts nothing, for what does not leave the process.
 struct Plain;
 
-struct Inside(DuplexStream);
-
 impl TlsConnect<DuplexStream> for Plain {
-    type Stream = Inside;
+    type Stream = Stream<DuplexStream>;
     type Error = io::Error;
-    type Future = Ready<io::Result<Inside>>;
+    type Future = Ready<io::Result<Self::Stream>>;
 
     fn connect(self, stream: DuplexStream) -> Self::Future {
-        ready(Ok(Inside(stream)))
-    }
-}
-
-impl TlsStream for Inside {
-    fn channel_binding(&self) -> ChannelBinding {
-        ChannelBinding::none()
-    }
-}
-
-impl AsyncRead for Inside {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Inside {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        ready(Ok(Stream(stream)))
     }
 }

@@ -124,7 +124,7 @@ impl ServerCertVerifier for Verifier {
 }
 
 impl MakeTlsConnect<Socket> for Connector {
-    type Stream = Stream;
+    type Stream = Stream<Encrypted>;
     type TlsConnect = ToHost;
     type Error = rustls::pki_types::InvalidDnsNameError;
 
@@ -140,31 +140,33 @@ pub(super) struct ToHost {
 }
 
 impl TlsConnect<Socket> for ToHost {
-    type Stream = Stream;
+    type Stream = Stream<Encrypted>;
     type Error = io::Error;
-    type Future = BoxFuture<'static, io::Result<Stream>>;
+    type Future = BoxFuture<'static, io::Result<Stream<Encrypted>>>;
 
     fn connect(self, socket: Socket) -> Self::Future {
         async move { self.connector.connect(self.name, socket).await.map(Stream) }.boxed()
     }
 }
 
-/// An encrypted connection.
-pub(super) struct Stream(tokio_rustls::client::TlsStream<Socket>);
+type Encrypted = tokio_rustls::client::TlsStream<Socket>;
 
-impl tokio_postgres::tls::TlsStream for Stream {
+/// A connection that the driver takes for an encrypted one.
+pub(super) struct Stream<S>(pub(super) S);
+
+impl<S: AsyncRead + AsyncWrite + Unpin> tokio_postgres::tls::TlsStream for Stream<S> {
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }
 }
 
-impl AsyncRead for Stream {
+impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Stream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }
