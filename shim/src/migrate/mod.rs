@@ -1,6 +1,7 @@
 //! Moving data in and out, and looking after it, while no server has the database open; and moving a store to another
 //! database while a server serves it.
 
+mod digest;
 pub mod export;
 pub mod fsck;
 pub mod import;

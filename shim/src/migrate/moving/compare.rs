@@ -4,56 +4,27 @@ use std::collections::VecDeque;
 
 use anyhow::{Result, bail};
 use bytes::Bytes;
-use sha2::{Digest as _, Sha256};
 
 use super::Move;
 use super::chunk::Chunk;
 use crate::engine::store::Reader;
 use crate::engine::{KeyValue, RangeQuery, Record, Revision};
 use crate::migrate::all_keys;
+use crate::migrate::digest::{Hasher, Summary};
 
 /// How many live keys, and how many bytes of values, are read at a time.
 const PAGE: usize = 1000;
 const BYTES: usize = 4 << 20;
 
-/// How many there are of something, and a digest of all of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// How many.
-    pub count: u64,
-    /// The SHA-256 of them, as digits.
-    pub sha256: String,
+/// Adds a value with all that is stored with it.
+fn add(hasher: &mut Hasher, kv: &KeyValue) {
+    hasher.add(&[&kv.key, &kv.value], &[kv.create_revision, kv.mod_revision, kv.version, kv.lease]);
 }
 
-#[derive(Default)]
-struct Hasher {
-    count: u64,
-    sha256: Sha256,
-}
-
-impl Hasher {
-    fn add(&mut self, kv: &KeyValue) {
-        self.count += 1;
-        for bytes in [&kv.key, &kv.value] {
-            self.sha256.update((bytes.len() as u64).to_be_bytes());
-            self.sha256.update(bytes);
-        }
-        for number in [kv.create_revision, kv.mod_revision, kv.version, kv.lease] {
-            self.sha256.update(number.to_be_bytes());
-        }
-    }
-
-    fn add_record(&mut self, Record { revision, sub, tombstone, kv }: &Record) {
-        for number in [*revision, *sub, i64::from(*tombstone)] {
-            self.sha256.update(number.to_be_bytes());
-        }
-        self.add(kv);
-    }
-
-    fn finish(self) -> Summary {
-        let sha256 = self.sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Summary { count: self.count, sha256 }
-    }
+/// Adds a change.
+fn add_record(hasher: &mut Hasher, Record { revision, sub, tombstone, kv }: &Record) {
+    let numbers = [kv.create_revision, kv.mod_revision, kv.version, kv.lease, *revision, *sub, i64::from(*tombstone)];
+    hasher.add(&[&kv.key, &kv.value], &numbers);
 }
 
 /// Fails unless the two are the same.
@@ -89,8 +60,8 @@ pub(super) fn history(
     let (mut hasher, mut chunk) = (Hasher::default(), Chunk::default());
     loop {
         let (records, is_last) = chunk.read(reader, after, until)?;
-        records.iter().for_each(|record| hasher.add_record(record));
-        beat(hasher.count)?;
+        records.iter().for_each(|record| add_record(&mut hasher, record));
+        beat(hasher.count())?;
         match records.last() {
             Some(last) if !is_last => after = (last.revision, last.sub),
             _ => return Ok(hasher.finish()),
@@ -155,14 +126,14 @@ fn live(
             let is_there = next.as_ref().is_some_and(|next| next.key == first.key);
             match target.next()? {
                 Some(kv) if !is_there && kv.mod_revision < compact_revision => stale.push(kv.key),
-                Some(kv) => here.add(&kv),
+                Some(kv) => add(&mut here, &kv),
                 None => {}
             }
         }
         let Some(kv) = next else { break };
-        there.add(&kv);
-        if there.count % PAGE as u64 == 0 {
-            beat(there.count)?;
+        add(&mut there, &kv);
+        if there.count() % PAGE as u64 == 0 {
+            beat(there.count())?;
         }
     }
     Ok((there.finish(), here.finish(), stale))
@@ -229,7 +200,7 @@ mod tests {
         };
         let of = |record: &Record| {
             let mut hasher = Hasher::default();
-            hasher.add_record(record);
+            add_record(&mut hasher, record);
             hasher.finish()
         };
         let with = |change: &dyn Fn(&mut Record)| {

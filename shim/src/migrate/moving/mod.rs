@@ -23,7 +23,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use self::chunk::Chunk;
-use self::compare::Summary;
 use self::follow::Follow;
 pub use self::progress::Progress;
 pub use self::survey::Survey;
@@ -32,6 +31,7 @@ use crate::endpoint::Endpoint;
 use crate::engine::receive::{Ready, Receiver, ready};
 use crate::engine::store::{Reader, Source, Store};
 use crate::engine::{Forwarding, Revision};
+pub use crate::migrate::digest::Summary;
 use crate::sql;
 
 /// The longest name of a database that fits into every note, in bytes.
