@@ -157,13 +157,13 @@ fn posting(PostingRow { name, value, key }: &PostingRow<'_>) -> String {
 }
 
 /// The columns of `history` and of `current`, in the order of [`Old`] and [`New`].
-const HISTORY: &str = "INSERT INTO history (k, create_revision, mod_revision, sub, version, lease, end_revision, end_sub, \
-    deleted, value)";
+const HISTORY: &str = "INSERT INTO history (k, create_revision, mod_revision, sub, version, lease, end_revision, \
+    end_sub, deleted, value)";
 const CURRENT: &str =
     "INSERT INTO current (k, create_revision, mod_revision, sub, version, lease, hidden, uid, value) VALUES ";
-const UPDATE: &str = " ON DUPLICATE KEY UPDATE create_revision = VALUES(create_revision), mod_revision = VALUES(mod_revision), \
-    sub = VALUES(sub), version = VALUES(version), lease = VALUES(lease), hidden = VALUES(hidden), uid = VALUES(uid), \
-    value = VALUES(value)";
+const UPDATE: &str = " ON DUPLICATE KEY UPDATE create_revision = VALUES(create_revision), \
+    mod_revision = VALUES(mod_revision), sub = VALUES(sub), version = VALUES(version), lease = VALUES(lease), \
+    hidden = VALUES(hidden), uid = VALUES(uid), value = VALUES(value)";
 
 impl Tables {
     /// The statements that write a delta.
@@ -247,7 +247,8 @@ fn tasks(script: &mut Script, tasks: &[TaskChange]) {
             "task",
             format_args!(
                 "UPDATE gc_task SET state = {state}, swept = {swept}, cursor_labelled = {labelled}, cursor_key = {key},
-                 failures = {failures}, attempts = {attempts}, not_before = {not_before}, reason = {reason} WHERE id = {id}"
+                 failures = {failures}, attempts = {attempts}, not_before = {not_before}, reason = {reason} \
+                 WHERE id = {id}"
             ),
         );
     }
@@ -308,9 +309,9 @@ fn rows(script: &mut Script, delta: &Delta<'_>, before: Revision) {
         script.add(
             "history",
             format_args!(
-                "{HISTORY} SELECT c.k, c.create_revision, c.mod_revision, c.sub, c.version, c.lease, ch.revision, ch.sub,
-                 ch.deleted, c.value FROM `change` ch FORCE INDEX (PRIMARY) STRAIGHT_JOIN current c FORCE INDEX (PRIMARY)
-                 ON c.k = ch.k WHERE ch.revision > {before} AND ch.revision <= {until} AND NOT {}",
+                "{HISTORY} SELECT c.k, c.create_revision, c.mod_revision, c.sub, c.version, c.lease, ch.revision, \
+                 ch.sub, ch.deleted, c.value FROM `change` ch FORCE INDEX (PRIMARY) \
+                 STRAIGHT_JOIN current c FORCE INDEX (PRIMARY) ON c.k = ch.k WHERE ch.revision > {before} AND ch.revision <= {until} AND NOT {}",
                 In("ch.k", &keys)
             ),
         );

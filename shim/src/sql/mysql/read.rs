@@ -139,14 +139,15 @@ impl Read for Tables {
         let within = range.map_or(String::new(), |range| format!(" AND {}", Within("y.k", range)));
         let ended = if above > after {
             format!(
-                " AND (NOT y.deleted OR y.revision > {above}) AND NOT EXISTS (SELECT 1 FROM history x WHERE x.k = y.k AND \
-                 x.end_revision > y.revision AND x.end_revision <= {above})"
+                " AND (NOT y.deleted OR y.revision > {above}) AND NOT EXISTS (SELECT 1 FROM history x \
+                 WHERE x.k = y.k AND x.end_revision > y.revision AND x.end_revision <= {above})"
             )
         } else {
             String::new()
         };
         let (before, join) = if previous {
-            let join = "LEFT JOIN history p FORCE INDEX (PRIMARY) ON p.k = ch.k AND p.end_revision = ch.revision AND p.end_sub = ch.sub";
+            let join = "LEFT JOIN history p FORCE INDEX (PRIMARY) ON p.k = ch.k AND p.end_revision = ch.revision \
+                AND p.end_sub = ch.sub";
             (columns("p", true), join)
         } else {
             ("NULL".to_owned(), "")
@@ -154,12 +155,15 @@ impl Read for Tables {
         let hint = self.connection.server()?.engine.hint();
         let sql = format!(
             "SELECT ch.revision, ch.sub, ch.deleted, ch.k, {}, {}, {before} FROM (
-                SELECT y.*, (SELECT {hint} MIN(x.end_revision) FROM history x WHERE x.k = y.k AND x.end_revision > y.revision) e
+                SELECT y.*, (SELECT {hint} MIN(x.end_revision) FROM history x WHERE x.k = y.k \
+                AND x.end_revision > y.revision) e
                 FROM `change` y FORCE INDEX (PRIMARY)
-                WHERE y.revision >= {after} AND (y.revision > {after} OR y.sub > {sub}) AND y.revision <= {until}{within}{ended}
+                WHERE y.revision >= {after} AND (y.revision > {after} OR y.sub > {sub}) \
+                AND y.revision <= {until}{within}{ended}
                 ORDER BY y.revision, y.sub LIMIT {limit}) ch
              LEFT JOIN current c FORCE INDEX (PRIMARY) ON c.k = ch.k AND c.mod_revision = ch.revision AND c.sub = ch.sub
-             LEFT JOIN history h FORCE INDEX (PRIMARY) ON h.k = ch.k AND h.end_revision = ch.e AND h.mod_revision = ch.revision
+             LEFT JOIN history h FORCE INDEX (PRIMARY) ON h.k = ch.k AND h.end_revision = ch.e \
+             AND h.mod_revision = ch.revision
              {join} ORDER BY ch.revision, ch.sub",
             columns("c", true),
             columns("h", true)
@@ -227,7 +231,8 @@ impl Read for Tables {
     fn status(&mut self, head: Head) -> Result<StoreStatus> {
         let sql = "SELECT cluster_id, (SELECT CAST(COALESCE(SUM(data_length + index_length), 0) AS SIGNED)
                 FROM information_schema.tables WHERE table_schema = DATABASE()),
-            (SELECT CAST(COALESCE(SUM(data_free), 0) AS SIGNED) FROM information_schema.tables WHERE table_schema = DATABASE())
+            (SELECT CAST(COALESCE(SUM(data_free), 0) AS SIGNED) FROM information_schema.tables \
+            WHERE table_schema = DATABASE())
             FROM meta WHERE id = 1";
         let told = self.connection.first("status", sql, |cells| Ok((cells.int()?, cells.int()?, cells.int()?)))?;
         let (cluster, used, free) = told.unwrap_or_default();

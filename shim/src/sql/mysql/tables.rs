@@ -23,24 +23,25 @@ const STEPS: [(&str, &str); 14] = [
     // milliseconds of this server's clock; backend: its connection.
     (
         "meta",
-        "id SMALLINT PRIMARY KEY, revision BIGINT NOT NULL, compact_revision BIGINT NOT NULL, cluster_id BIGINT NOT NULL, \
-         next_id BIGINT NOT NULL, batch BIGINT NOT NULL, owner BIGINT NOT NULL, seen_at BIGINT NOT NULL, \
-         backend BIGINT NOT NULL, address VARBINARY(512) NOT NULL",
+        "id SMALLINT PRIMARY KEY, revision BIGINT NOT NULL, compact_revision BIGINT NOT NULL, \
+         cluster_id BIGINT NOT NULL, next_id BIGINT NOT NULL, batch BIGINT NOT NULL, owner BIGINT NOT NULL, \
+         seen_at BIGINT NOT NULL, backend BIGINT NOT NULL, address VARBINARY(512) NOT NULL",
     ),
     // The newest value of each live key. hidden: whether the object has the skip label; NULL if the value is no
     // readable object.
     (
         "current",
-        "k VARBINARY(1536) PRIMARY KEY, create_revision BIGINT NOT NULL, mod_revision BIGINT NOT NULL, sub BIGINT NOT NULL, \
-         version BIGINT NOT NULL, lease BIGINT NOT NULL, hidden TINYINT, uid VARBINARY(1024), value MEDIUMBLOB NOT NULL, \
-         KEY current_visible (hidden, k), KEY current_uid (uid)",
+        "k VARBINARY(1536) PRIMARY KEY, create_revision BIGINT NOT NULL, mod_revision BIGINT NOT NULL, \
+         sub BIGINT NOT NULL, version BIGINT NOT NULL, lease BIGINT NOT NULL, hidden TINYINT, uid VARBINARY(1024), \
+         value MEDIUMBLOB NOT NULL, KEY current_visible (hidden, k), KEY current_uid (uid)",
     ),
     // Values that were superseded at end_revision; deleted: whether that change deleted the key.
     (
         "history",
-        "k VARBINARY(1536) NOT NULL, create_revision BIGINT NOT NULL, mod_revision BIGINT NOT NULL, sub BIGINT NOT NULL, \
-         version BIGINT NOT NULL, lease BIGINT NOT NULL, end_revision BIGINT NOT NULL, end_sub BIGINT NOT NULL, \
-         deleted TINYINT NOT NULL, value MEDIUMBLOB NOT NULL, PRIMARY KEY (k, end_revision, end_sub)",
+        "k VARBINARY(1536) NOT NULL, create_revision BIGINT NOT NULL, mod_revision BIGINT NOT NULL, \
+         sub BIGINT NOT NULL, version BIGINT NOT NULL, lease BIGINT NOT NULL, end_revision BIGINT NOT NULL, \
+         end_sub BIGINT NOT NULL, deleted TINYINT NOT NULL, value MEDIUMBLOB NOT NULL, \
+         PRIMARY KEY (k, end_revision, end_sub)",
     ),
     // The order of things: a row for each value in current or history, at its mod_revision and sub, and one for each
     // deletion.
@@ -60,12 +61,13 @@ const STEPS: [(&str, &str); 14] = [
     ("attribute_name", "id BIGINT PRIMARY KEY, name VARBINARY(1536) NOT NULL UNIQUE"),
     (
         "attribute",
-        "name BIGINT NOT NULL, value VARBINARY(1024) NOT NULL, k VARBINARY(1536) NOT NULL, PRIMARY KEY (name, value, k)",
+        "name BIGINT NOT NULL, value VARBINARY(1024) NOT NULL, k VARBINARY(1536) NOT NULL, \
+         PRIMARY KEY (name, value, k)",
     ),
     (
         "field_index",
-        "id BIGINT PRIMARY KEY, prefix VARBINARY(1536) NOT NULL, api_version MEDIUMBLOB NOT NULL, field MEDIUMBLOB NOT NULL, \
-         state BIGINT NOT NULL, `cursor` VARBINARY(1536) NOT NULL, objects BIGINT NOT NULL",
+        "id BIGINT PRIMARY KEY, prefix VARBINARY(1536) NOT NULL, api_version MEDIUMBLOB NOT NULL, \
+         field MEDIUMBLOB NOT NULL, state BIGINT NOT NULL, `cursor` VARBINARY(1536) NOT NULL, objects BIGINT NOT NULL",
     ),
     // expires_at: a moment of this server's clock, as all others.
     ("lease", "id BIGINT PRIMARY KEY, ttl BIGINT NOT NULL, expires_at BIGINT NOT NULL, KEY lease_end (expires_at, id)"),
@@ -73,16 +75,17 @@ const STEPS: [(&str, &str); 14] = [
     // Who is whose dependent, and the collector's queue and memory: as in SQLite.
     (
         "owner",
-        "owner_uid VARBINARY(1024) NOT NULL, labelled TINYINT NOT NULL, k VARBINARY(1536) NOT NULL, block TINYINT NOT NULL, \
-         waits TINYINT NOT NULL, PRIMARY KEY (owner_uid, labelled, k), KEY owner_waits (owner_uid, waits)",
+        "owner_uid VARBINARY(1024) NOT NULL, labelled TINYINT NOT NULL, k VARBINARY(1536) NOT NULL, \
+         block TINYINT NOT NULL, waits TINYINT NOT NULL, PRIMARY KEY (owner_uid, labelled, k), \
+         KEY owner_waits (owner_uid, waits)",
     ),
     (
         "gc_task",
         "id BIGINT PRIMARY KEY, kind BIGINT NOT NULL, uid VARBINARY(1024) NOT NULL, k VARBINARY(1536) NOT NULL, \
          hidden TINYINT NOT NULL, cause_revision BIGINT NOT NULL, created_at BIGINT NOT NULL, state BIGINT NOT NULL, \
          not_before BIGINT NOT NULL, swept TINYINT NOT NULL, cursor_labelled TINYINT, cursor_key VARBINARY(1536), \
-         failures BIGINT NOT NULL, attempts BIGINT NOT NULL, reason MEDIUMBLOB NOT NULL, UNIQUE KEY gc_task_uid (uid, kind), \
-         KEY gc_task_due (state, not_before, id), KEY gc_task_age (created_at)",
+         failures BIGINT NOT NULL, attempts BIGINT NOT NULL, reason MEDIUMBLOB NOT NULL, \
+         UNIQUE KEY gc_task_uid (uid, kind), KEY gc_task_due (state, not_before, id), KEY gc_task_age (created_at)",
     ),
     (
         "gc_tombstone",
@@ -135,8 +138,8 @@ fn fits(version: i64) -> Result<()> {
         return Ok(());
     }
     refuse(format!(
-        "the database has schema version {version}, this sluice-shim knows version {VERSION}; start the release that wrote \
-         it, or restore a backup that fits"
+        "the database has schema version {version}, this sluice-shim knows version {VERSION}; start the release \
+         that wrote it, or restore a backup that fits"
     ))
 }
 

@@ -6,14 +6,7 @@ use crate::source::Files;
 
 /// Three patches of store.go and list.go, and what upstream does to these: `edit` of store.go.
 fn drift(edit: impl Fn(&str) -> String) -> Report {
-    let tiny = Tiny::new();
-    tiny.replace("pkg/store/list.go", "return nil", "return []string{}");
-    tiny.add("store: empty list");
-    tiny.replace("pkg/store/store.go", "value, ok := s.keys[key]", "value, ok := s.keys[clean(key)]");
-    tiny.write("pkg/store/clean.go", "package store\n\nfunc clean(key string) string { return key }\n");
-    tiny.add("store: clean keys");
-    tiny.replace("pkg/store/store.go", "s.size++", "s.size = len(s.keys)");
-    tiny.add("store: count keys");
+    let tiny = Tiny::with_three();
     let (old, new) = (tiny.dir.path().join("upstream"), tiny.dir.path().join("newer"));
     for name in ["list.go", "store.go"] {
         let text = fs_err::read_to_string(old.join("pkg/store").join(name)).unwrap();

@@ -123,6 +123,19 @@ impl Tiny {
         fs_err::read_to_string(self.path(path)).unwrap()
     }
 
+    /// With three patches of list.go and store.go.
+    fn with_three() -> Self {
+        let tiny = Self::new();
+        tiny.replace("pkg/store/list.go", "return nil", "return []string{}");
+        tiny.add("store: empty list");
+        tiny.replace("pkg/store/store.go", "value, ok := s.keys[key]", "value, ok := s.keys[clean(key)]");
+        tiny.write("pkg/store/clean.go", "package store\n\nfunc clean(key string) string { return key }\n");
+        tiny.add("store: clean keys");
+        tiny.replace("pkg/store/store.go", "s.size++", "s.size = len(s.keys)");
+        tiny.add("store: count keys");
+        tiny
+    }
+
     fn write(&self, path: &str, text: &str) {
         fs_err::create_dir_all(self.path(path).parent().unwrap()).unwrap();
         fs_err::write(self.path(path), text).unwrap();

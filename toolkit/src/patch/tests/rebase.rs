@@ -27,14 +27,7 @@ const NAMES: [&str; 3] = ["store-empty-list.patch", "store-clean-keys.patch", "s
 impl Two {
     /// store.go of v1.38 is `edit` of the old one.
     fn new(edit: impl Fn(String) -> String) -> Self {
-        let tiny = Tiny::new();
-        tiny.replace("pkg/store/list.go", "return nil", "return []string{}");
-        tiny.add("store: empty list");
-        tiny.replace("pkg/store/store.go", "value, ok := s.keys[key]", "value, ok := s.keys[clean(key)]");
-        tiny.write("pkg/store/clean.go", "package store\n\nfunc clean(key string) string { return key }\n");
-        tiny.add("store: clean keys");
-        tiny.replace("pkg/store/store.go", "s.size++", "s.size = len(s.keys)");
-        tiny.add("store: count keys");
+        let tiny = Tiny::with_three();
         let root = tiny.dir.path();
         let upstream = root.join("upstream");
         fs_err::write(upstream.join("pkg/store/store.go"), edit(STORE.to_owned())).unwrap();
