@@ -101,12 +101,17 @@ impl Cmd {
             Some(bin) => programs::in_folder(bin, self.store, !self.stock)?,
             None => programs::built(shell, &self.target, self.store, !self.stock)?,
         };
+        let mut apiserver_args = flags("--apiserver-arg", self.apiserver_args)?;
+        if self.with_policies.is_some() {
+            // First: what a person asks for wins.
+            apiserver_args.splice(0..0, policies::apiserver_args(&self.target.k8s));
+        }
         let settings = Settings {
             kubernetes: self.target.k8s.to_string(),
             store: self.store,
             backend,
             programs,
-            apiserver_args: flags("--apiserver-arg", self.apiserver_args)?,
+            apiserver_args,
             controller_manager_args: flags("--controller-manager-arg", self.controller_manager_args)?,
             store_args: flags("--shim-arg", self.shim_args)?,
         };

@@ -64,7 +64,10 @@ impl Cmd {
 }
 
 /// The minors that have a series, oldest first.
-pub(crate) fn minors(patches: &Path) -> Result<Vec<Minor>> {
+///
+/// # Errors
+/// When the folder can't be read.
+pub fn minors(patches: &Path) -> Result<Vec<Minor>> {
     let mut minors = Vec::new();
     for entry in fs_err::read_dir(patches)? {
         let entry = entry?;

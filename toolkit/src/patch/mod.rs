@@ -35,8 +35,8 @@ mod verify;
 mod tests;
 
 pub use apply::apply;
-pub(crate) use list::minors;
-pub use verify::{verify_all, verify_form};
+pub use list::minors;
+pub use verify::{verify_all, verify_end, verify_form};
 
 use sluice_shell::context::Context;
 use sluice_shell::error::Result;

@@ -27,6 +27,9 @@ pub(super) struct Cmd {
     /// Compile and vet, but run no tests
     #[arg(long)]
     no_test: bool,
+    /// Compile, vet and test at the end of the series alone, not each patch at its own commit
+    #[arg(long, conflicts_with_all = ["no_test", "each"])]
+    end: bool,
     /// Run the tests of each patch at its own commit too, not only at the end of the series
     #[arg(long, conflicts_with = "no_test")]
     each: bool,
@@ -35,11 +38,13 @@ pub(super) struct Cmd {
     json: bool,
 }
 
-/// How much to check. Each level includes those above it.
+/// How much to check. Each level includes [`Effort::Series`], and what it does of the same kind as the ones between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Effort {
     /// Form, headers, strict apply, re-export, invariants: milliseconds, no compiler.
     Series,
+    /// `go build`, `go vet` and the tests of all that the patches touch and name, at the end of the series.
+    End,
     /// `go build` and `go vet` of the packages that a patch touches, at its commit.
     Compile,
     /// The tests that the patches name, at the end of the series.
@@ -90,9 +95,10 @@ impl Explain for Unfit {
 
 impl Cmd {
     pub(super) fn run(self, shell: &Context) -> Result<()> {
-        let effort = match (self.no_test, self.each) {
-            (true, _) => Effort::Compile,
-            (_, true) => Effort::TestEach,
+        let effort = match (self.end, self.no_test, self.each) {
+            (true, ..) => Effort::End,
+            (_, true, _) => Effort::Compile,
+            (_, _, true) => Effort::TestEach,
             _ => Effort::Test,
         };
         let series = Series::of(shell, &self.target.k8s)?;
@@ -131,6 +137,15 @@ pub fn verify_all(shell: &Context, patched: Patched) -> Result<Verified<Tested>>
     Ok(Verified::new(checked.patched, checked.digest))
 }
 
+/// Checks the end of a patched tree's series, but not each patch by itself. What passed on the same commit before is not
+/// done again.
+///
+/// # Errors
+/// Those of [`verify_all`].
+pub fn verify_end(shell: &Context, patched: Patched) -> Result<()> {
+    check(shell, patched, Effort::End).map(drop)
+}
+
 /// What passed.
 pub(super) struct Checked {
     patched: Patched,
@@ -154,7 +169,7 @@ pub(super) fn check(shell: &Context, patched: Patched, effort: Effort) -> Result
     let seconds = started.elapsed().as_secs_f64();
     let check = "form, apply, export, invariants";
     let mut checks = vec![Check { patch: "series".into(), check, cached: false, seconds }];
-    if effort >= Effort::Compile {
+    if effort > Effort::Series {
         let bench = Bench { shell, tree: &tree, patched: &patched };
         let result = bench.all(&series, &steps, effort);
         tree.switch(end)?;
@@ -234,23 +249,34 @@ impl Bench<'_> {
         let mut checks = Vec::new();
         let mut every: BTreeSet<String> = BTreeSet::new();
         for (entry, step) in series.entries.iter().zip(steps) {
-            checks.push(self.compile(entry, step)?);
+            if effort >= Effort::Compile {
+                checks.push(self.compile(&entry.name, std::slice::from_ref(entry), step)?);
+            }
             let tests: BTreeSet<String> = header::parse(&entry.patch.body).tests.into_iter().collect();
             if effort >= Effort::TestEach {
                 checks.push(self.test(&entry.name, step, &tests)?);
             }
             every.extend(tests);
         }
-        if let Some(last) = steps.last().filter(|_| effort >= Effort::Test) {
+        if let Some(last) = steps.last().filter(|_| effort != Effort::Compile) {
+            if effort == Effort::End {
+                checks.push(self.compile("series", &series.entries, last)?);
+            }
             checks.push(self.test("series", last, &every)?);
         }
         Ok(checks)
     }
 
-    fn compile(&self, entry: &Entry, step: &Step) -> Result<Check> {
-        self.once(&entry.name, "build, vet", step, "compile", |go, log| {
-            let packages = gocheck::packages(&entry.patch, &self.patched.fetched.tree)?;
-            let progress = self.shell.out.spinner(format!("compile {}", entry.name));
+    /// Compiles what some patches touch, at the commit of the last of them.
+    fn compile(&self, name: &str, entries: &[Entry], step: &Step) -> Result<Check> {
+        let key = if entries.len() == 1 { "compile" } else { "compile all" };
+        self.once(name, "build, vet", step, key, |go, log| {
+            let mut packages = BTreeSet::new();
+            for entry in entries {
+                packages.extend(gocheck::packages(&entry.patch, &self.patched.fetched.tree)?);
+            }
+            let packages = Vec::from_iter(packages);
+            let progress = self.shell.out.spinner(format!("compile {name}"));
             if !packages.is_empty() {
                 go.compile(&packages, log, |line| progress.now(line))?;
             }

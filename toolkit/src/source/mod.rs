@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use crate::pipeline::Fetched;
 pub(crate) use files::Files;
 pub(crate) use module::{newer, pins as pins_of};
-pub(crate) use origin::Origin;
+pub use origin::Origin;
 pub(crate) use pins::Pins;
 use repository::{Change, Repository};
 use sluice_shell::context::Context;
