@@ -137,8 +137,8 @@ pub fn verify_all(shell: &Context, patched: Patched) -> Result<Verified<Tested>>
     Ok(Verified::new(checked.patched, checked.digest))
 }
 
-/// Checks the end of a patched tree's series, but not each patch by itself. What passed on the same commit before is not
-/// done again.
+/// Checks the end of a patched tree's series, but not each patch by itself. What passed on the same commit before is
+/// not done again.
 ///
 /// # Errors
 /// Those of [`verify_all`].
