@@ -29,12 +29,18 @@ done
 /// Where the shell of this process reads; none if it could not be started.
 static GUARDIAN: Mutex<Option<ChildStdin>> = Mutex::new(None);
 
-/// A group has begun.
-pub(super) fn add(leader: i32) {
+/// A group is about to begin: to start the shell takes longer than a program needs to be at work, and whoever kills us
+/// meanwhile would leave that program running.
+pub(super) fn ready() {
     let mut guardian = GUARDIAN.lock().unwrap_or_else(PoisonError::into_inner);
     if guardian.is_none() {
         *guardian = start();
     }
+}
+
+/// A group has begun.
+pub(super) fn add(leader: i32) {
+    let mut guardian = GUARDIAN.lock().unwrap_or_else(PoisonError::into_inner);
     tell(&mut guardian, format_args!("+{leader}\n"));
 }
 
@@ -44,7 +50,7 @@ pub(super) fn remove(leader: i32) {
     tell(&mut guardian, format_args!("-{leader}\n"));
 }
 
-/// A guardian that was killed is replaced with the next group.
+/// A guardian that was killed is replaced before the next group.
 fn tell(guardian: &mut Option<ChildStdin>, line: std::fmt::Arguments<'_>) {
     let told = guardian.as_mut().is_some_and(|pipe| pipe.write_all(line.to_string().as_bytes()).is_ok());
     if !told {

@@ -64,6 +64,7 @@ impl Group {
         interrupt::before_the_end(end_all)?;
         // Under the lock, so that an interruption finds every program that was started.
         let mut groups = groups();
+        guardian::ready();
         let child = start()?;
         let leader = i32::try_from(child.id()).map_err(anyhow::Error::from)?;
         groups.insert(leader);
