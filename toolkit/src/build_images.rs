@@ -16,13 +16,14 @@ use clap::ValueEnum as _;
 use crate::{
     build::{Options, Program, build_patched},
     images::{
-        self, Arch, Assembler, BlobStore, Definition, Definitions, Reference, archive, check_machine, layout, validate,
+        self, Assembler, BlobStore, Definition, Definitions, Reference, archive, check_machine, layout, validate,
     },
     pipeline::Built,
     source::Target,
 };
 use sluice_shell::context::Context;
-use sluice_shell::error::{Attempt as _, Error, Explain, Result};
+use sluice_shell::error::{Attempt as _, Error, Result};
+use sluice_shell::platform::Platform;
 
 /// Build the container images, without a container daemon.
 #[derive(clap::Args)]
@@ -49,17 +50,6 @@ pub struct Cmd {
 /// Where the project publishes its images.
 const REGISTRY: &str = "ghcr.io/sluice-project";
 
-/// This machine has a processor that Kubernetes is not built for here.
-#[derive(Debug, thiserror::Error)]
-#[error("images can't be built for this machine's processor ({})", std::env::consts::ARCH)]
-struct UnknownArch;
-
-impl Explain for UnknownArch {
-    fn hint(&self) -> Option<String> {
-        Some("use a machine with x86_64 or aarch64".to_owned())
-    }
-}
-
 impl Cmd {
     /// Builds the programs that the images hold, then the images.
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
@@ -67,10 +57,10 @@ impl Cmd {
         let chosen = definitions.select(&self.only)?;
         let out = self.out.unwrap_or_else(|| shell.paths.root().join("out").join("images"));
         let out = std::path::absolute(out)?;
-        check(&definitions, &chosen, &self.registry, &out)?;
+        check(&definitions, &chosen, Platform::host()?, &self.registry, &out)?;
         let names: BTreeSet<String> = chosen.iter().flat_map(|image| definitions.binaries(image)).collect();
         let programs = names.iter().map(|name| program(name)).collect::<Result<Vec<_>>>()?;
-        let options = Options { release_flags: self.release_flags };
+        let options = Options { release_flags: self.release_flags, platform: Platform::host()? };
         let built = build_patched(shell, &self.target, options, &programs)?;
         let report = write(shell, &built, &definitions, &chosen, &self.registry, &out)?;
         if self.json { shell.out.json(&report) } else { shell.out.data(report.table()) }
@@ -78,10 +68,15 @@ impl Cmd {
 }
 
 /// Finds before the programs are built, which takes minutes, what would stop the images after it.
-fn check(definitions: &Definitions, chosen: &[&Definition], registry: &str, out: &Path) -> Result<()> {
-    let arch = Arch::host().ok_or(UnknownArch)?;
+fn check(
+    definitions: &Definitions,
+    chosen: &[&Definition],
+    platform: Platform,
+    registry: &str,
+    out: &Path,
+) -> Result<()> {
     for image in chosen {
-        check_machine(definitions, image, arch)?;
+        check_machine(definitions, image, platform)?;
         Reference::new(&format!("{registry}/{}", image.name), "tag")?;
     }
     fs_err::create_dir_all(out).map_err(images::Error::from)?;
@@ -107,9 +102,8 @@ pub(crate) fn write(
 ) -> Result<Report> {
     let started = Instant::now();
     let _lock = shell.lock("images")?;
-    let arch = Arch::host().ok_or(UnknownArch)?;
     let store = BlobStore::open(&shell.paths.cache().join("images"))?;
-    let assembler = Assembler::new(built, arch, registry, env!("CARGO_PKG_REPOSITORY"), store)?;
+    let assembler = Assembler::new(built, registry, env!("CARGO_PKG_REPOSITORY"), store)?;
     let progress = shell.out.bar("images", chosen.len() as u64);
     let queue = Mutex::new(chosen.iter().copied().collect::<VecDeque<_>>());
     let lines = Mutex::new(vec![]);
@@ -140,8 +134,8 @@ pub(crate) fn write(
         assembler.store().prune(|name| used.contains(name))?;
     }
     progress.done(format!("{} in {}", images.len(), out.display()));
-    let platform = format!("linux/{}", arch.oci());
-    Ok(Report { version: built.version.clone(), platform, images, seconds: started.elapsed().as_secs_f64() })
+    let (version, platform, go) = (built.version.clone(), built.platform, built.go.clone());
+    Ok(Report { version, platform, go, images, seconds: started.elapsed().as_secs_f64() })
 }
 
 fn crashed() -> Error {
@@ -207,10 +201,13 @@ mod tests {
                 let path = dir.path().join(name);
                 fs::write(&path, &busybox).unwrap();
                 let (version, size) = ("v1.37.2+sluice.1".to_owned(), busybox.len() as u64);
-                Binary { name: name.clone(), path, version, size, sha256: String::new(), seconds: 0.0 }
+                let (sha256, compiler) = (String::new(), "go1.26.10".to_owned());
+                Binary { name: name.clone(), path, version, size, sha256, compiler, seconds: 0.0 }
             };
             let binaries = programs.iter().map(binary).collect();
-            let built = Built::new(Minor::DEFAULT.parse().unwrap(), "v1.37.2+sluice.1".to_owned(), EPOCH, binaries);
+            let minor = Minor::DEFAULT.parse().unwrap();
+            let (version, go) = ("v1.37.2+sluice.1".to_owned(), "1.26.10".to_owned());
+            let built = Built::new(minor, version, Platform::host().unwrap(), go, EPOCH, binaries);
             Self { dir, shell, definitions, built }
         }
 
@@ -349,7 +346,8 @@ mod tests {
             "there is no image kube-proxy; there are kube-apiserver, kube-controller-manager, kubernetes, sluice-shim";
         assert_eq!(error.to_string(), text);
 
-        let sysfs = check(&bench.definitions, &[], "ghcr.io/test", Path::new("/sys/no")).unwrap_err();
+        let sysfs =
+            check(&bench.definitions, &[], bench.built.platform, "ghcr.io/test", Path::new("/sys/no")).unwrap_err();
         assert!(format!("{sysfs:?}").contains("with --out"), "{sysfs:?}");
 
         fs::write(bench.out(), "a file").unwrap();

@@ -26,6 +26,7 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use sluice_shell::minor::Minor;
+use sluice_shell::platform::Platform;
 
 /// A composed upstream tree: a git repository whose branch `base` is the untouched upstream source.
 #[derive(Clone, Debug)]
@@ -116,6 +117,8 @@ pub struct Binary {
     pub size: u64,
     /// sha256 of the file, hex.
     pub sha256: String,
+    /// What compiled it: `go1.26.10`, or what `rustc --version` says.
+    pub compiler: String,
     /// How long this run took to make it; 0 when it was up to date.
     pub seconds: f64,
 }
@@ -127,6 +130,10 @@ pub struct Built<D: Depth = Form> {
     pub minor: Minor,
     /// Version stamped into the Kubernetes binaries, `v1.37.2+sluice.1`.
     pub version: String,
+    /// What the binaries run on.
+    pub platform: Platform,
+    /// Version of the Go that compiled them, `1.26.10`.
+    pub go: String,
     /// Seconds since 1970 of the stamped build date; images use it for their times.
     pub source_date_epoch: i64,
     /// In the order asked for.
@@ -136,8 +143,15 @@ pub struct Built<D: Depth = Form> {
 
 impl<D: Depth> Built<D> {
     /// Called by `build` when every program is in place.
-    pub(crate) fn new(minor: Minor, version: String, source_date_epoch: i64, binaries: Vec<Binary>) -> Self {
-        Self { minor, version, source_date_epoch, binaries, depth: PhantomData }
+    pub(crate) fn new(
+        minor: Minor,
+        version: String,
+        platform: Platform,
+        go: String,
+        source_date_epoch: i64,
+        binaries: Vec<Binary>,
+    ) -> Self {
+        Self { minor, version, platform, go, source_date_epoch, binaries, depth: PhantomData }
     }
 
     /// How much of the series was verified, for reports.
@@ -155,8 +169,8 @@ impl<D: Depth> Built<D> {
 /// What less is asked of.
 impl From<Built<Tested>> for Built<Form> {
     fn from(built: Built<Tested>) -> Self {
-        let Built { minor, version, source_date_epoch, binaries, .. } = built;
-        Self::new(minor, version, source_date_epoch, binaries)
+        let Built { minor, version, platform, go, source_date_epoch, binaries, .. } = built;
+        Self::new(minor, version, platform, go, source_date_epoch, binaries)
     }
 }
 

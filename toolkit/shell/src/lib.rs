@@ -1,6 +1,6 @@
 //! What the verbs of `cargo xtask` stand on: where things are and how to talk ([`context`]), the only place that starts
-//! programs ([`process`]), exit codes and hints ([`error`]), what the machine lacks ([`doctor`]), and which program
-//! does which verb ([`verbs`]).
+//! programs ([`process`]), exit codes and hints ([`error`]), what the machine lacks ([`doctor`]), what is built for
+//! ([`platform`]), and which program does which verb ([`verbs`]).
 //!
 //! `cargo xtask doctor` is this crate and little more, so what is added here is compiled before it can answer.
 
@@ -11,6 +11,7 @@ pub mod interrupt;
 pub mod minor;
 pub mod output;
 pub mod paths;
+pub mod platform;
 pub mod process;
 pub mod verbs;
 

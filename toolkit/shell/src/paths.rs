@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Explain, Result};
 use crate::minor::Minor;
+use crate::platform::Platform;
 
 /// Environment variable that moves the cache out of the workspace.
 pub const CACHE_VARIABLE: &str = "SLUICE_CACHE";
@@ -74,13 +75,13 @@ impl Paths {
     }
 
     /// Kubernetes programs of one minor; `flavor` is `patched` or `stock`, with `-release` if stripped.
-    pub fn binaries(&self, minor: &Minor, flavor: &str) -> PathBuf {
-        self.cache.join("bin").join(minor.as_str()).join(flavor)
+    pub fn binaries(&self, minor: &Minor, flavor: &str, platform: Platform) -> PathBuf {
+        self.cache.join("bin").join(minor.as_str()).join(format!("{flavor}{}", platform.suffix()))
     }
 
     /// Programs that depend on no Kubernetes tree: the shim, etcd.
-    pub fn tools(&self) -> PathBuf {
-        self.cache.join("bin").join("tools")
+    pub fn tools(&self, platform: Platform) -> PathBuf {
+        self.cache.join("bin").join(format!("tools{}", platform.suffix()))
     }
 
     /// Logs of long steps, one file per step, replaced on each run.

@@ -352,11 +352,12 @@ impl Run {
         let shell = xshell::Shell::new().map_err(anyhow::Error::from)?;
         shell.change_dir(&self.dir);
         let mut cmd = shell.cmd(&self.program).args(&self.args);
-        for (name, value) in &self.env {
-            cmd = cmd.env(name, value);
-        }
+        // What is set is for the program, also where the same name of our own environment is hidden.
         for name in &self.unset {
             cmd = cmd.env_remove(name);
+        }
+        for (name, value) in &self.env {
+            cmd = cmd.env(name, value);
         }
         let mut command = std::process::Command::from(cmd);
         command.stdout(stdout).stderr(stderr);

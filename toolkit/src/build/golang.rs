@@ -56,7 +56,12 @@ pub(super) fn scratch(shell: &Context, name: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Version and platform of the compiler: `go version go1.26.10 linux/amd64`.
+/// The compiler's version and the machine's platform: `go version go1.26.10 linux/amd64`.
 pub(super) fn version(dir: &Path) -> Result<String> {
     go(dir, false)?.arg("version").read()
+}
+
+/// Of that the version alone: `go1.26.10`.
+pub(super) fn release(version: &str) -> &str {
+    version.split_whitespace().nth(2).unwrap_or(version)
 }

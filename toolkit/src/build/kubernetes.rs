@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use std::path::Path;
 
-use super::stamp::digest;
+use super::stamp::{Inputs, digest};
 use super::{Job, Program, golang};
 use crate::calendar;
 use sluice_shell::error::{Explain, Result};
@@ -32,8 +32,10 @@ impl Explain for NotStamped {
 }
 
 /// Digest of what the program is made from.
-pub(super) fn inputs(job: &Job<'_>, program: Program) -> Result<String> {
-    Ok(digest(["kubernetes", program.name(), job.head, &golang::version(job.tree)?, TAGS, &ldflags(job)]))
+pub(super) fn inputs(job: &Job<'_>, program: Program) -> Result<Inputs> {
+    let arch = job.options.platform.arch();
+    let digest = digest(["kubernetes", program.name(), arch, job.head, &job.go, TAGS, &ldflags(job)]);
+    Ok(Inputs { digest, compiler: golang::release(&job.go).to_owned() })
 }
 
 /// Compiles `program` to the file `to`.
@@ -43,8 +45,10 @@ pub(super) fn build(job: &Job<'_>, program: Program, to: &Path) -> Result<()> {
         .args(["build", "-v", "-tags", TAGS, "-ldflags", &ldflags(job), "-o"])
         .arg(to)
         .arg(package(program))
+        .env("GOOS", "linux")
+        .env("GOARCH", job.options.platform.arch())
         .env("GOTMPDIR", golang::scratch(job.shell, "build")?)
-        .log(job.shell.paths.log(&format!("build-{}", program.name())))
+        .log(job.shell.paths.log(&format!("build-{}{}", program.name(), job.options.platform.suffix())))
         .watch(|package| progress.now(package))?;
     progress.done("");
     Ok(())

@@ -22,8 +22,9 @@ use plan::Plan;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Explain, Result};
 use sluice_shell::output::table;
+use sluice_shell::platform::Platform;
 use sluice_shell::{doctor, minor::Minor};
-use stamp::Stamp;
+use stamp::{Inputs, Stamp};
 pub use tools::module_folder;
 
 /// A program that the toolkit can build.
@@ -134,7 +135,7 @@ impl Cmd {
     /// Builds, then prints a table of the programs.
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
         let programs = if self.programs.is_empty() { &Program::DEFAULT[..] } else { &self.programs[..] };
-        let options = Options { release_flags: self.release_flags };
+        let options = Options { release_flags: self.release_flags, platform: Platform::host()? };
         let (flavor, minor, version, binaries) = if !programs.iter().any(|program| program.is_kubernetes()) {
             ("tools", None, String::new(), build_tools(shell, programs)?)
         } else if self.stock {
@@ -168,16 +169,24 @@ impl Cmd {
 }
 
 /// How to build.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
     /// Without symbol tables and DWARF.
     pub(crate) release_flags: bool,
+    /// What the programs are for.
+    pub(crate) platform: Platform,
 }
 
 impl Options {
-    /// Folder of these programs: builds with other flags do not replace each other.
-    fn flavor(self, tree: &str) -> String {
-        if self.release_flags { format!("{tree}-release") } else { tree.to_owned() }
+    /// Programs to run on this machine.
+    pub(crate) fn host() -> Result<Self> {
+        Ok(Self { release_flags: false, platform: Platform::host()? })
+    }
+
+    /// Folder of these programs: builds with other flags, or for another platform, do not replace each other.
+    fn folder(self, shell: &Context, minor: &Minor, tree: &str) -> PathBuf {
+        let flavor = if self.release_flags { format!("{tree}-release") } else { tree.to_owned() };
+        shell.paths.binaries(minor, &flavor, self.platform)
     }
 }
 
@@ -197,6 +206,8 @@ struct Job<'a> {
     /// The source tree, at commit `head`.
     tree: &'a Path,
     head: &'a str,
+    /// What the Go command says of its version.
+    go: String,
     /// The version to stamp.
     version: &'a str,
     /// Seconds since 1970 of the stamped build date.
@@ -251,8 +262,8 @@ fn build_verified<D: Depth>(
     if !shell.paths.patches(&target.k8s).join("series").is_file() {
         return Err(NoPatches(target.k8s.clone()).into());
     }
-    let folder = shell.paths.binaries(&target.k8s, &options.flavor("patched"));
-    let announced = announce(shell, target, Purpose::Patching, &folder, programs)?;
+    let folder = options.folder(shell, &target.k8s, "patched");
+    let announced = announce(shell, target, Purpose::Patching, &folder, options.platform, programs)?;
     let patched = patch::apply(shell, target.open(shell)?)?;
     build(shell, &verify(shell, patched)?, options, programs, &announced)
 }
@@ -264,6 +275,7 @@ fn announce(
     target: &Target,
     purpose: Purpose,
     folder: &Path,
+    platform: Platform,
     programs: &[Program],
 ) -> Result<Vec<Program>> {
     if target.is_composed(shell, purpose)? {
@@ -272,7 +284,7 @@ fn announce(
     doctor::require(shell, &[doctor::Purpose::Build], false)?;
     let place = |program: Program| match program.is_kubernetes() {
         true => folder.join(program.name()),
-        false => shell.paths.tools().join(program.name()),
+        false => shell.paths.tools(platform).join(program.name()),
     };
     let missing: Vec<Program> = distinct(programs).into_iter().filter(|program| !place(*program).exists()).collect();
     Plan::new(Some(&target.version(shell)?), &missing).announce(&shell.out);
@@ -295,27 +307,30 @@ fn build<D: Depth>(
         minor: &fetched.minor,
         tree: &fetched.tree,
         head: &verified.patched.head,
+        go: golang::version(&fetched.tree)?,
         version: &version,
         epoch: epoch(&pins)?,
         options,
-        folder: shell.paths.binaries(&fetched.minor, &options.flavor("patched")),
+        folder: options.folder(shell, &fetched.minor, "patched"),
         announced,
     };
     let binaries = job.all(programs)?;
-    Ok(Built::new(fetched.minor.clone(), version.clone(), job.epoch, binaries))
+    let go = golang::release(&job.go).trim_start_matches("go").to_owned();
+    Ok(Built::new(fetched.minor.clone(), version.clone(), options.platform, go, job.epoch, binaries))
 }
 
 /// Builds `programs` from the tree as upstream ships it.
 pub(crate) fn build_stock(shell: &Context, target: &Target, options: Options, programs: &[Program]) -> Result<Stock> {
     let pins = Pins::load(shell, &target.k8s)?;
-    let folder = shell.paths.binaries(&target.k8s, &options.flavor("stock"));
-    let announced = announce(shell, target, Purpose::Stock, &folder, programs)?;
+    let folder = options.folder(shell, &target.k8s, "stock");
+    let announced = announce(shell, target, Purpose::Stock, &folder, options.platform, programs)?;
     let fetched = target.fetch(shell, Purpose::Stock)?;
     let job = Job {
         shell,
         minor: &fetched.minor,
         tree: &fetched.tree,
         head: &fetched.base,
+        go: golang::version(&fetched.tree)?,
         version: &fetched.version,
         epoch: epoch(&pins)?,
         options,
@@ -345,17 +360,18 @@ pub fn build_tools(shell: &Context, programs: &[Program]) -> Result<Vec<Binary>>
     if let Some(program) = programs.iter().find(|program| program.is_kubernetes()) {
         return Err(Error::input(format!("{} needs a source tree", program.name())));
     }
-    let tools = distinct(programs).into_iter().map(|program| tool(shell, program)).collect::<Result<Vec<_>>>()?;
+    let host = Platform::host()?;
+    let tools = distinct(programs).into_iter().map(|program| tool(shell, program, host)).collect::<Result<Vec<_>>>()?;
     prepare(shell, &tools, &[])?;
-    make_tools(shell, &tools)
+    make_tools(shell, &tools, host)
 }
 
-fn make_tools(shell: &Context, tools: &[Wanted]) -> Result<Vec<Binary>> {
-    fs_err::create_dir_all(shell.paths.tools())?;
+fn make_tools(shell: &Context, tools: &[Wanted], platform: Platform) -> Result<Vec<Binary>> {
+    fs_err::create_dir_all(shell.paths.tools(platform))?;
     let _lock = shell.lock("build-tools")?;
     let each = tools.iter().map(|Wanted { program, path, inputs }| {
         let build = |to: &Path| match program {
-            Program::SluiceShim => shim::build(shell, to),
+            Program::SluiceShim => shim::build(shell, platform, to),
             _ => tools::build(shell, *program, to),
         };
         make(path, inputs, build, |path| tools::reported(*program, path))
@@ -364,16 +380,19 @@ fn make_tools(shell: &Context, tools: &[Wanted]) -> Result<Vec<Binary>> {
     each.collect()
 }
 
-/// A program, where it shall be, and the digest of what it is made from.
+/// A program, where it shall be, and what it is made from.
 struct Wanted {
     program: Program,
     path: PathBuf,
-    inputs: String,
+    inputs: Inputs,
 }
 
-fn tool(shell: &Context, program: Program) -> Result<Wanted> {
-    let inputs = if program == Program::SluiceShim { shim::inputs(shell)? } else { tools::inputs(shell, program)? };
-    Ok(Wanted { program, path: shell.paths.tools().join(program.name()), inputs })
+fn tool(shell: &Context, program: Program, platform: Platform) -> Result<Wanted> {
+    let inputs = match program {
+        Program::SluiceShim => shim::inputs(shell, platform)?,
+        _ => tools::inputs(shell, program)?,
+    };
+    Ok(Wanted { program, path: shell.paths.tools(platform).join(program.name()), inputs })
 }
 
 /// If something is to be built: makes sure of the compilers, and says what, unless that was `announced`.
@@ -400,7 +419,7 @@ impl Job<'_> {
                 path: self.folder.join(program.name()),
                 inputs: kubernetes::inputs(self, program)?,
             }),
-            false => tool(self.shell, program),
+            false => tool(self.shell, program, self.options.platform),
         };
         let wanted = distinct(programs).into_iter().map(wanted).collect::<Result<Vec<_>>>()?;
         prepare(self.shell, &wanted, self.announced)?;
@@ -410,7 +429,7 @@ impl Job<'_> {
             if it.program.is_kubernetes() {
                 binaries.push(self.one(it).attempting(|| format!("cannot build {name}"))?);
             } else {
-                binaries.extend(make_tools(self.shell, std::slice::from_ref(it))?);
+                binaries.extend(make_tools(self.shell, std::slice::from_ref(it), self.options.platform)?);
             }
         }
         Ok(binaries)
@@ -446,7 +465,7 @@ impl Job<'_> {
 /// its version, which shows that it runs.
 fn make(
     path: &Path,
-    inputs: &str,
+    inputs: &Inputs,
     build: impl FnOnce(&Path) -> Result<()>,
     reported: impl FnOnce(&Path) -> Result<String>,
 ) -> Result<Binary> {

@@ -3,21 +3,17 @@
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
-use super::stamp::{digest, sha256_of};
+use super::stamp::{Inputs, digest, sha256_of};
 use sluice_shell::context::Context;
 use sluice_shell::error::Result;
+use sluice_shell::platform::Platform;
 use sluice_shell::process::Run;
 
 /// No dynamic loader, no libc of the machine: the image needs nothing else.
 const STATIC: &str = "-C target-feature=+crt-static";
 
-/// The host's own target triple. Named explicitly, so that build scripts and proc macros stay dynamic.
-fn target() -> String {
-    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
-}
-
 /// Digest of the crate's files, the lock file, the compiler and the flags.
-pub(super) fn inputs(shell: &Context) -> Result<String> {
+pub(super) fn inputs(shell: &Context, platform: Platform) -> Result<Inputs> {
     let root = shell.paths.root();
     let mut files: Vec<PathBuf> =
         ["Cargo.toml", "Cargo.lock", ".cargo/config.toml", "rust-toolchain.toml"].map(|name| root.join(name)).to_vec();
@@ -28,12 +24,13 @@ pub(super) fn inputs(shell: &Context) -> Result<String> {
         }
     }
     let rustc = Run::new("rustc", root).arg("-vV").read()?;
-    let mut parts = vec!["shim".to_owned(), target(), STATIC.to_owned(), rustc, commit(root)];
+    let compiler = rustc.lines().next().unwrap_or_default().to_owned();
+    let mut parts = vec!["shim".to_owned(), platform.triple(), STATIC.to_owned(), rustc, commit(root)];
     for file in files {
         parts.push(file.strip_prefix(root).unwrap_or(&file).display().to_string());
         parts.push(sha256_of(&file)?);
     }
-    Ok(digest(parts))
+    Ok(Inputs { digest: digest(parts), compiler })
 }
 
 /// The last commit that changed the shim, for its `--version`; "unknown" outside a git checkout.
@@ -59,9 +56,10 @@ fn commit(root: &Path) -> String {
 }
 
 /// Compiles the shim and copies it to the file `to`.
-pub(super) fn build(shell: &Context, to: &Path) -> Result<()> {
+pub(super) fn build(shell: &Context, platform: Platform, to: &Path) -> Result<()> {
     let root = shell.paths.root();
-    let (folder, target) = (root.join("target"), target());
+    // The target is named although it may be the machine's own: build scripts and procedural macros stay dynamic.
+    let (folder, target) = (root.join("target"), platform.triple());
     let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")));
     let mut flags = format!("{STATIC} --remap-path-prefix={}=/sluice", root.display());
     if let Ok(home) = home {

@@ -9,6 +9,15 @@ use std::path::{Path, PathBuf};
 use crate::pipeline::Binary;
 use sluice_shell::error::Result;
 
+/// What a program is made from.
+#[derive(Clone, Debug)]
+pub(super) struct Inputs {
+    /// sha256 of everything.
+    pub(super) digest: String,
+    /// The compiler among it, for reports.
+    pub(super) compiler: String,
+}
+
 /// What is known about a program that was built, beside it in `.stamps/<name>.json`.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Stamp {
@@ -42,21 +51,22 @@ impl FileState {
 
 impl Stamp {
     /// The program, if it was made from these inputs and is as it was made.
-    pub(super) fn current(path: &Path, inputs: &str) -> Option<Binary> {
+    pub(super) fn current(path: &Path, inputs: &Inputs) -> Option<Binary> {
         let stamp: Self = serde_json::from_str(&fs_err::read_to_string(Self::file(path)).ok()?).ok()?;
-        let fits = stamp.inputs == inputs && FileState::of(path).ok()? == stamp.file;
-        fits.then(|| stamp.binary(path, 0.0))
+        let fits = stamp.inputs == inputs.digest && FileState::of(path).ok()? == stamp.file;
+        fits.then(|| stamp.binary(path, &inputs.compiler, 0.0))
     }
 
     /// Stamps a program that was just made.
-    pub(super) fn make(path: &Path, inputs: &str, version: String, seconds: f64) -> Result<Binary> {
-        let stamp = Self { inputs: inputs.into(), file: FileState::of(path)?, version, sha256: sha256_of(path)? };
+    pub(super) fn make(path: &Path, inputs: &Inputs, version: String, seconds: f64) -> Result<Binary> {
+        let digest = inputs.digest.clone();
+        let stamp = Self { inputs: digest, file: FileState::of(path)?, version, sha256: sha256_of(path)? };
         let file = Self::file(path);
         if let Some(folder) = file.parent() {
             fs_err::create_dir_all(folder)?;
         }
         fs_err::write(file, serde_json::to_string_pretty(&stamp)?)?;
-        Ok(stamp.binary(path, seconds))
+        Ok(stamp.binary(path, &inputs.compiler, seconds))
     }
 
     fn file(path: &Path) -> PathBuf {
@@ -64,13 +74,14 @@ impl Stamp {
         path.with_file_name(".stamps").join(format!("{name}.json"))
     }
 
-    fn binary(self, path: &Path, seconds: f64) -> Binary {
+    fn binary(self, path: &Path, compiler: &str, seconds: f64) -> Binary {
         Binary {
             name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             path: path.to_owned(),
             version: self.version,
             size: self.file.size,
             sha256: self.sha256,
+            compiler: compiler.to_owned(),
             seconds,
         }
     }

@@ -2,6 +2,10 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 
+fn inputs(digest: &str) -> Inputs {
+    Inputs { digest: digest.to_owned(), compiler: "go1.26.10".to_owned() }
+}
+
 /// A program that prints `text`.
 fn script(path: &Path, text: &str) -> Result<()> {
     fs_err::write(path, format!("#!/bin/sh\ncat <<'END'\n{text}\nEND\n"))?;
@@ -15,9 +19,10 @@ fn job<'a>(shell: &'a Context, minor: &'a Minor, release_flags: bool) -> Job<'a>
         minor,
         tree: shell.paths.root(),
         head: "0123456789012345678901234567890123456789",
+        go: "go version go1.26.10 linux/amd64".to_owned(),
         version: "v1.37.2+sluice.3",
         epoch: 1_793_102_464,
-        options: Options { release_flags },
+        options: Options { release_flags, platform: Platform::host().unwrap() },
         folder: shell.paths.root().to_owned(),
         announced: &[],
     }
@@ -35,12 +40,12 @@ fn a_program_is_made_again_when_its_inputs_or_its_file_changed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("program");
     let made = std::cell::Cell::new(0);
-    let make = |inputs: &str| {
+    let make = |digest: &str| {
         let build = |to: &Path| {
             made.set(made.get() + 1);
             script(to, "1.0")
         };
-        make(&path, inputs, build, |_| Ok("1.0".into())).unwrap();
+        make(&path, &inputs(digest), build, |_| Ok("1.0".into())).unwrap();
         made.get()
     };
     assert_eq!(make("a"), 1);
@@ -58,9 +63,9 @@ fn a_program_is_made_again_when_its_inputs_or_its_file_changed() {
 fn a_failed_build_keeps_the_program_that_was_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("program");
-    make(&path, "a", |to| script(to, "old"), |_| Ok("old".into())).unwrap();
-    make(&path, "b", |_| Err(Error::input("no")), |_| Ok("new".into())).unwrap_err();
-    make(&path, "b", |to| script(to, "new"), |_| Err(Error::input("it does not run"))).unwrap_err();
+    make(&path, &inputs("a"), |to| script(to, "old"), |_| Ok("old".into())).unwrap();
+    make(&path, &inputs("b"), |_| Err(Error::input("no")), |_| Ok("new".into())).unwrap_err();
+    make(&path, &inputs("b"), |to| script(to, "new"), |_| Err(Error::input("it does not run"))).unwrap_err();
     assert!(fs_err::read_to_string(&path).unwrap().contains("old"));
 }
 

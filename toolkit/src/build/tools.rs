@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::stamp::{digest, sha256_of};
+use super::stamp::{Inputs, digest, sha256_of};
 use super::{Program, golang};
 use sluice_shell::context::Context;
 use sluice_shell::error::{Error, Result};
@@ -56,11 +56,13 @@ fn module(shell: &Context, folder: &str) -> PathBuf {
 }
 
 /// Digest of the pins and the compiler.
-pub(super) fn inputs(shell: &Context, program: Program) -> Result<String> {
+pub(super) fn inputs(shell: &Context, program: Program) -> Result<Inputs> {
     let (folder, package, cgo) = recipe(program);
     let module = module(shell, folder);
     let pins = [sha256_of(&module.join("go.mod"))?, sha256_of(&module.join("go.sum"))?];
-    Ok(digest(["go", package, &cgo.to_string(), &golang::version(&module)?, &pins[0], &pins[1]]))
+    let go = golang::version(&module)?;
+    let digest = digest(["go", package, &cgo.to_string(), &go, &pins[0], &pins[1]]);
+    Ok(Inputs { digest, compiler: golang::release(&go).to_owned() })
 }
 
 /// Compiles `program` to the file `to`.

@@ -8,14 +8,17 @@ use serde::Serialize;
 use crate::images::{Definition, Digest, Reference, Variant};
 use sluice_shell::error::Result;
 use sluice_shell::output::table;
+use sluice_shell::platform::Platform;
 
 /// Everything about a run of `build-images`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     /// Version of Kubernetes with Sluice's suffix.
     pub(crate) version: String,
-    /// `linux/<architecture>`.
-    pub(crate) platform: String,
+    /// What they run on.
+    pub(crate) platform: Platform,
+    /// Version of the Go that compiled the programs.
+    pub(crate) go: String,
     /// In the order of their names.
     pub(crate) images: Vec<Line>,
     /// Time for the images, without the programs in them.

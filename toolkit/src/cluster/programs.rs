@@ -38,9 +38,9 @@ pub fn of_store(store: Store) -> Program {
 pub fn built(shell: &Context, target: &Target, store: Store, patched: bool) -> Result<Programs> {
     let wanted = [Program::KubeApiserver, Program::KubeControllerManager, Program::Kubectl, of_store(store)];
     let binaries = if patched {
-        build::build_patched(shell, target, Options::default(), &wanted)?.binaries
+        build::build_patched(shell, target, Options::host()?, &wanted)?.binaries
     } else {
-        build::build_stock(shell, target, Options::default(), &wanted)?.binaries
+        build::build_stock(shell, target, Options::host()?, &wanted)?.binaries
     };
     Ok(Programs {
         apiserver: path(&binaries, Program::KubeApiserver)?,

@@ -10,12 +10,13 @@ use fs_err as fs;
 use oci_spec::image as oci;
 
 use super::{
-    Arch, BlobStore, Definitions, Error, Image, Index, Layer, Reference, Timestamp,
+    BlobStore, Definitions, Error, Image, Index, Layer, Reference, Timestamp,
     definition::{self, Definition, Source},
     elf, roots,
     tree::{Content, Entry, Node, Tree},
 };
 use crate::pipeline::Built;
+use sluice_shell::platform::Platform;
 
 /// One form of an image, ready to be written.
 #[derive(Clone, Debug)]
@@ -29,7 +30,7 @@ pub(crate) struct Variant {
 /// What every image of one run has in common.
 #[derive(Debug)]
 pub(crate) struct Assembler {
-    arch: Arch,
+    platform: Platform,
     created: Timestamp,
     registry: String,
     version: String,
@@ -41,16 +42,10 @@ pub(crate) struct Assembler {
 impl Assembler {
     /// Images of the programs of `built`, named `registry/<name>:<tag>`, with their layers in `store`. `source` is the
     /// address of this project's source code.
-    pub(crate) fn new(
-        built: &Built,
-        arch: Arch,
-        registry: &str,
-        source: &str,
-        store: BlobStore,
-    ) -> Result<Self, Error> {
+    pub(crate) fn new(built: &Built, registry: &str, source: &str, store: BlobStore) -> Result<Self, Error> {
         let binary = |binary: &crate::pipeline::Binary| (binary.name.clone(), binary.path.clone());
         Ok(Self {
-            arch,
+            platform: built.platform,
             created: Timestamp::new(built.source_date_epoch)?,
             registry: registry.to_owned(),
             version: built.version.clone(),
@@ -86,7 +81,7 @@ impl Assembler {
     fn variant(&self, image: &Definition, variant: &definition::Variant, layers: &[Layer]) -> Result<Variant, Error> {
         let tag = format!("{}{}", self.version.replace('+', "-"), variant.suffix);
         let reference = Reference::new(&format!("{}/{}", self.registry, image.name), &tag)?;
-        let empty = Image::empty(self.arch, self.created);
+        let empty = Image::empty(self.platform, self.created);
         let whole = layers
             .iter()
             .fold(empty, |image, layer| image.with_layer(layer.clone()))
@@ -121,10 +116,10 @@ impl Assembler {
                     path: image.path.clone(),
                     reason: format!("no such program was built: {name}"),
                 })?;
-                elf::require_static(path, self.arch)?;
+                elf::require_static(path, self.platform)?;
                 Ok(Content::File(path.clone()))
             }
-            Source::Debian { package, path, program } => debian(image, package, path, *program, self.arch),
+            Source::Debian { package, path, program } => debian(image, package, path, *program, self.platform),
         }
     }
 
@@ -144,16 +139,16 @@ impl Assembler {
 }
 
 /// Whether this machine has what `image` takes from it. Asked before the programs are built, which takes minutes.
-pub(crate) fn check_machine(definitions: &Definitions, image: &Definition, arch: Arch) -> Result<(), Error> {
+pub(crate) fn check_machine(definitions: &Definitions, image: &Definition, platform: Platform) -> Result<(), Error> {
     for file in definitions.layers(image).flat_map(|layer| &layer.files) {
         if let Source::Debian { package, path, program } = &file.from {
-            debian(image, package, path, *program, arch)?;
+            debian(image, package, path, *program, platform)?;
         }
     }
     Ok(())
 }
 
-fn debian(image: &Definition, package: &str, path: &Path, program: bool, arch: Arch) -> Result<Content, Error> {
+fn debian(image: &Definition, package: &str, path: &Path, program: bool, platform: Platform) -> Result<Content, Error> {
     match fs::metadata(path) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -163,7 +158,7 @@ fn debian(image: &Definition, package: &str, path: &Path, program: bool, arch: A
         Err(error) => return Err(error.into()),
     }
     if program {
-        elf::require_static(path, arch)?;
+        elf::require_static(path, platform)?;
     }
     Ok(Content::File(path.to_owned()))
 }

@@ -4,35 +4,15 @@ use std::collections::BTreeMap;
 
 use oci_spec::image as oci;
 use serde::Serialize;
+use sluice_shell::platform::Platform;
 
 use super::{Error, Layer, Timestamp, blobs::Blob, digest::Digest};
 
-/// A processor architecture that images are built for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Arch {
-    /// x86-64.
-    Amd64,
-    /// 64-bit ARM.
-    Arm64,
-}
-
-impl Arch {
-    /// The architecture of this machine, if images can be built for it.
-    pub(crate) fn host() -> Option<Self> {
-        match std::env::consts::ARCH {
-            "x86_64" => Some(Self::Amd64),
-            "aarch64" => Some(Self::Arm64),
-            _ => None,
-        }
-    }
-
-    /// As OCI documents name it.
-    pub(crate) fn oci(self) -> oci::Arch {
-        match self {
-            Self::Amd64 => oci::Arch::Amd64,
-            Self::Arm64 => oci::Arch::ARM64,
-        }
+/// The processor in OCI documents.
+fn processor(platform: Platform) -> oci::Arch {
+    match platform {
+        Platform::Amd64 => oci::Arch::Amd64,
+        Platform::Arm64 => oci::Arch::ARM64,
     }
 }
 
@@ -78,7 +58,7 @@ pub(crate) fn descriptor(media_type: oci::MediaType, blob: &Blob) -> Result<oci:
 /// An image: layers, configuration, annotations. Its methods return changed copies.
 #[derive(Clone, Debug)]
 pub(crate) struct Image {
-    arch: Arch,
+    platform: Platform,
     created: Timestamp,
     config: oci::Config,
     layers: Vec<Layer>,
@@ -87,8 +67,8 @@ pub(crate) struct Image {
 
 impl Image {
     /// An image without content.
-    pub(crate) fn empty(arch: Arch, created: Timestamp) -> Self {
-        Self { arch, created, config: oci::Config::default(), layers: vec![], annotations: BTreeMap::new() }
+    pub(crate) fn empty(platform: Platform, created: Timestamp) -> Self {
+        Self { platform, created, config: oci::Config::default(), layers: vec![], annotations: BTreeMap::new() }
     }
 
     /// The image with one layer more on top.
@@ -111,9 +91,9 @@ impl Image {
         Self { annotations, ..self.clone() }
     }
 
-    /// The architecture.
-    pub(crate) fn arch(&self) -> Arch {
-        self.arch
+    /// What it runs on.
+    pub(crate) fn platform(&self) -> Platform {
+        self.platform
     }
 
     /// The layers, lowest first.
@@ -140,7 +120,7 @@ impl Image {
         run.set_labels(Some(self.annotations.clone().into_iter().collect()));
         let mut config = oci::ImageConfiguration::default();
         config
-            .set_architecture(self.arch.oci())
+            .set_architecture(processor(self.platform))
             .set_os(oci::Os::Linux)
             .set_created(Some(created.clone()))
             .set_config(Some(run))
@@ -164,9 +144,9 @@ impl Image {
     }
 
     /// The platform, as an index names it.
-    pub(crate) fn platform(&self) -> oci::Platform {
+    pub(crate) fn oci_platform(&self) -> oci::Platform {
         let mut platform = oci::Platform::default();
-        platform.set_architecture(self.arch.oci()).set_os(oci::Os::Linux);
+        platform.set_architecture(processor(self.platform)).set_os(oci::Os::Linux);
         platform
     }
 
@@ -188,7 +168,7 @@ mod tests {
 
     fn annotated(names: impl Iterator<Item = u32>) -> Image {
         let annotations = names.map(|n| (format!("key-{n}"), format!("value {n}"))).collect();
-        Image::empty(Arch::Amd64, Timestamp::default()).with_annotations(annotations)
+        Image::empty(Platform::Amd64, Timestamp::default()).with_annotations(annotations)
     }
 
     #[test]

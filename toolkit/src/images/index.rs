@@ -20,13 +20,13 @@ impl Index {
         Self { reference, images: vec![] }
     }
 
-    /// The index with `image` in the place of its architecture. The order of calls leaves no trace.
+    /// The index with `image` in the place of its platform. The order of calls leaves no trace.
     #[must_use]
     pub(crate) fn with_image(&self, image: Image) -> Self {
         let mut index = self.clone();
-        index.images.retain(|other| other.arch() != image.arch());
+        index.images.retain(|other| other.platform() != image.platform());
         index.images.push(image);
-        index.images.sort_by_key(Image::arch);
+        index.images.sort_by_key(Image::platform);
         index
     }
 
@@ -35,7 +35,7 @@ impl Index {
         &self.reference
     }
 
-    /// The images, one for each architecture.
+    /// The images, one for each platform.
     pub(crate) fn images(&self) -> &[Image] {
         &self.images
     }
@@ -44,7 +44,7 @@ impl Index {
     pub(crate) fn document(&self) -> Result<Document, Error> {
         let manifests = self.images.iter().map(|image| {
             let mut descriptor = descriptor(oci::MediaType::ImageManifest, image.manifest()?.blob())?;
-            descriptor.set_platform(Some(image.platform()));
+            descriptor.set_platform(Some(image.oci_platform()));
             Ok(descriptor)
         });
         Document::new(&index(manifests.collect::<Result<_, Error>>()?))
@@ -78,14 +78,18 @@ fn index(manifests: Vec<oci::Descriptor>) -> oci::ImageIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::images::{Arch, Timestamp};
+    use crate::images::Timestamp;
+    use sluice_shell::platform::Platform;
 
     #[test]
     fn the_order_of_images_leaves_no_trace() {
         let empty = Index::empty(Reference::new("ghcr.io/a", "v1").unwrap());
-        let image = |arch| Image::empty(arch, Timestamp::default());
-        let forth = empty.with_image(image(Arch::Amd64)).with_image(image(Arch::Arm64));
-        let back = empty.with_image(image(Arch::Arm64)).with_image(image(Arch::Amd64)).with_image(image(Arch::Arm64));
+        let image = |platform| Image::empty(platform, Timestamp::default());
+        let forth = empty.with_image(image(Platform::Amd64)).with_image(image(Platform::Arm64));
+        let back = empty
+            .with_image(image(Platform::Arm64))
+            .with_image(image(Platform::Amd64))
+            .with_image(image(Platform::Arm64));
         assert_eq!(forth.document().unwrap().bytes(), back.document().unwrap().bytes());
         assert_eq!(forth.images().len(), 2);
     }

@@ -28,7 +28,7 @@ pub(crate) use self::{
     definition::{Definition, Definitions},
     digest::Digest,
     error::Error,
-    image::{Arch, Image},
+    image::Image,
     index::Index,
     layer::Layer,
     reference::Reference,

@@ -22,6 +22,8 @@ fn output_input_environment_and_log() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("new/run.log");
     assert_eq!(sh("cat; echo $A-$HOME").stdin("in ").env("A", "1").env_remove("HOME").read().unwrap(), "in 1-");
+    let replaced = sh("echo $HOME").env_remove("HOME").env("HOME", "/other").env_remove("HOME");
+    assert_eq!(replaced.read().unwrap(), "/other", "a hidden variable that is set is set");
     sh("echo kept").log(&log).run().unwrap();
     assert_eq!(fs_err::read_to_string(&log).unwrap(), "kept\n");
 }
