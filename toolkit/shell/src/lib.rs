@@ -1,6 +1,6 @@
 //! What the verbs of `cargo xtask` stand on: where things are and how to talk ([`context`]), the only place that starts
 //! programs ([`process`]), exit codes and hints ([`error`]), what the machine lacks ([`doctor`]), what is built for
-//! ([`platform`]), and which program does which verb ([`verbs`]).
+//! ([`platform`]) and by which compiler ([`rust`]), and which program does which verb ([`verbs`]).
 //!
 //! `cargo xtask doctor` is this crate and little more, so what is added here is compiled before it can answer.
 
@@ -13,6 +13,7 @@ pub mod output;
 pub mod paths;
 pub mod platform;
 pub mod process;
+pub mod rust;
 pub mod verbs;
 
 use std::process::ExitCode;

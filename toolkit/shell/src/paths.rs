@@ -84,6 +84,11 @@ impl Paths {
         self.cache.join("bin").join(format!("tools{}", platform.suffix()))
     }
 
+    /// Files of Debian packages of another platform, which can't be installed beside this machine's.
+    pub fn debian(&self, platform: Platform) -> PathBuf {
+        self.cache.join("debian").join(platform.arch())
+    }
+
     /// Logs of long steps, one file per step, replaced on each run.
     pub fn log(&self, step: &str) -> PathBuf {
         self.cache.join("logs").join(format!("{step}.log"))

@@ -1,6 +1,6 @@
 //! What programs and images are built for.
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::env::consts::ARCH;
 use std::fmt;
@@ -18,6 +18,27 @@ pub enum Platform {
     #[value(name = "linux/arm64")]
     #[serde(rename = "linux/arm64")]
     Arm64,
+}
+
+/// The flag of verbs that build.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Platforms {
+    /// Build for these: linux/amd64, linux/arm64 [default: this machine's platform]
+    #[arg(long = "platform", value_enum, value_name = "PLATFORM", value_delimiter = ',', hide_possible_values = true)]
+    given: Vec<Platform>,
+}
+
+impl Platforms {
+    /// Each platform once, in one order: this machine's if none was given.
+    ///
+    /// # Errors
+    /// When none was given, and this machine is of no platform.
+    pub fn chosen(&self) -> Result<Vec<Platform>> {
+        if self.given.is_empty() {
+            return Ok(vec![Platform::host()?]);
+        }
+        Ok(Platform::ALL.into_iter().filter(|platform| self.given.contains(platform)).collect())
+    }
 }
 
 /// This machine is of no platform that programs are built for.
@@ -67,6 +88,11 @@ impl Platform {
     /// Rust's target.
     pub fn triple(self) -> String {
         format!("{}-unknown-linux-gnu", self.cpu())
+    }
+
+    /// A program of GNU's toolchain that makes programs for this platform: gcc, objcopy.
+    pub fn gnu(self, tool: &str) -> String {
+        if self.is_host() { tool.to_owned() } else { format!("{}-linux-gnu-{tool}", self.cpu()) }
     }
 
     /// The end of names of files and folders, so that those of another platform lie beside this machine's.

@@ -5,8 +5,9 @@ use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::needs::Probe;
+use super::needs::{LEAST_RUST, Probe};
 use crate::process::Run;
+use crate::rust;
 
 /// Where programs and files are looked for, and who we are.
 pub(super) struct Machine {
@@ -40,31 +41,24 @@ impl Machine {
                 self.program(name).map(|path| path.display().to_string()).ok_or_else(|| "not in PATH".into())
             }
             Probe::File(path) => {
-                if self.file(path).exists() {
-                    Ok((*path).into())
-                } else {
-                    Err(format!("no {path}"))
-                }
+                let shown = path.display().to_string();
+                if self.file(path).exists() { Ok(shown) } else { Err(format!("no {shown}")) }
             }
             Probe::Version { program, args, least, prefix } => {
-                let path = self.program(program).ok_or("not in PATH")?;
-                let text = Run::new(&path, "/").args(*args).read().map_err(|error| error.to_string())?;
-                let version = text.split_whitespace().find_map(|word| {
-                    let version = word.strip_prefix(prefix)?;
-                    version.starts_with(|c: char| c.is_ascii_digit()).then_some(version)
-                });
-                let version = version.ok_or_else(|| format!("{} says {text:?}", path.display()))?;
-                if numbers(version) >= *least {
-                    return Ok(version.to_owned());
-                }
-                let least: Vec<String> = least.iter().map(u32::to_string).collect();
-                Err(format!("{version}, older than {}", least.join(".")))
+                version(&self.program(program).ok_or("not in PATH")?, args, least, prefix)
+            }
+            Probe::Rust(platform) => {
+                let rustc = self.program("rustc").ok_or("no rustc in PATH")?;
+                let found = rust::compiler(&rustc, Path::new("/"), &self.root, *platform);
+                let found = found.map_err(|error| error.to_string())?;
+                let rustc = found.ok_or_else(|| format!("no library of {}", platform.triple()))?;
+                version(&rustc, &["--version"], &LEAST_RUST, "")
             }
         }
     }
 
-    fn file(&self, path: &str) -> PathBuf {
-        self.root.join(path.trim_start_matches('/'))
+    fn file(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.root.join(path.as_ref().strip_prefix("/").unwrap_or(path.as_ref()))
     }
 
     fn program(&self, name: &str) -> Option<PathBuf> {
@@ -73,6 +67,21 @@ impl Machine {
         };
         env::split_paths(&self.path).map(|folder| folder.join(name)).find(|path| executable(path))
     }
+}
+
+/// The version that the command says, if it is not older than `least`; else what is wrong.
+fn version(program: &Path, args: &[&str], least: &[u32], prefix: &str) -> Result<String, String> {
+    let text = Run::new(program, "/").args(args).read().map_err(|error| error.to_string())?;
+    let version = text.split_whitespace().find_map(|word| {
+        let version = word.strip_prefix(prefix)?;
+        version.starts_with(|c: char| c.is_ascii_digit()).then_some(version)
+    });
+    let version = version.ok_or_else(|| format!("{} says {text:?}", program.display()))?;
+    if numbers(version).as_slice() >= least {
+        return Ok(version.to_owned());
+    }
+    let least: Vec<String> = least.iter().map(u32::to_string).collect();
+    Err(format!("{version}, older than {}", least.join(".")))
 }
 
 /// [1, 26, 8] of `1.26.8`, [1, 27] of `1.27rc1`.

@@ -31,6 +31,19 @@ fn an_empty_machine() {
     insta::assert_snapshot!(report(&machine(root.path(), &[], &[]), &Purpose::ALL));
 }
 
+/// The commands add the foreign packages, and unpack what can't be installed.
+#[test]
+fn an_empty_machine_and_another_platform() {
+    let root = tempfile::tempdir().unwrap();
+    let other = Platform::ALL.into_iter().find(|platform| !platform.is_host()).unwrap();
+    let needs = needs::cross(other, Path::new("/workspace/.sluice/debian/arm64"));
+    let machine = machine(root.path(), &[], &[]);
+    insta::assert_snapshot!(render(&look(&machine, &needs, &[Purpose::Images, Purpose::Test])));
+    let findings = look(&machine, &needs, &[Purpose::Build]);
+    let commands: Vec<Option<String>> = findings.into_iter().map(|finding| finding.install).collect();
+    insta::assert_debug_snapshot!(commands);
+}
+
 #[test]
 fn old_and_new_versions() {
     let root = tempfile::tempdir().unwrap();
