@@ -202,7 +202,8 @@ mod tests {
                 fs::write(&path, &busybox).unwrap();
                 let (version, size) = ("v1.37.2+sluice.1".to_owned(), busybox.len() as u64);
                 let (sha256, compiler) = (String::new(), "go1.26.10".to_owned());
-                Binary { name: name.clone(), path, version, size, sha256, compiler, seconds: 0.0 }
+                let platform = Platform::host().unwrap();
+                Binary { name: name.clone(), path, version, size, sha256, platform, compiler, seconds: 0.0 }
             };
             let binaries = programs.iter().map(binary).collect();
             let minor = Minor::DEFAULT.parse().unwrap();

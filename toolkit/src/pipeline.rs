@@ -117,6 +117,8 @@ pub struct Binary {
     pub size: u64,
     /// sha256 of the file, hex.
     pub sha256: String,
+    /// What it runs on.
+    pub platform: Platform,
     /// What compiled it: `go1.26.10`, or what `rustc --version` says.
     pub compiler: String,
     /// How long this run took to make it; 0 when it was up to date.

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use std::path::Path;
 
 use super::stamp::{Inputs, digest};
-use super::{Job, Program, golang};
+use super::{Job, Program, foreign, golang};
 use crate::calendar;
 use sluice_shell::error::{Explain, Result};
 use sluice_shell::process::Run;
@@ -27,7 +27,7 @@ struct NotStamped {
 
 impl Explain for NotStamped {
     fn hint(&self) -> Option<String> {
-        Some("upstream moved its version variables: compare hack/lib/version.sh in the tree with toolkit/src/build/kubernetes.rs".into())
+        Some(foreign::MOVED.into())
     }
 }
 
@@ -35,20 +35,21 @@ impl Explain for NotStamped {
 pub(super) fn inputs(job: &Job<'_>, program: Program) -> Result<Inputs> {
     let arch = job.options.platform.arch();
     let digest = digest(["kubernetes", program.name(), arch, job.head, &job.go, TAGS, &ldflags(job)]);
-    Ok(Inputs { digest, compiler: golang::release(&job.go).to_owned() })
+    Ok(Inputs { digest, platform: job.options.platform, compiler: golang::release(&job.go).to_owned() })
 }
 
 /// Compiles `program` to the file `to`.
 pub(super) fn build(job: &Job<'_>, program: Program, to: &Path) -> Result<()> {
-    let progress = job.shell.out.spinner(format!("build {} {}", program.name(), job.version));
+    let (name, platform) = (program.name(), job.options.platform);
+    let progress = job.shell.out.spinner(format!("build {name} {} for {platform}", job.version));
     golang::go(job.tree, false)?
         .args(["build", "-v", "-tags", TAGS, "-ldflags", &ldflags(job), "-o"])
         .arg(to)
         .arg(package(program))
         .env("GOOS", "linux")
-        .env("GOARCH", job.options.platform.arch())
+        .env("GOARCH", platform.arch())
         .env("GOTMPDIR", golang::scratch(job.shell, "build")?)
-        .log(job.shell.paths.log(&format!("build-{}{}", program.name(), job.options.platform.suffix())))
+        .log(job.shell.paths.log(&format!("build-{name}{}", platform.suffix())))
         .watch(|package| progress.now(package))?;
     progress.done("");
     Ok(())
@@ -63,8 +64,16 @@ fn package(program: Program) -> String {
     }
 }
 
-/// The version that the program reports, if it is the one that was stamped.
+/// The version that the program reports, if it is the one that was stamped. A program of another platform is not asked:
+/// it holds that version.
 pub(super) fn reported(job: &Job<'_>, program: Program, path: &Path) -> Result<String> {
+    let platform = job.options.platform;
+    if !platform.is_host() {
+        // This one carries no version.
+        let stamped = if program == Program::KubeLogRunner { "" } else { job.version };
+        foreign::check(program.name(), path, platform, stamped)?;
+        return Ok(job.version.to_owned());
+    }
     let run = Run::new(path, &job.folder);
     let found = match program {
         // It carries no version; what it does is to run its arguments.

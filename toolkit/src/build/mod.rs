@@ -3,6 +3,8 @@
 //! What is there already is not built again: each program has a stamp with a digest of everything it depends on and the
 //! state of the file that was made.
 
+mod cmd;
+mod foreign;
 mod golang;
 mod kubernetes;
 mod plan;
@@ -10,18 +12,17 @@ mod shim;
 mod stamp;
 mod tools;
 
-use clap::{Args, ValueEnum};
-use serde::Serialize;
+use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::patch;
 use crate::pipeline::{Binary, Built, Depth, Form, Patched, Tested, Verified};
 use crate::source::{Pins, Purpose, Target};
+pub use cmd::Cmd;
 use plan::Plan;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Explain, Result};
-use sluice_shell::output::table;
 use sluice_shell::platform::Platform;
 use sluice_shell::{doctor, minor::Minor};
 use stamp::{Inputs, Stamp};
@@ -90,81 +91,6 @@ impl Program {
             self,
             Self::SluiceShim | Self::Etcd | Self::Etcdctl | Self::Etcdutl | Self::Kine | Self::Promtool | Self::Jsonnet
         )
-    }
-}
-
-/// Build programs from the verified, patched tree into .sluice/bin/.
-#[derive(Args, Debug)]
-pub struct Cmd {
-    /// What to build [default: kube-apiserver kube-controller-manager kube-scheduler kubectl sluice-shim].
-    #[arg(value_enum, value_name = "PROGRAM")]
-    programs: Vec<Program>,
-
-    #[command(flatten)]
-    target: Target,
-
-    /// Without symbol tables and DWARF, as upstream's releases.
-    #[arg(long)]
-    release_flags: bool,
-
-    /// Verify the whole series before, tests included: what a release is made of
-    #[arg(long, conflicts_with = "stock")]
-    tested: bool,
-
-    /// Build Kubernetes as upstream ships it, without our patches.
-    #[arg(long)]
-    stock: bool,
-
-    /// Print a report as JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Serialize)]
-struct Report<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    minor: Option<Minor>,
-    /// Of the Kubernetes programs.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    version: &'a str,
-    flavor: &'a str,
-    binaries: &'a [Binary],
-}
-
-impl Cmd {
-    /// Builds, then prints a table of the programs.
-    pub(crate) fn run(self, shell: &Context) -> Result<()> {
-        let programs = if self.programs.is_empty() { &Program::DEFAULT[..] } else { &self.programs[..] };
-        let options = Options { release_flags: self.release_flags, platform: Platform::host()? };
-        let (flavor, minor, version, binaries) = if !programs.iter().any(|program| program.is_kubernetes()) {
-            ("tools", None, String::new(), build_tools(shell, programs)?)
-        } else if self.stock {
-            let stock = build_stock(shell, &self.target, options, programs)?;
-            ("stock", Some(self.target.k8s), stock.version, stock.binaries)
-        } else {
-            let built = match self.tested {
-                true => build_tested(shell, &self.target, options, programs)?.into(),
-                false => build_patched(shell, &self.target, options, programs)?,
-            };
-            let Built { minor, version, binaries, .. } = built;
-            ("patched", Some(minor), version, binaries)
-        };
-        if self.json {
-            return shell.out.json(&Report { minor, version: &version, flavor, binaries: &binaries });
-        }
-        let mut rows = vec![["PROGRAM", "VERSION", "SIZE", "SECONDS", "PATH"].map(String::from).to_vec()];
-        for binary in &binaries {
-            let seconds = if binary.seconds > 0.0 { format!("{:.1}", binary.seconds) } else { "up to date".into() };
-            let size = format!("{:.1} MB", binary.size as f64 / 1e6);
-            rows.push(vec![
-                binary.name.clone(),
-                binary.version.clone(),
-                size,
-                seconds,
-                binary.path.display().to_string(),
-            ]);
-        }
-        shell.out.data(table(&rows))
     }
 }
 
@@ -281,7 +207,7 @@ fn announce(
     if target.is_composed(shell, purpose)? {
         return Ok(Vec::new());
     }
-    doctor::require(shell, &[doctor::Purpose::Build], false)?;
+    doctor::require_for(shell, &[doctor::Purpose::Build], &[platform], false)?;
     let place = |program: Program| match program.is_kubernetes() {
         true => folder.join(program.name()),
         false => shell.paths.tools(platform).join(program.name()),
@@ -357,13 +283,17 @@ fn epoch(pins: &Pins) -> Result<i64> {
 /// # Errors
 /// Besides those of the compilers: a Kubernetes program among `programs`.
 pub fn build_tools(shell: &Context, programs: &[Program]) -> Result<Vec<Binary>> {
+    build_tools_for(shell, Platform::host()?, programs)
+}
+
+fn build_tools_for(shell: &Context, platform: Platform, programs: &[Program]) -> Result<Vec<Binary>> {
     if let Some(program) = programs.iter().find(|program| program.is_kubernetes()) {
         return Err(Error::input(format!("{} needs a source tree", program.name())));
     }
-    let host = Platform::host()?;
-    let tools = distinct(programs).into_iter().map(|program| tool(shell, program, host)).collect::<Result<Vec<_>>>()?;
-    prepare(shell, &tools, &[])?;
-    make_tools(shell, &tools, host)
+    let wanted = |program: Program| tool(shell, program, platform);
+    let tools = distinct(programs).into_iter().map(wanted).collect::<Result<Vec<_>>>()?;
+    prepare(shell, &tools, platform, &[])?;
+    make_tools(shell, &tools, platform)
 }
 
 fn make_tools(shell: &Context, tools: &[Wanted], platform: Platform) -> Result<Vec<Binary>> {
@@ -374,8 +304,11 @@ fn make_tools(shell: &Context, tools: &[Wanted], platform: Platform) -> Result<V
             Program::SluiceShim => shim::build(shell, platform, to),
             _ => tools::build(shell, *program, to),
         };
-        make(path, inputs, build, |path| tools::reported(*program, path))
-            .attempting(|| format!("cannot build {}", program.name()))
+        let reported = |path: &Path| match program {
+            Program::SluiceShim => shim::reported(shell, platform, path),
+            _ => tools::reported(*program, path),
+        };
+        make(path, inputs, build, reported).attempting(|| format!("cannot build {}", program.name()))
     });
     each.collect()
 }
@@ -388,19 +321,23 @@ struct Wanted {
 }
 
 fn tool(shell: &Context, program: Program, platform: Platform) -> Result<Wanted> {
+    if program != Program::SluiceShim && !platform.is_host() {
+        let name = program.name();
+        return Err(Error::input(format!("{name} is for tests on this machine: it is not built for {platform}")));
+    }
     let inputs = match program {
         Program::SluiceShim => shim::inputs(shell, platform)?,
-        _ => tools::inputs(shell, program)?,
+        _ => tools::inputs(shell, program, platform)?,
     };
     Ok(Wanted { program, path: shell.paths.tools(platform).join(program.name()), inputs })
 }
 
 /// If something is to be built: makes sure of the compilers, and says what, unless that was `announced`.
-fn prepare(shell: &Context, wanted: &[Wanted], announced: &[Program]) -> Result<()> {
+fn prepare(shell: &Context, wanted: &[Wanted], platform: Platform, announced: &[Program]) -> Result<()> {
     let stale = wanted.iter().filter(|it| Stamp::current(&it.path, &it.inputs).is_none()).map(|it| it.program);
     let stale: Vec<Program> = stale.collect();
     if !stale.is_empty() {
-        doctor::require(shell, &[doctor::Purpose::Build], false)?;
+        doctor::require_for(shell, &[doctor::Purpose::Build], &[platform], false)?;
     }
     if stale.iter().any(|program| !announced.contains(program)) {
         Plan::new(None, &stale).announce(&shell.out);
@@ -422,7 +359,7 @@ impl Job<'_> {
             false => tool(self.shell, program, self.options.platform),
         };
         let wanted = distinct(programs).into_iter().map(wanted).collect::<Result<Vec<_>>>()?;
-        prepare(self.shell, &wanted, self.announced)?;
+        prepare(self.shell, &wanted, self.options.platform, self.announced)?;
         let mut binaries = Vec::new();
         for it in &wanted {
             let name = it.program.name();

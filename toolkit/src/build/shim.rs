@@ -1,16 +1,18 @@
-//! `sluice-shim`, static.
+//! `sluice-shim`, static, with its symbols in a file of their own.
 
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
 use super::stamp::{Inputs, digest, sha256_of};
+use super::{Program, foreign, tools};
 use sluice_shell::context::Context;
 use sluice_shell::error::Result;
 use sluice_shell::platform::Platform;
 use sluice_shell::process::Run;
+use sluice_shell::rust;
 
 /// No dynamic loader, no libc of the machine: the image needs nothing else.
-const STATIC: &str = "-C target-feature=+crt-static";
+const STATIC: &str = "-Ctarget-feature=+crt-static";
 
 /// Digest of the crate's files, the lock file, the compiler and the flags.
 pub(super) fn inputs(shell: &Context, platform: Platform) -> Result<Inputs> {
@@ -23,14 +25,33 @@ pub(super) fn inputs(shell: &Context, platform: Platform) -> Result<Inputs> {
             files.push(entry.into_path());
         }
     }
-    let rustc = Run::new("rustc", root).arg("-vV").read()?;
+    let rustc = Run::new(rustc(root, platform)?, root).arg("-vV").read()?;
     let compiler = rustc.lines().next().unwrap_or_default().to_owned();
     let mut parts = vec!["shim".to_owned(), platform.triple(), STATIC.to_owned(), rustc, commit(root)];
     for file in files {
         parts.push(file.strip_prefix(root).unwrap_or(&file).display().to_string());
         parts.push(sha256_of(&file)?);
     }
-    Ok(Inputs { digest: digest(parts), compiler })
+    Ok(Inputs { digest: digest(parts), platform, compiler })
+}
+
+/// The version that the program reports. A program of another platform is not asked: it has the workspace's.
+pub(super) fn reported(shell: &Context, platform: Platform, path: &Path) -> Result<String> {
+    if platform.is_host() {
+        return tools::reported(Program::SluiceShim, path);
+    }
+    foreign::check("sluice-shim", path, platform, &commit(shell.paths.root()))?;
+    Ok(env!("CARGO_PKG_VERSION").to_owned())
+}
+
+/// The rustc that compiles for `platform`.
+fn rustc(root: &Path, platform: Platform) -> Result<PathBuf> {
+    let own = Path::new("rustc");
+    if platform.is_host() {
+        return Ok(own.to_owned());
+    }
+    // Whether there is one for the platform is asked before anything is built.
+    Ok(rust::compiler(own, root, Path::new("/"), platform)?.unwrap_or_else(|| own.to_owned()))
 }
 
 /// The last commit that changed the shim, for its `--version`; "unknown" outside a git checkout.
@@ -55,18 +76,24 @@ fn commit(root: &Path) -> String {
     found().ok().flatten().unwrap_or_else(|| "unknown".into())
 }
 
-/// Compiles the shim and copies it to the file `to`.
+/// Compiles the shim to the file `to`, without symbols, and writes these to [`debug_file`].
 pub(super) fn build(shell: &Context, platform: Platform, to: &Path) -> Result<()> {
     let root = shell.paths.root();
     // The target is named although it may be the machine's own: build scripts and procedural macros stay dynamic.
     let (folder, target) = (root.join("target"), platform.triple());
-    let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")));
-    let mut flags = format!("{STATIC} --remap-path-prefix={}=/sluice", root.display());
-    if let Ok(home) = home {
-        flags.push_str(&format!(" --remap-path-prefix={home}=/cargo"));
-    }
-    let progress = shell.out.spinner("build sluice-shim");
-    Run::cargo(root)
+    let rustc = rustc(root, platform)?;
+    let paths = Remapped::new(root, &rustc)?;
+    let variable = target.replace('-', "_");
+    let progress = shell.out.spinner(format!("build sluice-shim for {platform}"));
+    let cargo = match platform.is_host() {
+        true => Run::cargo(root),
+        false => Run::cargo(root)
+            .env("RUSTC", &rustc)
+            .env(format!("CARGO_TARGET_{}_LINKER", variable.to_uppercase()), platform.gnu("gcc"))
+            .env(format!("CC_{variable}"), platform.gnu("gcc"))
+            .env(format!("AR_{variable}"), platform.gnu("ar")),
+    };
+    cargo
         .args([
             "build",
             "--release",
@@ -81,12 +108,85 @@ pub(super) fn build(shell: &Context, platform: Platform, to: &Path) -> Result<()
         .arg("--target-dir")
         .arg(&folder)
         .env("SLUICE_COMMIT", commit(root))
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env_remove("RUSTFLAGS")
-        .env(format!("CARGO_TARGET_{}_RUSTFLAGS", target.replace('-', "_").to_uppercase()), flags)
-        .log(shell.paths.log("build-sluice-shim"))
+        .env("CARGO_ENCODED_RUSTFLAGS", format!("{STATIC}\x1f{}", paths.for_rust()))
+        .env_remove("CFLAGS")
+        .env_remove("TARGET_CFLAGS")
+        .env(format!("CFLAGS_{variable}"), paths.for_c())
+        // Quotes in the flags count.
+        .env("CC_SHELL_ESCAPED_FLAGS", "1")
+        .log(shell.paths.log(&format!("build-sluice-shim{}", platform.suffix())))
         .watch(|line| progress.now(line.trim()))?;
-    fs_err::copy(folder.join(&target).join("release/sluice-shim"), to)?;
+    strip(platform, &folder.join(&target).join("release/sluice-shim"), to)?;
     progress.done("");
     Ok(())
+}
+
+/// Where the symbols of the shim at `program` are: debuggers look for this name beside the program.
+fn debug_file(program: &Path) -> PathBuf {
+    program.with_file_name("sluice-shim.debug")
+}
+
+/// Copies the program `from` to `to` without its symbols, four fifths of it, and these to a file beside `to`.
+fn strip(platform: Platform, from: &Path, to: &Path) -> Result<()> {
+    let (folder, apart) = (from.parent().unwrap_or(Path::new("/")), debug_file(from));
+    let objcopy = || Run::new(platform.gnu("objcopy"), folder);
+    objcopy().arg("--only-keep-debug").args([from, &apart]).run()?;
+    let link = format!("--add-gnu-debuglink={}", apart.display());
+    objcopy().arg("--strip-all").arg(link).args([from, to]).run()?;
+    fs_err::copy(&apart, debug_file(to))?;
+    Ok(())
+}
+
+/// Folders of this machine that get other names in the program, its symbols and its messages: who builds it where makes
+/// no difference.
+struct Remapped(Vec<(String, String)>);
+
+impl Remapped {
+    fn new(root: &Path, rustc: &Path) -> Result<Self> {
+        let mut paths = vec![(root.display().to_string(), "/sluice".to_owned())];
+        let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")));
+        paths.extend(home.ok().map(|home| (home, "/cargo".to_owned())));
+        // Where the sources of the standard library are installed, rustc names them instead of those that it was
+        // built from.
+        let ask = |args: &[&str]| Run::new(rustc, root).args(args).read();
+        let version = ask(&["-vV"])?;
+        if let Some(commit) = version.lines().find_map(|line| line.strip_prefix("commit-hash: ")) {
+            let library = format!("{}/lib/rustlib/src/rust", ask(&["--print", "sysroot"])?);
+            paths.push((library, format!("/rustc/{commit}")));
+        }
+        Ok(Self::sorted(paths))
+    }
+
+    /// Of several that fit, the last one counts, for both compilers.
+    fn sorted(mut paths: Vec<(String, String)>) -> Self {
+        paths.sort_by_key(|(from, _)| from.len());
+        Self(paths)
+    }
+
+    /// In the form of `CARGO_ENCODED_RUSTFLAGS`.
+    fn for_rust(&self) -> String {
+        let flags = self.0.iter().map(|(from, to)| format!("--remap-path-prefix={from}={to}"));
+        flags.collect::<Vec<_>>().join("\x1f")
+    }
+
+    /// For SQLite, ring and the allocator, which are C and assembler.
+    fn for_c(&self) -> String {
+        let flag = |(from, to): &(String, String)| format!("'-ffile-prefix-map={}={to}'", from.replace('\'', r"'\''"));
+        self.0.iter().map(flag).collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_folders_the_inner_one_counts_and_quotes_are_kept() {
+        let pair = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+        let paths = Remapped::sorted(vec![pair("/a/it's/home", "/cargo"), pair("/a/it's", "/sluice")]);
+        let rust = "--remap-path-prefix=/a/it's=/sluice\x1f--remap-path-prefix=/a/it's/home=/cargo";
+        assert_eq!(paths.for_rust(), rust);
+        let c = r"'-ffile-prefix-map=/a/it'\''s=/sluice' '-ffile-prefix-map=/a/it'\''s/home=/cargo'";
+        assert_eq!(paths.for_c(), c);
+    }
 }

@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 
 use crate::pipeline::Binary;
 use sluice_shell::error::Result;
+use sluice_shell::platform::Platform;
 
 /// What a program is made from.
 #[derive(Clone, Debug)]
 pub(super) struct Inputs {
     /// sha256 of everything.
     pub(super) digest: String,
+    /// What it is for.
+    pub(super) platform: Platform,
     /// The compiler among it, for reports.
     pub(super) compiler: String,
 }
@@ -54,7 +57,7 @@ impl Stamp {
     pub(super) fn current(path: &Path, inputs: &Inputs) -> Option<Binary> {
         let stamp: Self = serde_json::from_str(&fs_err::read_to_string(Self::file(path)).ok()?).ok()?;
         let fits = stamp.inputs == inputs.digest && FileState::of(path).ok()? == stamp.file;
-        fits.then(|| stamp.binary(path, &inputs.compiler, 0.0))
+        fits.then(|| stamp.binary(path, inputs, 0.0))
     }
 
     /// Stamps a program that was just made.
@@ -66,7 +69,7 @@ impl Stamp {
             fs_err::create_dir_all(folder)?;
         }
         fs_err::write(file, serde_json::to_string_pretty(&stamp)?)?;
-        Ok(stamp.binary(path, &inputs.compiler, seconds))
+        Ok(stamp.binary(path, inputs, seconds))
     }
 
     fn file(path: &Path) -> PathBuf {
@@ -74,14 +77,15 @@ impl Stamp {
         path.with_file_name(".stamps").join(format!("{name}.json"))
     }
 
-    fn binary(self, path: &Path, compiler: &str, seconds: f64) -> Binary {
+    fn binary(self, path: &Path, inputs: &Inputs, seconds: f64) -> Binary {
         Binary {
             name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             path: path.to_owned(),
             version: self.version,
             size: self.file.size,
             sha256: self.sha256,
-            compiler: compiler.to_owned(),
+            platform: inputs.platform,
+            compiler: inputs.compiler.clone(),
             seconds,
         }
     }

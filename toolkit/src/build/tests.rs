@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use super::*;
 
 fn inputs(digest: &str) -> Inputs {
-    Inputs { digest: digest.to_owned(), compiler: "go1.26.10".to_owned() }
+    Inputs { digest: digest.to_owned(), platform: Platform::host().unwrap(), compiler: "go1.26.10".to_owned() }
 }
 
 /// A program that prints `text`.
@@ -114,4 +114,38 @@ fn tools_are_not_kubernetes() {
     let folder = tempfile::tempdir().unwrap();
     let error = build_tools(&Context::for_test(folder.path()), &[Program::Kubectl]).unwrap_err();
     assert_eq!(error.fault(), sluice_shell::error::Fault::Input);
+}
+
+/// A static program of the other platform that holds `text`.
+fn foreign_program(path: &Path, text: &str) -> Platform {
+    let other = Platform::ALL.into_iter().find(|platform| !platform.is_host()).unwrap();
+    let machine = if other == Platform::Arm64 { 183 } else { 62 };
+    fs_err::write(path, [crate::images::program(machine, 1), text.as_bytes().to_vec()].concat()).unwrap();
+    other
+}
+
+#[test]
+fn a_program_of_another_platform_holds_its_version() {
+    let (folder, minor) = (tempfile::tempdir().unwrap(), "v1.37".parse().unwrap());
+    let shell = Context::for_test(folder.path());
+    let path = folder.path().join("program");
+    let mut job = job(&shell, &minor, false);
+    for (program, text, ok) in [
+        (Program::KubeApiserver, "a v1.37.2+sluice.3 b", true),
+        (Program::KubeApiserver, "v1.37.2-sluice.3", false),
+        (Program::KubeLogRunner, "", true),
+    ] {
+        job.options.platform = foreign_program(&path, text);
+        assert_eq!(kubernetes::reported(&job, program, &path).is_ok(), ok, "{text}");
+    }
+    fs_err::copy(std::env::current_exe().unwrap(), &path).unwrap();
+    assert!(kubernetes::reported(&job, Program::KubeLogRunner, &path).is_err(), "of this machine's platform");
+}
+
+#[test]
+fn tools_for_tests_are_built_for_this_machine_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = foreign_program(&folder.path().join("program"), "");
+    let error = build_tools_for(&Context::for_test(folder.path()), other, &[Program::Etcdctl]).unwrap_err();
+    assert_eq!(error.to_string(), format!("etcdctl is for tests on this machine: it is not built for {other}"));
 }

@@ -7,6 +7,7 @@ use super::stamp::{Inputs, digest, sha256_of};
 use super::{Program, golang};
 use sluice_shell::context::Context;
 use sluice_shell::error::{Error, Result};
+use sluice_shell::platform::Platform;
 use sluice_shell::process::Run;
 
 /// Linker flags of all of them: some have to be told their version (kine: pkg/version; prometheus/common: version).
@@ -56,13 +57,13 @@ fn module(shell: &Context, folder: &str) -> PathBuf {
 }
 
 /// Digest of the pins and the compiler.
-pub(super) fn inputs(shell: &Context, program: Program) -> Result<Inputs> {
+pub(super) fn inputs(shell: &Context, program: Program, platform: Platform) -> Result<Inputs> {
     let (folder, package, cgo) = recipe(program);
     let module = module(shell, folder);
     let pins = [sha256_of(&module.join("go.mod"))?, sha256_of(&module.join("go.sum"))?];
     let go = golang::version(&module)?;
     let digest = digest(["go", package, &cgo.to_string(), &go, &pins[0], &pins[1]]);
-    Ok(Inputs { digest, compiler: golang::release(&go).to_owned() })
+    Ok(Inputs { digest, platform, compiler: golang::release(&go).to_owned() })
 }
 
 /// Compiles `program` to the file `to`.

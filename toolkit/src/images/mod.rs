@@ -27,6 +27,7 @@ pub(crate) use self::{
     blobs::BlobStore,
     definition::{Definition, Definitions},
     digest::Digest,
+    elf::require_static,
     error::Error,
     image::Image,
     index::Index,
@@ -34,6 +35,8 @@ pub(crate) use self::{
     reference::Reference,
     timestamp::Timestamp,
 };
+#[cfg(test)]
+pub(crate) use elf::program;
 
 #[cfg(test)]
 mod tests {
