@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use walkdir::WalkDir;
 
+use super::revision::last_change;
 use super::stamp::{Inputs, digest, sha256_of};
 use super::{Program, foreign, tools};
 use sluice_shell::context::Context;
@@ -55,25 +56,8 @@ fn rustc(root: &Path, platform: Platform) -> Result<PathBuf> {
 }
 
 /// The last commit that changed the shim, for its `--version`; "unknown" outside a git checkout.
-///
-/// Not HEAD: then every commit would make another binary, and another image.
 fn commit(root: &Path) -> String {
-    let found = || -> Result<Option<String>, git2::Error> {
-        let repository = git2::Repository::open(root)?;
-        let shim =
-            |commit: &git2::Commit<'_>| commit.tree().ok().and_then(|tree| tree.get_name("shim").map(|it| it.id()));
-        let mut walk = repository.revwalk()?;
-        walk.push_head()?;
-        walk.set_sorting(git2::Sort::TOPOLOGICAL)?;
-        for id in walk {
-            let commit = repository.find_commit(id?)?;
-            if commit.parents().all(|parent| shim(&parent) != shim(&commit)) {
-                return Ok(Some(commit.id().to_string()[..12].to_owned()));
-            }
-        }
-        Ok(None)
-    };
-    found().ok().flatten().unwrap_or_else(|| "unknown".into())
+    last_change(root, &["shim"]).map_or_else(|| "unknown".into(), |commit| commit[..12].to_owned())
 }
 
 /// Compiles the shim to the file `to`, without symbols, and writes these to [`debug_file`].

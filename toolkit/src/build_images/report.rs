@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use serde::Serialize;
 
-use crate::images::{Definition, Digest, Reference, Variant};
+use crate::images::{Definition, Digest, Image, Reference, Variant};
 use sluice_shell::error::Result;
 use sluice_shell::output::table;
 use sluice_shell::platform::Platform;
@@ -15,10 +15,10 @@ use sluice_shell::platform::Platform;
 pub(crate) struct Report {
     /// Version of Kubernetes with Sluice's suffix.
     pub(crate) version: String,
-    /// What they run on.
-    pub(crate) platform: Platform,
     /// Version of the Go that compiled the programs.
     pub(crate) go: String,
+    /// The commit that made what is inside, if it is known.
+    pub(crate) revision: Option<String>,
     /// In the order of their names.
     pub(crate) images: Vec<Line>,
     /// Time for the images, without the programs in them.
@@ -32,22 +32,29 @@ pub(crate) struct Line {
     pub(crate) reference: Reference,
     /// `uid:gid` that a container runs as.
     pub(crate) user: Option<String>,
-    /// Digest of the multi-architecture index: what a registry answers for the tag.
+    /// Digest of the index of all platforms: what a registry answers for the tag when the layout is pushed.
     pub(crate) digest: Digest,
-    /// Digest of the manifest for this platform.
+    pub(crate) platforms: Vec<Part>,
+    /// OCI layout; holds all variants of the image, for all platforms.
+    pub(crate) layout: PathBuf,
+    /// Time for all variants of the image together.
+    pub(crate) seconds: f64,
+}
+
+/// What is there of a variant for one platform.
+#[derive(Debug, Serialize)]
+pub(crate) struct Part {
+    pub(crate) platform: Platform,
+    /// Digest of the manifest: what a registry answers for the tag when the archive is pushed as it is.
     pub(crate) manifest: Digest,
     /// Digest of the configuration, which is docker's image id.
     pub(crate) config: Digest,
     /// Bytes that a pull transfers.
     pub(crate) size: u64,
     pub(crate) layers: Vec<LayerLine>,
-    /// OCI layout; holds all variants of the image.
-    pub(crate) layout: PathBuf,
     /// Archive for `docker load`.
     pub(crate) archive: PathBuf,
     pub(crate) archive_size: u64,
-    /// Time for all variants of the image together.
-    pub(crate) seconds: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,14 +65,23 @@ pub(crate) struct LayerLine {
 }
 
 impl Line {
-    /// What there is to say of `variant`, which has been written to `layout` and `archive`; nothing if it has no image.
-    pub(crate) fn of(
-        definition: &Definition,
-        variant: &Variant,
-        layout: &Path,
-        archive: PathBuf,
-    ) -> Result<Option<Line>> {
-        let Some(image) = variant.index.images().first() else { return Ok(None) };
+    /// What there is to say of `variant`, which has been written to `layout`.
+    pub(crate) fn of(definition: &Definition, variant: &Variant, layout: &Path, platforms: Vec<Part>) -> Result<Line> {
+        Ok(Line {
+            name: definition.name.clone(),
+            reference: variant.index.reference().clone(),
+            user: variant.index.images().first().and_then(Image::user).map(ToOwned::to_owned),
+            digest: variant.index.document()?.blob().digest,
+            platforms,
+            layout: layout.to_owned(),
+            seconds: 0.0,
+        })
+    }
+}
+
+impl Part {
+    /// What there is to say of `image`, which has been written to `archive`.
+    pub(crate) fn of(image: &Image, archive: PathBuf) -> Result<Part> {
         let (manifest, config) = (image.manifest()?, image.config()?);
         let layers = image.layers().iter().map(|layer| LayerLine {
             digest: layer.blob().digest,
@@ -73,35 +89,34 @@ impl Line {
             size: layer.blob().size,
         });
         let layers: Vec<_> = layers.collect();
-        Ok(Some(Line {
-            name: definition.name.clone(),
-            reference: variant.index.reference().clone(),
-            user: image.user().map(ToOwned::to_owned),
-            digest: variant.index.document()?.blob().digest,
+        Ok(Part {
+            platform: image.platform(),
             manifest: manifest.blob().digest,
             config: config.blob().digest,
             size: manifest.blob().size + config.blob().size + layers.iter().map(|layer| layer.size).sum::<u64>(),
             layers,
-            layout: layout.to_owned(),
             archive_size: fs::metadata(&archive)?.len(),
             archive,
-            seconds: 0.0,
-        }))
+        })
     }
 }
 
 impl Report {
     /// For people.
     pub(crate) fn table(&self) -> String {
-        let heading = ["IMAGE", "DIGEST", "MB", "SECONDS", "FILE FOR docker load"].map(str::to_owned).to_vec();
-        let rows = self.images.iter().map(|line| {
-            vec![
-                line.reference.to_string(),
-                line.digest.to_string(),
-                format!("{:.1}", line.size as f64 / 1e6),
-                format!("{:.1}", line.seconds),
-                line.archive.display().to_string(),
-            ]
+        let heading =
+            ["IMAGE", "DIGEST", "PLATFORM", "MB", "SECONDS", "FILE FOR docker load"].map(str::to_owned).to_vec();
+        let rows = self.images.iter().flat_map(|line| {
+            line.platforms.iter().map(|part| {
+                vec![
+                    line.reference.to_string(),
+                    line.digest.to_string(),
+                    part.platform.to_string(),
+                    format!("{:.1}", part.size as f64 / 1e6),
+                    format!("{:.1}", line.seconds),
+                    part.archive.display().to_string(),
+                ]
+            })
         });
         table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
     }

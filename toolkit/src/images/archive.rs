@@ -14,11 +14,11 @@ use serde::Serialize;
 use tempfile::NamedTempFile;
 
 use super::{
-    Error, Image, Index, Timestamp,
+    Error, Image, Reference, Timestamp,
     blobs::{Blob, BlobStore},
     digest::Digest,
     image::Document,
-    index::index_json,
+    index::index_json_of,
     layout,
 };
 
@@ -36,10 +36,16 @@ enum Part {
     Layer(Blob),
 }
 
-/// Writes `index` to the file `path`, with the layers from `layers`; each entry has the modification time `moment`.
-/// `manifest.json` holds one image only, that of the first architecture; the OCI part holds all.
-pub(crate) fn write(path: &Path, layers: &BlobStore, index: &Index, moment: Timestamp) -> Result<(), Error> {
-    let parts = parts(index)?;
+/// Writes `image` to the file `path`, named `reference`, with the layers from `layers`; each entry has the modification
+/// time `moment`. An archive is for one platform: `manifest.json` can't tell several apart.
+pub(crate) fn write(
+    path: &Path,
+    layers: &BlobStore,
+    reference: &Reference,
+    image: &Image,
+    moment: Timestamp,
+) -> Result<(), Error> {
+    let parts = parts(reference, image)?;
     let fail = |source| Error::Write { path: path.to_owned(), source };
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
@@ -65,36 +71,36 @@ pub(crate) fn write(path: &Path, layers: &BlobStore, index: &Index, moment: Time
     Ok(())
 }
 
-fn parts(index: &Index) -> Result<BTreeMap<String, Part>, Error> {
+fn parts(reference: &Reference, image: &Image) -> Result<BTreeMap<String, Part>, Error> {
     let mut parts = BTreeMap::new();
-    for blob in layout::layer_blobs(index) {
+    for blob in image.layer_blobs() {
         parts.insert(blob_name(&blob.digest), Part::Layer(blob));
     }
-    for bytes in layout::documents(index)? {
-        parts.insert(blob_name(&Digest::of(&bytes)), Part::Bytes(bytes));
+    for document in image.documents()? {
+        parts.insert(blob_name(&document.blob().digest), Part::Bytes(document.bytes().to_vec()));
     }
-    let entries = index.images().first().map(|image| entry(index, image)).transpose()?;
-    let manifest = Document::new(&entries.into_iter().collect::<Vec<_>>())?;
-    parts.insert("manifest.json".to_owned(), Part::Bytes(manifest.bytes().to_vec()));
-    parts.insert("repositories".to_owned(), Part::Bytes(repositories(index)?.bytes().to_vec()));
-    parts.insert("index.json".to_owned(), Part::Bytes(index_json(std::slice::from_ref(index))?.bytes().to_vec()));
+    let documents = [
+        ("manifest.json", Document::new(&[entry(reference, image)?])?),
+        ("repositories", repositories(reference, image)?),
+        ("index.json", index_json_of(reference, image)?),
+    ];
+    parts.extend(documents.map(|(name, document)| (name.to_owned(), Part::Bytes(document.bytes().to_vec()))));
     parts.insert("oci-layout".to_owned(), Part::Bytes(layout::MARKER.to_vec()));
     Ok(parts)
 }
 
-fn entry(index: &Index, image: &Image) -> Result<Entry, Error> {
+fn entry(reference: &Reference, image: &Image) -> Result<Entry, Error> {
     Ok(Entry {
         config: blob_name(&image.config()?.blob().digest),
-        repo_tags: vec![index.reference().to_string()],
+        repo_tags: vec![reference.to_string()],
         layers: image.layers().iter().map(|layer| blob_name(&layer.blob().digest)).collect(),
     })
 }
 
 /// Docker's oldest form: repository → tag → the id of the topmost layer.
-fn repositories(index: &Index) -> Result<Document, Error> {
-    let top = index.images().first().and_then(|image| image.layers().last());
-    let id = top.map(|layer| layer.blob().digest.hex()).unwrap_or_default();
-    Document::new(&BTreeMap::from([(index.reference().repository(), BTreeMap::from([(index.reference().tag(), id)]))]))
+fn repositories(reference: &Reference, image: &Image) -> Result<Document, Error> {
+    let id = image.layers().last().map(|layer| layer.blob().digest.hex()).unwrap_or_default();
+    Document::new(&BTreeMap::from([(reference.repository(), BTreeMap::from([(reference.tag(), id)]))]))
 }
 
 fn blob_name(digest: &Digest) -> String {

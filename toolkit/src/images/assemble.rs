@@ -15,7 +15,8 @@ use super::{
     elf, roots,
     tree::{Content, Entry, Node, Tree},
 };
-use crate::pipeline::Built;
+use crate::pipeline::{Binary, Built};
+use sluice_shell::paths::Paths;
 use sluice_shell::platform::Platform;
 
 /// One form of an image, ready to be written.
@@ -27,30 +28,71 @@ pub(crate) struct Variant {
     pub(crate) index: Index,
 }
 
+/// Where the software in the images comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    /// The address of the source code.
+    pub(crate) source: String,
+    /// The commit, if it is known.
+    pub(crate) revision: Option<String>,
+}
+
 /// What every image of one run has in common.
 #[derive(Debug)]
 pub(crate) struct Assembler {
-    platform: Platform,
+    /// In the order of the platforms.
+    parts: Vec<Part>,
     created: Timestamp,
     registry: String,
+    /// Of Kubernetes with ours, for the tags.
     version: String,
-    source: String,
-    binaries: BTreeMap<String, PathBuf>,
+    origin: Origin,
     store: BlobStore,
 }
 
+/// The programs of one platform.
+#[derive(Debug)]
+struct Part {
+    platform: Platform,
+    binaries: BTreeMap<String, Binary>,
+    /// Where files of Debian packages are.
+    debian: PathBuf,
+}
+
+impl Part {
+    fn new(built: &Built, paths: &Paths) -> Self {
+        let binary = |binary: &Binary| (binary.name.clone(), binary.clone());
+        let binaries = built.binaries.iter().map(binary).collect();
+        Self { platform: built.platform, binaries, debian: debian_root(paths, built.platform) }
+    }
+}
+
+/// Where files of a platform's Debian packages are on this machine.
+fn debian_root(paths: &Paths, platform: Platform) -> PathBuf {
+    if platform.is_host() { "/".into() } else { paths.debian(platform) }
+}
+
 impl Assembler {
-    /// Images of the programs of `built`, named `registry/<name>:<tag>`, with their layers in `store`. `source` is the
-    /// address of this project's source code.
-    pub(crate) fn new(built: &Built, registry: &str, source: &str, store: BlobStore) -> Result<Self, Error> {
-        let binary = |binary: &crate::pipeline::Binary| (binary.name.clone(), binary.path.clone());
+    /// Images of programs, a build for each platform, named `registry/<name>:<tag>`, with their layers in `store`.
+    ///
+    /// # Errors
+    /// When there is no build.
+    pub(crate) fn new(
+        builds: &[Built],
+        paths: &Paths,
+        registry: &str,
+        origin: Origin,
+        store: BlobStore,
+    ) -> Result<Self, Error> {
+        let first = builds.first().ok_or(Error::NoPlatform)?;
+        let mut parts: Vec<Part> = builds.iter().map(|built| Part::new(built, paths)).collect();
+        parts.sort_by_key(|part| part.platform);
         Ok(Self {
-            platform: built.platform,
-            created: Timestamp::new(built.source_date_epoch)?,
+            parts,
+            created: Timestamp::new(first.source_date_epoch)?,
             registry: registry.to_owned(),
-            version: built.version.clone(),
-            source: source.to_owned(),
-            binaries: built.binaries.iter().map(binary).collect(),
+            version: first.version.clone(),
+            origin,
             store,
         })
     }
@@ -65,31 +107,68 @@ impl Assembler {
         &self.store
     }
 
-    /// Packs all variants of `image`. They share their layers.
+    /// Packs all variants of `image` for all platforms. Variants share their layers.
     pub(crate) fn assemble(&self, definitions: &Definitions, image: &Definition) -> Result<Vec<Variant>, Error> {
+        let layers = self.parts.iter().map(|part| Ok((part, self.layers(definitions, image, part)?)));
+        let layers = layers.collect::<Result<Vec<_>, Error>>()?;
+        image.variants.iter().map(|variant| self.variant(definitions, image, variant, &layers)).collect()
+    }
+
+    fn layers(&self, definitions: &Definitions, image: &Definition, part: &Part) -> Result<Vec<Layer>, Error> {
         let mut trees: Vec<Tree> = vec![];
         let mut layers = vec![];
         for layer in definitions.layers(image) {
-            let tree = self.tree(image, layer)?;
+            let tree = part.tree(image, layer)?;
             let below: Vec<&Tree> = trees.iter().collect();
             layers.push(Layer::write(&tree, &below, self.created, &self.store)?);
             trees.push(tree);
         }
-        image.variants.iter().map(|variant| self.variant(image, variant, &layers)).collect()
+        Ok(layers)
     }
 
-    fn variant(&self, image: &Definition, variant: &definition::Variant, layers: &[Layer]) -> Result<Variant, Error> {
-        let tag = format!("{}{}", self.version.replace('+', "-"), variant.suffix);
+    fn variant(
+        &self,
+        definitions: &Definitions,
+        image: &Definition,
+        variant: &definition::Variant,
+        layers: &[(&Part, Vec<Layer>)],
+    ) -> Result<Variant, Error> {
+        // A tag has no `+`. kubeadm writes `_` for it, as upstream's releases do (kubernetes: cmd/kubeadm/app/util
+        // `KubernetesVersionToImageTag`).
+        let tag = format!("{}{}", self.version.replace('+', "_"), variant.suffix);
         let reference = Reference::new(&format!("{}/{}", self.registry, image.name), &tag)?;
-        let empty = Image::empty(self.platform, self.created);
-        let whole = layers
-            .iter()
-            .fold(empty, |image, layer| image.with_layer(layer.clone()))
-            .with_config(config(image, variant))
-            .with_annotations(self.annotations(image));
-        Ok(Variant { suffix: variant.suffix.clone(), index: Index::empty(reference).with_image(whole) })
+        let mut index = Index::empty(reference);
+        for (part, layers) in layers {
+            let annotations = self.annotations(definitions, image, part);
+            let empty = Image::empty(part.platform, self.created);
+            let whole = layers.iter().fold(empty, |image, layer| image.with_layer(layer.clone()));
+            let whole = whole.with_config(config(image, variant)).with_annotations(annotations.clone());
+            index = index.with_image(whole).with_annotations(annotations);
+        }
+        Ok(Variant { suffix: variant.suffix.clone(), index })
     }
 
+    /// The keys that registries and scanners read (OCI annotations.md).
+    fn annotations(&self, definitions: &Definitions, image: &Definition, part: &Part) -> BTreeMap<String, String> {
+        let mut annotations = BTreeMap::from([
+            (oci::ANNOTATION_TITLE, image.name.clone()),
+            (oci::ANNOTATION_DESCRIPTION, image.description.clone()),
+            (oci::ANNOTATION_LICENSES, image.licenses.clone()),
+            (oci::ANNOTATION_SOURCE, self.origin.source.clone()),
+            (oci::ANNOTATION_CREATED, self.created.to_string()),
+            // As Docker's own images say that there is nothing below.
+            (oci::ANNOTATION_BASE_IMAGE_NAME, "scratch".to_owned()),
+        ]);
+        annotations.extend(self.origin.revision.clone().map(|revision| (oci::ANNOTATION_REVISION, revision)));
+        // Kubernetes' programs have one version; the shim, alone in its image, has its own.
+        let programs = definitions.binaries(image);
+        let version = programs.iter().find_map(|name| part.binaries.get(name)).map(|binary| binary.version.clone());
+        annotations.extend(version.map(|version| (oci::ANNOTATION_VERSION, version)));
+        annotations.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+}
+
+impl Part {
     fn tree(&self, image: &Definition, layer: &definition::Layer) -> Result<Tree, Error> {
         let mut tree = Tree::default();
         for folder in &layer.folders {
@@ -112,40 +191,39 @@ impl Assembler {
             Source::Text(text) => Ok(Content::Bytes(text.clone().into_bytes())),
             Source::MozillaRoots => Ok(Content::Bytes(roots::pem_bundle())),
             Source::Binary(name) => {
-                let path = self.binaries.get(name).ok_or_else(|| Error::Definition {
+                let binary = self.binaries.get(name).ok_or_else(|| Error::Definition {
                     path: image.path.clone(),
                     reason: format!("no such program was built: {name}"),
                 })?;
-                elf::require_static(path, self.platform)?;
-                Ok(Content::File(path.clone()))
+                elf::require_static(&binary.path, self.platform)?;
+                Ok(Content::File(binary.path.clone()))
             }
-            Source::Debian { package, path, program } => debian(image, package, path, *program, self.platform),
+            Source::Debian { package, path, program } => {
+                debian(image, package, &below(&self.debian, path), *program, self.platform)
+            }
         }
-    }
-
-    /// The keys that registries and scanners read (OCI annotations.md).
-    fn annotations(&self, image: &Definition) -> BTreeMap<String, String> {
-        [
-            (oci::ANNOTATION_TITLE, image.name.clone()),
-            (oci::ANNOTATION_DESCRIPTION, image.description.clone()),
-            (oci::ANNOTATION_LICENSES, image.licenses.clone()),
-            (oci::ANNOTATION_VERSION, self.version.clone()),
-            (oci::ANNOTATION_SOURCE, self.source.clone()),
-            (oci::ANNOTATION_CREATED, self.created.to_string()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into()
     }
 }
 
 /// Whether this machine has what `image` takes from it. Asked before the programs are built, which takes minutes.
-pub(crate) fn check_machine(definitions: &Definitions, image: &Definition, platform: Platform) -> Result<(), Error> {
+pub(crate) fn check_machine(
+    definitions: &Definitions,
+    image: &Definition,
+    paths: &Paths,
+    platform: Platform,
+) -> Result<(), Error> {
+    let root = debian_root(paths, platform);
     for file in definitions.layers(image).flat_map(|layer| &layer.files) {
         if let Source::Debian { package, path, program } = &file.from {
-            debian(image, package, path, *program, platform)?;
+            debian(image, package, &below(&root, path), *program, platform)?;
         }
     }
     Ok(())
+}
+
+/// The absolute `path` below another root.
+fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 fn debian(image: &Definition, package: &str, path: &Path, program: bool, platform: Platform) -> Result<Content, Error> {
@@ -153,7 +231,7 @@ fn debian(image: &Definition, package: &str, path: &Path, program: bool, platfor
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let (image, path, package) = (image.name.clone(), path.to_owned(), package.to_owned());
-            return Err(Error::MissingFile { image, path, package });
+            return Err(Error::MissingFile { image, path, package, platform });
         }
         Err(error) => return Err(error.into()),
     }

@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use sluice_shell::error::{Explain, Fault};
+use sluice_shell::platform::Platform;
 
 /// An error of the image library. Its text says what was attempted on what; [`Error::hint`] says what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,8 @@ pub(crate) enum Error {
         path: PathBuf,
         /// The Debian package that holds it.
         package: String,
+        /// Of which platform.
+        platform: Platform,
     },
     /// A binary can't run in the image.
     #[error("{} cannot go into an image: {reason}", path.display())]
@@ -68,6 +71,9 @@ pub(crate) enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// No platform was chosen.
+    #[error("there are no programs to make images of")]
+    NoPlatform,
     /// A file changed while it was being packed.
     #[error("a file changed while the layer with {what} was being written")]
     Changed {
@@ -103,7 +109,7 @@ pub(crate) enum Error {
 impl Explain for Error {
     fn fault(&self) -> Fault {
         match self {
-            Self::Document(_) | Self::Json(_) => Fault::Ours,
+            Self::Document(_) | Self::Json(_) | Self::NoPlatform => Fault::Ours,
             _ => Fault::Input,
         }
     }
@@ -111,7 +117,12 @@ impl Explain for Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Io(source) | Self::Write { source, .. } => hint_for(source),
-            Self::MissingFile { package, .. } => Some(format!("apt-get install {package}")),
+            Self::MissingFile { package, platform, .. } if platform.is_host() => {
+                Some(format!("apt-get install {package}"))
+            }
+            Self::MissingFile { platform, .. } => {
+                Some(format!("cargo xtask doctor --for images --platform {platform} --install"))
+            }
             Self::Changed { .. } => Some("run the command again when no build is writing these files".to_owned()),
             Self::Invalid { path, .. } => {
                 Some(format!("remove {} and run `cargo xtask build-images` again", path.display()))

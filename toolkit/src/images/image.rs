@@ -143,6 +143,11 @@ impl Image {
         Document::new(&manifest)
     }
 
+    /// The documents that are blobs: configuration and manifest.
+    pub(crate) fn documents(&self) -> Result<[Document; 2], Error> {
+        Ok([self.config()?, self.manifest()?])
+    }
+
     /// The platform, as an index names it.
     pub(crate) fn oci_platform(&self) -> oci::Platform {
         let mut platform = oci::Platform::default();

@@ -1,5 +1,7 @@
 //! One name for the images of several platforms.
 
+use std::collections::BTreeMap;
+
 use oci_spec::image as oci;
 
 use super::{
@@ -12,12 +14,13 @@ use super::{
 pub(crate) struct Index {
     reference: Reference,
     images: Vec<Image>,
+    annotations: BTreeMap<String, String>,
 }
 
 impl Index {
     /// An index without images.
     pub(crate) fn empty(reference: Reference) -> Self {
-        Self { reference, images: vec![] }
+        Self { reference, images: vec![], annotations: BTreeMap::new() }
     }
 
     /// The index with `image` in the place of its platform. The order of calls leaves no trace.
@@ -28,6 +31,12 @@ impl Index {
         index.images.push(image);
         index.images.sort_by_key(Image::platform);
         index
+    }
+
+    /// The index with `annotations`: registries show those of the index, where there is one.
+    #[must_use]
+    pub(crate) fn with_annotations(&self, annotations: BTreeMap<String, String>) -> Self {
+        Self { annotations, ..self.clone() }
     }
 
     /// The name.
@@ -47,20 +56,36 @@ impl Index {
             descriptor.set_platform(Some(image.oci_platform()));
             Ok(descriptor)
         });
-        Document::new(&index(manifests.collect::<Result<_, Error>>()?))
+        let mut index = index(manifests.collect::<Result<_, Error>>()?);
+        if !self.annotations.is_empty() {
+            index.set_annotations(Some(self.annotations.clone().into_iter().collect()));
+        }
+        Document::new(&index)
     }
 
-    /// The descriptor of this index in the `index.json` of a layout: with the tag for OCI tools and the full name for
+    /// The descriptor of this index in the `index.json` of a layout, with the tag for OCI tools and the full name for
     /// containerd and docker.
     pub(crate) fn entry(&self) -> Result<oci::Descriptor, Error> {
-        let mut descriptor = descriptor(oci::MediaType::ImageIndex, self.document()?.blob())?;
-        let annotations = [
-            (oci::ANNOTATION_REF_NAME.to_owned(), self.reference.tag().to_owned()),
-            ("io.containerd.image.name".to_owned(), self.reference.to_string()),
-        ];
-        descriptor.set_annotations(Some(annotations.into()));
-        Ok(descriptor)
+        Ok(named(&self.reference, descriptor(oci::MediaType::ImageIndex, self.document()?.blob())?))
     }
+}
+
+/// `descriptor` with the annotations that name what it stands for in the `index.json` of a layout.
+fn named(reference: &Reference, mut descriptor: oci::Descriptor) -> oci::Descriptor {
+    let annotations = [
+        (oci::ANNOTATION_REF_NAME.to_owned(), reference.tag().to_owned()),
+        ("io.containerd.image.name".to_owned(), reference.to_string()),
+    ];
+    descriptor.set_annotations(Some(annotations.into()));
+    descriptor
+}
+
+/// The `index.json` of a layout with the image of one platform alone. It names the manifest itself, so that a registry
+/// to which other tools push it answers with that manifest's digest.
+pub(crate) fn index_json_of(reference: &Reference, image: &Image) -> Result<Document, Error> {
+    let mut descriptor = descriptor(oci::MediaType::ImageManifest, image.manifest()?.blob())?;
+    descriptor.set_platform(Some(image.oci_platform()));
+    Document::new(&index(vec![named(reference, descriptor)]))
 }
 
 /// The `index.json` that names `indexes`.

@@ -5,11 +5,7 @@ use std::{collections::BTreeSet, io::Write, path::Path};
 use fs_err as fs;
 use tempfile::NamedTempFile;
 
-use super::{
-    Error, Index,
-    blobs::{Blob, BlobStore},
-    index::index_json,
-};
+use super::{Error, Index, blobs::BlobStore, index::index_json};
 
 /// The content of the file `oci-layout`.
 pub(crate) const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -20,33 +16,20 @@ pub(crate) fn write(folder: &Path, layers: &BlobStore, indexes: &[Index]) -> Res
     let store = BlobStore::open(folder)?;
     let mut used = BTreeSet::new();
     for index in indexes {
-        for blob in layer_blobs(index) {
-            layers.copy(&blob, &store)?;
-            used.insert(blob.digest.hex());
+        for image in index.images() {
+            for blob in image.layer_blobs() {
+                layers.copy(&blob, &store)?;
+                used.insert(blob.digest.hex());
+            }
+            for document in image.documents()? {
+                used.insert(store.put(document.bytes())?.digest.hex());
+            }
         }
-        for document in documents(index)? {
-            used.insert(store.put(&document)?.digest.hex());
-        }
+        used.insert(store.put(index.document()?.bytes())?.digest.hex());
     }
     replace(&folder.join("oci-layout"), MARKER)?;
     replace(&folder.join("index.json"), index_json(indexes)?.bytes())?;
     store.prune(|name| used.contains(name))
-}
-
-/// The layers of every image of `index`.
-pub(crate) fn layer_blobs(index: &Index) -> Vec<Blob> {
-    index.images().iter().flat_map(|image| image.layer_blobs()).collect()
-}
-
-/// The documents that are blobs: configurations, manifests, the index itself.
-pub(crate) fn documents(index: &Index) -> Result<Vec<Vec<u8>>, Error> {
-    let mut documents = vec![];
-    for image in index.images() {
-        documents.push(image.config()?.bytes().to_vec());
-        documents.push(image.manifest()?.bytes().to_vec());
-    }
-    documents.push(index.document()?.bytes().to_vec());
-    Ok(documents)
 }
 
 /// Puts `bytes` into `path` at once, through a temporary file.

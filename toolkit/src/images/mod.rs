@@ -23,7 +23,7 @@ mod tree;
 pub(crate) mod validate;
 
 pub(crate) use self::{
-    assemble::{Assembler, Variant, check_machine},
+    assemble::{Assembler, Origin, Variant, check_machine},
     blobs::BlobStore,
     definition::{Definition, Definitions},
     digest::Digest,

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::Error;
 
-/// A registry name, repository path and tag: `ghcr.io/sluice-project/kube-apiserver:v1.37.2-sluice.1`.
+/// A registry name, repository path and tag: `ghcr.io/sluice-project/kube-apiserver:v1.37.2_sluice.1`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Reference {
     repository: String,
@@ -85,8 +85,8 @@ mod tests {
     fn names_that_registries_accept() {
         for repository in ["ghcr.io/a/b", "localhost/a", "localhost:5000/a-b/c_d", "10.0.0.1:5000/a", "r.io/a--b.c__d"]
         {
-            let reference = Reference::new(repository, "v1.37.2-sluice.1").unwrap();
-            assert_eq!(reference.to_string(), format!("{repository}:v1.37.2-sluice.1"));
+            let reference = Reference::new(repository, "v1.37.2_sluice.1").unwrap();
+            assert_eq!(reference.to_string(), format!("{repository}:v1.37.2_sluice.1"));
         }
     }
 

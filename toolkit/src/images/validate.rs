@@ -189,6 +189,11 @@ impl Check {
             if !tagged {
                 self.report("index.json", format!("{} has no tag", entry.digest()));
             }
+            // An archive names the manifest of its one platform.
+            if *entry.media_type() == oci::MediaType::ImageManifest {
+                self.manifest(entry);
+                continue;
+            }
             let name = self.blob(entry);
             let Some(platforms) = self.document::<oci::ImageIndex>(&name) else { continue };
             for descriptor in platforms.manifests() {
