@@ -4,9 +4,13 @@
 
 mod conformance;
 mod databases;
+#[cfg(test)]
+mod documented;
 mod e2e;
 mod server;
 mod test;
+#[cfg(test)]
+mod workflows;
 
 use std::process::ExitCode;
 

@@ -61,6 +61,8 @@ pub enum Program {
     Promtool,
     /// The interpreter of the language that etcd's alerts are written in.
     Jsonnet,
+    /// The linter of the workflows for GitHub in ci/.
+    Actionlint,
 }
 
 impl Program {
@@ -85,13 +87,21 @@ impl Program {
             Self::Kine => "kine",
             Self::Promtool => "promtool",
             Self::Jsonnet => "jsonnet",
+            Self::Actionlint => "actionlint",
         }
     }
 
     fn is_kubernetes(self) -> bool {
         !matches!(
             self,
-            Self::SluiceShim | Self::Etcd | Self::Etcdctl | Self::Etcdutl | Self::Kine | Self::Promtool | Self::Jsonnet
+            Self::SluiceShim
+                | Self::Etcd
+                | Self::Etcdctl
+                | Self::Etcdutl
+                | Self::Kine
+                | Self::Promtool
+                | Self::Jsonnet
+                | Self::Actionlint
         )
     }
 }

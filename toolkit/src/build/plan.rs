@@ -33,6 +33,7 @@ impl Program {
             Self::Kine => (200, 60),
             Self::Promtool => (120, 20),
             Self::Jsonnet => (15, 5),
+            Self::Actionlint => (10, 5),
         };
         Cost { shared, alone }
     }

@@ -101,6 +101,7 @@ fn versions_of_tools() {
         (Program::Kine, "kine version v0.17.5 (HEAD)", Some("0.17.5")),
         (Program::Promtool, "promtool, version v0.316.0 (branch: , revision: unknown)", Some("0.316.0")),
         (Program::Jsonnet, "Jsonnet commandline interpreter (Go implementation) v0.22.0", Some("0.22.0")),
+        (Program::Actionlint, "v1.7.12\ninstalled by building from source", Some("1.7.12")),
         (Program::SluiceShim, "sluice-shim 0.1.0", Some("0.1.0")),
         (Program::SluiceShim, "", None),
     ] {

@@ -43,6 +43,7 @@ fn recipe(program: Program) -> (&'static str, &'static str, bool) {
         Program::Kine => ("kine", "github.com/k3s-io/kine", true),
         Program::Promtool => ("prometheus", "github.com/prometheus/prometheus/cmd/promtool", false),
         Program::Jsonnet => ("prometheus", "github.com/google/go-jsonnet/cmd/jsonnet", false),
+        Program::Actionlint => ("actionlint", "github.com/rhysd/actionlint/cmd/actionlint", false),
         _ => ("etcd", "go.etcd.io/etcd/server/v3", false),
     }
 }
@@ -89,7 +90,7 @@ pub(super) fn reported(program: Program, path: &Path) -> Result<String> {
         _ => run.arg("--version").read()?,
     };
     // "etcd Version: 3.7.3", "etcdctl version: 3.7.3", "kine version v0.17.5 (…)", "sluice-shim 0.1.0", "promtool,
-    // version v0.316.0 (…)"
+    // version v0.316.0 (…)", "v1.7.12"
     let words = text.lines().next().unwrap_or_default().split_whitespace();
     let version =
         words.map(|word| word.trim_start_matches('v')).find(|word| word.starts_with(|c: char| c.is_ascii_digit()));

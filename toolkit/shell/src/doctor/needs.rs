@@ -112,6 +112,8 @@ pub(super) fn all(go: &str) -> Vec<Need> {
         program("faketime", Test, "faketime"),
         program("skopeo", Test, "skopeo"),
         program("umoci", Test, "umoci"),
+        // GitLab's pipeline in ci/ is compared with its schema, which a package of Python brings along.
+        program("pip3", Test, "python3-pip"),
         package("PostgreSQL", Databases, file("/usr/share/doc/postgresql-15"), "postgresql-15"),
         package("MariaDB", Databases, file("/usr/sbin/mariadbd"), "mariadb-server"),
     ]

@@ -1,0 +1,148 @@
+//! The workflows of `ci/` for GitHub and GitLab, which nobody runs here: their form is checked.
+
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+use sluice_shell::context::Context;
+use sluice_shell::process::Run;
+use sluice_toolkit::build::{self, Program};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// Name and text of each workflow for GitHub.
+fn github() -> Vec<(PathBuf, String)> {
+    let files = fs_err::read_dir(root().join("ci/github")).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> = files.map(|path| (path.clone(), fs_err::read_to_string(path).unwrap())).collect();
+    assert!(!files.is_empty());
+    files
+}
+
+/// What actionlint says against a workflow. Its other programs are left out, which a machine may have or not.
+fn actionlint(file: &Path) -> Option<String> {
+    let built = build::build_tools(&Context::from_env().unwrap(), &[Program::Actionlint]).unwrap();
+    let run = Run::new(&built[0].path, root()).args(["-no-color", "-oneline", "-shellcheck=", "-pyflakes="]).arg(file);
+    let said = run.outcome().unwrap();
+    (!said.status.success()).then(|| said.stdout + &said.stderr)
+}
+
+#[test]
+fn github_understands_its_workflows() {
+    for (path, _) in github() {
+        assert_eq!(actionlint(&path), None);
+    }
+}
+
+#[test]
+fn a_workflow_that_github_does_not_understand_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("broken.yaml");
+    let good = fs_err::read_to_string(root().join("ci/github/check.yaml")).unwrap();
+    for (line, broken, said) in [
+        ("runs-on: ubuntu-24.04", "runs_on: ubuntu-24.04", "\"runs-on\" section is missing"),
+        ("contents: read", "content: read", "unknown permission scope"),
+        ("${{ runner.arch }}", "${{ runner.archive }}", "property \"archive\" is not defined"),
+    ] {
+        assert!(good.contains(line), "{line}");
+        fs_err::write(&file, good.replace(line, broken)).unwrap();
+        let found = actionlint(&file).unwrap_or_default();
+        assert!(found.contains(said), "{broken}: {found}");
+    }
+}
+
+/// check-jsonschema, from packages with pinned digests; installed once.
+fn check_jsonschema() -> PathBuf {
+    let shell = Context::from_env().unwrap();
+    let pins = root().join("toolkit/python/check-jsonschema.txt");
+    let folder = shell.paths.cache().join("python");
+    let digest = Sha256::digest(fs_err::read(&pins).unwrap());
+    let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let installed = folder.join(format!("check-jsonschema-{digest}"));
+    let _lock = shell.lock("python").unwrap();
+    if !installed.exists() {
+        fs_err::create_dir_all(&folder).unwrap();
+        let partial = tempfile::Builder::new().prefix(".partial-").tempdir_in(&folder).unwrap();
+        let options = ["--quiet", "--disable-pip-version-check", "--require-hashes", "--only-binary", ":all:"];
+        let run = Run::new("pip3", root()).arg("install").args(options).arg("--target").arg(partial.path());
+        run.arg("--requirement").arg(&pins).run().unwrap();
+        fs_err::rename(partial.keep(), &installed).unwrap();
+    }
+    installed
+}
+
+/// What GitLab's own schema says against a pipeline.
+fn gitlab(file: &Path) -> Option<String> {
+    let run = Run::new("python3", root()).env("PYTHONPATH", check_jsonschema()).args(["-m", "check_jsonschema"]);
+    let said = run.args(["--builtin-schema", "vendor.gitlab-ci", "--color", "never"]).arg(file).outcome().unwrap();
+    (!said.status.success()).then(|| said.stdout + &said.stderr)
+}
+
+#[test]
+fn gitlab_understands_its_pipeline() {
+    let file = root().join("ci/gitlab-ci.yaml");
+    assert_eq!(gitlab(&file), None);
+
+    let good = fs_err::read_to_string(&file).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let bad = folder.path().join("broken.yaml");
+    for (line, broken) in [("expire_in:", "expires:"), ("script:", "scripts:"), ("paths: [out/images]", "paths: 7")] {
+        assert!(good.contains(line), "{line}");
+        fs_err::write(&bad, good.replace(line, broken)).unwrap();
+        assert!(gitlab(&bad).is_some_and(|said| said.contains("Schema validation errors")), "{broken}");
+    }
+}
+
+/// Lines that take a program from elsewhere under a name that somebody can move.
+fn unpinned(text: &str) -> Vec<&str> {
+    let hexadecimal = |digits: &str, len: usize| digits.len() == len && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    let pinned = |value: &str| {
+        let name = value.split(" #").next().unwrap_or_default().trim();
+        match (name.split_once("@sha256:"), name.split_once('@')) {
+            (Some((_, digest)), _) => hexadecimal(digest, 64),
+            (None, Some((_, commit))) => hexadecimal(commit, 40),
+            (None, None) => false,
+        }
+    };
+    let taken = |line: &&str| {
+        let line = line.trim().trim_start_matches("- ");
+        ["uses:", "image:", "container:"].iter().find_map(|key| line.strip_prefix(key)).is_some_and(|it| !pinned(it))
+    };
+    text.lines().filter(taken).collect()
+}
+
+#[test]
+fn what_they_take_from_elsewhere_can_not_change() {
+    let pipeline = fs_err::read_to_string(root().join("ci/gitlab-ci.yaml")).unwrap();
+    for text in github().into_iter().map(|(_, text)| text).chain([pipeline]) {
+        assert_eq!(unpinned(&text), [""; 0]);
+    }
+    let moved = "- uses: actions/cache@v4\nimage: golang:1.26\ncontainer: golang@sha256:abc\nuses: x/y";
+    assert_eq!(unpinned(moved).len(), 4);
+}
+
+/// GitHub's own choice of a shell has no `pipefail`: a command that fails before a `|` would be taken for a success.
+#[test]
+fn a_pipe_does_not_hide_a_failure() {
+    for (path, text) in github() {
+        assert!(text.contains("\ndefaults:\n  run:\n    shell: bash\n"), "{}", path.display());
+    }
+    let pipeline = fs_err::read_to_string(root().join("ci/gitlab-ci.yaml")).unwrap();
+    let piped = pipeline.lines().filter(|line| line.replace("||", "").contains(" | ")).collect::<Vec<_>>();
+    assert!(piped.is_empty() || pipeline.contains("set -o pipefail"), "{piped:?}");
+}
+
+/// The variable is an argument of a command in the pipeline, so a wrong one fails far from its cause.
+#[test]
+fn the_go_of_a_minor_is_the_one_in_its_pins() {
+    let said = |args: &[&str]| Run::new(root().join("ci/prepare"), root()).args(args).read().unwrap();
+    for folder in fs_err::read_dir(root().join("patches")).unwrap().map(|entry| entry.unwrap().path()) {
+        let Ok(pins) = fs_err::read_to_string(folder.join("source.toml")) else { continue };
+        let pins: toml::Table = toml::from_str(&pins).unwrap();
+        let minor = folder.file_name().unwrap().to_str().unwrap();
+        let go = pins["kubernetes"]["go"].as_str().unwrap();
+        assert_eq!(said(&[minor]).trim(), format!("GOTOOLCHAIN=go{go}"), "{minor}");
+    }
+    let newest = sluice_shell::minor::Minor::DEFAULT;
+    assert_eq!(said(&[]), said(&[newest]));
+}
