@@ -1,5 +1,6 @@
 //! `cargo xtask build-images`: the images of `images/*.toml`, as OCI layouts and as archives for `docker load`.
 
+mod push;
 mod report;
 
 use std::{
@@ -40,6 +41,8 @@ pub struct Cmd {
     #[arg(long, value_name = "NAME", default_value = REGISTRY, env = "SLUICE_REGISTRY")]
     registry: String,
     #[command(flatten)]
+    push: push::Flags,
+    #[command(flatten)]
     target: Target,
     #[command(flatten)]
     platforms: Platforms,
@@ -70,6 +73,7 @@ impl Cmd {
         for platform in &platforms {
             check(shell, &definitions, &chosen, *platform, &self.registry, &out)?;
         }
+        let destination = self.push.open(shell, &chosen)?;
         let names: BTreeSet<String> = chosen.iter().flat_map(|image| definitions.binaries(image)).collect();
         let programs = names.iter().map(|name| program(name)).collect::<Result<Vec<_>>>()?;
         let build = |platform: Platform| {
@@ -77,7 +81,10 @@ impl Cmd {
             build_patched(shell, &self.target, options, &programs)
         };
         let builds = platforms.into_iter().map(build).collect::<Result<Vec<_>>>()?;
-        let report = write(shell, &builds, &definitions, &chosen, &self.registry, &out)?;
+        let mut report = write(shell, &builds, &definitions, &chosen, &self.registry, &out)?;
+        if let Some(mut destination) = destination {
+            destination.push(shell, &mut report)?;
+        }
         if self.json { shell.out.json(&report) } else { shell.out.data(report.table()) }
     }
 }

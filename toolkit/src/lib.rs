@@ -14,6 +14,7 @@ mod down;
 mod images;
 pub mod patch;
 pub mod pipeline;
+mod registry;
 pub mod source;
 mod status;
 mod up;

@@ -6,6 +6,7 @@ use fs_err as fs;
 use serde::Serialize;
 
 use crate::images::{Definition, Digest, Image, Reference, Variant};
+use crate::registry::Transfer;
 use sluice_shell::error::Result;
 use sluice_shell::output::table;
 use sluice_shell::platform::Platform;
@@ -39,6 +40,15 @@ pub(crate) struct Line {
     pub(crate) layout: PathBuf,
     /// Time for all variants of the image together.
     pub(crate) seconds: f64,
+    /// What the tags of this variant end in.
+    #[serde(skip)]
+    pub(crate) suffix: String,
+    /// With `--push`: each name that it has in the registry, with the digest that the registry gives for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) pushed: Vec<String>,
+    /// With `--push`: what had to be sent for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) transfer: Option<Transfer>,
 }
 
 /// What is there of a variant for one platform.
@@ -75,6 +85,9 @@ impl Line {
             platforms,
             layout: layout.to_owned(),
             seconds: 0.0,
+            suffix: variant.suffix.clone(),
+            pushed: vec![],
+            transfer: None,
         })
     }
 }
@@ -118,6 +131,20 @@ impl Report {
                 ]
             })
         });
-        table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
+        let table = table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>());
+        let pushed = self.images.iter().flat_map(|line| &line.pushed).map(|name| format!("\npushed {name}"));
+        table + &pushed.collect::<String>()
+    }
+
+    /// What the pushes of all images sent, for people.
+    pub(crate) fn transferred(&self) -> String {
+        let all = || self.images.iter().filter_map(|line| line.transfer);
+        format!(
+            "{} blobs sent ({:.1} MB), {} taken over from other repositories, {} were there",
+            all().map(|one| one.sent).sum::<usize>(),
+            all().map(|one| one.sent_bytes).sum::<u64>() as f64 / 1e6,
+            all().map(|one| one.mounted).sum::<usize>(),
+            all().map(|one| one.present).sum::<usize>(),
+        )
     }
 }

@@ -7,6 +7,10 @@ use sluice_shell::minor::Minor;
 
 use super::*;
 use crate::pipeline::Binary;
+use crate::registry::{
+    Transfer,
+    tests::server::{PASSWORD, Server},
+};
 use sluice_shell::process::Run;
 
 const EPOCH: i64 = 1_700_000_000;
@@ -375,5 +379,38 @@ fn other_tools_read_the_images_and_they_run() {
         let mut bytes = vec![];
         copied.read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes, fs::read(bench.program(name)).unwrap());
+    }
+}
+
+#[test]
+fn a_push_reports_the_digests_that_the_registry_gives() {
+    let (bench, server) = (Bench::new(), Server::start());
+    let mut report = bench.write(&["sluice-shim", "kube-apiserver", "kubernetes"]).unwrap();
+    let base = format!("{}/team", server.name());
+    let tags = ["v1".to_owned(), "latest".to_owned()];
+    let push = |tags: &[String], report: &mut Report| {
+        push::Destination::new(&base, tags, server.open(PASSWORD)).push(&bench.shell, report)
+    };
+    push(&tags, &mut report).unwrap();
+    for line in &report.images {
+        let suffix = if line.reference.tag().ends_with("-rootless") { "-rootless" } else { "" };
+        let digest = line.digest;
+        let names = tags.iter().map(|tag| format!("{base}/{}:{tag}{suffix}@{digest}", line.name));
+        assert_eq!(line.pushed, names.collect::<Vec<_>>());
+    }
+    let first = report.transferred();
+    // A variant has the layers of its image, and kubernetes has those of kube-apiserver.
+    let sum = |one: fn(&Transfer) -> usize| -> usize {
+        report.images.iter().filter_map(|line| line.transfer.as_ref()).map(one).sum()
+    };
+    assert!(sum(|it| it.mounted) > 0 && sum(|it| it.present) > 0, "{first}");
+
+    push(&[], &mut report).unwrap();
+    let (text, sent) = (report.table(), report.images.iter().filter_map(|line| line.transfer));
+    assert_eq!(sent.map(|it| it.sent + it.mounted).sum::<usize>(), 0);
+    for line in &report.images {
+        let name = format!("{base}/{}:{}@{}", line.name, line.reference.tag(), line.digest);
+        assert!(text.contains(&format!("\npushed {name}")), "{text}");
+        assert_eq!(serde_json::to_value(line).unwrap()["pushed"], serde_json::json!([name]));
     }
 }

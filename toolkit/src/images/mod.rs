@@ -24,7 +24,7 @@ pub(crate) mod validate;
 
 pub(crate) use self::{
     assemble::{Assembler, Origin, Variant, check_machine},
-    blobs::BlobStore,
+    blobs::{Blob, BlobStore},
     definition::{Definition, Definitions},
     digest::Digest,
     elf::require_static,

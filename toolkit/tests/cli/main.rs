@@ -6,6 +6,7 @@ mod cluster;
 mod interrupt;
 mod patch;
 mod proxy;
+mod push;
 mod source;
 mod workspace;
 

@@ -111,6 +111,8 @@ pub(super) fn all(go: &str) -> Vec<Need> {
         // The shim's leases are tested with a calendar that is set.
         program("faketime", Test, "faketime"),
         program("skopeo", Test, "skopeo"),
+        // Images are pushed to it and fetched from it, on the loopback address.
+        program("docker-registry", Test, "docker-registry"),
         program("umoci", Test, "umoci"),
         // GitLab's pipeline in ci/ is compared with its schema, which a package of Python brings along.
         program("pip3", Test, "python3-pip"),
