@@ -44,7 +44,7 @@ pub(crate) enum Error {
     #[error("the registry {registry} gave an answer that is not understood when we tried to {what}: {reason}")]
     Answer { registry: String, what: String, reason: String },
     /// The registry has other bytes than it was given.
-    #[error("the registry has {theirs} at {reference}, where {ours} was pushed")]
+    #[error("the registry has {theirs} at {reference}, and not {ours}")]
     Digest { reference: String, ours: String, theirs: String },
     /// The registry has no such image.
     #[error("there is no {0}")]

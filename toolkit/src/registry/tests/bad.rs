@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fs_err as fs;
 
-use super::server::{Fake, Reply};
+use super::server::{Fake, Reply, Request};
 use super::{NAME, image, patience, text};
 use crate::images::Reference;
 use crate::registry::{access::Access, client::Registry, credentials::Files, error::Error};
 
 /// Pushes to a registry that answers so; the error, and the requests that it got.
-fn pushed(reply: impl Fn(&str) -> Reply + Send + Sync + 'static) -> (Error, Vec<String>) {
+fn pushed(reply: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> (Error, Vec<String>) {
     let (fake, dir) = (Fake::start(reply), tempfile::tempdir().unwrap());
     image(dir.path(), "one");
     let access = Access { insecure_loopback: true, ..Access::default() };
@@ -24,19 +24,19 @@ fn count(seen: &[String], start: &str) -> usize {
 }
 
 /// A registry with nothing in it that takes uploads as far as `put` says.
-fn empty(request: &str, put: Reply) -> Reply {
-    match request.split_once(' ') {
-        Some(("GET", "/v2/")) => Reply::Answer(200, "", ""),
-        Some(("POST", _)) => Reply::Answer(202, "Location: /v2/one/blobs/uploads/1\r\n", ""),
+fn empty(request: &Request, put: Reply) -> Reply {
+    match request.line.split_once(' ') {
+        Some(("GET", "/v2/")) => Reply::status(200),
+        Some(("POST", _)) => Reply::Answer(202, "Location: /v2/one/blobs/uploads/1\r\n".into(), ""),
         Some(("PUT", _)) => put,
-        _ => Reply::Answer(404, "", ""),
+        _ => Reply::status(404),
     }
 }
 
 #[test]
 fn a_full_disk_of_the_registry_is_tried_again_and_then_said() {
     let full = r#"{"errors":[{"code":"UNKNOWN","message":"unknown error","detail":{"Op":"write","Err":28}}]}"#;
-    let (error, seen) = pushed(move |request| empty(request, Reply::Answer(500, "", full)));
+    let (error, seen) = pushed(move |request| empty(request, Reply::Answer(500, String::new(), full)));
     assert!(matches!(error, Error::Failing { status: 500, attempts: 3, .. }), "{error:?}");
     assert!(text(&error).contains(r#"3 times (HTTP status 500): unknown error {"Err":28,"Op":"write"}"#), "{error}");
     assert!(text(&error).contains("a full disk looks like this"), "{}", text(&error));
@@ -44,16 +44,59 @@ fn a_full_disk_of_the_registry_is_tried_again_and_then_said() {
     assert_eq!(count(&seen, "POST"), 3, "each attempt is an upload of its own: {seen:?}");
 }
 
+/// A refusal that ends a push which came so far.
+fn denied() -> Reply {
+    Reply::Answer(403, String::new(), r#"{"errors":[{"code":"DENIED","message":"read only"}]}"#)
+}
+
 #[test]
 fn a_failure_that_passes_is_no_error() {
     let failures = AtomicUsize::new(0);
-    let (error, seen) = pushed(move |request| match failures.fetch_add(1, Ordering::Relaxed) {
-        0 => Reply::Answer(503, "", ""),
-        1 => Reply::Close,
-        _ => empty(request, Reply::Answer(403, "", r#"{"errors":[{"code":"DENIED","message":"read only"}]}"#)),
+    let (error, seen) = pushed(move |request| {
+        let looks = request.line.starts_with("HEAD");
+        match if looks { failures.fetch_add(1, Ordering::Relaxed) } else { 2 } {
+            0 => Reply::status(503),
+            1 => Reply::Close,
+            _ => empty(request, denied()),
+        }
     });
     assert!(matches!(&error, Error::Forbidden { message, .. } if message == "read only"), "{error:?}");
+    assert_eq!(count(&seen, "HEAD"), 3, "{seen:?}");
     assert_eq!(count(&seen, "PUT"), 1, "a refusal is not tried again: {seen:?}");
+}
+
+#[test]
+fn a_registry_with_tokens_is_asked_for_one_and_gets_it_with_each_request() {
+    let fake = Fake::start(|request| match request.line.split_once(' ') {
+        // "ada:open".
+        Some((_, path)) if path.starts_with("/token?") => match request.authorization.as_str() {
+            "Basic YWRhOm9wZW4=" => Reply::Answer(200, String::new(), r#"{"token":"secret"}"#),
+            _ => Reply::Answer(401, String::new(), "who is that?"),
+        },
+        _ if request.authorization == "Bearer secret" => empty(request, denied()),
+        _ => {
+            let challenge = format!("Bearer realm=\"http://{}/token\",service=\"test\"", request.host);
+            Reply::Answer(401, format!("WWW-Authenticate: {challenge}\r\n"), "")
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    image(dir.path(), "one");
+    let to = Reference::new(&format!("{}/one", fake.name()), "v1").unwrap();
+    let push = |auth: &str| {
+        let file = dir.path().join("config.json");
+        fs::write(&file, format!(r#"{{"auths": {{"{}": {{"auth": "{auth}"}}}}}}"#, fake.name())).unwrap();
+        let access = Access { insecure_loopback: true, ..Access::default() };
+        let mut registry = Registry::with(&fake.name(), &access, &Files(vec![file]), patience()).unwrap();
+        registry.push(dir.path(), NAME, std::slice::from_ref(&to), |_| ()).unwrap_err()
+    };
+    let error = push("YWRhOm9wZW4=");
+    assert!(matches!(&error, Error::Forbidden { message, .. } if message == "read only"), "{error:?}");
+    let tokens: Vec<_> = fake.seen().into_iter().filter(|line| line.contains("/token?")).collect();
+    assert_eq!(tokens, ["GET /token?scope=repository%3Aone%3Apull%2Cpush&service=test"]);
+
+    let refused = push("YWRhOndyb25n");
+    assert!(matches!(&refused, Error::Unauthorized { message, .. } if message == "who is that?"), "{refused:?}");
+    assert!(refused.to_string().contains("config.json"), "{refused}");
 }
 
 #[test]
@@ -77,13 +120,13 @@ fn a_registry_that_hangs_ends_the_push() {
 #[test]
 fn a_name_that_the_registry_refuses_is_shown_with_its_words() {
     let words = r#"{"errors":[{"code":"NAME_INVALID","message":"invalid repository name"}]}"#;
-    let (error, _) = pushed(move |request| match request.split(' ').next() {
-        Some("POST") => Reply::Answer(400, "", words),
+    let (error, _) = pushed(move |request| match request.line.split(' ').next() {
+        Some("POST") => Reply::Answer(400, String::new(), words),
         _ => empty(request, Reply::Silence),
     });
     assert!(text(&error).contains("(HTTP status 400): invalid repository name"), "{error}");
-    let (error, _) = pushed(|request| match request.split(' ').next() {
-        Some("POST") => Reply::Answer(404, "", ""),
+    let (error, _) = pushed(|request| match request.line.split(' ').next() {
+        Some("POST") => Reply::status(404),
         _ => empty(request, Reply::Silence),
     });
     assert!(text(&error).contains("created before the first push"), "{}", text(&error));
@@ -92,11 +135,11 @@ fn a_name_that_the_registry_refuses_is_shown_with_its_words() {
 #[test]
 fn a_digest_that_the_registry_makes_another_of_is_an_error() {
     let other = "Docker-Content-Digest: sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\r\n";
-    let (error, _) = pushed(move |request| match request.split_once(' ') {
-        Some(("GET", "/v2/")) => Reply::Answer(200, "", ""),
-        Some(("PUT", _)) => Reply::Answer(201, "Location: /v2/one/x\r\n", ""),
-        Some(("HEAD", path)) if path.contains("/blobs/") => Reply::Answer(200, "", ""),
-        _ => Reply::Answer(200, other, ""),
+    let (error, _) = pushed(move |request| match request.line.split_once(' ') {
+        Some(("GET", "/v2/")) => Reply::status(200),
+        Some(("PUT", _)) => Reply::Answer(201, "Location: /v2/one/x\r\n".into(), ""),
+        Some(("HEAD", path)) if path.contains("/blobs/") => Reply::status(200),
+        _ => Reply::Answer(200, other.into(), ""),
     });
     assert!(matches!(error, Error::Digest { .. }), "{error:?}");
 }
@@ -111,7 +154,7 @@ fn an_unknown_host_and_one_without_tls_are_told_apart() {
     let unknown = opened(name).check(&reference(name)).unwrap_err();
     assert!(matches!(unknown, Error::UnknownHost { .. } | Error::Silent { .. }), "{unknown:?}");
 
-    let plain = Fake::start(|_| Reply::Answer(400, "", ""));
+    let plain = Fake::start(|_| Reply::status(400));
     let error = opened(&plain.name()).check(&reference(&plain.name())).unwrap_err();
     assert!(matches!(error, Error::NotTls { .. }), "{error:?}");
     assert!(text(&error).contains("--insecure-loopback"), "{}", text(&error));

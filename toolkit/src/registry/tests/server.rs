@@ -153,17 +153,35 @@ fn certify(folder: &Path) {
     fs::write(folder.join("server.key"), key.serialize_pem()).unwrap();
 }
 
-/// What the other registry does with a request.
+/// What the other registry gets.
+#[derive(Default)]
+pub(super) struct Request {
+    /// `METHOD /path`.
+    pub(super) line: String,
+    /// The header that says for whom it is: the registry's name.
+    pub(super) host: String,
+    /// The header `Authorization`, or nothing.
+    pub(super) authorization: String,
+}
+
+/// What it does with a request.
 pub(super) enum Reply {
     /// A status, headers, and a body.
-    Answer(u16, &'static str, &'static str),
+    Answer(u16, String, &'static str),
     /// Reads a little of the body and closes the connection.
     Close,
     /// Never answers.
     Silence,
 }
 
-/// A registry over plain HTTP that answers what a function says of `METHOD /path`.
+impl Reply {
+    /// An answer with no more than a status.
+    pub(super) fn status(status: u16) -> Self {
+        Self::Answer(status, String::new(), "")
+    }
+}
+
+/// A registry over plain HTTP that answers what a function says of a request.
 pub(super) struct Fake {
     port: u16,
     ended: Arc<AtomicBool>,
@@ -171,7 +189,7 @@ pub(super) struct Fake {
 }
 
 impl Fake {
-    pub(super) fn start(reply: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
+    pub(super) fn start(reply: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let fake = Self { port, ended: Arc::default(), seen: Arc::default() };
@@ -209,28 +227,31 @@ impl Drop for Fake {
 const TLS: u8 = 0x16;
 
 /// One request of a connection. Gives the connection back if it shall hear nothing.
-fn serve(stream: TcpStream, seen: &Mutex<Vec<String>>, reply: &dyn Fn(&str) -> Reply) -> Option<TcpStream> {
+fn serve(stream: TcpStream, seen: &Mutex<Vec<String>>, reply: &dyn Fn(&Request) -> Reply) -> Option<TcpStream> {
     let mut reader = BufReader::new(stream);
     if reader.fill_buf().ok()?.first() == Some(&TLS) {
         // As Go's and other servers.
         reader.get_mut().write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").ok()?;
         return None;
     }
-    let (mut first, mut length) = (String::new(), 0);
+    let (mut first, mut length, mut request) = (String::new(), 0, Request::default());
     reader.read_line(&mut first).ok()?;
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line).ok()? == 0 || line == "\r\n" {
             break;
         }
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse().unwrap();
+        let (name, value) = line.split_once(':')?;
+        let value = value.trim().to_owned();
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.parse().unwrap(),
+            "host" => request.host = value,
+            "authorization" => request.authorization = value,
+            _ => {}
         }
     }
-    let request = first.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
-    seen.lock().unwrap().push(request.clone());
+    request.line = first.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
+    seen.lock().unwrap().push(request.line.clone());
     match reply(&request) {
         Reply::Silence => return Some(reader.into_inner()),
         Reply::Close => {
@@ -239,7 +260,7 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<String>>, reply: &dyn Fn(&str) -> R
         Reply::Answer(status, headers, body) => {
             reader.read_exact(&mut vec![0; length]).ok()?;
             // A body that nobody reads is not one of HTTP.
-            let body = if request.starts_with("HEAD ") { "" } else { body };
+            let body = if request.line.starts_with("HEAD ") { "" } else { body };
             let head =
                 format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n", body.len());
             reader.get_mut().write_all(format!("{head}{body}").as_bytes()).ok()?;
