@@ -15,7 +15,7 @@ use self::report::{Line, Part, Report};
 use clap::ValueEnum as _;
 
 use crate::{
-    build::{Options, Program, build_patched, is_changed, last_change},
+    build::{Options, OtherGo, Program, build_patched, is_changed, last_change},
     images::{
         self, Assembler, BlobStore, Definition, Definitions, Origin, Reference, archive, check_machine, layout,
         validate,
@@ -81,6 +81,11 @@ impl Cmd {
             build_patched(shell, &self.target, options, &programs)
         };
         let builds = platforms.into_iter().map(build).collect::<Result<Vec<_>>>()?;
+        if let Some(built) = builds.first()
+            && let Some(other) = OtherGo::find(shell, &built.minor, &built.go)?
+        {
+            shell.out.note(format!("warning: {other}"));
+        }
         let mut report = write(shell, &builds, &definitions, &chosen, &self.registry, &out)?;
         if let Some(mut destination) = destination {
             destination.push(shell, &mut report)?;

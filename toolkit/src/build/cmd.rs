@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::{Options, Program, build_patched, build_stock, build_tested, build_tools_for};
+use super::{Options, OtherGo, Program, build_patched, build_stock, build_tested, build_tools_for};
 use crate::pipeline::{Binary, Built};
 use crate::source::Target;
 use sluice_shell::context::Context;
@@ -50,6 +50,9 @@ struct Report {
     #[serde(skip_serializing_if = "String::is_empty")]
     version: String,
     flavor: &'static str,
+    /// Version of the Go that compiled Kubernetes.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    go: String,
     /// Of all platforms.
     binaries: Vec<Binary>,
 }
@@ -63,6 +66,11 @@ impl Cmd {
             let binaries = report.binaries.into_iter().chain(part.binaries).collect();
             report = Report { binaries, ..part };
         }
+        if let Some(minor) = &report.minor
+            && let Some(other) = OtherGo::find(shell, minor, &report.go)?
+        {
+            shell.out.note(format!("warning: {other}"));
+        }
         if self.json { shell.out.json(&report) } else { shell.out.data(report.table()) }
     }
 
@@ -75,15 +83,15 @@ impl Cmd {
         }
         if self.stock {
             let stock = build_stock(shell, &self.target, options, programs)?;
-            let (minor, version, binaries) = (Some(self.target.k8s.clone()), stock.version, stock.binaries);
-            return Ok(Report { minor, version, flavor: "stock", binaries });
+            let (minor, version, go) = (Some(self.target.k8s.clone()), stock.version, stock.go);
+            return Ok(Report { minor, version, flavor: "stock", go, binaries: stock.binaries });
         }
         let built = match self.tested {
             true => build_tested(shell, &self.target, options, programs)?.into(),
             false => build_patched(shell, &self.target, options, programs)?,
         };
-        let Built { minor, version, binaries, .. } = built;
-        Ok(Report { minor: Some(minor), version, flavor: "patched", binaries })
+        let Built { minor, version, go, binaries, .. } = built;
+        Ok(Report { minor: Some(minor), version, flavor: "patched", go, binaries })
     }
 }
 

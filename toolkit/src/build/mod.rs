@@ -7,6 +7,7 @@ mod cmd;
 mod foreign;
 mod golang;
 mod kubernetes;
+mod other_go;
 mod plan;
 mod revision;
 mod shim;
@@ -21,6 +22,7 @@ use crate::patch;
 use crate::pipeline::{Binary, Built, Depth, Form, Patched, Tested, Verified};
 use crate::source::{Pins, Purpose, Target};
 pub use cmd::Cmd;
+pub(crate) use other_go::OtherGo;
 use plan::Plan;
 pub(crate) use revision::{is_changed, last_change};
 use sluice_shell::context::Context;
@@ -133,6 +135,8 @@ impl Options {
 pub(crate) struct Stock {
     /// Upstream's version, `v1.37.2`.
     pub(crate) version: String,
+    /// Version of the Go that compiled them.
+    pub(crate) go: String,
     /// In the order asked for.
     pub(crate) binaries: Vec<Binary>,
 }
@@ -276,7 +280,8 @@ pub(crate) fn build_stock(shell: &Context, target: &Target, options: Options, pr
         announced: &announced,
     };
     let binaries = job.all(programs)?;
-    Ok(Stock { version: fetched.version.clone(), binaries })
+    let go = golang::release(&job.go).trim_start_matches("go").to_owned();
+    Ok(Stock { version: fetched.version.clone(), go, binaries })
 }
 
 /// The build date: `SOURCE_DATE_EPOCH` as upstream honours it, else the date of upstream's tag, never the clock.

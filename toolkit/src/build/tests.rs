@@ -150,3 +150,15 @@ fn tools_for_tests_are_built_for_this_machine_alone() {
     let error = build_tools_for(&Context::for_test(folder.path()), other, &[Program::Etcdctl]).unwrap_err();
     assert_eq!(error.to_string(), format!("etcdctl is for tests on this machine: it is not built for {other}"));
 }
+
+#[test]
+fn another_go_than_upstreams_is_told() {
+    let shell = Context::for_test(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap());
+    let minor: Minor = Minor::DEFAULT.parse().unwrap();
+    let upstream = Pins::load(&shell, &minor).unwrap().kubernetes.go;
+    assert_eq!(OtherGo::find(&shell, &minor, &upstream).unwrap(), None);
+    let other = OtherGo::find(&shell, &minor, "1.26.0").unwrap().unwrap();
+    let text = format!("Go 1.26.0 compiled this; upstream releases this version with Go {upstream}");
+    assert_eq!(other.to_string(), text);
+    assert_eq!(golang::release("go version go1.26.8 linux/amd64"), "go1.26.8");
+}
