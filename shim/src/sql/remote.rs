@@ -1,6 +1,8 @@
 //! What all databases on servers have in common.
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use super::failure::{Failure, Result};
@@ -33,6 +35,31 @@ pub(super) const fn nature(values_limit: usize) -> Nature {
     }
 }
 
+/// Does something that takes long, on a connection of its own, while this process goes on telling that it is there.
+/// Telling may fail for a while, as long as no other process serves the store.
+pub(super) fn beside(
+    every: Duration,
+    work: impl FnOnce() -> Result<()> + Send,
+    mut tell: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    thread::scope(|scope| {
+        let (working, ended) = mpsc::channel::<()>();
+        let worker = scope.spawn(move || {
+            let _working = working;
+            work()
+        });
+        let mut told = Ok(());
+        while told.is_ok() && ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+            told = match tell() {
+                Err(failure @ Failure::Final(_)) => Err(failure),
+                _ => Ok(()),
+            };
+        }
+        let done = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        told.and(done)
+    })
+}
+
 /// The newest revision that this process has seen of its database, on whichever connection and server.
 #[derive(Debug, Default)]
 pub(super) struct Seen(AtomicI64);
@@ -60,7 +87,36 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel;
+
     use super::*;
+
+    #[test]
+    fn a_process_tells_that_it_is_there_while_something_takes_long() {
+        let (told, heard) = channel();
+        let long = move || {
+            for _ in 0..3 {
+                heard.recv_timeout(Duration::from_secs(60)).unwrap();
+            }
+            Ok(())
+        };
+        let again = || Failure::Again(Error::Unavailable("locked".into()));
+        let every = Duration::from_millis(1);
+        beside(every, long, || told.send(()).map_or(Ok(()), |()| Err(again()))).unwrap();
+        assert!(matches!(beside(every, || Err(again()), || Ok(())), Err(Failure::Again(_))));
+    }
+
+    #[test]
+    fn a_process_that_serves_no_more_says_so_when_the_work_has_ended() {
+        let (told, heard) = channel();
+        let long = move || {
+            heard.recv_timeout(Duration::from_secs(60)).unwrap();
+            Ok(())
+        };
+        let replaced = |()| Err(Failure::Final(Error::Replaced("by another".into())));
+        let done = beside(Duration::from_millis(1), long, || told.send(()).map_or(Ok(()), replaced));
+        assert!(matches!(done, Err(Failure::Final(Error::Replaced(_)))), "{done:?}");
+    }
 
     #[test]
     fn a_snapshot_that_another_thread_was_ahead_of_is_no_way_back() {

@@ -141,3 +141,45 @@ async fn the_quota_counts_what_was_just_written() {
     assert!(alarms(&mut client).await.is_empty());
     client.put("a", "v".repeat(300_000)).await;
 }
+
+/// As an administrator of etcd goes about it: room is made, and the alarm taken back. The last key keeps its place in
+/// the tables.
+#[tokio::test]
+async fn a_compaction_and_a_defragmentation_end_the_alarm_of_the_quota() {
+    let server = TestServer::start(&["--quota-backend-bytes", "16777216"]).await;
+    let mut client = server.connect().await;
+    let mut random = 1_u64;
+    let mut value = || -> Vec<u8> {
+        // No compression makes it smaller.
+        let next = |_| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 56) as u8
+        };
+        (0..256 << 10).map(next).collect()
+    };
+    let mut number = 0;
+    let full = loop {
+        match client.kv.put(put(&format!("key/{number:04}"), value())).await {
+            Ok(_) => number += 1,
+            Err(full) => break full,
+        }
+        assert!(number < 1000, "the quota is not full");
+    };
+    assert_eq!((full.code() as i32, full.message()), (8, "etcdserver: mvcc: database space exceeded"));
+    assert_eq!(alarms(&mut client).await, [pb::AlarmType::Nospace as i32]);
+    // What the newest revision deletes is kept for those who watch from there on.
+    let mut revision = 0;
+    for (from, until) in [(0, number - 2), (number - 2, number - 1)] {
+        let [key, range_end] = [from, until].map(|number| format!("key/{number:04}").into());
+        let deleted = client.kv.delete_range(pb::DeleteRangeRequest { key, range_end, ..Default::default() });
+        revision = deleted.await.unwrap().into_inner().header.unwrap().revision;
+    }
+    client.kv.compact(pb::CompactionRequest { revision, physical: true }).await.unwrap();
+    client.maintenance.defragment(pb::DefragmentRequest {}).await.unwrap();
+    let disarm = pb::AlarmRequest { action: 2, member_id: 0, alarm: pb::AlarmType::Nospace as i32 };
+    client.maintenance.alarm(disarm).await.unwrap();
+    assert!(alarms(&mut client).await.is_empty());
+    client.put("another", value()).await;
+    let kept = client.range(range_of(&format!("key/{:04}", number - 1))).await.unwrap();
+    assert_eq!(kept.count, 1);
+}

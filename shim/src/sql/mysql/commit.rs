@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::apply::Script;
+use super::defragment::defragment;
 use super::graph::{blobs, blocked};
 use super::read::read_head;
 use super::row::ROW;
@@ -17,7 +18,7 @@ use crate::sql::collector::LOOKED_AT;
 use crate::sql::failure::Result;
 use crate::sql::index::names;
 use crate::sql::numbers;
-use crate::sql::remote::BEAT;
+use crate::sql::remote::{self, BEAT};
 use crate::sql::session::{Begun, Commit, Delta, NewHead, Started};
 
 /// How many keys one statement looks for.
@@ -330,10 +331,13 @@ impl Commit for Tables {
         Ok(false)
     }
 
-    /// InnoDB uses the space of removed rows again by itself. To build the tables anew takes as long as they are large;
-    /// that is for a person to decide (OPTIMIZE TABLE).
     fn defragment(&mut self) -> Result<()> {
-        Ok(())
+        self.ready()?;
+        if !self.connection.server()?.engine.is_innodb() {
+            return Ok(());
+        }
+        let mut another = self.connection.another()?;
+        remote::beside(BEAT, || defragment(&mut another), || self.try_commit())
     }
 
     fn adopt(&mut self, cluster_id: i64) -> Result<()> {

@@ -105,6 +105,13 @@ impl Connection {
         self.seen.note(revision.unwrap_or(0), newest)
     }
 
+    /// Another one like it, on which a statement may take as long as it takes.
+    pub(super) fn another(&self) -> Result<Self> {
+        let mut other = Self::open_with(Arc::clone(&self.address), Arc::clone(&self.metrics), None)?;
+        other.seen = Arc::clone(&self.seen);
+        Ok(other)
+    }
+
     /// Ends it: what the server does with it does not matter any more.
     pub(super) fn close(&mut self) {
         self.open = None;

@@ -8,6 +8,7 @@ mod apply;
 mod audit;
 mod commit;
 mod connection;
+mod defragment;
 mod depart;
 mod engine;
 mod error;

@@ -3,6 +3,7 @@
 use bytes::Bytes as Buffer;
 
 use super::Tables;
+use super::engine::Engine;
 use super::find::{columns, paged};
 use super::note;
 use super::row::{Cells, ROW};
@@ -227,24 +228,38 @@ impl Read for Tables {
         self.connection.all("leases", sql, Cells::lease)
     }
 
-    /// The sizes are those that the database last counted: some percents may be missing.
+    /// The size is that of the tables' files, if the user may know it, else what the server last counted: some percents
+    /// may be missing then. Of what is free the server tells whole megabytes.
     fn status(&mut self, head: Head) -> Result<StoreStatus> {
-        let sql = "SELECT cluster_id, (SELECT CAST(COALESCE(SUM(data_length + index_length), 0) AS SIGNED)
+        let files = if self.connection.server()?.engine == Engine::MariaDb { FILES } else { "0" };
+        let sql = format!(
+            "SELECT cluster_id, (SELECT CAST(COALESCE(SUM(data_length + index_length + data_free), 0) AS SIGNED)
                 FROM information_schema.tables WHERE table_schema = DATABASE()),
-            (SELECT CAST(COALESCE(SUM(data_free), 0) AS SIGNED) FROM information_schema.tables \
-            WHERE table_schema = DATABASE())
-            FROM meta WHERE id = 1";
-        let told = self.connection.first("status", sql, |cells| Ok((cells.int()?, cells.int()?, cells.int()?)))?;
-        let (cluster, used, free) = told.unwrap_or_default();
+             (SELECT CAST(COALESCE(SUM(data_free), 0) AS SIGNED) FROM information_schema.tables
+                WHERE table_schema = DATABASE()), {files}
+             FROM meta WHERE id = 1"
+        );
+        let told = self
+            .connection
+            .first("status", sql, |cells| Ok((cells.int()?, cells.int()?, cells.int()?, cells.int()?)))?;
+        let (cluster, counted, free, files) = told.unwrap_or_default();
+        let size = if files > 0 { files } else { counted };
         Ok(StoreStatus {
             revision: head.revision,
             compact_revision: head.compact_revision,
-            db_size: used + free,
-            db_size_in_use: used,
+            db_size: size,
+            db_size_in_use: (size - free).max(0),
             cluster_id: cluster.unsigned_abs(),
         })
     }
 }
+
+/// How many bytes the files of the tables have; 0 if the user may not know, or the tables have no files of their own.
+/// Without the right the second table can't be read, not even in vain.
+const FILES: &str = "IF(EXISTS (SELECT 1 FROM information_schema.user_privileges WHERE privilege_type = 'PROCESS'
+        AND grantee = CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''')),
+    (SELECT CAST(COALESCE(SUM(file_size), 0) AS SIGNED) FROM information_schema.innodb_sys_tablespaces
+        WHERE SUBSTRING_INDEX(name, '/', 1) = CAST(CONVERT(DATABASE() USING filename) AS BINARY)), 0)";
 
 /// What was superseded, by when that was.
 const CHANGED: &str = "`change` ch FORCE INDEX (PRIMARY) STRAIGHT_JOIN history h FORCE INDEX (PRIMARY)

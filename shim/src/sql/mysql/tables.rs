@@ -94,6 +94,11 @@ const STEPS: [(&str, &str); 14] = [
     ),
 ];
 
+/// The names of all tables.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    STEPS.iter().map(|(name, _)| *name).chain(["store"])
+}
+
 /// Makes sure that the database has the tables in our version. Two that start at once may both make them. A fresh store
 /// is at revision 1, as etcd's is, so that the first write is revision 2.
 pub(super) fn prepare(connection: &mut Connection) -> Result<()> {

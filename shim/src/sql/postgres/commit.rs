@@ -1,12 +1,13 @@
 //! Changes: two flushes for a commit, the second of which ends it.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::batch::{self, Statements, TOMBSTONE, WAKE};
+use super::defragment::defragment;
 use super::link::{Answer, Ask, get};
 use super::row::{Bounds, blob, blobs, columns, flag, int, ints, limit, row};
-use super::schema::NAMES;
 use super::session::Session;
 use super::set::Kind::{Blob, Flag, Int};
 use super::set::{Kind, Set};
@@ -19,7 +20,7 @@ use crate::sql::codes::{self, CASCADE, PARKED, READY, RECHECK};
 use crate::sql::collector::LOOKED_AT;
 use crate::sql::failure::{Failure, Result};
 use crate::sql::index::names::{foreign_of, values_of};
-use crate::sql::remote::BEAT;
+use crate::sql::remote::{self, BEAT};
 use crate::sql::session::{Begun, Commit, Delta, IndexChange, NewHead, Started};
 
 const DROPPED: &[(&str, Kind)] = &[("uid", Blob), ("kind", Int)];
@@ -322,11 +323,8 @@ impl Commit for Session {
     }
 
     fn defragment(&mut self) -> Result<()> {
-        for table in NAMES {
-            let sql = format!("VACUUM (TRUNCATE) {table}");
-            self.on(|link| link.long("vacuum", &sql))?;
-        }
-        Ok(())
+        let database = Arc::clone(&self.database);
+        remote::beside(BEAT, || defragment(&database), || self.tell_alive())
     }
 
     fn adopt(&mut self, cluster_id: i64) -> Result<()> {

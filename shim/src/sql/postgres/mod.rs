@@ -4,6 +4,7 @@ mod audit;
 mod batch;
 mod commit;
 mod connect;
+mod defragment;
 mod depart;
 mod error;
 mod find;

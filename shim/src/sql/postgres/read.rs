@@ -157,10 +157,12 @@ impl Read for Session {
 
     fn status(&mut self, head: Head) -> Result<StoreStatus> {
         let names = NAMES.to_vec();
-        // What is free within the tables is not known without reading them.
-        let sql =
-            "SELECT (SELECT cluster_id FROM meta WHERE id = 1), coalesce(sum(pg_total_relation_size(oid)), 0)::bigint
-            FROM pg_class WHERE relkind = 'r' AND relname = ANY($1) AND relnamespace = current_schema()::regnamespace";
+        // The pages of rows and of indexes. What is free within them is not known without reading them.
+        let sql = "SELECT (SELECT cluster_id FROM meta WHERE id = 1),
+            coalesce(sum(pg_relation_size(oid) + pg_indexes_size(oid) + coalesce(pg_relation_size(long)
+                + pg_indexes_size(long), 0)), 0)::bigint
+            FROM (SELECT oid, nullif(reltoastrelid, 0) AS long FROM pg_class WHERE relkind = 'r' AND relname = ANY($1)
+                AND relnamespace = current_schema()::regnamespace) t";
         let found = self.ask(Ask::new("status", sql, vec![(&names, tokio_postgres::types::Type::TEXT_ARRAY)]))?;
         let mut status =
             StoreStatus { revision: head.revision, compact_revision: head.compact_revision, ..StoreStatus::default() };

@@ -1,6 +1,7 @@
 //! What needs a server.
 
 mod connection;
+mod defragment;
 mod faults;
 mod find;
 mod graph;

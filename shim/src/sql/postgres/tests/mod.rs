@@ -1,5 +1,6 @@
 //! Against a real server.
 
+mod defragment;
 mod history;
 mod model;
 mod plans;
