@@ -35,7 +35,7 @@ fn one_command(line: &str) -> &str {
             (Some(open), letter) if open == letter => quote = None,
             (Some(_), _) => {}
             (None, '\'' | '"') => quote = Some(letter),
-            (None, '|' | '>' | '<' | ';' | '&' | ')') => return &line[..at],
+            (None, '|' | '>' | '<' | ';' | '&' | ')' | '`') => return &line[..at],
             (None, '#') if line[..at].ends_with(' ') => return &line[..at],
             (None, _) => {}
         }
