@@ -7,6 +7,7 @@ mod databases;
 #[cfg(test)]
 mod documented;
 mod e2e;
+mod images;
 mod server;
 mod test;
 #[cfg(test)]

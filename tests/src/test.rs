@@ -8,9 +8,11 @@ use clap::ValueEnum;
 use crate::conformance;
 use crate::databases;
 use crate::e2e::{self, Suite, Tally};
+use crate::images;
 use sluice_shell::context::Context;
 use sluice_shell::doctor::{self, Purpose};
 use sluice_shell::error::{Error, Result};
+use sluice_shell::platform::Platform;
 use sluice_shell::process::{Run, THIS};
 use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::leftover;
@@ -21,7 +23,7 @@ use sluice_toolkit::source::{Origin, Target};
 /// Runs the tests: all of them, or one part. The last line is `N passed, N failed`; exit code 1 if one failed.
 #[derive(clap::Args)]
 pub(crate) struct Cmd {
-    /// Which part [default: all]
+    /// Which part [default: all but `images`]
     #[arg(value_enum)]
     part: Option<Part>,
     /// Only the end-to-end or conformance tests whose name holds this text; no other part
@@ -65,6 +67,15 @@ enum Part {
     Conformance,
     /// The shim's tests on PostgreSQL and MariaDB
     Db,
+    /// Images of both platforms, built twice, and programs of the other platform under qemu: half an hour
+    Images,
+}
+
+impl Part {
+    /// Those that are run if none is named.
+    fn usual() -> Vec<Self> {
+        Self::value_variants().iter().copied().filter(|part| *part != Self::Images).collect()
+    }
 }
 
 impl Cmd {
@@ -103,7 +114,7 @@ impl Cmd {
             (Some(_), Some(_)) => {
                 return Err(Error::input("`--filter` chooses among end-to-end or conformance tests"));
             }
-            (None, None) => Part::value_variants().to_vec(),
+            (None, None) => Part::usual(),
         };
         let elsewhere = parts.iter().any(|part| !matches!(part, Part::E2e | Part::Conformance));
         if self.database.is_some() && elsewhere {
@@ -127,8 +138,10 @@ impl Cmd {
             Part::E2e if self.bin.is_some() && self.database.is_none() => &[],
             Part::E2e if self.bin.is_some() => &[Purpose::Databases],
             Part::E2e => &[Purpose::Build, Purpose::Images, Purpose::Databases],
+            Part::Images => &[Purpose::Images, Purpose::Test],
         };
-        if let Err(missing) = doctor::require(shell, needed, !self.no_install) {
+        let platforms: &[Platform] = if part == Part::Images { &Platform::ALL } else { &[] };
+        if let Err(missing) = doctor::require_for(shell, needed, platforms, !self.no_install) {
             return step(shell, "doctor", clock, Err(missing));
         }
         let mut tally = Tally::default();
@@ -150,6 +163,14 @@ impl Cmd {
                 Err(error) => tally += step(shell, "e2e programs", Instant::now(), Err(error))?,
             },
             Part::Conformance => tally += self.conformance(shell)?,
+            Part::Images => {
+                leftover::clean_up_on_ctrl_c()?;
+                for (name, run) in images::STEPS {
+                    let clock = Instant::now();
+                    let ran = run(shell, &self.target).map(|()| Tally { passed: 1, failed: 0 });
+                    tally += step(shell, name, clock, ran)?;
+                }
+            }
             Part::Db => {
                 leftover::clean_up_on_ctrl_c()?;
                 for part in self.databases.parts(shell) {
@@ -340,7 +361,8 @@ mod tests {
             ("db --only postgres", vec![Part::Db]),
             ("db --endpoint mysql://root@127.0.0.1/mysql", vec![Part::Db]),
             ("--filter x", vec![Part::E2e]),
-            ("", Part::value_variants().to_vec()),
+            ("", vec![Part::Unit, Part::Shim, Part::Patches, Part::E2e, Part::Conformance, Part::Db]),
+            ("images", vec![Part::Images]),
             ("--filter x --database postgres", vec![Part::E2e]),
             ("conformance --database mariadb", vec![Part::Conformance]),
         ];

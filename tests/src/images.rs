@@ -1,0 +1,151 @@
+//! The part `images` of the tests: images of all platforms are built twice, and programs of the platform that this
+//! machine is not of are tried under qemu.
+//!
+//! It compiles Kubernetes for another platform, and the shim twice for each: half an hour on two processors. So it is
+//! no part of all tests.
+
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use serde_json::Value;
+use sluice_shell::context::Context;
+use sluice_shell::error::{Error, Result};
+use sluice_shell::platform::Platform;
+use sluice_shell::process::{Run, THIS};
+use sluice_toolkit::build::{self, Program};
+use sluice_toolkit::cluster::launch::launch;
+use sluice_toolkit::cluster::leftover::{Guard, Leftover};
+use sluice_toolkit::cluster::port;
+use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
+use sluice_toolkit::source::Target;
+
+/// What the images are made of, in the workspace.
+const SOURCES: [&str; 7] = ["shim", "images", "patches", "Cargo.toml", "Cargo.lock", ".cargo", "rust-toolchain.toml"];
+
+/// A step of this part.
+pub(crate) type Step = fn(&Context, &Target) -> Result<()>;
+
+/// The steps with their names.
+pub(crate) const STEPS: [(&str, Step); 2] =
+    [("programs of another platform", emulated), ("images from two folders and two homes", twice)];
+
+/// The images of the workspace and those of a clone of it, built by another user as it were, are the same. Compiled Go
+/// packages are shared: Go itself keeps folders out of them.
+fn twice(shell: &Context, target: &Target) -> Result<()> {
+    let root = shell.paths.root();
+    let changed = Run::new("git", root).args(["status", "--porcelain", "--"]).args(SOURCES).read()?;
+    if !changed.is_empty() {
+        return Err(Error::input(format!(
+            "the second folder is a clone, so these must be committed first:\n{changed}"
+        )));
+    }
+    let folder = shell.paths.cache().join("images-twice");
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    let (clone, home) = (folder.join("a-clone-with-a-longer-name"), folder.join("home"));
+    let cargo = home.join(".cargo");
+    fs::create_dir_all(&cargo)?;
+    Run::new("git", root).args(["clone", "--quiet"]).args([root, &clone]).run()?;
+    fs::create_dir_all(clone.join(".sluice"))?;
+    fs::os::unix::fs::symlink(shell.paths.cache().join("debian"), clone.join(".sluice/debian"))?;
+    fs::os::unix::fs::symlink(cargo_home()?.join("registry"), cargo.join("registry"))?;
+
+    let mut elsewhere = images(&clone, target, &folder.join("second"))
+        .env("HOME", &home)
+        .env("CARGO_HOME", &cargo)
+        .env_remove("SLUICE_CACHE");
+    for (name, value) in toolchains(root)? {
+        elsewhere = elsewhere.env(name, value);
+    }
+    let first = digests(&images(root, target, &folder.join("first")).read()?)?;
+    let second = digests(&elsewhere.read()?)?;
+    ensure(!first.is_empty() && first == second, || format!("here\n{first:#?}\nin the clone\n{second:#?}"))?;
+    Ok(fs::remove_dir_all(folder)?)
+}
+
+/// `build-images` for all platforms in the workspace `root`.
+fn images(root: &Path, target: &Target, out: &Path) -> Run {
+    let platforms = Platform::ALL.map(|platform| platform.to_string()).join(",");
+    Run::new(THIS, root)
+        .args(["build-images", "--json", "--platform", &platforms])
+        .args(["--k8s", target.k8s.as_str(), "--source", &target.source.to_string()])
+        .arg("--out")
+        .arg(out)
+        // The folder that it runs in says which workspace is meant.
+        .env_remove("CARGO_MANIFEST_DIR")
+}
+
+/// Each image's name with its digest and those of its platforms.
+fn digests(report: &str) -> Result<Vec<String>> {
+    let report: Value = serde_json::from_str(report)?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let line = |image: &Value| {
+        let platforms = list(&image["platforms"]);
+        let parts = platforms.iter().map(|part| format!("{} {}", text(&part["platform"]), text(&part["manifest"])));
+        [text(&image["reference"]), text(&image["digest"])].into_iter().chain(parts).collect::<Vec<_>>().join(" ")
+    };
+    Ok(list(&report["images"]).iter().map(line).collect())
+}
+
+/// Where compilers and their caches are, so that another home does not hide them.
+fn toolchains(root: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
+    let go = |name: &str| -> Result<PathBuf> { Ok(Run::new("go", root).args(["env", name]).read()?.into()) };
+    let mut variables = vec![("GOCACHE", go("GOCACHE")?), ("GOMODCACHE", go("GOMODCACHE")?)];
+    let rustup = std::env::var_os("RUSTUP_HOME")
+        .map_or_else(|| Ok(own_home()?.join(".rustup")), |it| Ok::<_, Error>(it.into()))?;
+    variables.push(("RUSTUP_HOME", rustup));
+    Ok(variables)
+}
+
+fn cargo_home() -> Result<PathBuf> {
+    std::env::var_os("CARGO_HOME").map_or_else(|| Ok(own_home()?.join(".cargo")), |home| Ok(home.into()))
+}
+
+fn own_home() -> Result<PathBuf> {
+    std::env::home_dir().ok_or_else(|| Error::input("there is no HOME in the environment"))
+}
+
+/// Kubernetes' programs of another platform say their version there, and the shim serves etcdctl.
+fn emulated(shell: &Context, target: &Target) -> Result<()> {
+    let foreign = Platform::ALL.into_iter().filter(|platform| !platform.is_host());
+    for platform in foreign {
+        let emulator = format!("qemu-{}-static", platform.cpu());
+        let built = Run::new(THIS, shell.paths.root())
+            .args(["build", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "sluice-shim", "--json"])
+            .args(["--platform", &platform.to_string()])
+            .args(["--k8s", target.k8s.as_str(), "--source", &target.source.to_string()])
+            .read()?;
+        let built: Value = serde_json::from_str(&built)?;
+        for binary in built["binaries"].as_array().into_iter().flatten() {
+            let (path, version) = (binary["path"].as_str(), binary["version"].as_str());
+            let (path, version) = (path.unwrap_or_default(), version.unwrap_or("?"));
+            let said = Run::new(&emulator, "/").args([path, "--version"]).read()?;
+            ensure(said.split([' ', '\n']).any(|word| word == version), || format!("{path}: {said:?}, not {version}"))?;
+            if binary["name"] == Program::SluiceShim.name() {
+                serves_etcdctl(shell, &Run::new(&emulator, "/").arg(path))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn serves_etcdctl(shell: &Context, shim: &Run) -> Result<()> {
+    let etcdctl = build::build_tools(shell, &[Program::Etcdctl])?.remove(0).path;
+    let folder = tempfile::tempdir()?;
+    let address = format!("http://127.0.0.1:{}", port::free()?);
+    let endpoint = format!("sqlite://{}", folder.path().join("state.db").display());
+    let shim = shim.clone().args(["--endpoint", &endpoint, "--listen-client-urls", &address]);
+    let process = launch("sluice-shim", &shim, &folder.path().join("shim.log"))?;
+    let _process = Guard::new(Leftover::Process(process));
+    let ask = |args: &[&str]| Run::new(&etcdctl, folder.path()).args(["--endpoints", &address]).args(args).outcome();
+    until("an answer of the shim", LIMIT, || Ok(ask(&["endpoint", "health"])?.status.success().then_some(())))?;
+    for (args, expected) in
+        [(&["put", "a", "1"][..], "OK\n"), (&["get", "a"], "a\n1\n"), (&["del", "a"], "1\n"), (&["get", "a"], "")]
+    {
+        let said = ask(args)?;
+        ensure(said.status.success() && said.stdout == expected, || format!("etcdctl {args:?}: {said:?}"))?;
+    }
+    Ok(())
+}
