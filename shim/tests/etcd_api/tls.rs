@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use sluice_shim::pb::etcdserverpb::MemberListRequest;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -148,4 +149,51 @@ async fn unixs() {
     drop(client);
     server.server.shutdown().await;
     assert!(!socket.exists());
+}
+
+/// The command of the pod that kubeadm makes, with a place for the address of the node.
+const KUBEADM: &str = include_str!("../../../images/manifests/kubeadm/patches/etcd+strategic.yaml");
+
+/// kubeadm asks the member that it finds at the advertised address for the addresses of all members, and goes on with
+/// those (cmd/kubeadm/app/util/etcd: `NewFromCluster`); the API server connects at the loopback address.
+#[tokio::test]
+async fn kubeadms_pod_listens_where_kubeadm_and_the_apiserver_look() {
+    let (dir, ca) = (tempfile::tempdir().unwrap(), Authority::new());
+    ca.write_server_pair(dir.path(), &["localhost"]);
+    std::fs::write(dir.path().join("ca.pem"), ca.0.pem()).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap().port().to_string();
+    let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let here = |word: &str| {
+        [
+            ("$(NODE_ADDRESS)", "127.0.0.2"),
+            (":2379", &format!(":{port}")),
+            (":2381", ":0"),
+            ("/etc/kubernetes/pki/etcd/server.crt", &file("cert.pem")),
+            ("/etc/kubernetes/pki/etcd/server.key", &file("key.pem")),
+            ("/etc/kubernetes/pki/etcd/ca.crt", &file("ca.pem")),
+        ]
+        .iter()
+        .fold(word.to_owned(), |word, (from, to)| word.replace(from, to))
+    };
+    let flags = KUBEADM.lines().filter_map(|line| line.trim().strip_prefix("- ")).filter(|word| word.starts_with("--"));
+    // The database is the test's.
+    let flags: Vec<String> = flags.filter(|flag| !flag.starts_with("--endpoint=")).map(here).collect();
+    // A flag and its value apart, as the server of the tests looks for them.
+    let flags: Vec<&str> = flags.iter().flat_map(|flag| flag.splitn(2, '=')).collect();
+    assert!(flags.contains(&"--client-cert-auth") && !flags.iter().any(|flag| flag.contains("$(")), "{flags:?}");
+    let server = TestServer::start(&flags).await;
+
+    let connector = ca.client(Some(&ca));
+    let addresses = server.server.client_addresses().to_vec();
+    let hosts: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
+    assert_eq!(hosts, ["127.0.0.1", "127.0.0.2"]);
+    let mut revision = 1;
+    for address in addresses {
+        let mut client = connect(&connector, address).await.unwrap();
+        revision += 1;
+        assert_eq!(client.put("a", "1").await, revision);
+        let members = client.cluster.member_list(MemberListRequest::default()).await.unwrap().into_inner().members;
+        assert_eq!(members.len(), 1);
+        assert_eq!(members[0].client_ur_ls, [format!("https://127.0.0.2:{port}")]);
+    }
 }
