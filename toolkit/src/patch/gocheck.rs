@@ -49,9 +49,29 @@ impl Go {
         self.run("vet", log).args(packages.iter().map(|package| &package.pattern)).watch(line)
     }
 
-    /// `go test` for package patterns as they stand in a patch's `Test:` line.
-    pub(super) fn test(&self, patterns: &BTreeSet<&str>, log: &Path, line: impl FnMut(&str)) -> Result<()> {
-        self.run("test", log).args(patterns.iter().map(|pattern| import(pattern))).watch(line)
+    /// `go test` for package patterns as they stand in a patch's `Test:` line. Some of upstream's tests depend on who is
+    /// first: those that fail are run again, alone, and a failure is what fails again. Returns those that passed then.
+    pub(super) fn test(
+        &self,
+        patterns: &BTreeSet<&str>,
+        log: &Path,
+        mut line: impl FnMut(&str),
+    ) -> Result<Vec<String>> {
+        let mut failed = Failed::default();
+        let first = self.run("test", log).args(patterns.iter().map(|pattern| import(pattern))).watch(|text| {
+            failed.see(text);
+            line(text);
+        });
+        let Err(error) = first else { return Ok(Vec::new()) };
+        let Some(packages) = failed.packages() else { return Err(error) };
+        for (package, tests) in &packages {
+            let run = format!("-run=^({})$", tests.join("|"));
+            let again = log.with_extension("again.log");
+            if self.run("test", &again).args(["-count=1", &run, package]).watch(&mut line).is_err() {
+                return Err(error);
+            }
+        }
+        Ok(packages.into_iter().flat_map(|(_, tests)| tests).collect())
     }
 
     /// What `go version` says: part of every verdict.
@@ -67,6 +87,37 @@ impl Go {
             .env("GOFLAGS", "-mod=mod -buildvcs=false -trimpath")
             .env("CGO_ENABLED", "0")
             .log(log)
+    }
+}
+
+/// What failed, read from what `go test` prints.
+#[derive(Default)]
+struct Failed {
+    /// Tests of the package whose end was not seen yet.
+    tests: Vec<String>,
+    packages: Vec<(String, Vec<String>)>,
+    /// Something else than a test that failed by itself.
+    other: bool,
+}
+
+impl Failed {
+    fn see(&mut self, line: &str) {
+        if let Some(test) = line.strip_prefix("--- FAIL: ") {
+            self.tests.extend(test.split_whitespace().next().map(str::to_owned));
+        } else if let Some(package) = line.strip_prefix("FAIL\t") {
+            let package = package.split_whitespace().next().unwrap_or_default();
+            let tests = std::mem::take(&mut self.tests);
+            self.other |= tests.is_empty();
+            self.packages.push((package.to_owned(), tests));
+        } else if line.starts_with("panic: ") || line.starts_with("fatal error: ") {
+            // The tests behind it were not run.
+            self.other = true;
+        }
+    }
+
+    /// The packages with the tests that failed; none if running these again would not tell enough.
+    fn packages(self) -> Option<Vec<(String, Vec<String>)>> {
+        (!self.other && self.tests.is_empty() && !self.packages.is_empty()).then_some(self.packages)
     }
 }
 
@@ -115,5 +166,48 @@ mod tests {
     fn staging_paths_become_import_paths() {
         assert_eq!(import("./staging/src/k8s.io/api/core/..."), "k8s.io/api/core/...");
         assert_eq!(import("./pkg/quota/..."), "./pkg/quota/...");
+    }
+
+    #[test]
+    fn what_failed_is_run_again_only_if_that_tells_enough() {
+        let one = "ok  \ta\t0.1s\n--- FAIL: TestA (0.12s)\n    a.go:3: no\n    --- FAIL: TestA/x (0.1s)\n\
+                   --- FAIL: TestB (0.00s)\nFAIL\nFAIL\tb\t0.4s\nFAIL\n";
+        let tests = vec!["TestA".to_owned(), "TestB".to_owned()];
+        for (output, expected) in [
+            (one.to_owned(), Some(vec![("b".to_owned(), tests)])),
+            (format!("{one}FAIL\tc [build failed]\n"), None),
+            (one.replace("FAIL\tb", "panic: oh\nFAIL\tb"), None),
+            ("go: no such module\n".to_owned(), None),
+        ] {
+            let mut failed = Failed::default();
+            output.lines().for_each(|line| failed.see(line));
+            assert_eq!(failed.packages(), expected, "{output}");
+        }
+    }
+
+    #[test]
+    fn a_test_that_fails_once_is_told_and_one_that_fails_twice_is_a_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        fs_err::create_dir(&tree).unwrap();
+        for (name, text) in [
+            ("go.mod", "module example.test/m\n"),
+            ("go.sum", ""),
+            (
+                "m_test.go",
+                "package m\n\nimport (\n\t\"os\"\n\t\"testing\"\n)\n\nfunc TestOnce(t *testing.T) {\n\
+                 \tif os.Mkdir(\"seen\", 0o755) == nil {\n\t\tt.Fatal(\"the first time\")\n\t}\n}\n\n\
+                 func TestNever(t *testing.T) {\n\tif _, err := os.Stat(\"never\"); err == nil {\n\
+                 \t\tt.Fatal(\"each time\")\n\t}\n}\n",
+            ),
+        ] {
+            fs_err::write(tree.join(name), text).unwrap();
+        }
+        let go = Go::new(&tree, &dir.path().join("scratch")).unwrap();
+        let test = || go.test(&BTreeSet::from(["./."]), &dir.path().join("log"), |_| ());
+        assert_eq!(test().unwrap(), ["TestOnce"]);
+        assert_eq!(test().unwrap(), [""; 0]);
+        fs_err::write(tree.join("never"), "").unwrap();
+        test().unwrap_err();
     }
 }

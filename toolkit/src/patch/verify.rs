@@ -290,10 +290,12 @@ impl Bench<'_> {
         let key = patterns.iter().copied().collect::<Vec<_>>().join(" ");
         self.once(name, "test", step, &format!("test {key}"), |go, log| {
             let progress = self.shell.out.spinner(format!("test {name}"));
-            if !patterns.is_empty() {
-                go.test(&patterns, log, |line| progress.now(line))?;
-            }
+            let again =
+                if patterns.is_empty() { Vec::new() } else { go.test(&patterns, log, |line| progress.now(line))? };
             progress.done("passed");
+            if !again.is_empty() {
+                self.shell.out.note(format!("warning: passed at the second try: {}", again.join(", ")));
+            }
             Ok(())
         })
     }
