@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +10,12 @@ use std::time::{Duration, Instant};
 use sluice_shim::endpoint::Family;
 
 use crate::database::query_at;
+
+#[path = "../servers/programs.rs"]
+mod programs;
+
+use programs::NOBODY;
+pub(crate) use programs::is_root;
 
 /// How long a server may take to start, on a machine that has much to do.
 const START: Duration = Duration::from_secs(90);
@@ -122,13 +128,12 @@ impl Server {
     /// Its program as the one who runs it.
     fn command(&self, program: &str) -> Command {
         let path = match self.family {
-            Family::Postgres => programs().join(program),
+            Family::Postgres => programs::postgres(program),
             Family::MySql => PathBuf::from(program),
         };
         let mut command = if is_root() {
-            let (user, group) = self.user();
             let mut command = Command::new("setpriv");
-            command.args([format!("--reuid={user}"), format!("--regid={group}"), "--clear-groups".to_owned()]);
+            command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()]);
             command.arg(path);
             command
         } else {
@@ -138,15 +143,9 @@ impl Server {
         command
     }
 
-    fn user(&self) -> (u32, u32) {
-        // Whoever owns nothing else.
-        (65534, 65534)
-    }
-
     fn own(&self, path: &Path) {
         if is_root() {
-            let (user, group) = self.user();
-            std::os::unix::fs::chown(path, Some(user), Some(group)).unwrap();
+            std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
         }
     }
 
@@ -260,17 +259,4 @@ impl Drop for Server {
             let _ = shell.wait();
         }
     }
-}
-
-pub(crate) fn is_root() -> bool {
-    fs::metadata("/proc/self").unwrap().uid() == 0
-}
-
-/// The folder of PostgreSQL's programs: the newest that Debian has installed, or that of `PATH`.
-fn programs() -> PathBuf {
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut folders: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
-    folders.retain(|folder| folder.join("postgres").is_file());
-    folders.sort();
-    folders.pop().unwrap_or_default()
 }

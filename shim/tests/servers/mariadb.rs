@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 use mysql::prelude::Queryable as _;
 use mysql::{Conn, OptsBuilder};
 
-/// Starts a server in the folder $1 at the port $2, as a user who is not root, and ends it with its folder when its
-/// input ends: that is when the tests do, whatever ends them.
+/// A folder with the programs of the MariaDB to test, as its developers pack it; without it those in `PATH`.
+const MARIADB: &str = "SLUICE_TEST_MARIADB";
+
+/// Starts a server in the folder $1 at the port $2 with the options $3 and the programs in $4, as a user who is not
+/// root, and ends it with its folder when its input ends: that is when the tests do, whatever ends them.
 const SCRIPT: &str = r#"
 set -e
 as=
@@ -17,10 +20,15 @@ if [ "$(id -u)" = 0 ]; then
     as="setpriv --reuid=nobody --regid=$(id -g nobody) --clear-groups"
     chown nobody "$1"
 fi
-$as mariadb-install-db --no-defaults --datadir="$1/data" --auth-root-authentication-method=normal --skip-test-db \
+install=mariadb-install-db server=mariadbd
+if [ "$4" ]; then
+    export LD_LIBRARY_PATH="$4/libs"
+    install="$4/scripts/mariadb-install-db" server="$4/bin/mariadbd"
+fi
+$as "$install" --no-defaults ${4:+"--basedir=$4"} --datadir="$1/data" --auth-root-authentication-method=normal --skip-test-db \
     >"$1/log" 2>&1 </dev/null || { cat "$1/log"; exit 1; }
-$as mariadbd --no-defaults --datadir="$1/data" --bind-address=127.0.0.1 --port="$2" --socket="$1/socket" \
-    --innodb-flush-log-at-trx-commit=1 --max-connections=200 $3 >"$1/log" 2>&1 </dev/null &
+$as "$server" --no-defaults ${4:+"--basedir=$4" "--lc-messages-dir=$4/share"} --datadir="$1/data" --bind-address=127.0.0.1 --port="$2" --socket="$1/socket" \
+    --innodb-flush-log-at-trx-commit=1 --max-connections=200 --skip-ssl $3 >"$1/log" 2>&1 </dev/null &
 read -r _ || true
 kill -9 $!
 wait || true
@@ -39,7 +47,9 @@ pub(crate) struct Server {
 
 /// A server of one's own, with options.
 pub(crate) fn start(options: &str) -> Server {
-    for program in ["mariadbd", "mariadb-install-db", "setpriv"] {
+    let programs = std::env::var_os(MARIADB).unwrap_or_default();
+    let needed = if programs.is_empty() { &["mariadbd", "mariadb-install-db", "setpriv"][..] } else { &["setpriv"] };
+    for program in needed {
         let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
         assert!(
             found.status.success(),
@@ -53,6 +63,7 @@ pub(crate) fn start(options: &str) -> Server {
         .arg(&folder)
         .arg(port.to_string())
         .arg(options)
+        .arg(&programs)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -71,7 +82,8 @@ pub(crate) fn start(options: &str) -> Server {
     Server { port, _child: child, _input: input }
 }
 
-fn connect(port: u16) -> mysql::Result<Conn> {
+/// A connection that may do everything, to a server on this machine.
+pub(crate) fn connect(port: u16) -> mysql::Result<Conn> {
     let options = OptsBuilder::new().ip_or_hostname(Some("127.0.0.1")).tcp_port(port).user(Some("root"));
     Conn::new(options.prefer_socket(false))
 }

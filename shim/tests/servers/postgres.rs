@@ -14,15 +14,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-/// Who owns nothing. PostgreSQL refuses to run as root.
-const NOBODY: u32 = 65534;
+#[path = "programs.rs"]
+mod programs;
+
+use programs::{NOBODY, is_root};
 
 /// How long it may take to start, on a machine that has much to do.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Starts the server, waits until the pipe is closed, stops it, and removes its folder.
 const SHELL: &str = r#"
-"$1/postgres" -D "$2/data" -p "$3" -c listen_addresses=127.0.0.1 -c unix_socket_directories="$2" \
+"$1" -D "$2/data" -p "$3" -c listen_addresses=127.0.0.1 -c unix_socket_directories="$2" \
     -c max_connections=200 -c shared_buffers=64MB -c logging_collector=off >"$2/log" 2>&1 &
 pid=$!
 read -r _
@@ -35,8 +37,6 @@ rm -rf "$2"
 pub(crate) struct Server {
     /// Where it listens, on 127.0.0.1.
     pub(crate) port: u16,
-    /// The server's programs.
-    pub(crate) programs: PathBuf,
     /// Its folder.
     pub(crate) folder: PathBuf,
     _shell: Child,
@@ -52,24 +52,23 @@ impl Server {
     }
 
     fn start() -> Self {
-        let programs = programs();
         let folder = tempfile::Builder::new().prefix("sluice-postgres-").tempdir().unwrap().keep();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
         if is_root() {
             std::os::unix::fs::chown(&folder, Some(NOBODY), Some(NOBODY)).unwrap();
         }
-        let mut init = as_nobody(&programs.join("initdb"), &folder);
+        let mut init = as_nobody(&programs::postgres("initdb"), &folder);
         init.args(["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"]);
         let made = init.arg(folder.join("data")).output().unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut shell = as_nobody(Path::new("sh"), &folder);
-        shell.args(["-c", SHELL, "sh"]).arg(&programs).arg(&folder).arg(port.to_string());
+        shell.args(["-c", SHELL, "sh"]).arg(programs::postgres("postgres")).arg(&folder).arg(port.to_string());
         // A group of its own: what ends the tests from the terminal does not end the server before its folder is
         // removed.
         let mut shell = shell.stdin(Stdio::piped()).process_group(0).spawn().unwrap();
         let stdin = shell.stdin.take().unwrap();
-        let server = Self { port, programs, folder, _shell: shell, _stdin: stdin };
+        let server = Self { port, folder, _shell: shell, _stdin: stdin };
         let started = Instant::now();
         while !server.is_ready() {
             let log = fs::read_to_string(server.folder.join("log")).unwrap_or_default();
@@ -96,7 +95,7 @@ impl Server {
 
     /// Runs statements; returns what they give, columns parted by `|`, or the error.
     pub(crate) fn psql(&self, database: &str, sql: &str) -> Result<String, String> {
-        let mut psql = Command::new(self.programs.join("psql"));
+        let mut psql = Command::new(programs::postgres("psql"));
         psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "postgres", "-f", "-"]);
         psql.args(["-p", &self.port.to_string(), "-d", database]);
         let mut psql = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -107,11 +106,6 @@ impl Server {
     }
 }
 
-fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    fs::metadata("/proc/self").unwrap().uid() == 0
-}
-
 fn as_nobody(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(folder).env("TMPDIR", folder).env("LC_ALL", "C");
@@ -119,19 +113,4 @@ fn as_nobody(program: &Path, folder: &Path) -> Command {
         command.uid(NOBODY).gid(NOBODY);
     }
     command
-}
-
-/// The folder of the server's programs: that of SLUICE_TEST_POSTGRES, or the newest that Debian has installed.
-fn programs() -> PathBuf {
-    if let Some(folder) = std::env::var_os("SLUICE_TEST_POSTGRES") {
-        return folder.into();
-    }
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut folders: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
-    folders.retain(|folder| folder.join("postgres").is_file());
-    folders.sort();
-    folders.pop().expect(
-        "PostgreSQL is not installed: apt-get install -y --no-install-recommends postgresql-15, or name the folder of its \
-         programs with SLUICE_TEST_POSTGRES",
-    )
 }

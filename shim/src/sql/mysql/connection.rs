@@ -40,6 +40,9 @@ pub(super) struct Connection {
     pub(super) seen: Arc<Seen>,
     /// How long a statement may take; `None`: as long as it takes.
     patience: Option<Duration>,
+    /// The statements that went to the server, if a test wants them.
+    #[cfg(test)]
+    pub(super) texts: Option<Vec<String>>,
 }
 
 /// One that there is.
@@ -58,7 +61,15 @@ impl Connection {
 
     /// The same; `patience`: how long a statement may take, `None` as long as it takes.
     pub(super) fn open_with(address: Arc<Address>, metrics: Arc<Metrics>, patience: Option<Duration>) -> Result<Self> {
-        let mut connection = Self { address, metrics, open: None, seen: Arc::default(), patience };
+        let mut connection = Self {
+            address,
+            metrics,
+            open: None,
+            seen: Arc::default(),
+            patience,
+            #[cfg(test)]
+            texts: None,
+        };
         connection.reconnect()?;
         Ok(connection)
     }
@@ -150,6 +161,8 @@ impl Connection {
         if packet.text().is_empty() {
             return Ok(Vec::new());
         }
+        #[cfg(test)]
+        self.texts.iter_mut().for_each(|texts| texts.push(packet.text().to_owned()));
         let _asking = self.metrics.database.asks();
         let wrong = |error: mysql::Error, nth: usize| {
             let statement = packet.name(nth);

@@ -2,6 +2,7 @@
 
 mod connection;
 mod defragment;
+mod explained;
 mod faults;
 mod find;
 mod graph;

@@ -14,10 +14,10 @@ use crate::sql::session::{
     Commit as _, Delta, Find, Graph as _, Log, NewHead, Odd, Postings, Probe as _, Read as _, Source, StoredRow, Which,
 };
 
-/// Twenty thousand keys, each superseded once and owned by one of a thousand.
+/// So many keys, each superseded once and owned by one of a thousand.
 const LOAD: &str = "
-    INSERT INTO current SELECT CONCAT('/r/', LPAD(seq, 6, '0')), seq, seq + 20000, 0, 2, seq % 2, seq % 3 = 0, UNHEX(MD5(seq)), 'v'
-        FROM seq_1_to_20000;
+    INSERT INTO current SELECT CONCAT('/r/', LPAD(seq, 6, '0')), seq, seq + OBJECTS, 0, 2, seq % 2, seq % 3 = 0, UNHEX(MD5(seq)), 'v'
+        FROM seq_1_to_OBJECTS;
     INSERT INTO history SELECT k, create_revision, create_revision, 0, 1, 0, mod_revision, 0, 0, 'w' FROM current;
     INSERT INTO `change` SELECT mod_revision, 0, 0, k FROM history;
     INSERT INTO `change` SELECT mod_revision, 0, 0, k FROM current;
@@ -25,12 +25,19 @@ const LOAD: &str = "
     INSERT INTO attribute SELECT 2, CONCAT('w', create_revision % 3), k FROM current;
     INSERT INTO attached SELECT lease, k FROM current WHERE lease <> 0;
     INSERT INTO owner SELECT LPAD(create_revision % 1000, 16, '0'), 1, k, 0, 0 FROM current;
-    INSERT INTO directory SELECT CONCAT('/r/', seq, '/'), 1, seq = 5, 0 FROM seq_1_to_20000;
+    INSERT INTO directory SELECT CONCAT('/r/', seq, '/'), 1, seq = 5, 0 FROM seq_1_to_OBJECTS;
     INSERT INTO gc_task SELECT seq, 1 + seq % 4, LPAD(seq, 16, '0'), '/k', 1, 1, seq, seq % 3, seq, 0, NULL, NULL, 0, 0, ''
-        FROM seq_1_to_20000;
-    INSERT INTO gc_tombstone SELECT seq, LPAD(seq % 1000, 16, '0'), '/k', 1, 1, seq FROM seq_1_to_20000;
-    UPDATE meta SET revision = 40000, next_id = 20001;
+        FROM seq_1_to_OBJECTS;
+    INSERT INTO gc_tombstone SELECT seq, LPAD(seq % 1000, 16, '0'), '/k', 1, 1, seq FROM seq_1_to_OBJECTS;
+    UPDATE meta SET revision = 2 * OBJECTS, next_id = 1 + OBJECTS;
 ";
+
+/// Fills an empty store.
+pub(super) fn load(tables: &mut Tables, objects: usize) {
+    let statements = LOAD.replace("OBJECTS", &objects.to_string());
+    let packet = super::super::text::Packet::of("load", statements.trim_end().trim_end_matches(';'));
+    tables.connection.run(&packet).unwrap();
+}
 
 /// How many rows a call reads.
 fn rows_read(tables: &mut Tables, call: &mut dyn FnMut(&mut Tables)) -> i64 {
@@ -96,7 +103,7 @@ fn update(tables: &mut Tables) {
 #[test]
 fn no_statement_reads_much_more_than_it_gives() {
     let mut tables = serve();
-    tables.connection.run(&super::super::text::Packet::of("load", LOAD.trim_end().trim_end_matches(';'))).unwrap();
+    load(&mut tables, 20_000);
     let range = KeyRange::from_wire(key(9_000), key(19_000));
     let list = |name: i64, value: &str| Postings { name, value: value.into() };
     let [owner, other] = [17, 18].map(|number| Uid::from_blob(format!("{number:016}").as_bytes()).unwrap());

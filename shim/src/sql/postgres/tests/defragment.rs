@@ -39,11 +39,12 @@ fn a_defragmentation_makes_tables_smaller_that_hold_something_at_their_end() {
 fn only_the_owner_of_the_tables_may_defragment() {
     let name = Server::get().database();
     drop(opened(&address(&name)).unwrap());
-    let grant = "CREATE ROLE guest LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO guest";
+    let grant =
+        "CREATE ROLE visitor LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO visitor";
     Server::get().psql(&name, grant).unwrap();
-    let (mut session, _) = opened(&address_as("guest", &name)).unwrap();
+    let (mut session, _) = opened(&address_as("visitor", &name)).unwrap();
     let Err(Failure::Final(refused)) = session.defragment() else { panic!("it was not refused") };
-    assert!(refused.to_string().contains("\"guest\" may not build"), "{refused}");
+    assert!(refused.to_string().contains("\"visitor\" may not build"), "{refused}");
 }
 
 #[test]

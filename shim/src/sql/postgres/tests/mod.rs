@@ -111,7 +111,7 @@ fn a_connection_that_began_since_is_not_that_of_the_process_before() {
     let set = |seen_at: &str| {
         let sql = format!(
             "UPDATE meta SET owner = 7, backend = (SELECT pid FROM pg_stat_activity WHERE datname = '{name}'
-             AND pid <> pg_backend_pid()), seen_at = {seen_at}"
+             AND application_name = 'sluice-shim' ORDER BY backend_start DESC LIMIT 1), seen_at = {seen_at}"
         );
         Server::get().psql(&name, &sql).unwrap();
     };
