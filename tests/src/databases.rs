@@ -8,6 +8,7 @@ use sluice_toolkit::cluster::standalone::Standalone;
 use crate::server::Server;
 
 mod pooler;
+mod version;
 
 /// Programs of tests that make their databases where this variable says.
 pub(crate) const VARIABLE: &str = "SLUICE_TEST_DATABASE";
@@ -44,6 +45,15 @@ pub(crate) enum Kind {
     Pgbouncer,
     /// PostgreSQL with a standby that is late, behind Pgpool-II, which sends it what only reads
     Pgpool,
+    /// The SQL on PostgreSQL 17
+    #[value(name = "postgres-17")]
+    Postgres17,
+    /// The SQL on PostgreSQL 18
+    #[value(name = "postgres-18")]
+    Postgres18,
+    /// The SQL on MariaDB 11.4
+    #[value(name = "mariadb-11.4")]
+    Mariadb114,
 }
 
 /// What was started for a run, and ends with it.
@@ -58,10 +68,8 @@ pub(crate) struct Part {
     pub(crate) name: String,
     /// Arguments of cargo.
     pub(crate) args: Vec<&'static str>,
-    /// The connection string.
-    pub(crate) endpoint: String,
-    /// That of the server behind the pooler, if it is one.
-    pub(crate) direct: Option<String>,
+    /// What tells the tests which server to use.
+    pub(crate) variables: Vec<(&'static str, String)>,
     servers: Vec<Running>,
 }
 
@@ -99,6 +107,9 @@ impl Servers {
                 Kind::Mariadb => Database::Mariadb,
                 Kind::Pgbouncer => return pooler::pgbouncer(&shell.paths.cache().join("pgbouncer")),
                 Kind::Pgpool => return pooler::pgpool(&shell.paths.cache().join("pgpool")),
+                Kind::Postgres17 => return version::POSTGRES_17.part(shell),
+                Kind::Postgres18 => return version::POSTGRES_18.part(shell),
+                Kind::Mariadb114 => return version::MARIADB_11_4.part(shell),
             };
             let server = Server::start(shell, database)?;
             let endpoint = server.endpoint();
@@ -112,7 +123,7 @@ impl Part {
     fn new(name: String, programs: &[&'static str], endpoint: String, servers: Vec<Running>) -> Self {
         let args = ["test", "--no-fail-fast", "--package", "sluice-shim"].into_iter();
         let args = args.chain(programs.iter().flat_map(|program| ["--test", program])).collect();
-        Self { name, args, endpoint, direct: None, servers }
+        Self { name, args, variables: vec![(VARIABLE, endpoint)], servers }
     }
 
     /// Ends the servers that were started for this, the last one first.

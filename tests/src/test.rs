@@ -176,11 +176,11 @@ impl Cmd {
                 for part in self.databases.parts(shell) {
                     match part {
                         Ok(part) => {
-                            let direct = part.direct.as_deref().unwrap_or_default();
                             let run = Run::cargo(shell.paths.root())
-                                .env(databases::VARIABLE, &part.endpoint)
-                                .env(databases::DIRECT, direct);
-                            tally += cargo_by(shell, &part.name, run.args(&part.args))?;
+                                .env_remove(databases::VARIABLE)
+                                .env_remove(databases::DIRECT);
+                            let told = part.variables.iter().fold(run, |run, (name, value)| run.env(name, value));
+                            tally += cargo_by(shell, &part.name, told.args(&part.args))?;
                             part.finish()?;
                         }
                         Err(error) => tally += step(shell, "database server", clock, Err(error))?,
@@ -359,6 +359,7 @@ mod tests {
         };
         let table = [
             ("db --only postgres", vec![Part::Db]),
+            ("db --only mariadb-11.4", vec![Part::Db]),
             ("db --endpoint mysql://root@127.0.0.1/mysql", vec![Part::Db]),
             ("--filter x", vec![Part::E2e]),
             ("", vec![Part::Unit, Part::Shim, Part::Patches, Part::E2e, Part::Conformance, Part::Db]),

@@ -18,7 +18,7 @@ use sluice_toolkit::cluster::port;
 use sluice_toolkit::cluster::standalone::{self, Standalone};
 use sluice_toolkit::cluster::wait::{LIMIT, until};
 
-use super::{Part, Running, THROUGH_POOLERS};
+use super::{DIRECT, Part, Running, THROUGH_POOLERS};
 
 const DATABASE: Database = Database::Postgres;
 
@@ -114,8 +114,9 @@ fn through(
     let pooler = Running::Pooler(Pooler { process, _guard: guard });
     // The primary is stopped last: the others' folders are in its own.
     let servers = std::iter::once(primary).chain(others).map(Running::Standalone).chain([pooler]).collect();
-    let part = Part::new(format!("shim on PostgreSQL through {title}"), &THROUGH_POOLERS, endpoint, servers);
-    Ok(Part { direct: Some(direct), ..part })
+    let mut part = Part::new(format!("shim on PostgreSQL through {title}"), &THROUGH_POOLERS, endpoint, servers);
+    part.variables.push((DIRECT, direct));
+    Ok(part)
 }
 
 /// The server that takes writes.
