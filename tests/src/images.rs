@@ -49,7 +49,9 @@ fn twice(shell: &Context, target: &Target) -> Result<()> {
     Run::new("git", root).args(["clone", "--quiet"]).args([root, &clone]).run()?;
     fs::create_dir_all(clone.join(".sluice"))?;
     fs::os::unix::fs::symlink(shell.paths.cache().join("debian"), clone.join(".sluice/debian"))?;
-    fs::os::unix::fs::symlink(cargo_home()?.join("registry"), cargo.join("registry"))?;
+    // Not a link: compilers would see where it leads to.
+    let registry = cargo_home()?.join("registry");
+    Run::new("cp", root).args(["--archive", "--link"]).args([&registry, &cargo.join("registry")]).run()?;
 
     let mut elsewhere = images(&clone, target, &folder.join("second"))
         .env("HOME", &home)

@@ -15,6 +15,9 @@ use sluice_shell::rust;
 /// No dynamic loader, no libc of the machine: the image needs nothing else.
 const STATIC: &str = "-Ctarget-feature=+crt-static";
 
+/// The moment that C sources see as now: the allocator's has the time of its compilation in a message.
+const EPOCH: (&str, &str) = ("SOURCE_DATE_EPOCH", "0");
+
 /// Digest of the crate's files, the lock file, the compiler and the flags.
 pub(super) fn inputs(shell: &Context, platform: Platform) -> Result<Inputs> {
     let root = shell.paths.root();
@@ -28,7 +31,8 @@ pub(super) fn inputs(shell: &Context, platform: Platform) -> Result<Inputs> {
     }
     let rustc = Run::new(rustc(root, platform)?, root).arg("-vV").read()?;
     let compiler = rustc.lines().next().unwrap_or_default().to_owned();
-    let mut parts = vec!["shim".to_owned(), platform.triple(), STATIC.to_owned(), rustc, commit(root)];
+    let mut parts =
+        vec!["shim".to_owned(), platform.triple(), STATIC.to_owned(), EPOCH.1.to_owned(), rustc, commit(root)];
     for file in files {
         parts.push(file.strip_prefix(root).unwrap_or(&file).display().to_string());
         parts.push(sha256_of(&file)?);
@@ -96,6 +100,7 @@ pub(super) fn build(shell: &Context, platform: Platform, to: &Path) -> Result<()
         .env_remove("CFLAGS")
         .env_remove("TARGET_CFLAGS")
         .env(format!("CFLAGS_{variable}"), paths.for_c())
+        .env(EPOCH.0, EPOCH.1)
         // Quotes in the flags count.
         .env("CC_SHELL_ESCAPED_FLAGS", "1")
         .log(shell.paths.log(&format!("build-sluice-shim{}", platform.suffix())))
@@ -129,7 +134,12 @@ impl Remapped {
     fn new(root: &Path, rustc: &Path) -> Result<Self> {
         let mut paths = vec![(root.display().to_string(), "/sluice".to_owned())];
         let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")));
-        paths.extend(home.ok().map(|home| (home, "/cargo".to_owned())));
+        if let Ok(home) = home {
+            // Sources are named by the one, and the folders that compilers work in by the other.
+            let real = fs_err::canonicalize(&home).ok().map(|real| real.display().to_string());
+            let names = [Some(home.clone()), real.filter(|real| *real != home)];
+            paths.extend(names.into_iter().flatten().map(|home| (home, "/cargo".to_owned())));
+        }
         // Where the sources of the standard library are installed, rustc names them instead of those that it was
         // built from.
         let ask = |args: &[&str]| Run::new(rustc, root).args(args).read();
