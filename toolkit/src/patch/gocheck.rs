@@ -49,8 +49,9 @@ impl Go {
         self.run("vet", log).args(packages.iter().map(|package| &package.pattern)).watch(line)
     }
 
-    /// `go test` for package patterns as they stand in a patch's `Test:` line. Some of upstream's tests depend on who is
-    /// first: those that fail are run again, alone, and a failure is what fails again. Returns those that passed then.
+    /// `go test` for package patterns as they stand in a patch's `Test:` line. Some of upstream's tests depend on who
+    /// is first: those that fail are run again, alone, and a failure is what fails again. Returns those that passed
+    /// then.
     pub(super) fn test(
         &self,
         patterns: &BTreeSet<&str>,
