@@ -55,7 +55,7 @@ pub struct Cmd {
 }
 
 /// Where the project publishes its images.
-const REGISTRY: &str = "ghcr.io/sluice-project";
+pub(crate) const REGISTRY: &str = "ghcr.io/sluice-project";
 
 impl Cmd {
     /// Builds the programs that the images hold, then the images.
@@ -65,17 +65,9 @@ impl Cmd {
         let out = self.out.unwrap_or_else(|| shell.paths.root().join("out").join("images"));
         let out = std::path::absolute(out)?;
         let platforms = self.platforms.chosen()?;
-        // All that another platform needs is said at once.
-        let foreign: Vec<Platform> = platforms.iter().copied().filter(|platform| !platform.is_host()).collect();
-        if !foreign.is_empty() {
-            doctor::require_for(shell, &[Purpose::Images], &foreign, false)?;
-        }
-        for platform in &platforms {
-            check(shell, &definitions, &chosen, *platform, &self.registry, &out)?;
-        }
+        check_all(shell, &definitions, &chosen, &platforms, &self.registry, &out)?;
         let destination = self.push.open(shell, &chosen)?;
-        let names: BTreeSet<String> = chosen.iter().flat_map(|image| definitions.binaries(image)).collect();
-        let programs = names.iter().map(|name| program(name)).collect::<Result<Vec<_>>>()?;
+        let programs = programs(&definitions, &chosen)?;
         let build = |platform: Platform| {
             let options = Options { release_flags: self.release_flags, platform };
             build_patched(shell, &self.target, options, &programs)
@@ -95,6 +87,22 @@ impl Cmd {
 }
 
 /// Finds before the programs are built, which takes minutes, what would stop the images after it.
+pub(crate) fn check_all(
+    shell: &Context,
+    definitions: &Definitions,
+    chosen: &[&Definition],
+    platforms: &[Platform],
+    registry: &str,
+    out: &Path,
+) -> Result<()> {
+    // All that another platform needs is said at once.
+    let foreign: Vec<Platform> = platforms.iter().copied().filter(|platform| !platform.is_host()).collect();
+    if !foreign.is_empty() {
+        doctor::require_for(shell, &[Purpose::Images], &foreign, false)?;
+    }
+    platforms.iter().try_for_each(|platform| check(shell, definitions, chosen, *platform, registry, out))
+}
+
 fn check(
     shell: &Context,
     definitions: &Definitions,
@@ -111,6 +119,12 @@ fn check(
     let fail = |source| images::Error::Write { path: out.to_owned(), source };
     tempfile::NamedTempFile::with_prefix_in(".partial-", out).map_err(fail)?;
     Ok(())
+}
+
+/// The programs that the images `chosen` hold.
+pub(crate) fn programs(definitions: &Definitions, chosen: &[&Definition]) -> Result<Vec<Program>> {
+    let names: BTreeSet<String> = chosen.iter().flat_map(|image| definitions.binaries(image)).collect();
+    names.iter().map(|name| program(name)).collect()
 }
 
 fn program(name: &str) -> Result<Program> {

@@ -15,6 +15,7 @@ mod images;
 pub mod patch;
 pub mod pipeline;
 mod registry;
+mod release;
 pub mod source;
 mod status;
 mod up;
@@ -35,7 +36,9 @@ pub enum Verb {
     Clean(clean::Cmd),
     Codegen(codegen::Cmd),
     Patch(patch::Cmd),
+    Release(release::Cmd),
     Source(source::Cmd),
+    VerifyRelease(release::Verify),
 }
 
 impl Verb {
@@ -54,7 +57,9 @@ impl Verb {
             Self::Clean(cmd) => cmd.run(shell),
             Self::Codegen(cmd) => cmd.run(shell),
             Self::Patch(cmd) => cmd.run(shell),
+            Self::Release(cmd) => cmd.run(shell),
             Self::Source(cmd) => cmd.run(shell),
+            Self::VerifyRelease(cmd) => cmd.run(shell),
         }
     }
 }

@@ -38,7 +38,7 @@ const fn verb(name: &'static str, program: Program, about: &'static str) -> Verb
 }
 
 /// All of them, in the order of the help. A test of `sluice-tests` compares them with the programs.
-pub const ALL: [Verb; 12] = [
+pub const ALL: [Verb; 14] = [
     verb(
         "bench",
         Program::Toolkit,
@@ -74,5 +74,15 @@ pub const ALL: [Verb; 12] = [
         "Say which tools and Debian packages are missing, and the command that installs each",
     ),
     verb("patch", Program::Toolkit, "Kubernetes patches: list, compare, apply, verify, make, refresh, rebase, export"),
+    verb(
+        "release",
+        Program::Toolkit,
+        "Builds a release from the series that was verified in full: programs, images, manifests, patches, digests",
+    ),
     verb("source", Program::Toolkit, "Compose the upstream source tree; prints its folder"),
+    verb(
+        "verify-release",
+        Program::Toolkit,
+        "Checks a release: every digest, and with `--key` the signatures; names what was changed",
+    ),
 ];

@@ -284,6 +284,13 @@ pub(crate) fn build_stock(shell: &Context, target: &Target, options: Options, pr
     Ok(Stock { version: fetched.version.clone(), go, binaries })
 }
 
+/// The version of the Go compiler, `1.26.10`.
+pub(crate) fn go_version(shell: &Context) -> Result<String> {
+    let line = golang::version(shell.paths.root())?;
+    let version = line.split_whitespace().find_map(|word| word.strip_prefix("go1"));
+    version.map(|rest| format!("1{rest}")).ok_or_else(|| Error::input(format!("`go version` says {line:?}")))
+}
+
 /// The build date: `SOURCE_DATE_EPOCH` as upstream honours it, else the date of upstream's tag, never the clock.
 fn epoch(pins: &Pins) -> Result<i64> {
     match std::env::var("SOURCE_DATE_EPOCH") {

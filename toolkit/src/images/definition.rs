@@ -192,6 +192,21 @@ impl Definitions {
         files.filter_map(name).collect()
     }
 
+    /// The Debian packages that files of `image` are from.
+    pub(crate) fn packages(&self, image: &Definition) -> BTreeSet<String> {
+        let files = self.layers(image).flat_map(|layer| &layer.files);
+        let package = |file: &File| match &file.from {
+            Source::Debian { package, .. } => Some(package.clone()),
+            _ => None,
+        };
+        files.filter_map(package).collect()
+    }
+
+    /// Whether `image` holds Mozilla's certificate authorities.
+    pub(crate) fn has_roots(&self, image: &Definition) -> bool {
+        self.layers(image).flat_map(|layer| &layer.files).any(|file| matches!(file.from, Source::MozillaRoots))
+    }
+
     fn check(&self, image: &Definition) -> Result<(), String> {
         if let Some(unknown) = image.base.iter().find(|name| !self.shared.contains_key(*name)) {
             return Err(format!("there is no layers/{unknown}.toml"));

@@ -26,7 +26,7 @@ pub(crate) use self::{
     assemble::{Assembler, Origin, Variant, check_machine},
     blobs::{Blob, BlobStore},
     definition::{Definition, Definitions},
-    digest::Digest,
+    digest::{Digest, of_reader as digest_of},
     elf::require_static,
     error::Error,
     image::Image,

@@ -116,6 +116,12 @@ impl Files {
     }
 }
 
+/// Whether an entry has the tag of a signature in cosign's form.
+fn is_signature(entry: &oci::Descriptor) -> bool {
+    let tag = entry.annotations().as_ref().and_then(|map| map.get(oci::ANNOTATION_REF_NAME));
+    tag.is_some_and(|tag| tag.starts_with("sha256-") && tag.ends_with(".sig"))
+}
+
 struct Check {
     files: BTreeMap<String, File>,
     problems: Vec<Problem>,
@@ -189,9 +195,14 @@ impl Check {
             if !tagged {
                 self.report("index.json", format!("{} has no tag", entry.digest()));
             }
-            // An archive names the manifest of its one platform.
+            // An archive names the manifest of its one platform; signatures have none.
             if *entry.media_type() == oci::MediaType::ImageManifest {
-                self.manifest(entry);
+                if entry.platform().is_some() || !is_signature(entry) {
+                    self.manifest(entry);
+                } else {
+                    let name = self.blob(entry);
+                    self.signature(&name);
+                }
                 continue;
             }
             let name = self.blob(entry);
@@ -199,6 +210,14 @@ impl Check {
             for descriptor in platforms.manifests() {
                 self.manifest(descriptor);
             }
+        }
+    }
+
+    /// A signature is an image beside those that it is about, without a platform; its layers are what is signed.
+    fn signature(&mut self, name: &str) {
+        let Some(manifest) = self.document::<oci::ImageManifest>(name) else { return };
+        for part in manifest.layers().iter().chain([manifest.config()]) {
+            self.blob(part);
         }
     }
 

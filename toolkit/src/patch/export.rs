@@ -49,6 +49,29 @@ impl Cmd {
     }
 }
 
+/// The series in all forms, for a release, with the pins of the source that they are for.
+pub(crate) fn exported(shell: &Context, target: &Target) -> Result<Vec<(String, Vec<u8>)>> {
+    let series = Series::of(shell, &target.k8s)?;
+    let fetched = target.open(shell)?;
+    let mut files = all_forms(&WorkTree::open(shell, &fetched)?, &series, &fetched.minor, &fetched.version)?;
+    files.push(("source.toml".to_owned(), fs_err::read(shell.paths.pins(&target.k8s))?));
+    Ok(files)
+}
+
+/// A folder for quilt, a mailbox for `git am`, one diff.
+pub(super) fn all_forms(
+    tree: &WorkTree,
+    series: &Series,
+    minor: &Minor,
+    version: &str,
+) -> Result<Vec<(String, Vec<u8>)>> {
+    let files = |format| export(tree, series, minor, version, format);
+    let quilt = files(Format::Quilt)?.into_iter().map(|(name, bytes)| (name.replacen("patches", "quilt", 1), bytes));
+    let mails = files(Format::Git)?.into_iter().flat_map(|(_, bytes)| bytes);
+    let mailbox = (format!("sluice-{minor}.mbox"), mails.collect());
+    Ok(quilt.chain([mailbox]).chain(files(Format::Single)?).collect())
+}
+
 /// Names and contents. They depend on the patches and the source alone, not on the time, the machine, or settings of
 /// git.
 pub(super) fn export(

@@ -35,6 +35,7 @@ mod verify;
 mod tests;
 
 pub use apply::apply;
+pub(crate) use export::exported;
 pub use list::minors;
 pub use verify::{verify_all, verify_end, verify_form};
 

@@ -114,6 +114,11 @@ pub(super) fn all(go: &str) -> Vec<Need> {
         // Images are pushed to it and fetched from it, on the loopback address.
         program("docker-registry", Test, "docker-registry"),
         program("umoci", Test, "umoci"),
+        // Releases are checked with the tools that others have, and their installer is linted.
+        program("minisign", Test, "minisign"),
+        program("openssl", Test, "openssl"),
+        program("shellcheck", Test, "shellcheck"),
+        program("zstd", Test, "zstd"),
         // GitLab's pipeline in ci/ is compared with its schema, which a package of Python brings along.
         program("pip3", Test, "python3-pip"),
         package("PostgreSQL", Databases, file("/usr/share/doc/postgresql-15"), "postgresql-15"),

@@ -56,7 +56,9 @@ fn old_and_new_versions() {
 #[test]
 fn nothing_missing() {
     let root = tempfile::tempdir().unwrap();
-    let programs = ["git", "faketime", "skopeo", "docker-registry", "umoci", "pip3"].map(|name| (name, ""));
+    let programs =
+        ["git", "faketime", "skopeo", "docker-registry", "umoci", "minisign", "openssl", "shellcheck", "zstd", "pip3"];
+    let programs = programs.map(|name| (name, ""));
     let machine = machine(root.path(), &programs, &[]);
     insta::assert_snapshot!(report(&machine, &[Purpose::Test]));
     assert!(verdict(look(&machine, &needs::all("1.26.10"), &[Purpose::Test])).is_ok());

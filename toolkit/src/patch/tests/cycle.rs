@@ -2,11 +2,12 @@
 
 use clap::Parser as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use super::{Tiny, minor};
 use crate::patch::apply::bring_tree;
 use crate::patch::engine;
-use crate::patch::export::{Format, export};
+use crate::patch::export::{Format, all_forms, export};
 use crate::patch::file::{Author, Patch};
 use crate::patch::refresh::refresh;
 use crate::patch::series::{Change, Series};
@@ -251,6 +252,37 @@ fn every_export_makes_the_same_tree() {
             at = tree.repo.find_tree(index.write_tree_to(&tree.repo).unwrap()).unwrap();
         }
         assert_eq!(at.id(), head.tree_id(), "{format:?}");
+    }
+}
+
+#[test]
+fn git_and_patch_read_the_forms_of_a_release() {
+    let tiny = two_patches();
+    let tree = tiny.tree();
+    let head = tree.repo.find_commit(tree.head().unwrap()).unwrap().tree_id().to_string();
+    let files = all_forms(&tree, &tiny.series(), &minor(), "v1.37.2").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes) in &files {
+        let path = dir.path().join(name);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, bytes).unwrap();
+    }
+    let base = tree.base.to_string();
+    let series: Vec<_> = tiny.series().entries.iter().map(|entry| format!("../quilt/{}", entry.name)).collect();
+    let forms = [
+        ("am", vec!["am", "--quiet", "--keep-cr", "../sluice-v1.37.mbox"]),
+        ("single", vec!["apply", "--index", "../sluice-v1.37.patch"]),
+        ("each", ["apply", "--index"].into_iter().chain(series.iter().map(String::as_str)).collect()),
+    ];
+    for (clone, args) in forms {
+        let (source, folder) = (tiny.fetched.tree.clone(), dir.path().join(clone));
+        let git = |folder: &Path| {
+            Run::new("git", folder).args(["-c", "user.name=t", "-c", "user.email=t@t", "-c", "core.autocrlf=false"])
+        };
+        git(dir.path()).args(["clone", "--quiet", "--no-checkout"]).arg(source).arg(&folder).run().unwrap();
+        git(&folder).args(["checkout", "--quiet", &base]).run().unwrap();
+        git(&folder).args(args).run().unwrap();
+        assert_eq!(git(&folder).arg("write-tree").read().unwrap(), head, "{clone}");
     }
 }
 

@@ -1,0 +1,152 @@
+//! What is inside of programs and images: modules, crates, packages, with where they come from and their licences.
+//!
+//! [`go`] asks the program itself, [`cargo`] asks cargo what it links into the shim, [`debian`] asks the package
+//! manager. Nothing is guessed from names.
+
+mod cargo;
+mod debian;
+mod go;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use fs_err as fs;
+
+pub(super) use self::go::Sources;
+use crate::build;
+use crate::images::{Definition, Definitions};
+use crate::pipeline::{Built, Tested};
+use sluice_shell::context::Context;
+use sluice_shell::error::{Attempt as _, Result};
+
+/// A part that somebody else made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Component {
+    /// Its package URL (github.com/package-url/purl-spec), which names it in one word.
+    pub(super) purl: String,
+    /// `golang.org/x/net`.
+    pub(super) name: String,
+    /// `v0.1.0`.
+    pub(super) version: String,
+    /// What its origin says of its bytes.
+    pub(super) checksum: Option<Checksum>,
+    /// SPDX expression, if its origin states one.
+    pub(super) licence: Option<String>,
+    /// Where its licence is in a release, below `licenses/`.
+    pub(super) file: String,
+    /// The text of its licence.
+    pub(super) text: Vec<u8>,
+}
+
+/// A checksum by the rule of an ecosystem.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Checksum {
+    /// The file of a crate, hex.
+    Sha256(String),
+    /// The files of a Go module (golang.org/x/mod/sumdb/dirhash `Hash1`), `h1:…`.
+    GoModule(String),
+}
+
+/// What an image holds.
+pub(super) struct Content {
+    /// Programs that were built.
+    pub(super) programs: BTreeSet<String>,
+    /// All else.
+    pub(super) others: Vec<Component>,
+}
+
+/// What a release holds.
+pub(super) struct Inventory {
+    /// By platform and name of the program.
+    pub(super) programs: BTreeMap<(String, String), Vec<Component>>,
+    /// By name of the image.
+    pub(super) images: BTreeMap<String, Content>,
+}
+
+impl Inventory {
+    /// Without anything.
+    pub(super) fn empty() -> Self {
+        Self { programs: BTreeMap::new(), images: BTreeMap::new() }
+    }
+
+    /// Adds the programs of one platform.
+    pub(super) fn add_programs(&mut self, shell: &Context, built: &Built<Tested>, sources: &Sources) -> Result<()> {
+        for binary in &built.binaries {
+            let components = if binary.name == build::Program::SluiceShim.name() {
+                cargo::linked(shell, built.platform)
+            } else {
+                go::linked(&binary.path, sources)
+            };
+            let components = components.attempting(|| format!("cannot list what is in {}", binary.name))?;
+            self.programs.insert((built.platform.to_string(), binary.name.clone()), components);
+        }
+        Ok(())
+    }
+
+    /// Adds the images, whose programs may be of any platform.
+    pub(super) fn add_images(
+        &mut self,
+        shell: &Context,
+        definitions: &Definitions,
+        images: &[&Definition],
+    ) -> Result<()> {
+        for image in images {
+            let mut others = vec![];
+            for package in definitions.packages(image) {
+                others.push(debian::package(shell.paths.root(), &package)?);
+            }
+            if definitions.has_roots(image) {
+                others.push(cargo::roots(shell)?);
+            }
+            self.images.insert(image.name.clone(), Content { programs: definitions.binaries(image), others });
+        }
+        Ok(())
+    }
+
+    /// Every component once, in the order of their package URLs.
+    pub(super) fn all(&self) -> Vec<&Component> {
+        let images = self.images.values().flat_map(|content| &content.others);
+        let all: BTreeMap<_, _> = self.programs.values().flatten().chain(images).map(|it| (&it.purl, it)).collect();
+        all.into_values().collect()
+    }
+}
+
+/// A package URL; `name` may have slashes.
+fn purl(kind: &str, name: &str, version: &str) -> String {
+    // What a version may have besides letters, digits, `.`, `-`, `_`, `~` (purl-spec, "Character encoding").
+    let version = version.replace('%', "%25").replace('+', "%2B").replace(':', "%3A").replace('@', "%40");
+    format!("pkg:{kind}/{name}@{version}")
+}
+
+/// The texts in `folder` that say what others may do with it, each under the name of its file.
+fn texts(folder: &Path) -> Result<Vec<u8>> {
+    let starts = ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "PATENTS", "UNLICENSE"];
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let upper = name.to_uppercase();
+        if entry.path().is_file() && starts.iter().any(|start| upper.starts_with(start)) && !upper.ends_with(".GO") {
+            found.insert(name, fs::read(entry.path())?);
+        }
+    }
+    let mut text = vec![];
+    for (name, bytes) in found {
+        text.extend(format!("==> {name}\n").bytes());
+        text.extend(bytes);
+        text.extend(b"\n");
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_in_package_urls_are_escaped() {
+        let url = purl("golang", "github.com/a/b", "v2.0.0+incompatible");
+        assert_eq!(url, "pkg:golang/github.com/a/b@v2.0.0%2Bincompatible");
+        assert_eq!(purl("deb", "debian/x", "1:2+b1"), "pkg:deb/debian/x@1%3A2%2Bb1");
+    }
+}

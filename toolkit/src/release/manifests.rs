@@ -1,0 +1,85 @@
+//! The manifests of `images/manifests/` as a release has them: each image by its digest, which no tag can change.
+
+use regex::Regex;
+
+use super::description::{Description, Image};
+use sluice_shell::error::{Error, Result};
+
+/// A manifest names an image that the release does not hold.
+fn unknown(name: &str) -> Error {
+    Error::input(format!("a manifest names the image {name}, which is no image of this release"))
+}
+
+/// The text of a manifest with the images and the Kubernetes version of `release`. Its images may have another
+/// registry and the tags of another version.
+pub(super) fn pinned(text: &str, release: &Description) -> Result<String> {
+    let line = Regex::new(r"^(?<before>\s*(?:- )?image: )(?<name>\S+)$").map_err(anyhow::Error::from)?;
+    let version = Regex::new(r"^(?<before>\s*kubernetesVersion: )\S+$").map_err(anyhow::Error::from)?;
+    let mut out = String::new();
+    for old in text.lines() {
+        if let Some(found) = line.captures(old) {
+            let image = image(&found["name"], release)?;
+            out.push_str(&format!("{}{}@{}", &found["before"], image.reference, image.digest));
+        } else if let Some(found) = version.captures(old) {
+            out.push_str(&format!("{}{}", &found["before"], release.kubernetes));
+        } else {
+            out.push_str(old);
+        }
+        out.push('\n');
+    }
+    Ok(out)
+}
+
+/// The image of the release with the same name and variant: `kube-apiserver` of
+/// `ghcr.io/sluice-project/kube-apiserver:v1.37.2-sluice.1`.
+fn image<'a>(name: &str, release: &'a Description) -> Result<&'a Image> {
+    let wanted = parts(name).ok_or_else(|| unknown(name))?;
+    let found = release.images.iter().find(|image| parts(&image.reference).as_ref() == Some(&wanted));
+    found.ok_or_else(|| unknown(name))
+}
+
+/// The last part of the repository, and what follows the revision in the tag.
+fn parts(reference: &str) -> Option<(&str, &str)> {
+    let (repository, tag) = reference.split('@').next()?.rsplit_once(':')?;
+    let (_, revision) = tag.split_once("sluice.")?;
+    let suffix = revision.trim_start_matches(|letter: char| letter.is_ascii_digit());
+    Some((repository.rsplit('/').next()?, suffix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::Digest;
+
+    #[test]
+    fn images_get_the_digests_of_the_release() {
+        let image = |name: &str, content: &[u8]| Image {
+            reference: format!("registry.test:5000/a/{name}"),
+            layout: String::new(),
+            digest: Digest::of(content),
+            manifests: vec![],
+        };
+        let release = Description {
+            schema: 1,
+            version: "v1.36.3+sluice.2".into(),
+            kubernetes: "v1.36.3".into(),
+            commit: String::new(),
+            source_date_epoch: 0,
+            signed: false,
+            programs: vec![],
+            images: vec![image("shim:v1.36.3_sluice.2", b"a"), image("shim:v1.36.3_sluice.2-rootless", b"b")],
+        };
+        let text = "kind: X\nimages: 2\n  - image: ghcr.io/p/shim:v1.37.2-sluice.1\n    image: \
+                    ghcr.io/p/shim:v1.37.2-sluice.1-rootless\nkubernetesVersion: v1.37.2\n";
+        let expected = format!(
+            "kind: X\nimages: 2\n  - image: registry.test:5000/a/shim:v1.36.3_sluice.2@{}\n    image: \
+             registry.test:5000/a/shim:v1.36.3_sluice.2-rootless@{}\nkubernetesVersion: v1.36.3\n",
+            Digest::of(b"a"),
+            Digest::of(b"b")
+        );
+        assert_eq!(pinned(text, &release).unwrap(), expected);
+        for other in ["image: ghcr.io/p/proxy:v1.37.2-sluice.1", "image: ghcr.io/p/shim:latest", "image: shim"] {
+            assert!(pinned(other, &release).unwrap_err().to_string().contains("no image of this release"), "{other}");
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! `cargo xtask release` and `cargo xtask verify-release`: everything that a distribution takes, in one folder and one
+//! archive.
+//!
+//! [`make`] puts a release together in a [`bundle`]: programs, OCI layouts ([`layouts`]), [`manifests`] and patches,
+//! with a [`description`], the digests of all of it ([`sums`]), and what is inside of it ([`inventory`]): licences,
+//! bills of materials ([`sbom`]), and the [`provenance`]. [`verify`] checks all that again. [`keys`] are folders of key
+//! pairs; [`minisign`] signs files, [`dsse`] statements, [`cosign`] images. The same input, and the same keys, give the
+//! same bytes.
+
+mod archive;
+mod bundle;
+mod changes;
+mod cosign;
+mod description;
+mod dsse;
+mod inventory;
+mod keys;
+mod layouts;
+mod make;
+mod manifests;
+mod minisign;
+mod problem;
+mod provenance;
+mod sbom;
+mod statement;
+mod sums;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use self::inventory::{Inventory, Sources};
+use self::keys::{Password, PublicKeys, Signer};
+use self::make::{Made, Parts};
+use self::problem::{Problem, Refused};
+use self::provenance::Builder;
+use crate::build::{self, Options, OtherGo};
+use crate::images::Definitions;
+use crate::patch;
+use crate::pipeline::Built;
+use crate::source::{Pins, Target};
+use crate::{build_images, images};
+use sluice_shell::context::Context;
+use sluice_shell::error::{Attempt as _, Error, Explain, Result};
+use sluice_shell::platform::{Platform, Platforms};
+use sluice_shell::process::Run;
+
+/// Builds a release from the series that was verified in full: programs, images, manifests, patches, digests
+///
+/// The same commit makes the same bytes. Without `--sign` it is not signed, and whoever takes it has only digests.
+#[derive(clap::Args)]
+pub struct Cmd {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    platforms: Platforms,
+    /// Sign with the keys in this folder
+    #[arg(long, value_name = "DIR")]
+    sign: Option<PathBuf>,
+    /// Make new keys in this folder, and nothing else
+    #[arg(long, value_name = "DIR", conflicts_with = "sign")]
+    new_key: Option<PathBuf>,
+    #[command(flatten)]
+    password: Password,
+    /// Build with this version of Go instead of the one that source.toml names
+    #[arg(long, value_name = "VERSION")]
+    allow_go: Option<String>,
+    /// Write into this folder [default: out/release in the workspace]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Registry and path that the images are named for
+    #[arg(long, value_name = "NAME", default_value = build_images::REGISTRY, env = "SLUICE_REGISTRY")]
+    registry: String,
+    /// Print a report in JSON: digests of all parts
+    #[arg(long)]
+    json: bool,
+}
+
+/// Checks a release: every digest, and with `--key` the signatures; names what was changed
+#[derive(clap::Args)]
+pub struct Verify {
+    /// The folder of a release, or its archive (.tar.zst)
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+    /// A folder with the public keys minisign.pub and ecdsa.pub, from another source than the release
+    #[arg(long, value_name = "DIR")]
+    key: Option<PathBuf>,
+    /// Print a report in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was built is not what a commit says.
+#[derive(Debug, thiserror::Error)]
+#[error("a release is made of a commit, and {0}")]
+struct NoCommit(String);
+
+impl Explain for NoCommit {
+    fn hint(&self) -> Option<String> {
+        Some("commit the changes, or put them aside with `git stash -u`".to_owned())
+    }
+}
+
+/// Another Go than the one that upstream releases with.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NotUpstreams(OtherGo);
+
+impl Explain for NotUpstreams {
+    fn hint(&self) -> Option<String> {
+        let OtherGo { used, upstream } = &self.0;
+        Some(format!(
+            "install Go {upstream} (`cargo xtask doctor` says how), or take this one with `--allow-go {used}`"
+        ))
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    version: &'a str,
+    folder: String,
+    archive: String,
+    archive_size: u64,
+    archive_digest: images::Digest,
+    signed: bool,
+}
+
+impl Cmd {
+    /// Builds, packs, checks.
+    pub(crate) fn run(self, shell: &Context) -> Result<()> {
+        if let Some(folder) = &self.new_key {
+            keys::generate(folder, self.password.read()?.as_deref())?;
+            shell.out.note("keep the two files .key secret; give the two files .pub to those who check releases");
+            return shell.out.data(folder.display().to_string());
+        }
+        // Before anything that takes minutes.
+        let signer =
+            self.sign.as_ref().map(|folder| Signer::load(folder, self.password.read()?.as_deref())).transpose()?;
+        let commit = commit(shell)?;
+        let pins = Pins::load(shell, &self.target.k8s)?;
+        self.check_go(shell)?;
+        let definitions = Definitions::read(&shell.paths.root().join("images"))?;
+        let chosen = definitions.select(&[])?;
+        let layouts = shell.paths.cache().join("release").join(self.target.k8s.as_str());
+        let platforms = self.platforms.chosen()?;
+        build_images::check_all(shell, &definitions, &chosen, &platforms, &self.registry, &layouts)?;
+        let programs = build_images::programs(&definitions, &chosen)?;
+        let build = |platform: Platform| {
+            build::build_tested(shell, &self.target, Options { release_flags: true, platform }, &programs)
+        };
+        let builds = platforms.into_iter().map(build).collect::<Result<Vec<_>>>()?;
+        let forms: Vec<_> = builds.iter().cloned().map(Built::from).collect();
+        build_images::write(shell, &forms, &definitions, &chosen, &self.registry, &layouts)?;
+        let sources = Sources::find(shell, pins.clone(), self.target.open(shell)?.tree)?;
+        let mut inventory = Inventory::empty();
+        for built in &builds {
+            inventory.add_programs(shell, built, &sources)?;
+        }
+        inventory.add_images(shell, &definitions, &chosen)?;
+        let parts = Parts {
+            root: shell.paths.root(),
+            commit,
+            kubernetes: self.target.version(shell)?,
+            builds: &builds,
+            layouts,
+            inventory,
+            builder: self.builder(shell, pins)?,
+            patches: patch::exported(shell, &self.target)?,
+        };
+        let out = self.out.clone().unwrap_or_else(|| shell.paths.root().join("out/release"));
+        let progress = shell.out.spinner("pack the release");
+        let made = make::make(&parts, signer.as_ref(), &std::path::absolute(out)?)?;
+        progress.done(&made.description.version);
+        let verdict = verify::folder(&made.folder, None)?;
+        refuse(&made.folder.display().to_string(), verdict.problems).attempting(|| "the new release is not whole")?;
+        self.report(shell, &made)
+    }
+
+    /// What the provenance says of this run. Not the folders and keys: they change nothing in the programs.
+    fn builder(&self, shell: &Context, pins: Pins) -> Result<Builder> {
+        let mut command = format!("cargo xtask release --k8s {} --registry {}", self.target.k8s, self.registry);
+        if let Some(version) = &self.allow_go {
+            command.push_str(&format!(" --allow-go {version}"));
+        }
+        let root = shell.paths.root();
+        let mut files = BTreeMap::new();
+        for path in [root.join("Cargo.lock"), shell.paths.pins(&self.target.k8s)] {
+            let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
+            files.insert(name, sums::digest(&path)?);
+        }
+        let rust = Run::new("rustc", root).arg("--version").read()?;
+        Ok(Builder { command, go: build::go_version(shell)?, rust, pins, files })
+    }
+
+    fn check_go(&self, shell: &Context) -> Result<()> {
+        match OtherGo::find(shell, &self.target.k8s, &build::go_version(shell)?)? {
+            Some(other) if self.allow_go.as_ref() != Some(&other.used) => Err(NotUpstreams(other).into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn report(&self, shell: &Context, made: &Made) -> Result<()> {
+        let digest = sums::digest(&made.archive)?;
+        let size = fs_err::metadata(&made.archive)?.len();
+        if !made.description.signed {
+            shell.out.note("it is not signed: --sign DIR signs with the keys that --new-key DIR makes");
+        }
+        if self.json {
+            return shell.out.json(&Report {
+                version: &made.description.version,
+                folder: made.folder.display().to_string(),
+                archive: made.archive.display().to_string(),
+                archive_size: size,
+                archive_digest: digest,
+                signed: made.description.signed,
+            });
+        }
+        let (folder, archive) = (made.folder.display(), made.archive.display());
+        shell.out.data(format!("{folder}\n{archive}  {digest}  {:.1} MB", size as f64 / 1e6))
+    }
+}
+
+#[derive(Serialize)]
+struct VerifyReport<'a> {
+    whole: bool,
+    version: Option<&'a str>,
+    signatures_checked: bool,
+    problems: &'a [Problem],
+}
+
+impl Verify {
+    /// Checks the release; problems are the input's fault.
+    pub(crate) fn run(self, shell: &Context) -> Result<()> {
+        let keys = self.key.as_ref().map(|folder| PublicKeys::load(folder)).transpose()?;
+        let verdict = if fs_err::metadata(&self.path)?.is_dir() {
+            verify::folder(&self.path, keys.as_ref())?
+        } else {
+            let cache = shell.paths.cache().join("tmp");
+            fs_err::create_dir_all(&cache)?;
+            let scratch = tempfile::Builder::new().prefix("release-").tempdir_in(cache)?;
+            verify::archive(&self.path, keys.as_ref(), scratch.path())?
+        };
+        let version = verdict.description.as_ref().map(|description| description.version.as_str());
+        if self.json {
+            let problems = &verdict.problems;
+            let whole = problems.is_empty();
+            shell.out.json(&VerifyReport { whole, version, signatures_checked: keys.is_some(), problems })?;
+        }
+        let version = version.unwrap_or_default().to_owned();
+        refuse(&self.path.display().to_string(), verdict.problems)?;
+        let signatures = match (keys.is_some(), verdict.description.is_some_and(|it| it.signed)) {
+            (true, _) => "its signatures are those of the keys",
+            (false, true) => "its signatures were not checked: --key DIR does",
+            (false, false) => "it is not signed",
+        };
+        if self.json { Ok(()) } else { shell.out.data(format!("{version}: whole; {signatures}")) }
+    }
+}
+
+fn refuse(path: &str, problems: Vec<Problem>) -> Result<()> {
+    if problems.is_empty() { Ok(()) } else { Err(Refused { path: path.to_owned(), problems }.into()) }
+}
+
+/// The commit of the workspace, if its files are those of the commit.
+fn commit(shell: &Context) -> Result<String> {
+    let root = shell.paths.root();
+    let repository = git2::Repository::open(root).map_err(|_| NoCommit(format!("{} has none", root.display())))?;
+    let mut options = git2::StatusOptions::new();
+    options.include_untracked(true).include_ignored(false);
+    if let Some(changed) = repository.statuses(Some(&mut options))?.iter().next() {
+        let name = changed.path().unwrap_or("a file").to_owned();
+        return Err(NoCommit(format!("{name} is not as in the last one")).into());
+    }
+    let head = repository.head().and_then(|head| head.peel_to_commit());
+    Ok(head.map_err(|_| Error::from(NoCommit("there is none".to_owned())))?.id().to_string())
+}
