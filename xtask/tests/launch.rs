@@ -142,7 +142,7 @@ fn the_tests_are_built_for_the_tests_only() {
 fn nothing_is_built_to_say_what_is_wrong_with_the_command_line() {
     let workspace = Workspace::new("exit 1");
     for (args, code, said) in [
-        (&["--help"][..], 0, "build-images  Build the container images"),
+        (&["--help"][..], 0, "Build the container images"),
         (&["upp"], 1, "tip: a similar subcommand exists: 'up'"),
         (&["doctor", "--nosuch"], 1, "unexpected argument '--nosuch'"),
         (&["doctor", "--help"], 0, "Install missing Debian packages"),
