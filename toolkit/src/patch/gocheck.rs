@@ -4,6 +4,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::diff::Side;
 use super::file::Patch;
 use super::series::hex;
 use sluice_shell::error::Result;
@@ -51,22 +52,25 @@ impl Go {
 
     /// `go test` for package patterns as they stand in a patch's `Test:` line. Some of upstream's tests depend on who
     /// is first: those that fail are run again, alone, and a failure is what fails again. Returns those that passed
-    /// then.
+    /// then. `only`: of all tests there these, if any are named.
     pub(super) fn test(
         &self,
         patterns: &BTreeSet<&str>,
+        only: &BTreeSet<String>,
         log: &Path,
         mut line: impl FnMut(&str),
     ) -> Result<Vec<String>> {
         let mut failed = Failed::default();
-        let first = self.run("test", log).args(patterns.iter().map(|pattern| import(pattern))).watch(|text| {
+        let run = (!only.is_empty()).then(|| run_flag(only.iter().map(String::as_str)));
+        let packages = patterns.iter().map(|pattern| import(pattern));
+        let first = self.run("test", log).args(run).args(packages).watch(|text| {
             failed.see(text);
             line(text);
         });
         let Err(error) = first else { return Ok(Vec::new()) };
         let Some(packages) = failed.packages() else { return Err(error) };
         for (package, tests) in &packages {
-            let run = format!("-run=^({})$", tests.join("|"));
+            let run = run_flag(tests.iter().map(String::as_str));
             let again = log.with_extension("again.log");
             if self.run("test", &again).args(["-count=1", &run, package]).watch(&mut line).is_err() {
                 return Err(error);
@@ -89,6 +93,20 @@ impl Go {
             .env("CGO_ENABLED", "0")
             .log(log)
     }
+}
+
+/// Of all tests these.
+fn run_flag<'a>(tests: impl Iterator<Item = &'a str>) -> String {
+    format!("-run=^({})$", tests.collect::<Vec<_>>().join("|"))
+}
+
+/// The Go tests that a patch adds.
+pub(super) fn tests(patch: &Patch) -> impl Iterator<Item = String> {
+    let added = patch.files.iter().filter(|file| file.path.ends_with("_test.go")).flat_map(|file| &file.hunks);
+    added.flat_map(|hunk| &hunk.lines).filter(|line| line.side == Side::Added).filter_map(|line| {
+        let text = std::str::from_utf8(&line.text).ok()?.strip_prefix("func Test")?;
+        Some(format!("Test{}", text.split_once('(')?.0))
+    })
 }
 
 /// What failed, read from what `go test` prints.
@@ -205,10 +223,14 @@ mod tests {
             fs_err::write(tree.join(name), text).unwrap();
         }
         let go = Go::new(&tree, &dir.path().join("scratch")).unwrap();
-        let test = || go.test(&BTreeSet::from(["./."]), &dir.path().join("log"), |_| ());
-        assert_eq!(test().unwrap(), ["TestOnce"]);
-        assert_eq!(test().unwrap(), [""; 0]);
+        let test = |only: &[&str]| {
+            let only = only.iter().map(|name| (*name).to_owned()).collect();
+            go.test(&BTreeSet::from(["./."]), &only, &dir.path().join("log"), |_| ())
+        };
+        assert_eq!(test(&[]).unwrap(), ["TestOnce"]);
+        assert_eq!(test(&[]).unwrap(), [""; 0]);
         fs_err::write(tree.join("never"), "").unwrap();
-        test().unwrap_err();
+        test(&[]).unwrap_err();
+        assert_eq!(test(&["TestOnce"]).unwrap(), [""; 0]);
     }
 }

@@ -27,7 +27,8 @@ pub(super) struct Cmd {
     /// Compile and vet, but run no tests
     #[arg(long)]
     no_test: bool,
-    /// Compile, vet and test at the end of the series alone, not each patch at its own commit
+    /// Compile and vet at the end of the series alone, not each patch at its own commit, and run the tests that the
+    /// patches add, but not upstream's
     #[arg(long, conflicts_with_all = ["no_test", "each"])]
     end: bool,
     /// Run the tests of each patch at its own commit too, not only at the end of the series
@@ -43,7 +44,7 @@ pub(super) struct Cmd {
 pub(super) enum Effort {
     /// Form, headers, strict apply, re-export, invariants: milliseconds, no compiler.
     Series,
-    /// `go build`, `go vet` and the tests of all that the patches touch and name, at the end of the series.
+    /// `go build` and `go vet` of all that the patches touch, and the tests that they add, at the end of the series.
     End,
     /// `go build` and `go vet` of the packages that a patch touches, at its commit.
     Compile,
@@ -137,8 +138,8 @@ pub fn verify_all(shell: &Context, patched: Patched) -> Result<Verified<Tested>>
     Ok(Verified::new(checked.patched, checked.digest))
 }
 
-/// Checks the end of a patched tree's series, but not each patch by itself. What passed on the same commit before is
-/// not done again.
+/// Checks the end of a patched tree's series, but not each patch by itself, with the tests that the patches add, but
+/// not upstream's. What passed on the same commit before is not done again.
 ///
 /// # Errors
 /// Those of [`verify_all`].
@@ -254,15 +255,17 @@ impl Bench<'_> {
             }
             let tests: BTreeSet<String> = header::parse(&entry.patch.body).tests.into_iter().collect();
             if effort >= Effort::TestEach {
-                checks.push(self.test(&entry.name, step, &tests)?);
+                checks.push(self.test(&entry.name, step, &tests, &BTreeSet::new())?);
             }
             every.extend(tests);
         }
         if let Some(last) = steps.last().filter(|_| effort != Effort::Compile) {
+            let mut only = BTreeSet::new();
             if effort == Effort::End {
                 checks.push(self.compile("series", &series.entries, last)?);
+                only.extend(series.entries.iter().flat_map(|entry| gocheck::tests(&entry.patch)));
             }
-            checks.push(self.test("series", last, &every)?);
+            checks.push(self.test("series", last, &every, &only)?);
         }
         Ok(checks)
     }
@@ -285,13 +288,17 @@ impl Bench<'_> {
         })
     }
 
-    fn test(&self, name: &str, step: &Step, patterns: &BTreeSet<String>) -> Result<Check> {
+    /// Tests packages; of their tests `only` these, if any are named.
+    fn test(&self, name: &str, step: &Step, patterns: &BTreeSet<String>, only: &BTreeSet<String>) -> Result<Check> {
         let patterns: BTreeSet<&str> = patterns.iter().map(String::as_str).collect();
-        let key = patterns.iter().copied().collect::<Vec<_>>().join(" ");
+        let named = patterns.iter().copied().chain(only.iter().map(String::as_str));
+        let key = named.collect::<Vec<_>>().join(" ");
         self.once(name, "test", step, &format!("test {key}"), |go, log| {
             let progress = self.shell.out.spinner(format!("test {name}"));
-            let again =
-                if patterns.is_empty() { Vec::new() } else { go.test(&patterns, log, |line| progress.now(line))? };
+            let mut again = Vec::new();
+            if !patterns.is_empty() {
+                again = go.test(&patterns, only, log, |line| progress.now(line))?;
+            }
             progress.done("passed");
             if !again.is_empty() {
                 self.shell.out.note(format!("warning: passed at the second try: {}", again.join(", ")));
