@@ -1,5 +1,6 @@
 //! The same batches on all databases, with one clock, and everything that they hold compared after each.
 
+mod requests;
 mod steps;
 mod stored;
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+pub(super) use self::requests::requests;
 use self::steps::{Ask, Step};
 use self::stored::{stored, timeless};
 use super::both;

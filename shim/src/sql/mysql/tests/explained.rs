@@ -1,7 +1,6 @@
 //! What the server says of its plans, in tables of any size that nobody analyzed.
 
 use std::fmt::Write as _;
-use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
@@ -9,13 +8,11 @@ use super::super::Tables;
 use super::super::text::Packet;
 use super::plans::load;
 use super::store::{create, next, serve};
-use crate::clock::StoreTime;
+use crate::engine::KeyValue;
 use crate::engine::store::{Footprint, Row, Superseded};
-use crate::engine::{KeyRange, KeyValue};
 use crate::gc::Uid;
-use crate::sql::session::{
-    Commit as _, Delta, Field, Find, Graph as _, Log, Odd, Postings, Probe as _, Read as _, Source, StoredRow, Which,
-};
+use crate::sql::compared::requests;
+use crate::sql::session::{Commit as _, Delta, StoredRow};
 
 /// An update and a deletion in one batch.
 fn change(tables: &mut Tables) {
@@ -42,70 +39,7 @@ fn exercise(tables: &mut Tables) {
     let uid = Uid::Uuid([7; 16]);
     create(tables, &[("/a/1", Some(false), Some(&uid)), ("/a/2", None, None)]);
     change(tables);
-    let range = KeyRange::from_wire("/r/".into(), "/r0".into());
-    let footprint = Footprint {
-        ranges: vec![KeyRange::single("/a/1")],
-        past: vec![(KeyRange::single("/a/1"), 1)],
-        leases: [1].into(),
-        lease_keys: [1].into(),
-        blocked: [uid.clone()].into(),
-        ..Footprint::default()
-    };
-    tables.begin(&footprint).unwrap();
-    tables.rollback();
-    tables.compact(1).unwrap();
-    tables.forget(StoreTime::default(), 0, 1).unwrap();
-    tables.extend_leases(StoreTime::default(), std::time::Duration::ZERO).unwrap();
-    tables.newest(&[&b"/a/1"[..]]).unwrap();
-    tables.snapshot().unwrap();
-    tables.rows(&[&b"/a/1"[..]]).unwrap();
-    let one = |value: &str| Postings { name: 1, value: value.into() };
-    let probe = [Postings { name: 2, value: "w1".into() }];
-    let sources = [
-        Source::Scan,
-        Source::Visible,
-        Source::Postings(vec![one("v1")]),
-        Source::Postings(vec![one("v1"), one("v2")]),
-        Source::Keys(vec![b"/r/1".to_vec()]),
-    ];
-    for source in &sources {
-        for probes in [&[][..], &[&probe[..]]] {
-            let find = Find { range: &range, source, probes, until: i64::MAX, values: true, wanted: 20 };
-            tables.find(&find, &mut |_| ControlFlow::Continue(())).unwrap();
-        }
-    }
-    tables.counts(&range, &sources.iter().map(|source| (source, 64)).collect::<Vec<_>>()).unwrap();
-    for behind in [1, i64::MAX] {
-        tables.superseded(&KeyRange::single("/a/1"), 3, behind, &mut |_| ControlFlow::Continue(())).unwrap();
-    }
-    for previous in [false, true] {
-        tables.log(&Log { range: Some(&range), after: (1, 9), until: 9, above: 1, limit: 9, previous }).unwrap();
-    }
-    tables.count(&range).unwrap();
-    tables.count(&KeyRange::single("/a/1")).unwrap();
-    tables.count_difference(&range, 3).unwrap();
-    tables.lease(1).unwrap();
-    tables.lease_keys(1).unwrap();
-    tables.leases(1).unwrap();
-    tables.odd(&range, &[b"/"], Odd::Opaque).unwrap();
-    tables.odd(&range, &[b"/"], Odd::Misplaced).unwrap();
-    tables.directories(&range, 9).unwrap();
-    tables.live(b"/r/").unwrap();
-    tables.label("x").unwrap();
-    tables.values(1, 9).unwrap();
-    tables.entries(1, 9, &mut |_, _| ()).unwrap();
-    tables.index(&[b"/r/"], Field { api_version: "g/v1", field: "a" }).unwrap();
-    for which in [Which::Due(StoreTime::default()), Which::ForegroundAfter(1), Which::Of(&uid)] {
-        tables.tasks(which, 9).unwrap();
-    }
-    tables.next_due().unwrap();
-    tables.with_uids(&[&uid]).unwrap();
-    tables.dependents(&uid, (true, b""), 9).unwrap();
-    tables.tombstones(&[&uid]).unwrap();
-    tables.orphaning(&[&uid]).unwrap();
-    tables.below(&[&uid], 9).unwrap();
-    tables.heard(&[&uid], &[&uid]).unwrap();
-    tables.end();
+    requests(tables, [(1, "v1"), (1, "v2"), (2, "w1")]);
 }
 
 /// What is wrong with a plan: tables that are read whole, rows that are sorted though a table has them in order.

@@ -1,15 +1,10 @@
 //! Statements find their rows by an index, in its order, whatever the server knows of the tables.
 
 use std::fmt::Write as _;
-use std::ops::ControlFlow;
 
 use super::model::{Model, Op};
 use super::*;
-use crate::clock::StoreTime;
-use crate::engine::store::Footprint;
-use crate::engine::{KeyRange, RangeEnd};
-use crate::gc::Uid;
-use crate::sql::session::{Commit as _, Field, Find, Graph as _, Log, Odd, Postings, Probe as _, Source, Which};
+use crate::sql::compared::requests;
 
 /// N objects with two labels, and as much past.
 const FILL: &str = "
@@ -43,71 +38,7 @@ fn exercise(session: &mut Session) {
     model.commit(session, &batch("h"), None);
     model.commit(session, &batch("v"), None);
     model.commit(session, &[vec![Op::Delete("/a/1"), Op::Delete("/a/2")]], None);
-    let range = KeyRange { start: "/r/".into(), end: RangeEnd::Before("/r0".into()) };
-    let uid = Uid::Uuid([7; 16]);
-    let footprint = Footprint {
-        ranges: vec![KeyRange::single("/a/1")],
-        past: vec![(KeyRange::single("/a/1"), 1)],
-        leases: [1].into(),
-        lease_keys: [1].into(),
-        blocked: [uid.clone()].into(),
-        ..Footprint::default()
-    };
-    session.begin(&footprint).unwrap();
-    session.rollback();
-    session.compact(1).unwrap();
-    session.forget(StoreTime::default(), 0, 1).unwrap();
-    session.extend_leases(StoreTime::default(), std::time::Duration::ZERO).unwrap();
-    session.newest(&[&b"/a/1"[..]]).unwrap();
-    session.snapshot().unwrap();
-    session.rows(&[&b"/a/1"[..]]).unwrap();
-    let one = |value: &str| Postings { name: 1001, value: value.into() };
-    let probe = [Postings { name: 1002, value: "2".into() }];
-    let sources = [
-        Source::Scan,
-        Source::Visible,
-        Source::Postings(vec![one("1")]),
-        Source::Postings(vec![one("1"), one("2")]),
-        Source::Keys(vec![b"/r/1".to_vec()]),
-    ];
-    for source in &sources {
-        for probes in [&[][..], &[&probe[..]]] {
-            let find = Find { range: &range, source, probes, until: i64::MAX, values: true, wanted: 20 };
-            session.find(&find, &mut |_| ControlFlow::Break(())).unwrap();
-        }
-    }
-    session.counts(&range, &sources.iter().map(|source| (source, 64)).collect::<Vec<_>>()).unwrap();
-    for behind in [1, i64::MAX] {
-        session.superseded(&KeyRange::single("/a/1"), 3, behind, &mut |_| ControlFlow::Break(())).unwrap();
-    }
-    for previous in [false, true] {
-        session.log(&Log { range: Some(&range), after: (1, 9), until: 9, above: 1, limit: 9, previous }).unwrap();
-    }
-    session.count(&range).unwrap();
-    session.count(&KeyRange::single("/a/1")).unwrap();
-    session.count_difference(&range, 3).unwrap();
-    session.lease(1).unwrap();
-    session.lease_keys(1).unwrap();
-    session.leases(1).unwrap();
-    session.odd(&range, &[b"/"], Odd::Opaque).unwrap();
-    session.odd(&range, &[b"/"], Odd::Misplaced).unwrap();
-    session.directories(&range, 9).unwrap();
-    session.live(b"/r/").unwrap();
-    session.label("x").unwrap();
-    session.values(1001, 9).unwrap();
-    session.entries(1001, 9, &mut |_, _| ()).unwrap();
-    session.index(&[b"/r/"], Field { api_version: "g/v1", field: "a" }).unwrap();
-    for which in [Which::Due(StoreTime::default()), Which::ForegroundAfter(1), Which::Of(&uid)] {
-        session.tasks(which, 9).unwrap();
-    }
-    session.next_due().unwrap();
-    session.with_uids(&[&uid]).unwrap();
-    session.dependents(&uid, (true, b""), 9).unwrap();
-    session.tombstones(&[&uid]).unwrap();
-    session.orphaning(&[&uid]).unwrap();
-    session.below(&[&uid], 9).unwrap();
-    session.heard(&[&uid], &[&uid]).unwrap();
-    session.end();
+    requests(session, [(1001, "1"), (1001, "2"), (1002, "2")]);
 }
 
 #[test]
