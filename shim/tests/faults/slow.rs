@@ -16,8 +16,8 @@ use crate::proxy::Proxy;
 use crate::shim::{Shim, put};
 
 const SLOW: Duration = Duration::from_secs(2);
-/// Less than two commits on the slow database take.
-const TTL: i64 = 6;
+/// Less than three commits on the slow database take. A keep-alive takes up to two: it may have to wait for another.
+const TTL: i64 = 10;
 
 fn range(key: &str) -> pb::RangeRequest {
     pb::RangeRequest { key: key.to_owned().into(), ..Default::default() }
