@@ -7,7 +7,7 @@ use sluice_shell::error::{Explain, Fault};
 use super::login::Origin;
 use crate::images;
 
-/// An error of a push or of a fetch.
+/// An error of a push.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// No address for the name.
@@ -46,9 +46,6 @@ pub(crate) enum Error {
     /// The registry has other bytes than it was given.
     #[error("the registry has {theirs} at {reference}, and not {ours}")]
     Digest { reference: String, ours: String, theirs: String },
-    /// The registry has no such image.
-    #[error("there is no {0}")]
-    Missing(String),
     /// A layout does not hold what it should.
     #[error("{}: {reason}", path.display())]
     Layout { path: PathBuf, reason: String },

@@ -128,7 +128,12 @@ mod tests {
 
     fn found(top: &Document, known: &[&Document]) -> Result<Parts, Error> {
         let known: BTreeMap<_, _> = known.iter().map(|it| (it.digest, it.bytes.clone())).collect();
-        parts(top, |digest| known.get(&digest).cloned().ok_or_else(|| Error::Missing(digest.to_string())))
+        parts(top, |digest| {
+            known
+                .get(&digest)
+                .cloned()
+                .ok_or_else(|| Error::Layout { path: digest.to_string().into(), reason: "it is missing".into() })
+        })
     }
 
     #[test]

@@ -1,16 +1,13 @@
-//! Registries of container images (OCI distribution specification): what is in an OCI layout is pushed, and what is in
-//! a registry is fetched into one.
+//! Registries of container images (OCI distribution specification): what is in an OCI layout is pushed.
 //!
 //! [`Registry`] is the connection to one registry: TLS, credentials, attempts, limits of time. [`graph`] finds what an
-//! image consists of, on either side. Documents are sent and kept byte for byte, so a digest is the same everywhere.
+//! image consists of. Documents are sent byte for byte, so a digest is the same everywhere.
 
 mod access;
 mod answer;
 mod client;
 mod credentials;
 mod error;
-#[cfg_attr(not(test), expect(dead_code, reason = "the counterpart of a push: for verbs that check what was released"))]
-mod fetch;
 mod graph;
 mod login;
 mod push;

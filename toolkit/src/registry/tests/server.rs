@@ -92,11 +92,6 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Where its files are.
-    pub(super) fn folder(&self) -> &Path {
-        self.dir.path()
-    }
-
     /// The certificate of its authority.
     pub(crate) fn authority(&self) -> PathBuf {
         self.dir.path().join("ca.pem")
