@@ -107,7 +107,12 @@ impl Patch {
     /// What the patch says and changes, without what follows from the lines around: positions, context, blob ids. Equal
     /// for two patches that do the same on two sources.
     pub(super) fn essence(&self) -> Vec<u8> {
-        let mut out = self.message().into_bytes();
+        [self.message().into_bytes(), self.changes()].concat()
+    }
+
+    /// What the patch changes, without what follows from the lines around.
+    pub(super) fn changes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
         for file in &self.files {
             out.extend(format!("{} {:?} {:?}\n", file.path, file.old_mode, file.new_mode).bytes());
             for line in file.hunks.iter().flat_map(|hunk| &hunk.lines).filter(|line| line.side != Side::Context) {

@@ -7,12 +7,13 @@
 
 use git2::Oid;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::carry::{self, Clash, How, Laid, Old};
 use super::engine::{self, DoesNotApply};
 use super::progress::{Carried, Progress, Stopped};
-use super::refresh::refresh;
+use super::refresh;
 use super::resolution;
 use super::route::{Route, To};
 use super::series::{Change, Series, each_on_a_line};
@@ -175,7 +176,7 @@ impl Cmd {
         };
         let patches = rebase(&tree, &plan, &old)
             .attempting(|| format!("cannot carry the patches of {} to {}", from.version, to.version))?;
-        let changes = refresh(&tree, &target, route.is_release().then_some(&route.pins))?;
+        let changes = refresh::write(&tree, &target, &BTreeMap::new(), route.is_release().then_some(&route.pins))?;
         Progress::remove(&tree.repo)?;
         route.forget()?;
         if self.json {

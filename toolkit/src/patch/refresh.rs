@@ -1,7 +1,8 @@
 //! `patch refresh`: the commits in the tree become the patch files.
 
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use super::engine;
 use super::file::Patch;
@@ -10,7 +11,7 @@ use super::squash::squash;
 use super::tree::WorkTree;
 use crate::source::{Pins, Target};
 use sluice_shell::context::Context;
-use sluice_shell::error::{Attempt as _, Error, Result};
+use sluice_shell::error::{Attempt as _, Error, Explain, Result};
 
 /// Writes commits that were changed, added or removed in the tree back into the patch files; fixups go into their
 /// commits
@@ -34,7 +35,7 @@ impl Cmd {
         let fetched = self.target.open(shell)?;
         let tree = WorkTree::open(shell, &fetched)?;
         tree.refuse_rebase()?;
-        let changes = refresh(&tree, &series, None)?;
+        let changes = refresh(&tree, &series)?;
         if self.json {
             return shell.out.json(&Report { changes });
         }
@@ -46,10 +47,62 @@ impl Cmd {
     }
 }
 
+/// A patch file and its commit were both edited since the tree was made of the files.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {what} was edited in the file since the tree was made of it", file.display())]
+struct EditedTwice {
+    file: PathBuf,
+    what: &'static str,
+}
+
+impl Explain for EditedTwice {
+    fn hint(&self) -> Option<String> {
+        Some(
+            "bring the edit into the commit and take it out of the file: a refresh would overwrite the file. \
+             `git diff` in the workspace shows the edit."
+                .into(),
+        )
+    }
+}
+
 /// Writes the commits above the upstream source as the series. A commit that was not changed gives the bytes that its
 /// file has, and such a file is not touched. Commits of `git commit --fixup` go into those that they mend.
-/// New `pins` are written with them.
-pub(super) fn refresh(tree: &WorkTree, series: &Series, pins: Option<&Pins>) -> Result<Vec<Change>> {
+/// What was written into the header of a patch file since its commit was made stays.
+pub(super) fn refresh(tree: &WorkTree, series: &Series) -> Result<Vec<Change>> {
+    let mut saved = BTreeMap::new();
+    if let Some(commit) = tree.saved()? {
+        for id in engine::chain(&tree.repo, tree.base, commit)? {
+            let patch = engine::to_patch(&tree.repo, id)?;
+            saved.insert(patch.file_name(), patch);
+        }
+    }
+    write(tree, series, &saved, None)
+}
+
+/// What becomes of the patch of a commit, if `file` is what its file says now and `saved` what the file said when the
+/// commit was made: the header of whichever changed, and an error where that would lose an edit.
+fn keep_edits(made: Patch, file: &Patch, saved: &Patch) -> std::result::Result<Patch, &'static str> {
+    if file.changes() != saved.changes() && file.changes() != made.changes() {
+        return Err("a hunk");
+    }
+    let header = |patch: &Patch| (patch.author.clone(), patch.body.clone());
+    if header(file) == header(saved) || header(file) == header(&made) {
+        return Ok(made);
+    }
+    if header(&made) != header(saved) {
+        return Err("the header");
+    }
+    Ok(Patch { author: file.author.clone(), body: file.body.clone(), ..made })
+}
+
+/// [`refresh`] for `saved`, the patches of which the tree was made, by the names of their files: where there is none,
+/// the commit says all. New `pins` are written with the series.
+pub(super) fn write(
+    tree: &WorkTree,
+    series: &Series,
+    saved: &BTreeMap<String, Patch>,
+    pins: Option<&Pins>,
+) -> Result<Vec<Change>> {
     if !tree.changed()?.is_empty() {
         return Err(Error::input(
             "the tree has changes that are in no commit: `git commit --amend` them, or run `cargo xtask patch new`",
@@ -58,8 +111,14 @@ pub(super) fn refresh(tree: &WorkTree, series: &Series, pins: Option<&Pins>) -> 
     let head = squash(&tree.repo, tree.base, tree.head()?)?;
     let (mut entries, mut names) = (Vec::new(), BTreeSet::new());
     for id in engine::chain(&tree.repo, tree.base, head)? {
-        let patch = engine::to_patch(&tree.repo, id).attempting(|| format!("cannot make a patch of commit {id}"))?;
+        let mut patch =
+            engine::to_patch(&tree.repo, id).attempting(|| format!("cannot make a patch of commit {id}"))?;
         let name = patch.file_name();
+        let file = series.entries.iter().find(|entry| entry.name == name);
+        if let (Some(file), Some(saved)) = (file, saved.get(&name)) {
+            patch = keep_edits(patch, &file.patch, saved)
+                .map_err(|what| EditedTwice { file: series.dir.join(&name), what })?;
+        }
         if !names.insert(name.clone()) {
             return Err(Error::input(format!("two commits make the file {name}: change the subject of one")));
         }

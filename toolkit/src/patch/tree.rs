@@ -180,7 +180,7 @@ impl WorkTree {
         }
         let head = self.head()?;
         let mut known = vec![self.base, next];
-        known.extend(self.target(SAVED)?);
+        known.extend(self.saved()?);
         for &known in &known {
             if head == known || self.repo.graph_descendant_of(known, head)? {
                 return Ok(());
@@ -265,6 +265,11 @@ impl WorkTree {
     pub(super) fn save(&self, commit: Oid) -> Result<()> {
         self.repo.reference(SAVED, commit, true, "sluice: in the patch files")?;
         Ok(())
+    }
+
+    /// The last commit of which [`WorkTree::save`] said so.
+    pub(super) fn saved(&self) -> Result<Option<Oid>> {
+        self.target(SAVED)
     }
 
     /// Moves the branch to a commit whose files are in the work tree already.

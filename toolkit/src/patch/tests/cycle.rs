@@ -60,7 +60,7 @@ fn patch_files_are_the_same_whatever_git_is_set_to() {
     assert_eq!(tiny.read("docs/windows.txt"), "one\r\nzwei\r\nthree\r\n");
     assert_eq!(fs_err::metadata(tiny.path("hack/run.sh")).unwrap().permissions().mode() & 0o777, 0o755);
     // Exported again, the same bytes.
-    assert_eq!(refresh(&tree, &tiny.series(), None).unwrap(), []);
+    assert_eq!(refresh(&tree, &tiny.series()).unwrap(), []);
     assert_eq!(tiny.files(), files);
 }
 
@@ -108,12 +108,12 @@ fn refresh_writes_only_what_changed() {
     let parent = tree.repo.find_commit(tree.head().unwrap()).unwrap().parent(0).unwrap();
     let amended =
         engine::commit(&tree.repo, &Patch { subject: "docs: French".into(), ..old }, &after, &parent).unwrap();
-    assert!(refresh(&tree, &tiny.series(), None).is_err(), "changes that are in no commit are not left out in silence");
+    assert!(refresh(&tree, &tiny.series()).is_err(), "changes that are in no commit are not left out in silence");
     tree.repo.reset(tree.repo.find_commit(amended).unwrap().as_object(), git2::ResetType::Mixed, None).unwrap();
     let refused = bring_tree(&tree, &tiny.series(), false).unwrap_err();
     assert!(format!("{refused:?}").contains("docs: French"), "{refused:?}");
 
-    let changes = refresh(&tree, &tiny.series(), None).unwrap();
+    let changes = refresh(&tree, &tiny.series()).unwrap();
     let change = |file: &str, change| Change { file: file.into(), change };
     assert_eq!(
         changes,
@@ -127,6 +127,50 @@ fn refresh_writes_only_what_changed() {
     assert_eq!(after[1], ("series".into(), "# The order.\nstore-count-keys.patch\ndocs-french.patch\n".into()));
     assert!(after.contains(before.iter().find(|(name, _)| name == "store-count-keys.patch").unwrap()));
     assert_eq!(bring_tree(&tree, &tiny.series(), false).unwrap().0[1].commit, amended);
+}
+
+/// `patch new` says to fill in the header in the patch file.
+#[test]
+fn refresh_keeps_what_was_edited_in_the_patch_file() {
+    let tiny = two_patches();
+    let file = tiny.folder().join("docs-odd-ends-modes.patch");
+    let edit = |from: &str, to: &str| {
+        let text = fs_err::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs_err::write(&file, text.replace(from, to)).unwrap();
+    };
+    let amend = |message: Option<&str>| {
+        let tree = tiny.tree();
+        let after = tree.repo.find_tree(tree.snapshot().unwrap()).unwrap();
+        let head = tree.repo.find_commit(tree.head().unwrap()).unwrap();
+        let patch = engine::to_patch(&tree.repo, head.id()).unwrap();
+        let body = message.map_or(patch.body.clone(), String::from);
+        let new = engine::commit(&tree.repo, &Patch { body, ..patch }, &after, &head.parent(0).unwrap()).unwrap();
+        tree.repo.reset(tree.repo.find_commit(new).unwrap().as_object(), git2::ResetType::Mixed, None).unwrap();
+    };
+
+    edit("Because docs: Odd ends & `modes`.", "Ends were odd.");
+    tiny.replace("docs/windows.txt", "zwei", "deux");
+    amend(None);
+    assert_eq!(refresh(&tiny.tree(), &tiny.series()).unwrap().len(), 1);
+    let text = fs_err::read_to_string(&file).unwrap();
+    assert!(text.contains("Ends were odd.") && text.contains("+deux"), "{text}");
+    assert!(!bring_tree(&tiny.tree(), &tiny.series(), false).unwrap().0.is_empty());
+
+    // The commit's message wins where the file has the old one, and nobody where both changed.
+    amend(Some("Ends are odd."));
+    refresh(&tiny.tree(), &tiny.series()).unwrap();
+    assert!(fs_err::read_to_string(&file).unwrap().contains("Ends are odd."));
+    edit("Ends are odd.", "Ends were even.");
+    amend(Some("Ends were odd again."));
+    let error = refresh(&tiny.tree(), &tiny.series()).unwrap_err().to_string();
+    assert!(error.contains("the header was edited in the file"), "{error}");
+    assert!(fs_err::read_to_string(&file).unwrap().contains("Ends were even."));
+
+    edit("Ends were even.", "Ends are odd.");
+    edit("+deux", "+due");
+    let error = refresh(&tiny.tree(), &tiny.series()).unwrap_err().to_string();
+    assert!(error.contains("a hunk was edited in the file"), "{error}");
 }
 
 #[test]

@@ -100,7 +100,7 @@ fn only_what_does_not_fit_is_merged() {
     let carried = two.go_on().unwrap();
     assert_eq!(how(&carried), [How::AsItWas, How::Merged, How::Moved]);
     assert_eq!(carried.iter().map(|carried| carried.left).collect::<Vec<_>>(), [100; 3]);
-    refresh(&two.tree(), &Series::load_or_empty(&two.folder()).unwrap(), None).unwrap();
+    refresh(&two.tree(), &Series::load_or_empty(&two.folder()).unwrap()).unwrap();
     let new = Series::load(&two.folder()).unwrap();
     assert_eq!(new.problems(), []);
     assert_eq!(new.entries[0].bytes, two.tiny.series().entries[0].bytes, "what fits stays byte for byte");
@@ -184,7 +184,7 @@ fn patches_can_be_left_out() {
     let carried = two.rebase(drop).unwrap();
     assert_eq!(how(&carried), [How::Dropped, How::Dropped, How::AsItWas]);
     assert_eq!((carried[0].left, carried[2].left), (0, 100));
-    let changes = refresh(&two.tree(), &Series::load_or_empty(&two.folder()).unwrap(), None).unwrap();
+    let changes = refresh(&two.tree(), &Series::load_or_empty(&two.folder()).unwrap()).unwrap();
     assert_eq!(changes.len(), 2, "the series and one patch: {changes:?}");
 }
 

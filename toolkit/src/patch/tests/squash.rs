@@ -37,7 +37,7 @@ fn a_fixup_goes_into_its_commit_and_makes_no_file() {
     commit(&tiny, "fixup! fixup! store: count", "");
     let tree = tiny.tree();
     let files = tree.repo.find_commit(tree.head().unwrap()).unwrap().tree_id();
-    let changes = refresh(&tree, &tiny.series(), None).unwrap();
+    let changes = refresh(&tree, &tiny.series()).unwrap();
     assert_eq!(changes.len(), 1, "{changes:?}");
     assert_eq!(names(&tiny), before);
     assert!(tiny.files().contains(&last), "the patch above stays byte for byte");
@@ -47,7 +47,7 @@ fn a_fixup_goes_into_its_commit_and_makes_no_file() {
     assert!(text.contains("Because store: count keys."), "the message is the old one");
     let head = tree.repo.find_commit(tree.head().unwrap()).unwrap();
     assert_eq!((head.tree_id(), head.summary().unwrap()), (files, Some("store: empty list")));
-    assert_eq!(refresh(&tree, &series, None).unwrap(), []);
+    assert_eq!(refresh(&tree, &series).unwrap(), []);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn an_amend_brings_its_message_and_what_can_t_be_put_in_is_refused() {
     tiny.replace("pkg/store/store.go", "s.size = len(s.keys)", "s.size = 1");
     let body = tiny.series().entries[0].patch.body.clone();
     commit(&tiny, "amend! store: count keys", &format!("store: count one\n\n{body}"));
-    refresh(&tiny.tree(), &tiny.series(), None).unwrap();
+    refresh(&tiny.tree(), &tiny.series()).unwrap();
     assert_eq!(tiny.series().entries[0].name, "store-count-one.patch");
 
     for (subject, body, refused) in [
@@ -67,13 +67,13 @@ fn an_amend_brings_its_message_and_what_can_t_be_put_in_is_refused() {
         tiny.replace("pkg/store/store.go", "s.size = len(s.keys)", "s.size = 2");
         commit(&tiny, subject, body);
         let files = tiny.files();
-        let error = refresh(&tiny.tree(), &tiny.series(), None).unwrap_err().to_string();
+        let error = refresh(&tiny.tree(), &tiny.series()).unwrap_err().to_string();
         assert!(error.contains(refused), "{error}");
         assert_eq!(tiny.files(), files);
     }
     let tiny = two_patches();
     tiny.replace("pkg/store/list.go", "return []string{}", "return []string{\"x\"}");
     commit(&tiny, "fixup! store: count keys", "");
-    let error = refresh(&tiny.tree(), &tiny.series(), None).unwrap_err().to_string();
+    let error = refresh(&tiny.tree(), &tiny.series()).unwrap_err().to_string();
     assert!(error.contains("it conflicts in pkg/store/list.go"), "{error}");
 }
