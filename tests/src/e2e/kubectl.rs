@@ -67,6 +67,16 @@ impl Kubectl {
         Ok(outcome.stderr.trim().to_owned())
     }
 
+    /// Runs it, expects it to succeed, and returns stderr: the server's warnings.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub(super) fn warns(&self, args: &str) -> Result<String> {
+        let outcome = self.words(&args.split_ascii_whitespace().collect::<Vec<_>>())?.outcome()?;
+        ensure(outcome.status.success(), || format!("`kubectl {args}` failed:\n{}", outcome.stderr))?;
+        Ok(outcome.stderr.trim().to_owned())
+    }
+
     /// Starts `kubectl get -w` with the arguments.
     ///
     /// # Errors

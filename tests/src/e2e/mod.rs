@@ -4,6 +4,7 @@
 //! its own [`lab::Lab`] (a cluster in a folder of its own on free ports), so that any number of runs can go on side by
 //! side. Its shims keep their data where the run's [`data::Data`] says.
 
+mod annotation;
 mod controllers;
 mod crash;
 mod data;
@@ -224,6 +225,7 @@ fn cases() -> Vec<Case> {
     cases.extend(equal::cases());
     cases.extend(pushdown::cases());
     cases.extend(watches::cases());
+    cases.extend(annotation::cases());
     cases.extend(crash::cases());
     cases.extend(storage::cases());
     cases.extend(etcdctl::cases());
