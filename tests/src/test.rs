@@ -158,10 +158,13 @@ impl Cmd {
                 tally += cargo(shell, "shim", &tests_of(&SHIM))?;
             }
             Part::Patches => tally += self.patches(shell)?,
-            Part::E2e => match Suite::new(shell, &self.target, self.bin.as_deref(), self.database) {
-                Ok(suite) => tally += e2e::run(shell, &suite, self.filter.as_deref())?,
-                Err(error) => tally += step(shell, "e2e programs", Instant::now(), Err(error))?,
-            },
+            Part::E2e => {
+                let cases = e2e::chosen(self.filter.as_deref(), self.database)?;
+                match Suite::new(shell, &self.target, self.bin.as_deref(), self.database, &cases) {
+                    Ok(suite) => tally += e2e::run(shell, &suite, cases)?,
+                    Err(error) => tally += step(shell, "e2e programs", Instant::now(), Err(error))?,
+                }
+            }
             Part::Conformance => tally += self.conformance(shell)?,
             Part::Images => {
                 leftover::clean_up_on_ctrl_c()?;

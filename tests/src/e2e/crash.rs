@@ -45,7 +45,7 @@ pub(super) fn cases() -> Vec<Case> {
             run(suite, Wish::new(Column::OURS).apiserver_arg(shirts::NO_WATCH_CACHE))
         }),
     ];
-    in_a_file.into_iter().chain(on_servers).collect()
+    in_a_file.into_iter().chain(on_servers).map(|case| case.of(Column::OURS)).collect()
 }
 
 /// One creation that the apiserver said yes to.

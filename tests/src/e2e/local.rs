@@ -15,7 +15,9 @@ use sluice_toolkit::cluster::settings::Store;
 use sluice_toolkit::cluster::wait::ensure;
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![Case::new("up/round", round).on_files(), Case::new("up/port-taken", port_taken).on_files()]
+    [Case::new("up/round", round), Case::new("up/port-taken", port_taken)]
+        .map(|case| case.of(Column::OURS).on_files())
+        .into()
 }
 
 /// The toolkit, as a program of its own, with one cluster's folder.

@@ -38,6 +38,7 @@ use std::time::Instant;
 use self::data::Data;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Error, Result};
+use sluice_shell::minor::Minor;
 use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::leftover;
 use sluice_toolkit::cluster::programs;
@@ -46,10 +47,12 @@ use sluice_toolkit::source::Target;
 
 /// The programs under test, and where clusters may be put.
 pub(crate) struct Suite {
-    /// For each column: what it runs.
+    /// For each column that the chosen cases are about: what it runs.
     columns: Vec<(Column, Programs)>,
     /// The tree that the programs were built from; none if they came from elsewhere.
     built_from: Option<Target>,
+    /// What they are of.
+    minor: Minor,
     /// Where the toolkit is run by itself.
     workspace: PathBuf,
     /// Folder for the clusters.
@@ -92,8 +95,8 @@ impl Column {
 }
 
 impl Suite {
-    /// With programs that the toolkit builds, or with those of a folder that has a `patched` and a `stock` one in it.
-    /// With a `database`, a server of that kind keeps the shims' data.
+    /// With programs that the toolkit builds, or with those of a folder that has a `patched` and a `stock` one in it:
+    /// those that the `cases` need. With a `database`, a server of that kind keeps the shims' data.
     ///
     /// # Errors
     /// When a program can't be built or is missing, or the server does not get ready.
@@ -102,6 +105,7 @@ impl Suite {
         target: &Target,
         bin: Option<&Path>,
         database: Option<Database>,
+        cases: &[Case],
     ) -> Result<Self> {
         let programs = |column: Column| match bin {
             Some(bin) => {
@@ -110,11 +114,12 @@ impl Suite {
             }
             None => programs::built(shell, target, column.store, column.patched),
         };
-        let columns = Column::ALL.into_iter().map(|column| Ok((column, programs(column)?))).collect::<Result<_>>()?;
+        let columns = needed(cases).map(|column| Ok((column, programs(column)?))).collect::<Result<_>>()?;
         let built_from = bin.is_none().then(|| target.clone());
         Ok(Self {
             columns,
             built_from,
+            minor: target.k8s.clone(),
             workspace: shell.paths.root().to_owned(),
             scratch: shell.paths.cache().join("e2e"),
             data: Arc::new(database.map_or(Ok(Data::default()), |database| Data::on(shell, database))?),
@@ -127,8 +132,14 @@ impl Suite {
     /// When the server does not get ready.
     fn on(&self, database: Database) -> Result<Self> {
         let data = Arc::new(Data::on(&Context::from_env()?, database)?);
-        let (columns, built_from) = (self.columns.clone(), self.built_from.clone());
-        Ok(Self { columns, built_from, workspace: self.workspace.clone(), scratch: self.scratch.clone(), data })
+        Ok(Self {
+            columns: self.columns.clone(),
+            built_from: self.built_from.clone(),
+            minor: self.minor.clone(),
+            workspace: self.workspace.clone(),
+            scratch: self.scratch.clone(),
+            data,
+        })
     }
 
     /// The programs of a column.
@@ -173,6 +184,8 @@ pub(crate) struct Case {
     name: String,
     body: Body,
     runs: Runs,
+    /// The columns whose programs it asks for.
+    needs: Vec<Column>,
 }
 
 /// When a case runs.
@@ -188,16 +201,17 @@ enum Runs {
 
 impl Case {
     fn new(name: impl Into<String>, body: impl Fn(&Suite) -> Result<Verdict> + 'static) -> Self {
-        Self { name: name.into(), body: Box::new(body), runs: Runs::Always }
+        Self { name: name.into(), body: Box::new(body), runs: Runs::Always, needs: Column::ALL.to_vec() }
     }
 
     fn on_files(self) -> Self {
         Self { runs: Runs::OnFiles, ..self }
     }
 
-    /// A case about one column: without a shim it is not about a server.
+    /// A case about one column, which needs no other programs: without a shim it is not about a server.
     fn of(self, column: Column) -> Self {
-        if column.store == Store::Shim { self } else { self.on_files() }
+        let case = Self { needs: vec![column], ..self };
+        if column.store == Store::Shim { case } else { case.on_files() }
     }
 
     fn on(self, database: Database) -> Self {
@@ -211,6 +225,11 @@ impl Case {
             Runs::On(server) => database.is_none_or(|database| database == server),
         }
     }
+}
+
+/// The columns whose programs the cases ask for.
+fn needed(cases: &[Case]) -> impl Iterator<Item = Column> {
+    Column::ALL.into_iter().filter(|column| cases.iter().any(|case| case.needs.contains(column)))
 }
 
 fn cases() -> Vec<Case> {
@@ -256,18 +275,17 @@ pub(crate) fn chosen(filter: Option<&str>, database: Option<Database>) -> Result
     Ok(chosen)
 }
 
-/// Runs the cases whose name contains `filter`, one after the other, and prints how each ended.
+/// Runs the cases, one after the other, and prints how each ended.
 ///
 /// # Errors
-/// When the filter fits no case, or stdout is broken. A failed case is no error here: see the tally.
-pub(crate) fn run(shell: &Context, suite: &Suite, filter: Option<&str>) -> Result<Tally> {
+/// When stdout is broken. A failed case is no error here: see the tally.
+pub(crate) fn run(shell: &Context, suite: &Suite, cases: Vec<Case>) -> Result<Tally> {
     leftover::clean_up_on_ctrl_c()?;
-    let chosen = chosen(filter, suite.data.database())?;
     fs_err::create_dir_all(&suite.scratch)?;
     leftover::sweep(&suite.scratch)?;
     let mut left = Vec::new();
     let mut tally = Tally::default();
-    for case in chosen {
+    for case in cases {
         let clock = Instant::now();
         let progress = shell.out.spinner(format!("e2e {}", case.name));
         let result = (case.body)(suite);
@@ -299,4 +317,27 @@ pub(crate) fn run(shell: &Context, suite: &Suite, filter: Option<&str>) -> Resul
         suite.data.remove()?;
     }
     Ok(tally)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kubernetes is compiled for each kind of programs: ten minutes.
+    #[test]
+    fn only_the_programs_that_the_chosen_cases_need_are_built() {
+        let (stock, etcd) =
+            (Column { patched: false, store: Store::Etcd }, Column { patched: true, store: Store::Etcd });
+        for (filter, expected) in [
+            (Some("walkthrough/patched-shim"), vec![Column::OURS]),
+            (Some("policies/"), vec![Column::OURS]),
+            (Some("watches/"), vec![stock, etcd, Column::OURS]),
+            (Some("gc/collector-missing"), vec![etcd]),
+            (Some("gc/t39"), Column::ALL.to_vec()),
+            (None, Column::ALL.to_vec()),
+        ] {
+            let chosen = chosen(filter, None).expect("cases");
+            assert_eq!(needed(&chosen).collect::<Vec<_>>(), expected, "{filter:?}");
+        }
+    }
 }

@@ -35,7 +35,7 @@ const GRACE: Duration = Duration::from_secs(30);
 pub(super) fn cases() -> Vec<Case> {
     let case = |database: Database| {
         let name = format!("names/in-the-image-{database}").to_lowercase();
-        Case::new(name, move |suite| in_the_image(suite, database))
+        Case::new(name, move |suite| in_the_image(suite, database)).of(Column::OURS)
     };
     Database::ALL.into_iter().map(case).collect()
 }

@@ -14,11 +14,12 @@ use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 const CONFIG_MAPS: &str = "/api/v1/namespaces/wardrobe/configmaps";
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![Case::new("policies/skip-label", run)]
+    vec![Case::new("policies/skip-label", run).of(Column::OURS)]
 }
 
 fn run(suite: &Suite) -> Result<Verdict> {
-    let lab = Lab::start(suite, Wish::new(Column::OURS))?;
+    let wish = policies::apiserver_args(&suite.minor).fold(Wish::new(Column::OURS), Wish::apiserver_arg);
+    let lab = Lab::start(suite, wish)?;
     shirts::prepare(&lab.api)?;
     let api = &lab.api;
     add_status(api)?;

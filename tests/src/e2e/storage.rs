@@ -25,11 +25,13 @@ const SMALL: u32 = 40;
 const LARGE: u32 = 160;
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![
-        Case::new("storage/read-only", read_only).on_files(),
-        Case::new("storage/full-disk", full_disk).on_files(),
-        Case::new("storage/other-schema", other_schema).on_files(),
+    [
+        Case::new("storage/read-only", read_only),
+        Case::new("storage/full-disk", full_disk),
+        Case::new("storage/other-schema", other_schema),
     ]
+    .map(|case| case.of(Column::OURS).on_files())
+    .into()
 }
 
 fn config_map(name: &str, bytes: usize) -> Value {

@@ -62,7 +62,7 @@ pub(super) fn cases() -> Vec<Case> {
     for server in Database::ALL {
         let name = format!("walkthrough/{}-on-{server}/uncached", Column::OURS.name()).to_lowercase();
         let wish = Wish::new(Column::OURS).apiserver_arg(shirts::NO_WATCH_CACHE).server(server);
-        cases.push(Case::new(name, move |suite| run(suite, wish.clone())).on(server));
+        cases.push(Case::new(name, move |suite| run(suite, wish.clone())).of(Column::OURS).on(server));
     }
     cases
 }

@@ -52,9 +52,25 @@ pub fn install(cluster: &Cluster, workspace: &Path, groups: &[String]) -> Result
 }
 
 /// What kube-apiserver of a minor has to be told so that it serves the policies.
-pub(crate) fn apiserver_args(minor: &Minor) -> impl Iterator<Item = String> + use<> {
+pub fn apiserver_args(minor: &Minor) -> impl Iterator<Item = String> + use<> {
+    let told = version_of(minor) == BEFORE;
+    FLAGS.into_iter().filter(move |_| told).map(str::to_owned)
+}
+
+/// The version in which kube-apiserver of a minor, told so by [`apiserver_args`], serves policies that change objects.
+pub fn version_of(minor: &Minor) -> &'static str {
     let old = minor.numbers().1.parse().is_ok_and(|number: u32| number < GRADUATION);
-    FLAGS.into_iter().filter(move |_| old).map(str::to_owned)
+    if old { BEFORE } else { "v1" }
+}
+
+/// A manifest of policies that change objects, in the version that is served. Those that check objects are v1 in all
+/// minors, and stay so.
+pub fn in_version(manifest: &str, version: &str) -> String {
+    let objects = manifest.split("---\n").map(|object| match object.contains("\nkind: MutatingAdmissionPolicy") {
+        true => object.replace(&format!("apiVersion: {API}/v1\n"), &format!("apiVersion: {API}/{version}\n")),
+        false => object.to_owned(),
+    });
+    objects.collect::<Vec<_>>().join("---\n")
 }
 
 /// The version in which the apiserver serves policies that change objects; `discover` asks what a version has.
@@ -84,8 +100,7 @@ fn manifest(workspace: &Path, groups: &[String], version: &str) -> Result<String
         return Err(anyhow::anyhow!("{}/label-at-create.yaml does not name {EXAMPLE} once", folder.display()).into());
     }
     let label = label.replace(EXAMPLE, &json!(groups).to_string());
-    let label = label.replace(&format!("apiVersion: {API}/v1\n"), &format!("apiVersion: {API}/{version}\n"));
-    Ok(format!("{}---\n{label}", read("label-is-final.yaml")?))
+    Ok(in_version(&format!("{}---\n{label}", read("label-is-final.yaml")?), version))
 }
 
 /// Tries to create what the policies forbid, without doing it, until that is refused. Both policies are followed from

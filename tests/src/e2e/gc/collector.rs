@@ -18,6 +18,9 @@ const FLAG: &str = "--metadata-caching-skip-label=";
 const SEEN: &str = "The garbage collector of the storage collects objects with the label";
 const MISSING: &str = "are left to the garbage collector of the storage, and none can be seen";
 
+/// Where there is no collector.
+pub(super) const WITHOUT: Column = Column { patched: true, store: Store::Etcd };
+
 /// On the shim it is seen; the same shim without it is known at once, also by the same apiserver.
 pub(super) fn seen(suite: &Suite) -> Result<Verdict> {
     let mut lab = Lab::start(suite, Wish::new(Column::OURS))?;
@@ -39,7 +42,7 @@ pub(super) fn seen(suite: &Suite) -> Result<Verdict> {
 /// On etcd the toolkit sets no label, so there is nothing to say. Whoever sets one is warned.
 pub(super) fn missing(suite: &Suite) -> Result<Verdict> {
     // When it collects it would have said something.
-    let mut lab = super::start_one(suite, Wish::new(Column { patched: true, store: Store::Etcd }))?;
+    let mut lab = super::start_one(suite, Wish::new(WITHOUT))?;
     says(&lab, 0, None)?;
     let from = log(&lab)?.len();
     restart(&mut lab, Component::ControllerManager, &format!("{FLAG}{}", side::SKIP_LABEL))?;

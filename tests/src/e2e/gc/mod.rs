@@ -71,10 +71,10 @@ pub(super) fn cases() -> Vec<Case> {
     }
     let twins = Rc::clone(&shared);
     cases.push(Case::new("gc/t29", move |suite| twins.with(suite, |twins| two_apiservers::run(&twins.sides()[0]))));
-    cases.push(Case::new("gc/t26", two_databases::run));
-    cases.push(Case::new("gc/on-and-off", procedures::run));
-    cases.push(Case::new("gc/collector-seen", collector::seen));
-    cases.push(Case::new("gc/collector-missing", collector::missing).on_files());
+    cases.push(Case::new("gc/t26", two_databases::run).of(Column::OURS));
+    cases.push(Case::new("gc/on-and-off", procedures::run).of(Column::OURS));
+    cases.push(Case::new("gc/collector-seen", collector::seen).of(Column::OURS));
+    cases.push(Case::new("gc/collector-missing", collector::missing).of(collector::WITHOUT));
     cases.push(Case::new("gc/random", move |suite| shared.with(suite, random::run)));
     cases
 }

@@ -1,8 +1,6 @@
 //! The procedures of docs/garbage-collection.md, step by step, with the commands that stand there: "Turn it on" for a
 //! cluster that has objects already, and "Turn it off".
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
 use super::super::kubectl::Kubectl;
@@ -11,6 +9,7 @@ use super::super::{Column, Suite, Verdict};
 use super::side::{self, HOLD, Policy, Side, blocking, is_deleting, reference};
 use sluice_shell::error::Result;
 use sluice_toolkit::cluster::component::Component;
+use sluice_toolkit::cluster::policies;
 use sluice_toolkit::cluster::shirts::SKIP_LABEL;
 use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
@@ -18,15 +17,15 @@ const HOLD_OF_SHIM: &str = "storage-gc.sluice-project.github.io/dependents";
 
 /// On and off again: at each stage owners are deleted, and what should go goes, by whose turn it is.
 pub(super) fn run(suite: &Suite) -> Result<Verdict> {
-    let mut lab = Lab::start(suite, Wish::new(Column::OURS).apiserver_arg(side::NO_WATCH_CACHE))?;
+    let wish = Wish::new(Column::OURS).apiserver_arg(side::NO_WATCH_CACHE);
+    let mut lab = Lab::start(suite, policies::apiserver_args(&suite.minor).fold(wish, Wish::apiserver_arg))?;
     // It knows from its start on what is there then.
     lab.cluster.stop_one(Component::ControllerManager)?;
     side::define(&lab.api)?;
     lab.cluster.start_one(Component::ControllerManager)?;
-    let manifests = suite.workspace.join("images/manifests/policies");
-    turn_on(&lab, &manifests)?;
+    turn_on(&lab, suite)?;
     turn_off(&mut lab)?;
-    take_labels_away(&lab, &manifests)?;
+    take_labels_away(&lab, suite)?;
     lab.finish()?;
     Ok(Verdict::PASSED)
 }
@@ -43,7 +42,7 @@ fn family(side: &Side<'_>, owner: &str) -> Result<()> {
     Ok(())
 }
 
-fn turn_on(lab: &Lab, manifests: &Path) -> Result<()> {
+fn turn_on(lab: &Lab, suite: &Suite) -> Result<()> {
     let (side, kubectl) = (Side::new(lab, true).in_namespace("procedures")?, lab.kubectl());
     for owner in ["before", "while", "old"] {
         family(&side, owner)?;
@@ -52,8 +51,8 @@ fn turn_on(lab: &Lab, manifests: &Path) -> Result<()> {
     side.until_left("shirts", "before-shared living old old-child old-shared while while-child while-shared")?;
     ensure(side.collected()? == 0, || "the shim collected objects without the label".to_owned())?;
 
-    apply(&kubectl, manifests, "label-is-final.yaml")?;
-    apply(&kubectl, manifests, "label-at-create.yaml")?;
+    apply(&kubectl, suite, "label-is-final.yaml")?;
+    apply(&kubectl, suite, "label-at-create.yaml")?;
     until_new_shirts(&side, "get the label", |labels| labels[SKIP_LABEL] == "true")?;
     family(&side, "new")?;
     side.delete("shirts", "new", Policy::Background)?;
@@ -66,7 +65,7 @@ fn turn_on(lab: &Lab, manifests: &Path) -> Result<()> {
     // Its dependents are nobody's until they get the label.
     side.delete("shirts", "while", Policy::Background)?;
     relabel(&side, &kubectl, "skip-controller-manager-metadata-caching=true")?;
-    apply(&kubectl, manifests, "label-is-final.yaml")?;
+    apply(&kubectl, suite, "label-is-final.yaml")?;
     lab.cluster.start_one(Component::ControllerManager)?;
     let left = "before-shared living new-shared old old-child old-shared while-shared";
     side.until_left("shirts", left)?;
@@ -107,19 +106,20 @@ fn turn_off(lab: &mut Lab) -> Result<()> {
     ensure(let_go <= 1 && side.collected()? == let_go, || "the shim collects though it is off".to_owned())
 }
 
-fn take_labels_away(lab: &Lab, manifests: &Path) -> Result<()> {
+fn take_labels_away(lab: &Lab, suite: &Suite) -> Result<()> {
     let (side, kubectl) = (Side::new(lab, true).in_namespace("procedures")?, lab.kubectl());
     lab.cluster.stop_one(Component::ControllerManager)?;
     relabel(&side, &kubectl, "skip-controller-manager-metadata-caching-")?;
-    apply(&kubectl, manifests, "label-is-final.yaml")?;
+    apply(&kubectl, suite, "label-is-final.yaml")?;
     lab.cluster.start_one(Component::ControllerManager)?;
     side.delete("shirts", "living", Policy::Background)?;
     side.until_left("shirts", "")
 }
 
 /// `kubectl apply` of one of the manifests, whose binding names the group of the tests.
-fn apply(kubectl: &Kubectl, manifests: &Path, name: &str) -> Result<()> {
-    kubectl.run_words(&["apply", "-f", &manifests.join(name).display().to_string()])?;
+fn apply(kubectl: &Kubectl, suite: &Suite, name: &str) -> Result<()> {
+    let manifest = fs_err::read_to_string(suite.workspace.join("images/manifests/policies").join(name))?;
+    kubectl.apply(&policies::in_version(&manifest, policies::version_of(&suite.minor)))?;
     Ok(())
 }
 

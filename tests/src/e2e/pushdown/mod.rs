@@ -64,9 +64,9 @@ pub(super) fn cases() -> Vec<Case> {
     let stock = Column { patched: false, store: Store::Etcd };
     vec![
         Case::new("pushdown/stock-etcd", move |suite| run(suite, stock, false)).of(stock),
-        Case::new("pushdown/patched-shim", |suite| run(suite, Column::OURS, false)),
-        Case::new("pushdown/patched-shim/cbor", |suite| run(suite, Column::OURS, true)),
-        Case::new("pushdown/documented", documented::run),
+        Case::new("pushdown/patched-shim", |suite| run(suite, Column::OURS, false)).of(Column::OURS),
+        Case::new("pushdown/patched-shim/cbor", |suite| run(suite, Column::OURS, true)).of(Column::OURS),
+        Case::new("pushdown/documented", documented::run).of(Column::OURS),
     ]
 }
 
