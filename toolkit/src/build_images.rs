@@ -1,5 +1,6 @@
 //! `cargo xtask build-images`: the images of `images/*.toml`, as OCI layouts and as archives for `docker load`.
 
+mod packed;
 mod push;
 mod report;
 
@@ -189,14 +190,7 @@ pub(crate) fn write(
     let mut images: Vec<Line> = lines.into_inner().unwrap_or_else(PoisonError::into_inner);
     images.sort_by(|a, b| a.reference.cmp(&b.reference));
     if chosen.len() == definitions.select(&[])?.len() {
-        // Packed layers of older programs are of no use to the next run.
-        let used: BTreeSet<_> = images
-            .iter()
-            .flat_map(|line| &line.platforms)
-            .flat_map(|part| &part.layers)
-            .map(|layer| layer.digest.hex())
-            .collect();
-        assembler.store().prune(|name| used.contains(name))?;
+        packed::keep(assembler.store(), &shell.paths.cache().join("images/newest"), builds, &images)?;
     }
     progress.done(format!("{} in {}", images.len(), out.display()));
     let (version, go) = (first.version.clone(), first.go.clone());

@@ -317,6 +317,31 @@ fn layers_of_older_programs_leave_the_cache() {
     assert_eq!(packed(), before);
 }
 
+/// To compress the layers of one platform takes half a minute.
+#[test]
+fn a_run_for_one_platform_or_another_minor_keeps_what_the_others_packed() {
+    let mut bench = Bench::new();
+    let packed = || files(&bench.shell.paths.cache().join("images/blobs/sha256"));
+    bench.write(&[]).unwrap();
+    let both = packed();
+    let builds = bench.builds.clone();
+    bench.builds.retain(|built| built.platform.is_host());
+    bench.write(&[]).unwrap();
+    assert!(packed() == both, "a run for this machine's platform alone");
+
+    bench.builds[0].minor = "v1.34".parse().unwrap();
+    let program = bench.program("kube-apiserver");
+    let bytes = fs::read(&program).unwrap();
+    fs::write(&program, [bytes.as_slice(), b"older"].concat()).unwrap();
+    bench.write(&[]).unwrap();
+    let three = packed();
+    assert!(three.len() > both.len() && both.iter().all(|layer| three.contains(layer)), "a run for another minor");
+    fs::write(&program, bytes).unwrap();
+    bench.builds = builds;
+    bench.write(&[]).unwrap();
+    assert!(packed() == three, "a run for both platforms");
+}
+
 /// The manifests name images that exist, by the tag that this tree gives them.
 #[test]
 fn manifests_use_the_images_of_this_tree() {
