@@ -291,6 +291,11 @@ pub(crate) fn go_version(shell: &Context) -> Result<String> {
     version.map(|rest| format!("1{rest}")).ok_or_else(|| Error::input(format!("`go version` says {line:?}")))
 }
 
+/// The rustc that compiles the shim for a platform.
+pub(crate) fn rustc(shell: &Context, platform: Platform) -> Result<PathBuf> {
+    shim::rustc(shell.paths.root(), platform)
+}
+
 /// The build date: `SOURCE_DATE_EPOCH` as upstream honours it, else the date of upstream's tag, never the clock.
 fn epoch(pins: &Pins) -> Result<i64> {
     match std::env::var("SOURCE_DATE_EPOCH") {

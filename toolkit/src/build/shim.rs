@@ -50,7 +50,7 @@ pub(super) fn reported(shell: &Context, platform: Platform, path: &Path) -> Resu
 }
 
 /// The rustc that compiles for `platform`.
-fn rustc(root: &Path, platform: Platform) -> Result<PathBuf> {
+pub(super) fn rustc(root: &Path, platform: Platform) -> Result<PathBuf> {
     let own = Path::new("rustc");
     if platform.is_host() {
         return Ok(own.to_owned());

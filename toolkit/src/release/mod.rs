@@ -42,13 +42,12 @@ use self::provenance::Builder;
 use crate::build::{self, Options, OtherGo};
 use crate::images::Definitions;
 use crate::patch;
-use crate::pipeline::Built;
+use crate::pipeline::{Built, Tested};
 use crate::source::{Pins, Target};
 use crate::{build_images, images};
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Explain, Result};
 use sluice_shell::platform::{Platform, Platforms};
-use sluice_shell::process::Run;
 
 /// Builds a release from the series that was verified in full: programs, images, manifests, patches, digests
 ///
@@ -169,7 +168,7 @@ impl Cmd {
             builds: &builds,
             layouts,
             inventory,
-            builder: self.builder(shell, pins)?,
+            builder: self.builder(shell, pins, &builds)?,
             patches: patch::exported(shell, &self.target)?,
         };
         let out = self.out.clone().unwrap_or_else(|| shell.paths.root().join("out/release"));
@@ -182,8 +181,11 @@ impl Cmd {
     }
 
     /// What the provenance says of this run. Not the folders and keys: they change nothing in the programs.
-    fn builder(&self, shell: &Context, pins: Pins) -> Result<Builder> {
-        let mut command = format!("cargo xtask release --k8s {} --registry {}", self.target.k8s, self.registry);
+    fn builder(&self, shell: &Context, pins: Pins, builds: &[Built<Tested>]) -> Result<Builder> {
+        let platforms = builds.iter().map(|built| built.platform.to_string()).collect::<Vec<_>>().join(",");
+        let Self { target, registry, .. } = self;
+        let mut command =
+            format!("cargo xtask release --k8s {} --platform {platforms} --registry {registry}", target.k8s);
         if let Some(version) = &self.allow_go {
             command.push_str(&format!(" --allow-go {version}"));
         }
@@ -193,8 +195,8 @@ impl Cmd {
             let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
             files.insert(name, sums::digest(&path)?);
         }
-        let rust = Run::new("rustc", root).arg("--version").read()?;
-        Ok(Builder { command, go: build::go_version(shell)?, rust, pins, files })
+        let go = build::go_version(shell)?;
+        Ok(Builder { command, go, rust: provenance::rust(builds), pins, files })
     }
 
     fn check_go(&self, shell: &Context) -> Result<()> {

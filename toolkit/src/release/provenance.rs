@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use super::description::Description;
 use super::inventory::{Checksum, Inventory};
 use super::statement;
+use crate::build::Program;
 use crate::images::Digest;
+use crate::pipeline::{Built, Tested};
 use crate::source::Pins;
 use sluice_shell::error::{Error, Result};
 
@@ -28,18 +30,30 @@ pub(super) struct Builder {
     pub(super) command: String,
     /// Version of the Go compiler.
     pub(super) go: String,
-    /// Version of the Rust compiler.
-    pub(super) rust: String,
+    /// Version of the Rust compiler for each platform.
+    pub(super) rust: BTreeMap<String, String>,
     /// Checksums of Kubernetes' modules.
     pub(super) pins: Pins,
     /// Files of this project that decide what is built, with their digests.
     pub(super) files: BTreeMap<String, Digest>,
 }
 
+/// What compiled the shim, by platform: a distribution may have another compiler for another platform.
+pub(super) fn rust(builds: &[Built<Tested>]) -> BTreeMap<String, String> {
+    let shim = |built: &Built<Tested>| {
+        let shim = built.binaries.iter().find(|binary| binary.name == Program::SluiceShim.name())?;
+        Some((built.platform.to_string(), shim.compiler.clone()))
+    };
+    builds.iter().filter_map(shim).collect()
+}
+
 /// The statement about all programs and images of a release.
 pub(super) fn of(release: &Description, builder: &Builder, inventory: &Inventory) -> Result<Value> {
     let platforms: Vec<&str> = release.programs.iter().map(|program| program.platform.as_str()).collect();
     let platforms: std::collections::BTreeSet<&str> = platforms.into_iter().collect();
+    let mut compilers = BTreeMap::from([("go".to_owned(), builder.go.clone())]);
+    compilers.extend(builder.rust.iter().map(|(platform, version)| (format!("rust for {platform}"), version.clone())));
+    compilers.insert("xtask".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     let predicate = json!({
         "buildDefinition": {
             "buildType": format!("{REPOSITORY}/blob/main/docs/release.md"),
@@ -56,7 +70,7 @@ pub(super) fn of(release: &Description, builder: &Builder, inventory: &Inventory
             // Whoever signs vouches for the machine: the command itself can't tell which one runs it.
             "builder": {
                 "id": format!("{REPOSITORY}/blob/main/docs/release.md#builder"),
-                "version": {"go": builder.go, "rust": builder.rust, "xtask": env!("CARGO_PKG_VERSION")},
+                "version": compilers,
             },
         },
     });

@@ -7,6 +7,7 @@ use fs_err as fs;
 use serde::Deserialize;
 
 use super::{Checksum, Component, debian, purl, texts};
+use crate::build;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Result};
 use sluice_shell::platform::Platform;
@@ -27,7 +28,7 @@ pub(super) fn linked(shell: &Context, platform: Platform) -> Result<Vec<Componen
             found.push(sqlite(&packages.folder(&name)?)?);
         }
     }
-    found.push(standard_library(root)?);
+    found.push(standard_library(root, &build::rustc(shell, platform)?)?);
     found.push(debian::libc(root, platform)?);
     found.sort();
     Ok(found)
@@ -158,11 +159,11 @@ fn sqlite(folder: &Path) -> Result<Component> {
     })
 }
 
-/// Rust's standard library, of the compiler that builds here.
-fn standard_library(root: &Path) -> Result<Component> {
-    let line = Run::new("rustc", root).arg("--version").read()?;
+/// Rust's standard library, of the compiler that builds for the platform.
+fn standard_library(root: &Path, rustc: &Path) -> Result<Component> {
+    let line = Run::new(rustc, root).arg("--version").read()?;
     let version = line.split_whitespace().nth(1).unwrap_or_default().to_owned();
-    let folder = Run::new("rustc", root).args(["--print", "sysroot"]).read()?;
+    let folder = Run::new(rustc, root).args(["--print", "sysroot"]).read()?;
     let documents = [Path::new(&folder).join("share/doc/rust"), PathBuf::from("/usr/share/doc/rustc")];
     let licence = "MIT OR Apache-2.0".to_owned();
     let mut text = vec![];
@@ -186,6 +187,23 @@ fn standard_library(root: &Path) -> Result<Component> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The other platform's may be Debian's, of another version than rustup's.
+    #[test]
+    fn the_standard_library_is_that_of_the_platforms_compiler() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let shell = Context::for_test(root);
+        for platform in Platform::ALL {
+            let found = linked(&shell, platform).unwrap();
+            let library = found.iter().find(|component| component.name == "rust-std").unwrap();
+            let line = Run::new(build::rustc(&shell, platform).unwrap(), root).arg("--version").read().unwrap();
+            assert!(
+                line.starts_with(&format!("rustc {} ", library.version)),
+                "{platform}: {line:?}, {}",
+                library.version
+            );
+        }
+    }
 
     #[test]
     fn the_shims_crates_are_those_that_are_linked() {

@@ -14,7 +14,7 @@ use super::inventory::{Checksum, Component};
 use super::keys::{PublicKeys, Signer};
 use super::make::{Made, Parts, make};
 use super::*;
-use crate::pipeline::{Binary, Built, Tested};
+use crate::pipeline::Binary;
 use sluice_shell::minor::Minor;
 use sluice_shell::process::Run;
 
@@ -45,7 +45,7 @@ impl Bench {
                 size: 0,
                 sha256: String::new(),
                 platform: Platform::Amd64,
-                compiler: String::new(),
+                compiler: format!("compiler of {}", program.name()),
                 seconds: 0.0,
             }
         };
@@ -74,7 +74,7 @@ impl Bench {
             builder: Builder {
                 command: "cargo xtask release".into(),
                 go: "1.26.10".into(),
-                rust: "rustc 1.95".into(),
+                rust: provenance::rust(std::slice::from_ref(&self.built)),
                 pins: Pins::load(&Context::for_test(root()), &self.built.minor).unwrap(),
                 files: BTreeMap::new(),
             },
@@ -215,6 +215,28 @@ fn bills_of_materials_are_valid() {
         ["example.org/both", "example.org/kube-scheduler", "kube-apiserver", "busybox-static", "webpki-root-certs"];
     assert_eq!(all.map(named), [1; 5]);
     assert_eq!(named("example.org/sluice-shim"), 0);
+}
+
+/// A distribution may have another compiler for another platform than for its own.
+#[test]
+fn the_provenance_names_the_compiler_of_each_platform() {
+    let (bench, mut builds) = (Bench::new(), vec![]);
+    for (platform, compiler) in [(Platform::Amd64, "rustc 1.95.0"), (Platform::Arm64, "rustc 1.96.0")] {
+        let mut built = bench.built.clone();
+        built.platform = platform;
+        let shim = built.binaries.iter_mut().find(|binary| binary.name == "sluice-shim").unwrap();
+        shim.compiler = compiler.to_owned();
+        builds.push(built);
+    }
+    let expected = [("linux/amd64", "rustc 1.95.0"), ("linux/arm64", "rustc 1.96.0")];
+    assert_eq!(provenance::rust(&builds), expected.map(|(a, b)| (a.to_owned(), b.to_owned())).into());
+
+    let made = bench.make(None);
+    let text = fs::read(made.folder.join("provenance.json")).unwrap();
+    let statement: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let versions = &statement["predicate"]["runDetails"]["builder"]["version"];
+    assert_eq!(versions["rust for linux/amd64"], "compiler of sluice-shim");
+    assert_eq!(versions["go"], "1.26.10");
 }
 
 #[test]
