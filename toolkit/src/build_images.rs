@@ -12,6 +12,7 @@ use std::{
     time::Instant,
 };
 
+pub(crate) use self::push::ask;
 use self::report::{Line, Part, Report};
 use clap::ValueEnum as _;
 

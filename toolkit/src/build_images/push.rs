@@ -6,7 +6,7 @@ use crate::{
     registry::{Access, Registry},
 };
 use sluice_shell::context::Context;
-use sluice_shell::error::{Attempt as _, Error, Result};
+use sluice_shell::error::{Attempt as _, Result};
 
 /// Flags of a push.
 #[derive(clap::Args, Default)]
@@ -32,12 +32,9 @@ impl Flags {
     /// Finds before the programs are built, which takes minutes, what would stop the push after it.
     pub(super) fn open(&self, shell: &Context, chosen: &[&Definition]) -> Result<Option<Destination>> {
         let Some(base) = &self.push else {
-            if self.access.is_given() {
-                return Err(Error::input("--registry-ca and --insecure-loopback are for --push"));
-            }
+            self.access.only_with("--push")?;
             return Ok(None);
         };
-        let name = base.split_once('/').map_or(base.as_str(), |(registry, _)| registry);
         let mut repositories = vec![];
         for image in chosen {
             let repository = format!("{base}/{}", image.name);
@@ -48,15 +45,22 @@ impl Flags {
             }
             repositories.push(Reference::new(&repository, "latest")?);
         }
-        // A registry that does not answer is asked for some seconds.
-        let progress = shell.out.spinner(format!("ask {name}"));
-        let registry = Registry::open(name, &self.access)?;
-        for reference in repositories {
-            registry.check(&reference).attempting(|| format!("cannot push to {}", reference.repository()))?;
-        }
-        progress.done("the login is accepted");
+        let registry = ask(shell, base, &self.access, &repositories)?;
         Ok(Some(Destination::new(base, &self.tags, registry)))
     }
+}
+
+/// The registry of `base`, if it answers and accepts the login for each of the repositories.
+pub(crate) fn ask(shell: &Context, base: &str, access: &Access, repositories: &[Reference]) -> Result<Registry> {
+    let name = base.split_once('/').map_or(base, |(registry, _)| registry);
+    // A registry that does not answer is asked for some seconds.
+    let progress = shell.out.spinner(format!("ask {name}"));
+    let registry = Registry::open(name, access)?;
+    for reference in repositories {
+        registry.check(reference).attempting(|| format!("cannot push to {}", reference.repository()))?;
+    }
+    progress.done("the login is accepted");
+    Ok(registry)
 }
 
 impl Destination {

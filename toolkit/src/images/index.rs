@@ -94,7 +94,8 @@ pub(crate) fn index_json(indexes: &[Index]) -> Result<Document, Error> {
     Document::new(&index(entries))
 }
 
-fn index(manifests: Vec<oci::Descriptor>) -> oci::ImageIndex {
+/// An index of any documents.
+pub(super) fn index(manifests: Vec<oci::Descriptor>) -> oci::ImageIndex {
     let mut index = oci::ImageIndex::default();
     index.set_schema_version(2).set_media_type(Some(oci::MediaType::ImageIndex)).set_manifests(manifests);
     index

@@ -3,9 +3,15 @@
 use std::{collections::BTreeSet, io::Write, path::Path};
 
 use fs_err as fs;
+use oci_spec::image as oci;
 use tempfile::NamedTempFile;
 
-use super::{Error, Index, blobs::BlobStore, index::index_json};
+use super::{
+    Error, Index,
+    blobs::{Blob, BlobStore},
+    image::{Document, descriptor},
+    index::{index, index_json},
+};
 
 /// The content of the file `oci-layout`.
 pub(crate) const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -30,6 +36,19 @@ pub(crate) fn write(folder: &Path, layers: &BlobStore, indexes: &[Index]) -> Res
     replace(&folder.join("oci-layout"), MARKER)?;
     replace(&folder.join("index.json"), index_json(indexes)?.bytes())?;
     store.prune(|name| used.contains(name))
+}
+
+/// The entry of a layout for a document that is a blob there, with its name.
+pub(crate) fn entry(media_type: oci::MediaType, blob: &Blob, name: &str) -> Result<oci::Descriptor, Error> {
+    let mut entry = descriptor(media_type, blob)?;
+    entry.set_annotations(Some([(oci::ANNOTATION_REF_NAME.to_owned(), name.to_owned())].into()));
+    Ok(entry)
+}
+
+/// Makes `folder`, in which all blobs are, the layout of `entries`.
+pub(crate) fn seal(folder: &Path, entries: Vec<oci::Descriptor>) -> Result<(), Error> {
+    replace(&folder.join("oci-layout"), MARKER)?;
+    replace(&folder.join("index.json"), Document::new(&index(entries))?.bytes())
 }
 
 /// Puts `bytes` into `path` at once, through a temporary file.

@@ -116,10 +116,10 @@ impl Files {
     }
 }
 
-/// Whether an entry has the tag of a signature in cosign's form.
-fn is_signature(entry: &oci::Descriptor) -> bool {
+/// Whether an entry has the tag of a signature or of attestations in cosign's form.
+fn is_attached(entry: &oci::Descriptor) -> bool {
     let tag = entry.annotations().as_ref().and_then(|map| map.get(oci::ANNOTATION_REF_NAME));
-    tag.is_some_and(|tag| tag.starts_with("sha256-") && tag.ends_with(".sig"))
+    tag.is_some_and(|tag| tag.starts_with("sha256-") && [".sig", ".att"].iter().any(|end| tag.ends_with(end)))
 }
 
 struct Check {
@@ -195,13 +195,13 @@ impl Check {
             if !tagged {
                 self.report("index.json", format!("{} has no tag", entry.digest()));
             }
-            // An archive names the manifest of its one platform; signatures have none.
+            // An archive names the manifest of its one platform; what is attached has none.
             if *entry.media_type() == oci::MediaType::ImageManifest {
-                if entry.platform().is_some() || !is_signature(entry) {
+                if entry.platform().is_some() || !is_attached(entry) {
                     self.manifest(entry);
                 } else {
                     let name = self.blob(entry);
-                    self.signature(&name);
+                    self.attached(&name);
                 }
                 continue;
             }
@@ -213,8 +213,9 @@ impl Check {
         }
     }
 
-    /// A signature is an image beside those that it is about, without a platform; its layers are what is signed.
-    fn signature(&mut self, name: &str) {
+    /// A signature, or an attestation, is an image beside those that it is about, without a platform; its layers are
+    /// what is signed.
+    fn attached(&mut self, name: &str) {
         let Some(manifest) = self.document::<oci::ImageManifest>(name) else { return };
         for part in manifest.layers().iter().chain([manifest.config()]) {
             self.blob(part);

@@ -25,9 +25,12 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// Whether a flag was given.
-    pub(crate) fn is_given(&self) -> bool {
-        self.registry_ca.is_some() || self.insecure_loopback
+    /// Refuses the flags where no registry is spoken with, which is so without `what`.
+    pub(crate) fn only_with(&self, what: &str) -> Result<(), Error> {
+        match self.registry_ca.is_some() || self.insecure_loopback {
+            true => Err(Error::Unasked(what.to_owned())),
+            false => Ok(()),
+        }
     }
 
     /// A client for the registry (a host, and a port if it is not TLS's own).

@@ -60,7 +60,8 @@ impl From<OciDistributionError> for Trouble {
                 Some(status) => Self::Status(status.as_u16(), String::new()),
                 None => transport(&error, request.is_connect()),
             },
-            OciDistributionError::IoError(_) => transport(&error, false),
+            // Not `error`, whose chain leaves out what this one is about.
+            OciDistributionError::IoError(inner) => transport(inner, false),
             _ => Self::Odd(error.to_string()),
         }
     }
@@ -79,7 +80,7 @@ fn status(envelope: &OciEnvelope) -> u16 {
 }
 
 /// A request without an answer.
-fn transport(error: &OciDistributionError, connecting: bool) -> Trouble {
+fn transport(error: &(dyn StdError + 'static), connecting: bool) -> Trouble {
     let reason = innermost(error);
     if let Some(wrong) = find::<DigestError>(error) {
         return Trouble::Odd(wrong.to_string());

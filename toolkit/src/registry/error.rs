@@ -7,7 +7,7 @@ use sluice_shell::error::{Explain, Fault};
 use super::login::Origin;
 use crate::images;
 
-/// An error of a push.
+/// An error of a push, a fetch or a comparison.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// No address for the name.
@@ -46,6 +46,9 @@ pub(crate) enum Error {
     /// The registry has other bytes than it was given.
     #[error("the registry has {theirs} at {reference}, and not {ours}")]
     Digest { reference: String, ours: String, theirs: String },
+    /// The registry has no such image.
+    #[error("there is no {0}")]
+    Missing(String),
     /// A layout does not hold what it should.
     #[error("{}: {reason}", path.display())]
     Layout { path: PathBuf, reason: String },
@@ -61,6 +64,9 @@ pub(crate) enum Error {
     /// `--insecure-loopback` for another machine.
     #[error("--insecure-loopback is only for a registry on this machine, and {0} may be elsewhere")]
     NotLoopback(String),
+    /// Flags of a registry where there is none.
+    #[error("--registry-ca and --insecure-loopback are for {0}")]
+    Unasked(String),
     /// There is nothing to compare certificates with.
     #[error("this machine trusts no certificate of any registry: {0}")]
     NoAuthorities(String),
@@ -82,6 +88,22 @@ pub(crate) enum Error {
     /// Of files.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl Error {
+    /// Whether there is no image of the name.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing(_))
+    }
+
+    /// Whether the registry holds something wrong, or lacks something, so that asking again is of no use.
+    pub(crate) fn is_about_content(&self) -> bool {
+        match self {
+            Self::Missing(_) | Self::Digest { .. } | Self::Document { .. } | Self::Answer { .. } => true,
+            Self::Refused { status, .. } => *status == 404,
+            _ => false,
+        }
+    }
 }
 
 /// What the registry itself says, if anything.
@@ -118,7 +140,8 @@ impl Explain for Error {
                 format!("log in with a password or an access token:\ndocker login {registry}")
             }
             Self::Forbidden { .. } => {
-                "the user needs the right to push there; some registries want the repository created first".to_owned()
+                "the user needs the right to read there, or to push; some registries want the repository created first"
+                    .to_owned()
             }
             Self::Refused { status: 404, .. } => {
                 "some registries want the repository (or its project) created before the first push".to_owned()

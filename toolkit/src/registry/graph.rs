@@ -1,5 +1,8 @@
 //! What an image consists of: from its topmost document down to its blobs.
 
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
 use oci_spec::image as oci;
 use serde::Deserialize;
 
@@ -105,6 +108,39 @@ fn names(document: &Document) -> Result<Names, Error> {
     Ok(names)
 }
 
+/// Where a blob is in a layout.
+pub(super) fn blob_path(layout: &Path, digest: &Digest) -> PathBuf {
+    layout.join("blobs").join("sha256").join(digest.hex())
+}
+
+/// The image that the OCI layout in the folder `layout` calls `name`: its topmost document, and all parts.
+pub(super) fn of_layout(layout: &Path, name: &str) -> Result<(Document, Parts), Error> {
+    let top = named(layout, name)?;
+    let parts = parts(&top, |digest| Ok(fs::read(blob_path(layout, &digest))?))?;
+    Ok((top, parts))
+}
+
+/// The topmost document of the image that the layout calls `name`.
+fn named(layout: &Path, name: &str) -> Result<Document, Error> {
+    let path = layout.join("index.json");
+    let fail = |reason: String| Error::Layout { path: path.clone(), reason };
+    let index: oci::ImageIndex = serde_json::from_slice(&fs::read(&path)?).map_err(|error| fail(error.to_string()))?;
+    let is_named = |entry: &&oci::Descriptor| {
+        let annotations = entry.annotations().as_ref();
+        annotations.and_then(|all| all.get(oci::ANNOTATION_REF_NAME)).is_some_and(|known| known == name)
+    };
+    let entry = index.manifests().iter().find(is_named).ok_or_else(|| fail(format!("it names no image {name}")))?;
+    let digest = blob(entry)?.digest;
+    let bytes = fs::read(blob_path(layout, &digest))?;
+    if Digest::of(&bytes) != digest {
+        return Err(Error::Layout {
+            path: blob_path(layout, &digest),
+            reason: "its content has another digest".into(),
+        });
+    }
+    Ok(Document { media_type: entry.media_type().to_string(), digest, bytes })
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -128,12 +164,7 @@ mod tests {
 
     fn found(top: &Document, known: &[&Document]) -> Result<Parts, Error> {
         let known: BTreeMap<_, _> = known.iter().map(|it| (it.digest, it.bytes.clone())).collect();
-        parts(top, |digest| {
-            known
-                .get(&digest)
-                .cloned()
-                .ok_or_else(|| Error::Layout { path: digest.to_string().into(), reason: "it is missing".into() })
-        })
+        parts(top, |digest| known.get(&digest).cloned().ok_or_else(|| Error::Missing(digest.to_string())))
     }
 
     #[test]

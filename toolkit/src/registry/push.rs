@@ -11,7 +11,6 @@ use std::{
 
 use fs_err as fs;
 use oci_client::{RegistryOperation, errors::OciDistributionError};
-use oci_spec::image as oci;
 use serde::Serialize;
 
 use super::{
@@ -61,9 +60,8 @@ impl Registry {
         to: &[Reference],
         say: impl Fn(String),
     ) -> Result<(Digest, Transfer), Error> {
-        let top = named(layout, name)?;
+        let (top, parts) = graph::of_layout(layout, name)?;
         let digest = top.digest;
-        let parts = graph::parts(&top, |digest| Ok(fs::read(blob_path(layout, &digest))?))?;
         let mut transfer = Transfer::default();
         let Some(first) = to.first() else { return Ok((digest, transfer)) };
         let path = self.path(first)?;
@@ -122,7 +120,7 @@ impl Registry {
 
     async fn send(&self, layout: &Path, path: &str, blob: &Blob) -> Result<(), Error> {
         let name = blob.digest.to_string();
-        let file = blob_path(layout, &blob.digest);
+        let file = graph::blob_path(layout, &blob.digest);
         let here = self.reference(path, &name);
         let size = fs::metadata(&file)?.len();
         if size != blob.size {
@@ -186,32 +184,6 @@ impl Registry {
             });
         look.await
     }
-}
-
-/// Where a blob is in a layout.
-fn blob_path(layout: &Path, digest: &Digest) -> std::path::PathBuf {
-    layout.join("blobs").join("sha256").join(digest.hex())
-}
-
-/// The topmost document of the image that the layout calls `name`.
-fn named(layout: &Path, name: &str) -> Result<Document, Error> {
-    let path = layout.join("index.json");
-    let fail = |reason: String| Error::Layout { path: path.clone(), reason };
-    let index: oci::ImageIndex = serde_json::from_slice(&fs::read(&path)?).map_err(|error| fail(error.to_string()))?;
-    let is_named = |entry: &&oci::Descriptor| {
-        let annotations = entry.annotations().as_ref();
-        annotations.and_then(|all| all.get(oci::ANNOTATION_REF_NAME)).is_some_and(|known| known == name)
-    };
-    let entry = index.manifests().iter().find(is_named).ok_or_else(|| fail(format!("it names no image {name}")))?;
-    let digest = graph::blob(entry)?.digest;
-    let bytes = fs::read(blob_path(layout, &digest))?;
-    if Digest::of(&bytes) != digest {
-        return Err(Error::Layout {
-            path: blob_path(layout, &digest),
-            reason: "its content has another digest".into(),
-        });
-    }
-    Ok(Document { media_type: entry.media_type().to_string(), digest, bytes })
 }
 
 /// A blob on its way, counted.

@@ -1,5 +1,7 @@
 //! `release.json`: what a release holds, for programs, and for the check that each part is the one that was meant.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::images::Digest;
@@ -80,6 +82,15 @@ impl Description {
     /// The text of the file.
     pub(super) fn text(&self) -> Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
+    }
+
+    /// The images of each OCI layout.
+    pub(super) fn layouts(&self) -> BTreeMap<&str, Vec<&Image>> {
+        let mut layouts: BTreeMap<&str, Vec<&Image>> = BTreeMap::new();
+        for image in &self.images {
+            layouts.entry(&image.layout).or_default().push(image);
+        }
+        layouts
     }
 
     /// The folder of the release inside of its archive.

@@ -9,7 +9,7 @@ use super::description::{self, Description, Program, SCHEMA};
 use super::inventory::Inventory;
 use super::keys::Signer;
 use super::provenance::{self, Builder};
-use super::{archive, changes, cosign, dsse, layouts, manifests, minisign, sbom, statement, sums};
+use super::{archive, attestation, changes, cosign, dsse, layouts, manifests, minisign, sbom, statement, sums};
 use crate::pipeline::{Built, Tested};
 use sluice_shell::error::{Error, Result};
 
@@ -114,6 +114,11 @@ fn fill(bundle: &Bundle, parts: &Parts<'_>, signer: Option<&Signer>) -> Result<D
     }
     add_texts(bundle, parts, &description)?;
     add_statements(bundle, parts, &description, signer)?;
+    if signer.is_some() {
+        for (layout, images) in description.layouts() {
+            attestation::add(bundle.folder(), &bundle.folder().join(layout), &images)?;
+        }
+    }
     Ok(description)
 }
 

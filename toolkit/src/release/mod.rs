@@ -5,9 +5,11 @@
 //! with a [`description`], the digests of all of it ([`sums`]), and what is inside of it ([`inventory`]): licences,
 //! bills of materials ([`sbom`]), and the [`provenance`]. [`verify`] checks all that again. [`keys`] are folders of key
 //! pairs; [`minisign`] signs files, [`dsse`] statements, [`cosign`] images. The same input, and the same keys, give the
-//! same bytes.
+//! same bytes. [`publish`] takes a release to a registry, and checks it there.
 
 mod archive;
+mod attached;
+mod attestation;
 mod bundle;
 mod changes;
 mod cosign;
@@ -21,28 +23,34 @@ mod manifests;
 mod minisign;
 mod problem;
 mod provenance;
+mod publish;
 mod sbom;
 mod statement;
 mod sums;
 mod verify;
+mod verify_release;
 
 #[cfg(test)]
 mod tests;
+
+pub(crate) use self::verify_release::Verify;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use tempfile::TempDir;
 
 use self::inventory::{Inventory, Sources};
-use self::keys::{Password, PublicKeys, Signer};
+use self::keys::{Password, Signer};
 use self::make::{Made, Parts};
 use self::problem::{Problem, Refused};
 use self::provenance::Builder;
 use crate::build::{self, Options, OtherGo};
-use crate::images::Definitions;
+use crate::images::{Definition, Definitions, Reference};
 use crate::patch;
 use crate::pipeline::{Built, Tested};
+use crate::registry::{Access, Registry};
 use crate::source::{Pins, Target};
 use crate::{build_images, images};
 use sluice_shell::context::Context;
@@ -75,21 +83,12 @@ pub struct Cmd {
     /// Registry and path that the images are named for
     #[arg(long, value_name = "NAME", default_value = build_images::REGISTRY, env = "SLUICE_REGISTRY")]
     registry: String,
+    /// Push the release too, to REGISTRY/PATH/<image> and REGISTRY/PATH/release
+    #[arg(long, value_name = "REGISTRY/PATH", conflicts_with = "new_key")]
+    push: Option<String>,
+    #[command(flatten)]
+    access: Access,
     /// Print a report in JSON: digests of all parts
-    #[arg(long)]
-    json: bool,
-}
-
-/// Checks a release: every digest, and with `--key` the signatures; names what was changed
-#[derive(clap::Args)]
-pub struct Verify {
-    /// The folder of a release, or its archive (.tar.zst)
-    #[arg(value_name = "PATH")]
-    path: PathBuf,
-    /// A folder with the public keys minisign.pub and ecdsa.pub, from another source than the release
-    #[arg(long, value_name = "DIR")]
-    key: Option<PathBuf>,
-    /// Print a report in JSON
     #[arg(long)]
     json: bool,
 }
@@ -127,6 +126,7 @@ struct Report<'a> {
     archive_size: u64,
     archive_digest: images::Digest,
     signed: bool,
+    pushed: Vec<String>,
 }
 
 impl Cmd {
@@ -147,6 +147,7 @@ impl Cmd {
         let chosen = definitions.select(&[])?;
         let layouts = shell.paths.cache().join("release").join(self.target.k8s.as_str());
         let platforms = self.platforms.chosen()?;
+        let registry = self.registry(shell, &chosen)?;
         build_images::check_all(shell, &definitions, &chosen, &platforms, &self.registry, &layouts)?;
         let programs = build_images::programs(&definitions, &chosen)?;
         let build = |platform: Platform| {
@@ -177,7 +178,24 @@ impl Cmd {
         progress.done(&made.description.version);
         let verdict = verify::folder(&made.folder, None)?;
         refuse(&made.folder.display().to_string(), verdict.problems).attempting(|| "the new release is not whole")?;
-        self.report(shell, &made)
+        let pushed = match (registry, &self.push) {
+            (Some(mut registry), Some(base)) => push(shell, &made, signer.as_ref(), &mut registry, base)?,
+            _ => vec![],
+        };
+        self.report(shell, &made, pushed)
+    }
+
+    /// The registry to push to, which answers and accepts the login.
+    fn registry(&self, shell: &Context, chosen: &[&Definition]) -> Result<Option<Registry>> {
+        let Some(base) = &self.push else {
+            self.access.only_with("--push")?;
+            return Ok(None);
+        };
+        Reference::new(base, "latest")?;
+        let images = chosen.iter().map(|image| format!("{base}/{}", image.name));
+        let repositories = images.chain([publish::repository(base)]);
+        let repositories = repositories.map(|name| Reference::new(&name, "latest")).collect::<Result<Vec<_>, _>>()?;
+        build_images::ask(shell, base, &self.access, &repositories).map(Some)
     }
 
     /// What the provenance says of this run. Not the folders and keys: they change nothing in the programs.
@@ -206,7 +224,7 @@ impl Cmd {
         }
     }
 
-    fn report(&self, shell: &Context, made: &Made) -> Result<()> {
+    fn report(&self, shell: &Context, made: &Made, pushed: Vec<String>) -> Result<()> {
         let digest = sums::digest(&made.archive)?;
         let size = fs_err::metadata(&made.archive)?.len();
         if !made.description.signed {
@@ -220,48 +238,35 @@ impl Cmd {
                 archive_size: size,
                 archive_digest: digest,
                 signed: made.description.signed,
+                pushed,
             });
         }
         let (folder, archive) = (made.folder.display(), made.archive.display());
-        shell.out.data(format!("{folder}\n{archive}  {digest}  {:.1} MB", size as f64 / 1e6))
+        let lines = [folder.to_string(), format!("{archive}  {digest}  {:.1} MB", size as f64 / 1e6)];
+        shell.out.data(lines.into_iter().chain(pushed).collect::<Vec<_>>().join("\n"))
     }
 }
 
-#[derive(Serialize)]
-struct VerifyReport<'a> {
-    whole: bool,
-    version: Option<&'a str>,
-    signatures_checked: bool,
-    problems: &'a [Problem],
+/// Pushes a release that was made.
+fn push(
+    shell: &Context,
+    made: &Made,
+    signer: Option<&Signer>,
+    registry: &mut Registry,
+    base: &str,
+) -> Result<Vec<String>> {
+    let scratch = scratch(shell)?;
+    let progress = shell.out.spinner("push");
+    let pushed = publish::push(made, signer, registry, base, scratch.path(), |what| progress.now(what))?;
+    progress.done(format!("{} names", pushed.len()));
+    Ok(pushed)
 }
 
-impl Verify {
-    /// Checks the release; problems are the input's fault.
-    pub(crate) fn run(self, shell: &Context) -> Result<()> {
-        let keys = self.key.as_ref().map(|folder| PublicKeys::load(folder)).transpose()?;
-        let verdict = if fs_err::metadata(&self.path)?.is_dir() {
-            verify::folder(&self.path, keys.as_ref())?
-        } else {
-            let cache = shell.paths.cache().join("tmp");
-            fs_err::create_dir_all(&cache)?;
-            let scratch = tempfile::Builder::new().prefix("release-").tempdir_in(cache)?;
-            verify::archive(&self.path, keys.as_ref(), scratch.path())?
-        };
-        let version = verdict.description.as_ref().map(|description| description.version.as_str());
-        if self.json {
-            let problems = &verdict.problems;
-            let whole = problems.is_empty();
-            shell.out.json(&VerifyReport { whole, version, signatures_checked: keys.is_some(), problems })?;
-        }
-        let version = version.unwrap_or_default().to_owned();
-        refuse(&self.path.display().to_string(), verdict.problems)?;
-        let signatures = match (keys.is_some(), verdict.description.is_some_and(|it| it.signed)) {
-            (true, _) => "its signatures are those of the keys",
-            (false, true) => "its signatures were not checked: --key DIR does",
-            (false, false) => "it is not signed",
-        };
-        if self.json { Ok(()) } else { shell.out.data(format!("{version}: whole; {signatures}")) }
-    }
+/// A folder for the time of a command, on the disk of the workspace: a release is large.
+fn scratch(shell: &Context) -> Result<TempDir> {
+    let cache = shell.paths.cache().join("tmp");
+    fs_err::create_dir_all(&cache)?;
+    Ok(tempfile::Builder::new().prefix("release-").tempdir_in(cache)?)
 }
 
 fn refuse(path: &str, problems: Vec<Problem>) -> Result<()> {

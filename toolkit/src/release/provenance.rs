@@ -19,7 +19,7 @@ use sluice_shell::error::{Error, Result};
 pub(super) const NAME: &str = "provenance.json";
 
 /// Its predicate.
-const KIND: &str = "https://slsa.dev/provenance/v1";
+pub(super) const KIND: &str = "https://slsa.dev/provenance/v1";
 
 /// Where the sources of this project are.
 const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");

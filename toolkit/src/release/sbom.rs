@@ -29,7 +29,7 @@ fn program_file(program: &Program) -> String {
 }
 
 /// The file of an image's bill.
-fn image_file(image: &Image, manifest: &Manifest) -> String {
+pub(super) fn image_file(image: &Image, manifest: &Manifest) -> String {
     let name = image.reference.rsplit('/').next().unwrap_or_default().replace(':', "_");
     format!("sbom/image-{name}_{}.cdx.json", manifest.platform.replace('/', "-"))
 }

@@ -9,10 +9,10 @@ use std::path::Path;
 use fs_err as fs;
 
 use super::bundle::{Files, is_name};
-use super::description::{self, Description, SCHEMA};
+use super::description::{self, Description, Image, SCHEMA};
 use super::keys::PublicKeys;
 use super::problem::Problem;
-use super::{archive, cosign, dsse, layouts, minisign, provenance, sbom, statement, sums};
+use super::{archive, attached, attestation, cosign, dsse, layouts, minisign, provenance, sbom, statement, sums};
 use crate::images::{self, Digest, validate};
 use sluice_shell::error::Result;
 
@@ -258,8 +258,7 @@ impl Check<'_> {
 
     /// Each layout is whole, and holds the images that the release names, no others.
     fn images(&mut self, description: &Description) -> Result<()> {
-        let layouts: BTreeSet<_> = description.images.iter().map(|image| image.layout.as_str()).collect();
-        for layout in layouts {
+        for (layout, named) in description.layouts() {
             let folder = self.folder.join(layout);
             match validate::layout(&folder) {
                 Ok(()) => {}
@@ -281,9 +280,8 @@ impl Check<'_> {
                     continue;
                 }
             };
-            let named: Vec<_> = description.images.iter().filter(|image| image.layout == layout).collect();
-            match cosign::verify(&folder, layout, &named, description.signed, self.keys) {
-                Ok(problems) => self.problems.extend(problems),
+            match self.attached(&folder, &named, description.signed) {
+                Ok(wrong) => wrong.into_iter().for_each(|what| self.report(format!("{layout}/index.json"), what)),
                 Err(error) => self.report(layout, error.to_string()),
             }
             for image in &found {
@@ -299,5 +297,18 @@ impl Check<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What is wrong with signatures and attestations of `images` in the layout in `folder`. None may be there if the
+    /// release is not signed.
+    fn attached(&self, folder: &Path, images: &[&Image], signed: bool) -> Result<Vec<String>> {
+        let mut found = attached::tags(folder)?;
+        let mut wrong = vec![];
+        if signed {
+            wrong.extend(cosign::verify(folder, images, &mut found, self.keys));
+            wrong.extend(attestation::verify(self.folder, images, &mut found)?);
+        }
+        wrong.extend(found.keys().map(|tag| format!("{tag} belongs to nothing in the release")));
+        Ok(wrong)
     }
 }

@@ -1,4 +1,4 @@
-//! Pushes to real registries and bad ones.
+//! Pushes to, and fetches from, real registries and bad ones.
 
 mod bad;
 pub(crate) mod server;
@@ -54,11 +54,7 @@ fn image(folder: &Path, seed: &str) -> Digest {
         "mediaType": "application/vnd.oci.image.index.v1+json",
         "manifests": [platform("amd64"), platform("arm64")],
     }));
-    let mut named = entry("application/vnd.oci.image.index.v1+json", index);
-    named["annotations"] = serde_json::json!({ oci::ANNOTATION_REF_NAME: NAME });
-    let whole = serde_json::json!({ "schemaVersion": 2, "manifests": [named] });
-    fs::write(folder.join("oci-layout"), layout::MARKER).unwrap();
-    fs::write(folder.join("index.json"), whole.to_string()).unwrap();
+    layout::seal(folder, vec![layout::entry(oci::MediaType::ImageIndex, &index, NAME).unwrap()]).unwrap();
     index.digest
 }
 
@@ -171,7 +167,30 @@ fn another_repository_takes_over_what_the_registry_has() {
 }
 
 #[test]
-fn damage_of_a_layout_is_not_passed_on() {
+fn what_was_pushed_is_fetched_byte_for_byte() {
+    let bench = Bench::new();
+    let digest = image(bench.dir.path(), "one");
+    let mut registry = bench.open();
+    let (one, two) = (bench.reference("one", "v1"), bench.reference("one", "v2"));
+    bench.push(&mut registry, &[one.clone(), two.clone()]).unwrap();
+    let folder = bench.dir.path().join("fetched");
+    for from in [&one, &two, &one] {
+        assert_eq!(registry.fetch(from, &folder, |_| ()).unwrap(), digest);
+    }
+    let index: oci::ImageIndex = serde_json::from_slice(&fs::read(folder.join("index.json")).unwrap()).unwrap();
+    assert_eq!(index.manifests().len(), 2, "one for each name: {index:?}");
+    // It is a layout that can be pushed, and has the same blobs.
+    let (again, transfer) = registry.push(&folder, "v1", &[one], |_| ()).unwrap();
+    assert_eq!((again, transfer.present, transfer.documents), (digest, 5, 0));
+
+    for (path, tag) in [("one", "v3"), ("two", "v1")] {
+        let missing = registry.fetch(&bench.reference(path, tag), &folder, |_| ()).unwrap_err();
+        assert_eq!(missing.to_string(), format!("there is no {}/{path}:{tag}", bench.server.name()));
+    }
+}
+
+#[test]
+fn damage_on_either_side_is_not_passed_on() {
     let bench = Bench::new();
     image(bench.dir.path(), "one");
     let to = [bench.reference("one", "v1")];
@@ -187,6 +206,19 @@ fn damage_of_a_layout_is_not_passed_on() {
     assert!(refused.to_string().contains("refuses to take the blob"), "{refused}");
     fs::write(&blob, &whole).unwrap();
     bench.push(&mut bench.open(), &to).unwrap();
+
+    let stored = format!("storage/docker/registry/v2/blobs/sha256/{0:.2}/{0}/data", Digest::of(&whole).hex());
+    fs::write(bench.server.folder().join(stored), &flipped).unwrap();
+    let folder = bench.dir.path().join("fetched");
+    let damaged = bench.open().fetch(&to[0], &folder, |_| ()).unwrap_err();
+    assert!(damaged.to_string().contains("Invalid digest"), "{damaged}");
+    assert!(damaged.is_about_content(), "{damaged:?}");
+    assert!(!folder.join("index.json").exists());
+    let kept = fs::read_dir(folder.join("blobs/sha256")).unwrap().map(|entry| entry.unwrap().path());
+    for path in kept {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(Digest::of(&fs::read(&path).unwrap()).hex(), name);
+    }
 }
 
 #[test]

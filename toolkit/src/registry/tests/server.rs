@@ -92,6 +92,11 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Where its files are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// The certificate of its authority.
     pub(crate) fn authority(&self) -> PathBuf {
         self.dir.path().join("ca.pem")

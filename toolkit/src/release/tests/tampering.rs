@@ -17,14 +17,14 @@ struct Row {
 
 const APISERVER: &str = "bin/linux-amd64/kube-apiserver";
 
-fn flip(path: &Path) {
+pub(super) fn flip(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x10;
     fs::write(path, bytes).unwrap();
 }
 
-fn edit(path: &Path, from: &str, to: &str) {
+pub(super) fn edit(path: &Path, from: &str, to: &str) {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.contains(from), "{} lacks {from}", path.display());
     fs::write(path, text.replacen(from, to, 1)).unwrap();
