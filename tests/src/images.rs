@@ -1,5 +1,5 @@
-//! The part `images` of the tests: images of all platforms are built twice, and programs of the platform that this
-//! machine is not of are tried under qemu.
+//! The part `images` of the tests: images of all platforms are built twice, programs of the platform that this machine
+//! is not of are tried under qemu, and signatures of images are checked by cosign and skopeo's library.
 //!
 //! It compiles Kubernetes for another platform, and the shim twice for each: half an hour on two processors. So it is
 //! no part of all tests.
@@ -26,8 +26,11 @@ const SOURCES: [&str; 7] = ["shim", "images", "patches", "Cargo.toml", "Cargo.lo
 pub(crate) type Step = fn(&Context, &Target) -> Result<()>;
 
 /// The steps with their names.
-pub(crate) const STEPS: [(&str, Step); 2] =
-    [("programs of another platform", emulated), ("images from two folders and two homes", twice)];
+pub(crate) const STEPS: [(&str, Step); 3] = [
+    ("programs of another platform", emulated),
+    ("images from two folders and two homes", twice),
+    ("signatures by tools of others", checked),
+];
 
 /// The images of the workspace and those of a clone of it, built by another user as it were, are the same. Compiled Go
 /// packages are shared: Go itself keeps folders out of them.
@@ -76,6 +79,14 @@ fn images(root: &Path, target: &Target, out: &Path) -> Run {
         .arg(out)
         // The folder that it runs in says which workspace is meant.
         .env_remove("CARGO_MANIFEST_DIR")
+}
+
+/// cosign, and the library that skopeo is made of, accept what a release pushes to a registry. They are built first.
+fn checked(shell: &Context, _: &Target) -> Result<()> {
+    let tools = build::build_tools(shell, &[Program::Cosign, Program::ImageCopy])?;
+    let test = ["test", "--package", "sluice-toolkit", "--lib", "--", "release::tests::tools"];
+    let run = Run::cargo(shell.paths.root()).args(test);
+    run.env("SLUICE_TEST_COSIGN", &tools[0].path).env("SLUICE_TEST_IMAGE_COPY", &tools[1].path).run()
 }
 
 /// Each image's name with its digest and those of its platforms.

@@ -65,6 +65,10 @@ pub enum Program {
     Jsonnet,
     /// The linter of the workflows for GitHub in ci/.
     Actionlint,
+    /// What signs and checks images, to check ours.
+    Cosign,
+    /// Copies images under a signature policy, with the library of skopeo.
+    ImageCopy,
 }
 
 impl Program {
@@ -90,6 +94,8 @@ impl Program {
             Self::Promtool => "promtool",
             Self::Jsonnet => "jsonnet",
             Self::Actionlint => "actionlint",
+            Self::Cosign => "cosign",
+            Self::ImageCopy => "image-copy",
         }
     }
 
@@ -104,6 +110,8 @@ impl Program {
                 | Self::Promtool
                 | Self::Jsonnet
                 | Self::Actionlint
+                | Self::Cosign
+                | Self::ImageCopy
         )
     }
 }

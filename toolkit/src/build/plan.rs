@@ -34,6 +34,8 @@ impl Program {
             Self::Promtool => (120, 20),
             Self::Jsonnet => (15, 5),
             Self::Actionlint => (10, 5),
+            Self::Cosign => (400, 30),
+            Self::ImageCopy => (60, 5),
         };
         Cost { shared, alone }
     }

@@ -102,6 +102,8 @@ fn versions_of_tools() {
         (Program::Promtool, "promtool, version v0.316.0 (branch: , revision: unknown)", Some("0.316.0")),
         (Program::Jsonnet, "Jsonnet commandline interpreter (Go implementation) v0.22.0", Some("0.22.0")),
         (Program::Actionlint, "v1.7.12\ninstalled by building from source", Some("1.7.12")),
+        (Program::Cosign, "  ____\n / 3  |\ncosign: A tool\n\nGitVersion:    v3.1.3\nGitCommit: 1", Some("3.1.3")),
+        (Program::ImageCopy, "image-copy: go.podman.io/image/v5 v5.42.1", Some("5.42.1")),
         (Program::SluiceShim, "sluice-shim 0.1.0", Some("0.1.0")),
         (Program::SluiceShim, "", None),
     ] {

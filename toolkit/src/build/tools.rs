@@ -1,4 +1,4 @@
-//! Programs of other projects, from Go modules whose versions and checksums are pinned in
+//! Programs of other projects, or of their libraries, from Go modules whose versions and checksums are pinned in
 //! `toolkit/go/<module>/go.{mod,sum}`.
 
 use std::path::{Path, PathBuf};
@@ -10,12 +10,14 @@ use sluice_shell::error::{Error, Result};
 use sluice_shell::platform::Platform;
 use sluice_shell::process::Run;
 
-/// Linker flags of all of them: some have to be told their version (kine: pkg/version; prometheus/common: version).
+/// Linker flags of all of them: some have to be told their version (kine: pkg/version; prometheus/common: version;
+/// release-utils: version).
 fn ldflags(shell: &Context, program: Program) -> Result<String> {
     let strip = "-s -w";
     let (of, variable) = match program {
         Program::Kine => ("github.com/k3s-io/kine", "github.com/k3s-io/kine/pkg/version.Version"),
         Program::Promtool => ("github.com/prometheus/prometheus", "github.com/prometheus/common/version.Version"),
+        Program::Cosign => ("github.com/sigstore/cosign/v3", "sigs.k8s.io/release-utils/version.gitVersion"),
         _ => return Ok(strip.to_owned()),
     };
     let (folder, ..) = recipe(program);
@@ -44,13 +46,20 @@ fn recipe(program: Program) -> (&'static str, &'static str, bool) {
         Program::Promtool => ("prometheus", "github.com/prometheus/prometheus/cmd/promtool", false),
         Program::Jsonnet => ("prometheus", "github.com/google/go-jsonnet/cmd/jsonnet", false),
         Program::Actionlint => ("actionlint", "github.com/rhysd/actionlint/cmd/actionlint", false),
+        Program::Cosign => ("cosign", "github.com/sigstore/cosign/v3/cmd/cosign", false),
+        Program::ImageCopy => ("containers-image", ".", false),
         _ => ("etcd", "go.etcd.io/etcd/server/v3", false),
     }
 }
 
-/// promtool needs none of Prometheus' ways to discover targets.
 fn tags(program: Program) -> &'static str {
-    if program == Program::Promtool { "remove_all_sd" } else { "" }
+    match program {
+        // None of Prometheus' ways to discover targets.
+        Program::Promtool => "remove_all_sd",
+        // No libraries in C: gpgme and Btrfs.
+        Program::ImageCopy => "containers_image_openpgp,exclude_graphdriver_btrfs",
+        _ => "",
+    }
 }
 
 fn module(shell: &Context, folder: &str) -> PathBuf {
@@ -61,9 +70,12 @@ fn module(shell: &Context, folder: &str) -> PathBuf {
 pub(super) fn inputs(shell: &Context, program: Program, platform: Platform) -> Result<Inputs> {
     let (folder, package, cgo) = recipe(program);
     let module = module(shell, folder);
-    let pins = [sha256_of(&module.join("go.mod"))?, sha256_of(&module.join("go.sum"))?];
+    // A program of other projects has no source of ours.
+    let files = ["go.mod", "go.sum", "main.go"].map(|name| module.join(name)).into_iter().filter(|path| path.exists());
+    let files = files.map(|path| sha256_of(&path)).collect::<Result<Vec<_>>>()?;
     let go = golang::version(&module)?;
-    let digest = digest(["go", package, &cgo.to_string(), &go, &pins[0], &pins[1]]);
+    let (cgo, files) = (cgo.to_string(), files.iter().map(String::as_str));
+    let digest = digest(["go", package, &cgo, &go].into_iter().chain(files));
     Ok(Inputs { digest, platform, compiler: golang::release(&go).to_owned() })
 }
 
@@ -86,12 +98,13 @@ pub(super) fn build(shell: &Context, program: Program, to: &Path) -> Result<()> 
 pub(super) fn reported(program: Program, path: &Path) -> Result<String> {
     let run = Run::new(path, "/");
     let text = match program {
-        Program::Etcdctl | Program::Etcdutl => run.arg("version").read()?,
+        Program::Etcdctl | Program::Etcdutl | Program::Cosign => run.arg("version").read()?,
         _ => run.arg("--version").read()?,
     };
     // "etcd Version: 3.7.3", "etcdctl version: 3.7.3", "kine version v0.17.5 (…)", "sluice-shim 0.1.0", "promtool,
-    // version v0.316.0 (…)", "v1.7.12"
-    let words = text.lines().next().unwrap_or_default().split_whitespace();
+    // version v0.316.0 (…)", "v1.7.12"; cosign paints its name first: "GitVersion: v3.1.3"
+    let line = text.lines().find(|line| line.starts_with("GitVersion:")).or(text.lines().next());
+    let words = line.unwrap_or_default().split_whitespace();
     let version =
         words.map(|word| word.trim_start_matches('v')).find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
     let version = version.map(str::to_owned);

@@ -4,6 +4,7 @@ mod attacks;
 mod install;
 mod registry;
 mod tampering;
+mod tools;
 
 use std::path::{Path, PathBuf};
 
