@@ -82,7 +82,8 @@ impl Cmd {
             return shell.out.json(&Report { trees });
         }
         if trees.is_empty() {
-            return shell.out.data("there is nothing to remove");
+            shell.out.note("there is nothing to remove");
+            return Ok(());
         }
         let mut rows = vec![["TREE", "SIZE", "WHAT"].map(String::from).to_vec()];
         for Tree { tree, bytes, removed, kept } in trees {

@@ -57,7 +57,8 @@ impl Cmd {
         if !self.json {
             let what = if changed { "applied" } else { "already applied" };
             let count = series.entries.len();
-            return shell.out.data(format!("{count} patches {what}: {tree} is at {}", &patched.head[..12]));
+            shell.out.note(format!("{count} patches {what}; the commit of the last one is {}", &patched.head[..12]));
+            return shell.out.data(tree);
         }
         let patches = series.entries.iter().zip(steps).map(|(entry, step)| AppliedPatch {
             file: entry.name.clone(),

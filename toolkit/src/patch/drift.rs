@@ -119,7 +119,7 @@ impl Cmd {
         if self.json {
             shell.out.json(&Reports { versions })?;
         } else if versions.is_empty() {
-            shell.out.data(format!("{from} is the newest"))?;
+            shell.out.note(format!("{from} is the newest"));
         } else {
             shell.out.data(versions.iter().map(Report::text).collect::<Vec<_>>().join("\n\n"))?;
         }

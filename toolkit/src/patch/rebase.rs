@@ -152,7 +152,8 @@ impl Cmd {
             let to = route.to.open_pinned(shell, &route.pins)?;
             abort(&WorkTree::open(shell, &to)?)?;
             route.forget()?;
-            return shell.out.data(format!("the rebase is ended; {} is as it was", to.tree.display()));
+            shell.out.note(format!("the rebase is ended; {} is as it was", to.tree.display()));
+            return Ok(());
         }
         route.refuse_arrived(&self.to)?;
         let series = Series::of(shell, &route.from.k8s)?;

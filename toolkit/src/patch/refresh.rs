@@ -40,7 +40,8 @@ impl Cmd {
             return shell.out.json(&Report { changes });
         }
         if changes.is_empty() {
-            return shell.out.data("the patch files are up to date");
+            shell.out.note("the patch files are up to date");
+            return Ok(());
         }
         let lines: Vec<String> = changes.iter().map(|change| format!("{:8} {}", change.change, change.file)).collect();
         shell.out.data(lines.join("\n"))

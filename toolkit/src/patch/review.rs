@@ -41,7 +41,11 @@ impl Cmd {
         let paths = paths(&[&old, &new]);
         let files = |pins: &Pins| Files::of(shell, &self.target.source, &pins.kubernetes.version, Some(pins), &paths);
         let text = review((&files(&old_pins)?, &old), (&files(&new_pins)?, &new))?;
-        shell.out.data(if text.is_empty() { "all patches do what they did".to_owned() } else { text })
+        if text.is_empty() {
+            shell.out.note("all patches do what they did");
+            return Ok(());
+        }
+        shell.out.data(text)
     }
 }
 

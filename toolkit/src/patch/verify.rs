@@ -113,7 +113,9 @@ impl Cmd {
                 let seconds = if check.cached { "cached".into() } else { format!("{:.1}", check.seconds) };
                 rows.push(vec![check.patch, check.check.into(), seconds]);
             }
-            return shell.out.data(format!("{}\n{} {}: verified", table(&rows), fetched.version, &head[..12]));
+            shell.out.data(table(&rows))?;
+            shell.out.note(format!("{} {}: verified", fetched.version, &head[..12]));
+            return Ok(());
         }
         let (minor, version) = (fetched.minor.to_string(), fetched.version);
         shell.out.json(&Report { minor, version, head, digest, checks })

@@ -31,6 +31,20 @@ fn read(workspace: &Workspace, name: &str) -> String {
     fs_err::read_to_string(workspace.path(name)).unwrap()
 }
 
+/// As `cd "$(cargo xtask patch apply)"` takes it; what is said to a person is elsewhere.
+#[test]
+fn stdout_is_data_and_no_sentence() {
+    let workspace = patched();
+    workspace.stdout(&["patch", "refresh"]);
+    let tree = workspace.stdout(&["source"]);
+    for (verb, data) in [("apply", tree.as_str()), ("refresh", "")] {
+        let (code, printed, text) = run(&workspace, &["patch", verb]);
+        assert_eq!((code, printed.as_str()), (Some(0), data), "{verb}: {text}");
+    }
+    let applied = PathBuf::from(tree.trim_end());
+    assert!(read(&workspace, PATCH).contains("zwei") && applied.join("cmd/golden.test").is_file());
+}
+
 #[test]
 fn a_point_release_takes_pins_and_patches_together() {
     let workspace = patched();
@@ -47,7 +61,8 @@ fn a_point_release_takes_pins_and_patches_together() {
     let now = read(&workspace, PINS);
     assert!(now.contains("version = \"v1.37.3\"") && now.contains("revision = 1") && now.contains("v0.37.3"), "{now}");
     assert_ne!(read(&workspace, PATCH), patch);
-    assert!(workspace.stdout(&["patch", "apply"]).starts_with("1 patches already applied"));
+    let (_, _, text) = run(&workspace, &["patch", "apply"]);
+    assert!(text.contains("1 patches already applied"), "{text}");
     let (code, _, text) = run(&workspace, &["patch", "rebase", "--to", "v1.37.3"]);
     assert!(code == Some(1) && text.contains("the patches of v1.37 are for v1.37.3 already"), "{text}");
 }
@@ -67,8 +82,8 @@ fn the_old_pins_stay_until_a_point_release_is_done() {
         PathBuf::from(tree.split_once(" (no").unwrap().0)
     };
     stop(&workspace);
-    let ended = workspace.stdout(&["patch", "rebase", "--to", "v1.37.3", "--abort"]);
-    assert!(ended.starts_with("the rebase is ended"), "{ended}");
+    let (_, data, ended) = run(&workspace, &["patch", "rebase", "--to", "v1.37.3", "--abort"]);
+    assert!(data.is_empty() && ended.contains("the rebase is ended"), "{data}{ended}");
     assert_eq!((read(&workspace, PINS), read(&workspace, PATCH)), (pins.clone(), patch.clone()));
 
     let tree = stop(&workspace);
@@ -87,7 +102,8 @@ fn drift_says_by_its_exit_code_whether_a_rebase_would_conflict_and_writes_nothin
     let workspace = patched();
     let before = super::workspace::files(&workspace.path(".sluice/trees"));
     proxy::list(&workspace, "v1.37.2\n");
-    assert_eq!(workspace.stdout(&["patch", "drift", "--to", "newest"]), "v1.37.2 is the newest\n");
+    let (code, data, text) = run(&workspace, &["patch", "drift", "--to", "newest"]);
+    assert!(code == Some(0) && data.is_empty() && text.contains("v1.37.2 is the newest"), "{data}{text}");
 
     proxy::version(&workspace, "37.3", b"one\r\n2\r\n");
     proxy::version(&workspace, "37.4", b"one\r\ntwo\r\n");
