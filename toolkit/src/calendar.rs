@@ -1,42 +1,40 @@
-//! Times as text: RFC 3339, in UTC, to the second.
+//! Times as text, to the second: RFC 3339 in UTC, and RFC 2822 as the headers of mails have it.
 
-/// Days from 0000-03-01 to 1970-01-01. Both directions count years from March, so that the leap day comes last.
-const EPOCH: i64 = 719_468;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use jiff::tz::{Offset, TimeZone};
 
 /// Seconds since 1970 of `YYYY-MM-DDThh:mm:ssZ`; none for any other form.
 pub(crate) fn seconds(time: &str) -> Option<i64> {
-    let number = |from: usize, to: usize| {
-        let part = time.get(from..to)?;
-        if part.bytes().all(|byte| byte.is_ascii_digit()) { part.parse::<i64>().ok() } else { None }
-    };
-    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'Z')];
-    if time.len() != 20 || marks.iter().any(|&(at, mark)| time.as_bytes()[at] != mark) {
-        return None;
-    }
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    let (years, months) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * years + years.div_euclid(4) - years.div_euclid(100)
-        + years.div_euclid(400)
-        + (153 * months + 2) / 5
-        + day
-        - 1;
-    let seconds = (days - EPOCH) * 86_400 + hour * 3_600 + minute * 60 + second;
-    // A date that does not exist, such as February 30, comes back as another one.
+    let seconds = time.parse::<Timestamp>().ok()?.as_second();
+    // RFC 3339 has other forms of the same moment.
     (rfc3339(seconds) == time).then_some(seconds)
 }
 
 /// `2026-10-27T12:01:04Z` of seconds since 1970.
 pub(crate) fn rfc3339(seconds: i64) -> String {
-    let (days, rest) = (seconds.div_euclid(86_400) + EPOCH, seconds.rem_euclid(86_400));
-    // Eras of 400 years have the same number of days.
-    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
-    let year = era * 400 + year + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3_600, rest / 60 % 60, rest % 60)
+    moment(seconds).to_string()
+}
+
+/// The moment; the first or the last one that has a name in four digits of a year, if there is none.
+fn moment(seconds: i64) -> Timestamp {
+    let end = if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_second(seconds).unwrap_or(end)
+}
+
+/// Seconds since 1970, and minutes east of UTC, of `Thu, 1 Jan 1970 00:00:00 +0000`.
+pub(crate) fn mail(date: &str) -> Option<(i64, i32)> {
+    let zoned = rfc2822::parse(date).ok()?;
+    Some((zoned.timestamp().as_second(), zoned.offset().seconds() / 60))
+}
+
+/// `Thu, 1 Jan 1970 00:00:00 +0000` of seconds since 1970, as clocks show it so many minutes east of UTC. In UTC if no
+/// clock is so far east.
+pub(crate) fn mailed(seconds: i64, east: i32) -> String {
+    let offset = east.checked_mul(60).and_then(|seconds| Offset::from_seconds(seconds).ok()).unwrap_or(Offset::UTC);
+    let zoned = moment(seconds).to_zoned_datetime(TimeZone::fixed(offset));
+    // The year of a moment has four digits, but for negative ones.
+    rfc2822::to_string(&zoned).unwrap_or_else(|_| mailed(0, 0))
 }
 
 #[cfg(test)]
@@ -60,6 +58,28 @@ mod tests {
         ] {
             assert_eq!(seconds(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn dates_of_mails() {
+        for (text, expected) in [
+            ("Thu, 1 Jan 1970 00:00:00 +0000", Some((0, 0))),
+            ("Thu, 29 Feb 2024 23:59:59 -0330", Some((1_709_263_799, -210))),
+            ("Sun, 22 Nov 2026 19:47:27 +0000", Some((1_795_376_847, 0))),
+            ("Sun, 22 Nov 2026 19:47:27 +0200", Some((1_795_369_647, 120))),
+            ("Fri, 31 Dec 2100 01:02:03 +0000", Some((4_133_898_123, 0))),
+            ("", None),
+            ("Thu, 1 Jan 1970", None),
+            ("Thu, 1 Foo 1970 00:00:00 +0000", None),
+            ("Thu, 99 Jan 1970 00:00:00 +0000", None),
+        ] {
+            let found = mail(text);
+            assert_eq!(found, expected, "{text}");
+            if let Some((seconds, east)) = found {
+                assert_eq!(mailed(seconds, east), text);
+            }
+        }
+        assert_eq!(mailed(0, i32::MAX), "Thu, 1 Jan 1970 00:00:00 +0000");
     }
 
     proptest::proptest! {
