@@ -10,6 +10,7 @@ use tokio_postgres::{Client, Config, NoTls};
 
 use super::error::{self, explained};
 use super::link::{Link, Nature, wait};
+use super::planner;
 use super::pooler;
 use super::tls::Connector;
 use crate::endpoint::{Address, Host, TlsMode};
@@ -61,8 +62,8 @@ impl Database {
         for host in &self.address.hosts {
             match wait(&runtime, self.connect_to(host)) {
                 Ok((client, is_pooled)) => {
-                    let prepares = self.address.options.prepare.unwrap_or(!is_pooled);
-                    let prepares = prepares && !self.forgets.load(Ordering::Relaxed);
+                    let forgets = self.forgets.load(Ordering::Relaxed);
+                    let prepares = self.address.options.prepare.unwrap_or(!is_pooled) && !forgets;
                     let metrics = Arc::clone(&self.metrics);
                     return Ok(Link::new(
                         runtime,
@@ -97,12 +98,17 @@ impl Database {
             let text = format!("the database at {host} is a standby, which takes no writes; name the primary as well");
             return Err(Failure::Lost(Error::Unavailable(text)));
         }
-        let is_pooled = pooler::greeted_by(client.cancel_token()).await != row.try_get(1).ok();
+        let is_pooled = self.forgets.load(Ordering::Relaxed)
+            || pooler::greeted_by(client.cancel_token()).await != row.try_get(1).ok();
         if let Some(version) = row.try_get::<_, &str>(2).ok().and_then(|version| version.split(' ').next()) {
             self.metrics.database.leads_to("PostgreSQL", version);
         }
         if is_pooled {
             tracing::debug!(%host, "a pooler is between this process and the database");
+        } else {
+            // Others never get this connection.
+            let plans = client.batch_execute(&planner::lasting()).await;
+            plans.map_err(|error| error::failed(&error, "plans", false))?;
         }
         let newest = self.seen.newest();
         if newest > 0 {

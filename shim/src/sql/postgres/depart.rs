@@ -6,7 +6,7 @@
 use super::link::Ask;
 use super::note::note;
 use super::row::int;
-use super::session::{PLANS, Session};
+use super::session::Session;
 use crate::sql::failure::Result;
 use crate::sql::remote::MOVED;
 use crate::sql::session::{Depart, Head};
@@ -17,11 +17,9 @@ impl Depart for Session {
     }
 
     fn hold(&mut self) -> Result<Head> {
-        let begin = format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '20s'; \
-             SET LOCAL idle_in_transaction_session_timeout = '60s'; {PLANS}"
-        );
-        Ok(self.lock_head(&begin, vec![])?.0.head)
+        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '20s'; \
+            SET LOCAL idle_in_transaction_session_timeout = '60s'";
+        Ok(self.lock_head(begin, vec![])?.0.head)
     }
 
     fn leave(&mut self, note: &str) -> Result<()> {

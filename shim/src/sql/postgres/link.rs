@@ -38,6 +38,7 @@ const PREPARED: usize = 512;
 pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// A statement to be carried out.
+#[derive(Clone)]
 pub(super) struct Ask<'a> {
     /// For errors.
     pub(super) name: &'static str,
@@ -112,7 +113,7 @@ impl Link {
     /// Whether there is a pooler between, so that the server's processes may be others from one transaction to the
     /// next, and live on when this process has ended.
     pub(super) fn is_pooled(&self) -> bool {
-        self.nature.is_pooled
+        self.nature.is_pooled || self.forgets
     }
 
     /// Whether the server has ended it.

@@ -11,6 +11,7 @@ mod find;
 mod graph;
 mod link;
 mod note;
+mod planner;
 mod pooler;
 mod probe;
 mod read;

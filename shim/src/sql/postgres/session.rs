@@ -1,5 +1,6 @@
 //! What a thread does with its connection: transactions, and opening it anew.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,6 +10,7 @@ use tokio_postgres::Row;
 use super::connect::Database;
 use super::link::{Ask, Link, get};
 use super::note;
+use super::planner;
 use super::row::{blobs, columns};
 use crate::clock::StoreTime;
 use crate::engine::{Error, Revision};
@@ -17,11 +19,11 @@ use crate::sql::numbers;
 use crate::sql::remote::MOVED;
 use crate::sql::session::Head;
 
-/// What the planner may use: it knows nothing of how large the tables will be. All statements find their rows by an
-/// index, in its order. Local to the transaction, so that a pooler keeps none of it.
-pub(super) const PLANS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL
-    enable_hashjoin = off; \
-    SET LOCAL enable_mergejoin = off; SET LOCAL enable_material = off; SET LOCAL jit = off";
+/// How a snapshot of several statements begins.
+const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+/// How a transaction that changes something begins.
+const BEGIN_WRITE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '5s'; \
+    SET LOCAL idle_in_transaction_session_timeout = '5s'";
 
 /// How many columns [`HEAD`] has.
 pub(super) const HEAD_COLUMNS: usize = 7;
@@ -33,8 +35,6 @@ const HEAD: &str = "revision, compact_revision, batch, (extract(epoch FROM clock
 pub(in crate::sql) struct Session {
     pub(super) database: Arc<Database>,
     link: Option<Link>,
-    begin_read: Arc<str>,
-    begin_write: Arc<str>,
     read_head: Arc<str>,
     lock_head: Arc<str>,
     newest: Arc<str>,
@@ -85,12 +85,6 @@ impl Session {
         Self {
             database,
             link,
-            begin_read: format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {PLANS}").into(),
-            begin_write: format!(
-                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '5s'; \
-                 SET LOCAL idle_in_transaction_session_timeout = '5s'; {PLANS}"
-            )
-            .into(),
             read_head: format!("SELECT {HEAD} FROM meta WHERE id = 1").into(),
             lock_head: format!("SELECT {HEAD} FROM meta WHERE id = 1 FOR UPDATE").into(),
             newest: format!(
@@ -152,35 +146,30 @@ impl Session {
     /// Begins a snapshot.
     pub(super) fn begin_read(&mut self) -> Result<Head> {
         let head = Arc::clone(&self.read_head);
-        Ok(self.read(Ask::new("head", &head, vec![]), false)?.0)
+        Ok(self.read(&Ask::new("head", &head, vec![]), false)?.0)
     }
 
     /// The head, and the rows of live keys with the columns [`HEAD_COLUMNS`] before theirs: a snapshot of its own.
     pub(super) fn read_newest(&mut self, keys: &[&[u8]]) -> Result<(Head, Vec<Row>)> {
         let newest = Arc::clone(&self.newest);
-        self.read(Ask::new("newest", &newest, vec![blobs(&keys)]), true)
+        self.read(&Ask::new("newest", &newest, vec![blobs(&keys)]), true)
     }
 
-    /// Begins a snapshot with a statement whose rows begin with the columns [`HEAD`]. `ends`: and ends it with the same
-    /// flush.
-    fn read(&mut self, first: Ask<'_>, ends: bool) -> Result<(Head, Vec<Row>)> {
+    /// Begins a snapshot with a statement whose rows begin with the columns [`HEAD`]. `ends`: that is all of it.
+    fn read(&mut self, first: &Ask<'_>, ends: bool) -> Result<(Head, Vec<Row>)> {
         // A connection that the server ended meanwhile is no failure: nothing has begun.
         self.rollback();
         if self.link.as_ref().is_some_and(Link::is_closed) {
             self.link = None;
         }
         let newest = self.database.seen.newest();
-        let begin = Arc::clone(&self.begin_read);
-        let mut asks = vec![Ask::plain("begin", &begin), first];
-        asks.extend(ends.then(|| Ask::plain("end", "ROLLBACK")));
-        let mut begun = self.begin_with(&asks);
+        let mut begun = self.begin_snapshot(first, ends);
         if matches!(begun, Err(Failure::Lost(_) | Failure::Again(_))) {
             self.rollback();
             self.database.metrics.database.retries.inc();
-            begun = self.begin_with(&asks);
+            begun = self.begin_snapshot(first, ends);
         }
-        let rows = begun?.into_iter().nth(1).unwrap_or_default().rows;
-        self.in_transaction = !ends;
+        let rows = begun?;
         let stand = self.stand(rows.first(), newest);
         if matches!(stand, Err(Failure::Lost(_))) {
             (self.link, self.in_transaction) = (None, false);
@@ -193,11 +182,31 @@ impl Session {
         Ok((stand.head, rows))
     }
 
+    /// Carries out the first statement of a snapshot; returns its rows. A statement that is all of it is a snapshot of
+    /// its own, and needs no transaction but for the settings of one.
+    fn begin_snapshot(&mut self, first: &Ask<'_>, ends: bool) -> Result<Vec<Row>> {
+        if ends && !self.on(|link| Ok(link.is_pooled()))? {
+            return self.ask(first.clone());
+        }
+        let begin = self.beginning(BEGIN_READ)?;
+        let mut asks = vec![Ask::plain("begin", &begin), first.clone()];
+        asks.extend(ends.then(|| Ask::plain("end", "ROLLBACK")));
+        let begun = self.begin_with(&asks)?;
+        self.in_transaction = !ends;
+        Ok(begun.into_iter().nth(1).unwrap_or_default().rows)
+    }
+
+    /// How a transaction begins on the connection, which is made if there is none. A pooler keeps no settings from one
+    /// transaction to the next.
+    fn beginning(&mut self, begin: &'static str) -> Result<Cow<'static, str>> {
+        let is_pooled = self.on(|link| Ok(link.is_pooled()))?;
+        Ok(if is_pooled { format!("{begin}; {}", planner::local()).into() } else { begin.into() })
+    }
+
     /// Begins a transaction that changes something: locks the head, and carries out what the statements say, all with
     /// one flush.
     pub(super) fn begin_write(&mut self, asks: Vec<Ask<'_>>) -> Result<(Head, Vec<super::link::Answer>)> {
-        let begin = Arc::clone(&self.begin_write);
-        let (stand, more) = self.lock_head(&begin, asks)?;
+        let (stand, more) = self.lock_head(BEGIN_WRITE, asks)?;
         if stand.owner == MOVED && self.database.owner != MOVED {
             return Err(self.on(|link| Ok(note::refusal(link)))?);
         }
@@ -211,11 +220,16 @@ impl Session {
     }
 
     /// Begins a transaction, locks the head, and carries out what the statements say, all with one flush.
-    pub(super) fn lock_head(&mut self, begin: &str, asks: Vec<Ask<'_>>) -> Result<(Stand, Vec<super::link::Answer>)> {
+    pub(super) fn lock_head(
+        &mut self,
+        begin: &'static str,
+        asks: Vec<Ask<'_>>,
+    ) -> Result<(Stand, Vec<super::link::Answer>)> {
         self.rollback();
+        let begin = self.beginning(begin)?;
         let newest = self.database.seen.newest();
         let head = Arc::clone(&self.lock_head);
-        let mut all = vec![Ask::plain("begin", begin), Ask::new("lock", &head, vec![])];
+        let mut all = vec![Ask::plain("begin", &begin), Ask::new("lock", &head, vec![])];
         all.extend(asks);
         let mut answers = self.begin_with(&all)?;
         let more = answers.split_off(2);

@@ -51,7 +51,7 @@ fn no_statement_of_a_request_reads_or_sorts_a_table() {
         exercise(&mut session);
         let texts = session.on(|link| Ok(link.texts())).unwrap();
         assert!(texts.len() > 50, "{}", texts.len());
-        let mut script = format!("BEGIN; {}; SET LOCAL plan_cache_mode = force_generic_plan;\n", session::PLANS);
+        let mut script = format!("{}; SET plan_cache_mode = force_generic_plan;\n", planner::lasting());
         for (at, (text, types)) in texts.iter().enumerate() {
             let nulls = vec!["NULL"; types.len()].join(", ");
             let (types, nulls) = if types.is_empty() {

@@ -93,3 +93,27 @@ fn through_a_pooler_no_process_of_the_server_tells_who_serves_the_store() {
     assert!(meta().starts_with("f|") && meta() != "f|0");
     drop(direct);
 }
+
+/// What a get waits for is one round trip either way; a statement alone is a fraction of the server's work.
+#[test]
+fn a_get_is_one_statement_unless_a_pooler_keeps_no_settings() {
+    for (greets, outside, last) in [(false, "off", "SELECT|idle"), (true, "on", "ROLLBACK|idle")] {
+        let address = by(passing_on(greets));
+        let (mut session, _) = opened(&address).unwrap();
+        let scans = |session: &mut Session| {
+            let sql = "SELECT current_setting('enable_seqscan')";
+            session.ask(link::Ask::new("setting", sql, vec![])).unwrap()[0].get::<_, String>(0)
+        };
+        assert_eq!(scans(&mut session), outside, "pooler: {greets}");
+        session.snapshot().unwrap();
+        assert_eq!(scans(&mut session), "off", "pooler: {greets}");
+        session.end();
+        session.newest(&[b"/a"]).unwrap();
+        let sql = format!(
+            "SELECT split_part(query, ' ', 1), state FROM pg_stat_activity
+             WHERE datname = '{}' AND application_name = 'sluice-shim'",
+            address.database
+        );
+        assert_eq!(Server::get().psql(&address.database, &sql).unwrap(), last, "pooler: {greets}");
+    }
+}
