@@ -1,13 +1,21 @@
 //! The shim's tests on database servers: those that are about what any database does, under the same names.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fs_err as fs;
 use sluice_shell::context::Context;
 use sluice_shell::error::Result;
 use sluice_toolkit::cluster::database::Database;
+use sluice_toolkit::cluster::leftover::Guard;
+use sluice_toolkit::cluster::pid::Process;
 use sluice_toolkit::cluster::standalone::Standalone;
 
 use crate::server::Server;
 
+mod archive;
 mod pooler;
+mod seekdb;
 mod version;
 
 /// Programs of tests that make their databases where this variable says.
@@ -19,8 +27,18 @@ pub(crate) const DIRECT: &str = "SLUICE_TEST_DATABASE_DIRECT";
 /// The shim's programs of tests that are about what any database does.
 const PROGRAMS: [&str; 6] = ["engine", "etcd_api", "faults", "gc", "linearizability", "migrate"];
 
+/// Where the tests of the SQL find a server that speaks MySQL's protocol.
+const MYSQL_PORT: &str = "SLUICE_TEST_MYSQL_PORT";
+
+/// Those of them that need nothing that MariaDB alone has.
+const SQL_OF_MYSQL: [&str; 4] =
+    ["sql::mysql::tests::find", "sql::mysql::tests::graph", "sql::mysql::tests::model", "sql::mysql::tests::store"];
+
 /// Those of them that are run through a pooler as well.
 const THROUGH_POOLERS: [&str; 3] = ["engine", "etcd_api", "gc"];
+
+/// How long a process may take to end by itself.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// Where to run the shim's tests.
 #[derive(Debug, Clone, clap::Args)]
@@ -54,13 +72,31 @@ pub(crate) enum Kind {
     /// The SQL on MariaDB 11.4
     #[value(name = "mariadb-11.4")]
     Mariadb114,
+    /// The SQL on OceanBase's server of one process
+    Seekdb,
 }
 
 /// What was started for a run, and ends with it.
 enum Running {
     Server(Server),
     Standalone(Standalone),
-    Pooler(pooler::Pooler),
+    Launched(Launched),
+}
+
+/// A process that ends when this is dropped.
+struct Launched {
+    process: Process,
+    /// Its data.
+    folder: PathBuf,
+    _guard: Guard,
+}
+
+impl Launched {
+    /// Ends it and removes its data.
+    fn stop(&self) -> Result<()> {
+        self.process.stop(GRACE)?;
+        Ok(fs::remove_dir_all(&self.folder)?)
+    }
 }
 
 /// One run of the tests: a name for people, and the command to give to cargo.
@@ -110,6 +146,7 @@ impl Servers {
                 Kind::Postgres17 => return version::POSTGRES_17.part(shell),
                 Kind::Postgres18 => return version::POSTGRES_18.part(shell),
                 Kind::Mariadb114 => return version::MARIADB_11_4.part(shell),
+                Kind::Seekdb => return seekdb::part(shell),
             };
             let server = Server::start(shell, database)?;
             let endpoint = server.endpoint();
@@ -126,12 +163,18 @@ impl Part {
         Self { name, args, variables: vec![(VARIABLE, endpoint)], servers }
     }
 
+    /// The shim's tests with these names, which are about its SQL on a kind of server.
+    fn of_sql(title: &str, tests: &[&'static str], variable: (&'static str, String), servers: Vec<Running>) -> Self {
+        let args = [&["test", "--no-fail-fast", "--package", "sluice-shim", "--lib", "--"], tests].concat();
+        Self { name: format!("SQL on {title}"), args, variables: vec![variable], servers }
+    }
+
     /// Ends the servers that were started for this, the last one first.
     pub(crate) fn finish(self) -> Result<()> {
         self.servers.iter().rev().try_for_each(|server| match server {
             Running::Server(server) => server.stop(),
             Running::Standalone(server) => server.stop(),
-            Running::Pooler(pooler) => pooler.stop(),
+            Running::Launched(launched) => launched.stop(),
         })
     }
 }

@@ -4,7 +4,6 @@
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use fs_err as fs;
 use nix::unistd::{Gid, Uid, geteuid};
@@ -13,30 +12,13 @@ use sluice_shell::process::Run;
 use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::launch::launch;
 use sluice_toolkit::cluster::leftover::{Guard, Leftover};
-use sluice_toolkit::cluster::pid::Process;
 use sluice_toolkit::cluster::port;
 use sluice_toolkit::cluster::standalone::{self, Standalone};
 use sluice_toolkit::cluster::wait::{LIMIT, until};
 
-use super::{DIRECT, Part, Running, THROUGH_POOLERS};
+use super::{DIRECT, Launched, Part, Running, THROUGH_POOLERS};
 
 const DATABASE: Database = Database::Postgres;
-
-/// How long a pooler may take to end by itself.
-const GRACE: Duration = Duration::from_secs(30);
-
-/// A pooler that runs. Dropping it ends it.
-pub(super) struct Pooler {
-    process: Process,
-    _guard: Guard,
-}
-
-impl Pooler {
-    /// Ends it.
-    pub(super) fn stop(&self) -> Result<()> {
-        self.process.stop(GRACE)
-    }
-}
 
 /// For the connections of several tests at once, each of which a pooler may carry over to a server.
 const MORE: &str = "max_connections = 300\nshared_buffers = 64MB\n";
@@ -111,7 +93,7 @@ fn through(
     until(&format!("the start of {title}"), LIMIT, || Ok(ready.run().is_ok().then_some(())))?;
     let direct = primary.endpoint.clone();
     let endpoint = direct.replace(&format!(":{}/", primary.port), &format!(":{port}/"));
-    let pooler = Running::Pooler(Pooler { process, _guard: guard });
+    let pooler = Running::Launched(Launched { process, folder: own.to_owned(), _guard: guard });
     // The primary is stopped last: the others' folders are in its own.
     let servers = std::iter::once(primary).chain(others).map(Running::Standalone).chain([pooler]).collect();
     let mut part = Part::new(format!("shim on PostgreSQL through {title}"), &THROUGH_POOLERS, endpoint, servers);
