@@ -23,6 +23,23 @@ const DIRECT: &str = "SLUICE_TEST_DATABASE_DIRECT";
 /// How long it may take until a database that was made is there for those who come through a pooler.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The kind of the server under test, if there is one.
+pub(crate) fn family() -> Option<Family> {
+    match std::env::var(VARIABLE).ok().filter(|url| !url.is_empty())?.parse() {
+        Ok(Endpoint::Network(address)) => Some(address.family),
+        _ => panic!("{VARIABLE} leads to no server"),
+    }
+}
+
+/// The same, or `None` after a word about what is missing.
+pub(crate) fn family_or_skip() -> Option<Family> {
+    let family = family();
+    if family.is_none() {
+        eprintln!("skipped: {VARIABLE} names no server; `cargo xtask test db` starts some");
+    }
+    family
+}
+
 /// A database that is gone with it.
 #[derive(Debug)]
 pub(crate) struct Database {

@@ -16,28 +16,12 @@ mod full;
 mod ledger;
 mod load;
 mod proxy;
+#[path = "../servers/own.rs"]
 mod server;
 mod shim;
 mod slow;
 
-use sluice_shim::endpoint::{Endpoint, Family};
-
-/// The kind of the server under test; says so if there is none.
-fn family() -> Option<Family> {
-    match std::env::var(database::VARIABLE).ok().filter(|url| !url.is_empty())?.parse() {
-        Ok(Endpoint::Network(address)) => Some(address.family),
-        _ => panic!("{} leads to no server", database::VARIABLE),
-    }
-}
-
-/// The same, or `None` after a word about what is missing.
-fn family_or_skip() -> Option<Family> {
-    let family = family();
-    if family.is_none() {
-        eprintln!("skipped: {} names no server; `cargo xtask test db` starts some", database::VARIABLE);
-    }
-    family
-}
+use database::{family, family_or_skip};
 
 /// Whether there is no server to test.
 fn is_skipped() -> bool {

@@ -171,6 +171,7 @@ impl Client {
     /// Sends a call and writes down what came of it; returns the revision, if there was an answer.
     pub(crate) async fn perform(&mut self, call: Call) -> Option<i64> {
         let (life, channel) = self.connect().await;
+        let outages = self.lives.outages();
         let (began, sent) = (self.shared.tick(), self.shared.now());
         let answer = tokio::time::timeout(DEADLINE, send(channel, &call)).await;
         let outcome = match answer {
@@ -184,6 +185,10 @@ impl Client {
             }
             Ok(Err(status)) if status.code() == Code::NotFound && status.message() == NO_LEASE => {
                 Outcome::Refused(Refusal::NoLease)
+            }
+            Ok(Err(status)) if status.code() == Code::Unavailable && self.lives.is_excused(outages) => {
+                let nobody_knows = status.message() == TIMED_OUT;
+                if nobody_knows { Outcome::Unknown } else { Outcome::Refused(Refusal::NoDatabase) }
             }
             Ok(Err(status)) => Outcome::Failed(status.to_string()),
             Err(_) => Outcome::Failed("no answer".to_owned()),
@@ -261,6 +266,7 @@ impl Client {
 /// etcd's texts (api/v3rpc/rpctypes/error.go).
 const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 const NO_LEASE: &str = "etcdserver: requested lease not found";
+const TIMED_OUT: &str = "etcdserver: request timed out";
 
 /// The events of one revision from a watch of all keys, with the revision of the answer to the watch's beginning.
 async fn replay(channel: Channel, revision: i64) -> Result<(i64, Answer), Status> {

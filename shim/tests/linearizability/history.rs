@@ -113,7 +113,8 @@ impl Write {
 pub(crate) enum Outcome {
     /// With the header's revision.
     Answered(i64, Answer),
-    /// The connection broke because the server was killed: it happened or it did not.
+    /// The connection broke because the server was killed, or the database's server was killed and the error says that
+    /// nothing is known: it happened or it did not.
     Unknown,
     /// An error that the call may get.
     Refused(Refusal),
@@ -128,6 +129,8 @@ pub(crate) enum Refusal {
     Compacted,
     /// There is no such lease.
     NoLease,
+    /// The database's server does not answer, and nothing was done.
+    NoDatabase,
 }
 
 #[derive(Debug, Clone, PartialEq)]

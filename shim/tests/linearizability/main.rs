@@ -1,7 +1,7 @@
 //! Whether clients of a server that is killed again and again see one etcd.
 //!
 //! Clients send random calls to the real process while it is killed with SIGKILL and started again; watches run beside
-//! them. All events are watched from revision 1 on, and everything is checked against them.
+//! them. Where the database is on a server, a second test kills that as well: a server of the test's own. All events are watched from revision 1 on, and everything is checked against them.
 //!
 //! # Why this is a check of linearizability
 //!
@@ -28,8 +28,9 @@
 //! watched again.
 //!
 //! The ticks of one counter are the time: taken before sending and after the answer, so a call that is said to come
-//! before another did. An error counts as unknown only if the server was killed during the call; any other fails the
-//! test.
+//! before another did. An error counts as unknown only if the server was killed during the call. While the database's
+//! server is away a call may be refused, and then nothing of it may be found; only etcd's `request timed out` leaves that
+//! open. Any other error fails the test: so does one of a watch, which an outage of the database may not end.
 //!
 //! # How to run it
 //!
@@ -50,6 +51,8 @@ mod leases;
 mod model;
 mod process;
 mod random;
+#[path = "../servers/own.rs"]
+mod server;
 mod watcher;
 
 use std::collections::HashMap;
@@ -64,6 +67,7 @@ use database::Database;
 use history::{Call, History, Keys, Message, Operation, Outcome, Refusal};
 use process::{Keeper, Lives};
 use random::Random;
+use server::Server;
 use tokio::sync::watch;
 use watcher::Watcher;
 
@@ -73,14 +77,25 @@ const WATCHES: u64 = 5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn histories_are_linearizable() {
+    rounds(None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn histories_are_linearizable_while_the_database_is_killed_as_well() {
+    let Some(family) = database::family_or_skip() else { return };
+    rounds(Some(&mut Server::start(family, &[]))).await;
+}
+
+/// Rounds, each with a database of its own: on the server that is killed, or of the kind under test.
+async fn rounds(mut server: Option<&mut Server>) {
     let seed = variable("SLUICE_LINEARIZABILITY_SEED")
         .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64);
     let mut left = Duration::from_secs(variable("SLUICE_LINEARIZABILITY_SECONDS").unwrap_or(ROUND.as_secs()));
     for seed in seed.. {
         let time = left.min(ROUND);
         eprintln!("SLUICE_LINEARIZABILITY_SEED={seed} for {time:?}");
-        let database = Database::new();
-        let (history, deaths) = round(seed, time, &database).await;
+        let database = server.as_ref().map_or_else(Database::new, |server| Database::on(&server.url()));
+        let (history, deaths) = round(seed, time, &database, server.as_deref_mut()).await;
         match checker::check(&history) {
             Ok(revision) => eprintln!("{deaths} deaths, {} at revision {revision}", summary(&history)),
             Err(why) => {
@@ -101,8 +116,8 @@ fn variable<T: FromStr<Err: Debug>>(name: &str) -> Option<T> {
 }
 
 /// One database with clients and watches; returns also how often the server died.
-async fn round(seed: u64, time: Duration, database: &Database) -> (History, u64) {
-    let mut keeper = Keeper::start(database).await;
+async fn round(seed: u64, time: Duration, database: &Database, server: Option<&mut Server>) -> (History, u64) {
+    let mut keeper = Keeper::start(database, server).await;
     let shared = Shared::new();
     let (ending, end) = watch::channel(None);
     let heard = Arc::new(Mutex::new(HashMap::new()));
@@ -130,7 +145,7 @@ async fn round(seed: u64, time: Duration, database: &Database) -> (History, u64)
     while Instant::now() < until {
         // The clients work meanwhile.
         tokio::time::sleep(Duration::from_millis(random.within(200..1500))).await;
-        keeper.kill(&mut random).await;
+        keeper.strike(&mut random).await;
         deaths += 1;
     }
     let mut history = History::default();
@@ -199,15 +214,16 @@ fn summary(history: &History) -> String {
     let gaps =
         history.watches.iter().flat_map(|watch| &watch.messages).filter(|message| matches!(message, Message::Gap(_)));
     let count = |of: fn(&Operation) -> bool| history.operations.iter().filter(|operation| of(operation)).count();
-    let refused = [Refusal::Compacted, Refusal::NoLease].map(|refusal| {
+    let refused = [Refusal::Compacted, Refusal::NoLease, Refusal::NoDatabase].map(|refusal| {
         history.operations.iter().filter(|operation| operation.outcome == Outcome::Refused(refusal)).count()
     });
     format!(
-        "{} calls ({} unknown, {} refused because of a compaction, {} for want of a lease, {} compactions), {messages} watch messages, {} gaps",
+        "{} calls ({} unknown, {} refused because of a compaction, {} for want of a lease, {} of a database, {} compactions), {messages} watch messages, {} gaps",
         history.operations.len(),
         unknown.count(),
         refused[0],
         refused[1],
+        refused[2],
         count(|operation| matches!(
             (&operation.call, &operation.outcome),
             (Call::Compact { .. }, Outcome::Answered(..))

@@ -1,8 +1,10 @@
-//! The real server, killed and started again.
+//! The real server, killed and started again, and with it the server of its database.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -10,6 +12,7 @@ use tonic::transport::Channel;
 
 use super::database::Database;
 use super::random::Random;
+use super::server::{Server, Stop};
 
 /// Nothing that is alive takes longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -30,38 +33,81 @@ impl Life {
 
 /// Says which life it is. Before a kill it says none.
 #[derive(Clone)]
-pub(crate) struct Lives(watch::Receiver<Option<Life>>);
+pub(crate) struct Lives {
+    current: watch::Receiver<Option<Life>>,
+    /// How often the database's server went and came back: an odd number while it is away.
+    outages: Arc<AtomicU64>,
+}
 
 impl Lives {
     /// The current life, or the next one.
     pub(crate) async fn current(&mut self) -> Life {
-        let life = tokio::time::timeout(DEADLINE, self.0.wait_for(Option::is_some)).await;
+        let life = tokio::time::timeout(DEADLINE, self.current.wait_for(Option::is_some)).await;
         life.expect("the server did not come back").unwrap().unwrap()
     }
 
     /// Whether a kill can be the reason for what went wrong in that life.
     pub(crate) fn is_over(&self, life: Life) -> bool {
-        *self.0.borrow() != Some(life)
+        *self.current.borrow() != Some(life)
+    }
+
+    /// The outages so far, for [`Self::is_excused`].
+    pub(crate) fn outages(&self) -> u64 {
+        self.outages.load(Ordering::SeqCst)
+    }
+
+    /// Whether the database's server was away at some time since the outages were those.
+    pub(crate) fn is_excused(&self, since: u64) -> bool {
+        since % 2 == 1 || self.outages() != since
     }
 }
 
 /// Runs the server on a database.
 pub(crate) struct Keeper<'a> {
     database: &'a Database,
+    /// Where the database is, if that is killed too.
+    server: Option<&'a mut Server>,
+    outages: Arc<AtomicU64>,
     child: Option<Child>,
     number: u64,
     lives: watch::Sender<Option<Life>>,
 }
 
 impl<'a> Keeper<'a> {
-    pub(crate) async fn start(database: &'a Database) -> Self {
-        let mut keeper = Self { database, child: None, number: 0, lives: watch::Sender::new(None) };
+    pub(crate) async fn start(database: &'a Database, server: Option<&'a mut Server>) -> Self {
+        let (outages, lives) = (Arc::default(), watch::Sender::new(None));
+        let mut keeper = Self { database, server, outages, child: None, number: 0, lives };
         keeper.live().await;
         keeper
     }
 
     pub(crate) fn lives(&self) -> Lives {
-        Lives(self.lives.subscribe())
+        Lives { current: self.lives.subscribe(), outages: Arc::clone(&self.outages) }
+    }
+
+    /// Kills the process, or the server of its database, or both, and starts again what was killed.
+    pub(crate) async fn strike(&mut self, random: &mut Random) {
+        if self.server.is_none() || random.once_in(3) {
+            return self.kill(random).await;
+        }
+        let both = random.once_in(2);
+        if both && random.once_in(2) {
+            self.end();
+        }
+        let how = if random.once_in(2) { Stop::Kill } else { Stop::AtOnce };
+        let away = Duration::from_millis(random.within(0..400));
+        self.outages.fetch_add(1, Ordering::SeqCst);
+        self.on_server(|server| server.stop(how));
+        // Some calls begin meanwhile.
+        tokio::time::sleep(away).await;
+        if both {
+            self.end();
+        }
+        self.on_server(Server::run);
+        self.outages.fetch_add(1, Ordering::SeqCst);
+        if both {
+            self.live().await;
+        }
     }
 
     /// Kills the server with SIGKILL and starts it again; now and then it dies while it starts, too.
@@ -73,6 +119,12 @@ impl<'a> Keeper<'a> {
             self.end();
         }
         self.live().await;
+    }
+
+    fn on_server(&mut self, work: impl FnOnce(&mut Server)) {
+        if let Some(server) = &mut self.server {
+            work(server);
+        }
     }
 
     fn end(&mut self) {

@@ -1,4 +1,5 @@
 //! A server of the test's own, which can be stopped and started again. It ends with the program, however that ends.
+#![allow(clippy::allow_attributes, dead_code, reason = "each program of tests needs a part of it")]
 
 use std::fs;
 use std::net::TcpListener;
@@ -11,7 +12,7 @@ use sluice_shim::endpoint::Family;
 
 use crate::database::query_at;
 
-#[path = "../servers/programs.rs"]
+#[path = "programs.rs"]
 mod programs;
 
 use programs::NOBODY;
@@ -99,7 +100,7 @@ impl Server {
 
     /// One without data.
     fn bare(family: Family, options: &[&str]) -> Self {
-        let guard = tempfile::Builder::new().prefix("faults").tempdir().unwrap();
+        let guard = tempfile::Builder::new().prefix("own-server").tempdir().unwrap();
         let folder = guard.path().to_owned();
         let options = options.iter().map(|option| (*option).to_owned()).collect();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
