@@ -1,9 +1,16 @@
 //! What the planner may use: it knows nothing of how large the tables will be. All statements find their rows by an
-//! index, in its order.
+//! index, in its order. A plan that fits all parameters is made once for a statement: the server takes one that is made
+//! for an array's length for cheaper, and would plan anew each time.
 
-/// What is off.
-const OFF: [&str; 6] =
-    ["enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_material", "jit"];
+const SETTINGS: [&str; 7] = [
+    "enable_seqscan = off",
+    "enable_bitmapscan = off",
+    "enable_hashjoin = off",
+    "enable_mergejoin = off",
+    "enable_material = off",
+    "jit = off",
+    "plan_cache_mode = force_generic_plan",
+];
 
 /// Sets it for as long as the connection lasts.
 pub(super) fn lasting() -> String {
@@ -16,5 +23,5 @@ pub(super) fn local() -> String {
 }
 
 fn set(how: &str) -> String {
-    OFF.map(|name| format!("{how} {name} = off")).join("; ")
+    SETTINGS.map(|setting| format!("{how} {setting}")).join("; ")
 }
