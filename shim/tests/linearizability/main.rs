@@ -1,7 +1,8 @@
 //! Whether clients of a server that is killed again and again see one etcd.
 //!
 //! Clients send random calls to the real process while it is killed with SIGKILL and started again; watches run beside
-//! them. Where the database is on a server, a second test kills that as well: a server of the test's own. All events are watched from revision 1 on, and everything is checked against them.
+//! them. Where the database is on a server, a second test kills that as well: a server of the test's own. All events are
+//! watched from revision 1 on, and everything is checked against them.
 //!
 //! # Why this is a check of linearizability
 //!
@@ -29,8 +30,8 @@
 //!
 //! The ticks of one counter are the time: taken before sending and after the answer, so a call that is said to come
 //! before another did. An error counts as unknown only if the server was killed during the call. While the database's
-//! server is away a call may be refused, and then nothing of it may be found; only etcd's `request timed out` leaves that
-//! open. Any other error fails the test: so does one of a watch, which an outage of the database may not end.
+//! server is away a call may be refused, and then nothing of it may be found; only etcd's `request timed out` leaves
+//! that open. Any other error fails the test: so does one of a watch, which an outage of the database may not end.
 //!
 //! # How to run it
 //!
