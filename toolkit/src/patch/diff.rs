@@ -1,7 +1,8 @@
 //! The text of one changed file in a patch: parsed, and written back byte for byte.
 //!
 //! Everything is bytes: a patch may cut a UTF-8 character in the function name of a hunk header. Renames and binary
-//! changes are not part of the format: a rename would hide from a reader which upstream lines a patch depends on.
+//! changes are not part of the format: a rename would hide from a reader which upstream lines a patch depends on. git2
+//! parses and applies diffs too, but writes none back as it was, and does not say which hunk failed, nor why.
 
 use std::fmt;
 
