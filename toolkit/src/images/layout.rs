@@ -1,13 +1,17 @@
 //! Writes images as an OCI image layout (OCI image-layout.md): a folder that skopeo, umoci, crane and podman read.
 
-use std::{collections::BTreeSet, io::Write, path::Path};
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use fs_err as fs;
 use oci_spec::image as oci;
 use tempfile::NamedTempFile;
 
 use super::{
-    Error, Index,
+    Digest, Error, Index,
     blobs::{Blob, BlobStore},
     image::{Document, descriptor},
     index::{index, index_json},
@@ -15,6 +19,11 @@ use super::{
 
 /// The content of the file `oci-layout`.
 pub(crate) const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// The file of a blob in a layout.
+pub(crate) fn blob(folder: &Path, digest: &Digest) -> PathBuf {
+    folder.join("blobs").join("sha256").join(digest.hex())
+}
 
 /// Writes `indexes` to `folder`, with the layers from `layers`. Whoever reads the folder meanwhile sees the old images
 /// or the new ones; blobs that no image needs any more are removed at the end.

@@ -1,13 +1,13 @@
 //! What an image consists of: from its topmost document down to its blobs.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fs_err as fs;
 use oci_spec::image as oci;
 use serde::Deserialize;
 
 use super::error::Error;
-use crate::images::{Blob, Digest};
+use crate::images::{Blob, Digest, layout};
 
 /// Media types of documents that name others (OCI image-spec, and Docker's of the same form).
 pub(super) const INDEXES: [&str; 2] =
@@ -108,21 +108,16 @@ fn names(document: &Document) -> Result<Names, Error> {
     Ok(names)
 }
 
-/// Where a blob is in a layout.
-pub(super) fn blob_path(layout: &Path, digest: &Digest) -> PathBuf {
-    layout.join("blobs").join("sha256").join(digest.hex())
-}
-
-/// The image that the OCI layout in the folder `layout` calls `name`: its topmost document, and all parts.
-pub(super) fn of_layout(layout: &Path, name: &str) -> Result<(Document, Parts), Error> {
-    let top = named(layout, name)?;
-    let parts = parts(&top, |digest| Ok(fs::read(blob_path(layout, &digest))?))?;
+/// The image that the OCI layout in `folder` calls `name`: its topmost document, and all parts.
+pub(super) fn of_layout(folder: &Path, name: &str) -> Result<(Document, Parts), Error> {
+    let top = named(folder, name)?;
+    let parts = parts(&top, |digest| Ok(fs::read(layout::blob(folder, &digest))?))?;
     Ok((top, parts))
 }
 
 /// The topmost document of the image that the layout calls `name`.
-fn named(layout: &Path, name: &str) -> Result<Document, Error> {
-    let path = layout.join("index.json");
+fn named(folder: &Path, name: &str) -> Result<Document, Error> {
+    let path = folder.join("index.json");
     let fail = |reason: String| Error::Layout { path: path.clone(), reason };
     let index: oci::ImageIndex = serde_json::from_slice(&fs::read(&path)?).map_err(|error| fail(error.to_string()))?;
     let is_named = |entry: &&oci::Descriptor| {
@@ -131,10 +126,10 @@ fn named(layout: &Path, name: &str) -> Result<Document, Error> {
     };
     let entry = index.manifests().iter().find(is_named).ok_or_else(|| fail(format!("it names no image {name}")))?;
     let digest = blob(entry)?.digest;
-    let bytes = fs::read(blob_path(layout, &digest))?;
+    let bytes = fs::read(layout::blob(folder, &digest))?;
     if Digest::of(&bytes) != digest {
         return Err(Error::Layout {
-            path: blob_path(layout, &digest),
+            path: layout::blob(folder, &digest),
             reason: "its content has another digest".into(),
         });
     }

@@ -19,7 +19,7 @@ use super::{
     error::Error,
     graph::{self, Document},
 };
-use crate::images::{Blob, Digest, Reference};
+use crate::images::{Blob, Digest, Reference, layout};
 
 /// Bytes that are read of a blob at a time.
 const CHUNK: usize = 256 << 10;
@@ -120,7 +120,7 @@ impl Registry {
 
     async fn send(&self, layout: &Path, path: &str, blob: &Blob) -> Result<(), Error> {
         let name = blob.digest.to_string();
-        let file = graph::blob_path(layout, &blob.digest);
+        let file = layout::blob(layout, &blob.digest);
         let here = self.reference(path, &name);
         let size = fs::metadata(&file)?.len();
         if size != blob.size {

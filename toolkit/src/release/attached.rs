@@ -9,7 +9,7 @@ use oci_spec::image as oci;
 use serde_json::{Value, json};
 
 use super::layouts;
-use crate::images::{Blob, BlobStore, Digest};
+use crate::images::{Blob, BlobStore, Digest, layout};
 use sluice_shell::error::Result;
 
 /// A part of such an image.
@@ -89,14 +89,16 @@ pub(super) fn tags(folder: &Path) -> Result<BTreeMap<String, Digest>> {
     Ok(tags)
 }
 
-/// The parts of such an image in a layout.
+/// The parts of such an image in a layout; none if it is something else.
 fn parts(folder: &Path, image: &Digest) -> Result<Vec<oci::Descriptor>> {
-    let manifest: oci::ImageManifest = serde_json::from_slice(&fs::read(layouts::blob(folder, image))?)?;
-    Ok(manifest.layers().clone())
+    let manifest = fs::read(layout::blob(folder, image))?;
+    let manifest = serde_json::from_slice::<oci::ImageManifest>(&manifest);
+    Ok(manifest.map(|manifest| manifest.layers().clone()).unwrap_or_default())
 }
 
-/// Whether all parts of the image `ours` are also parts of `theirs`: in a registry, others may have added some.
+/// Whether the image `ours` has parts, and all of them are also parts of `theirs`: in a registry, others may have added
+/// some.
 pub(super) fn are_in(ours: (&Path, &Digest), theirs: (&Path, &Digest)) -> Result<bool> {
-    let known = parts(theirs.0, theirs.1)?;
-    Ok(parts(ours.0, ours.1)?.iter().all(|part| known.contains(part)))
+    let (ours, theirs) = (parts(ours.0, ours.1)?, parts(theirs.0, theirs.1)?);
+    Ok(!ours.is_empty() && ours.iter().all(|part| theirs.contains(part)))
 }

@@ -13,7 +13,7 @@ use super::description::Image;
 use super::dsse;
 use super::keys::{PublicKeys, Signer};
 use super::layouts;
-use crate::images::Digest;
+use crate::images::{Digest, layout};
 use sluice_shell::error::Result;
 
 /// The annotation of a layer that has the signature of its content.
@@ -82,7 +82,7 @@ pub(super) fn verify(
 /// Looks at the signatures whose manifest has the digest `manifest`. Others may have signed as well, so one of the
 /// expected content and of the key is enough.
 fn check(folder: &Path, manifest: &Digest, expected: &Value, keys: Option<&PublicKeys>) -> Result<(), String> {
-    let manifest = fs::read(layouts::blob(folder, manifest)).map_err(|error| error.to_string())?;
+    let manifest = fs::read(layout::blob(folder, manifest)).map_err(|error| error.to_string())?;
     let manifest: oci::ImageManifest =
         serde_json::from_slice(&manifest).map_err(|error| format!("can't be read: {error}"))?;
     let mut wrong = "is empty".to_owned();
@@ -102,7 +102,7 @@ fn check_one(
     keys: Option<&PublicKeys>,
 ) -> Result<(), String> {
     let digest = layouts::digest(layer).map_err(|error| error.to_string())?;
-    let bytes = fs::read(layouts::blob(folder, &digest)).map_err(|error| error.to_string())?;
+    let bytes = fs::read(layout::blob(folder, &digest)).map_err(|error| error.to_string())?;
     let signature = layer.annotations().as_ref().and_then(|all| all.get(SIGNATURE)).cloned().unwrap_or_default();
     if serde_json::from_slice::<Value>(&bytes).ok().as_ref() != Some(expected) {
         return Err("is one of another image".to_owned());

@@ -6,7 +6,7 @@ use fs_err as fs;
 use oci_spec::image as oci;
 
 use super::description::{Image, Manifest};
-use crate::images::Digest;
+use crate::images::{Digest, layout};
 use sluice_shell::error::{Attempt as _, Error, Result};
 
 /// The annotation with the full name of an image (containerd: images/annotations.go `AnnotationImageName`).
@@ -24,7 +24,7 @@ fn image(folder: &Path, layout: &str, entry: &oci::Descriptor) -> Result<Image> 
     let digest = digest(entry)?;
     let reference = entry.annotations().as_ref().and_then(|all| all.get(FULL_NAME));
     let reference = reference.ok_or_else(|| Error::input(format!("{digest} in {} has no name", folder.display())))?;
-    let manifests = index(&blob(folder, &digest))?.manifests().iter().map(manifest).collect::<Result<_>>()?;
+    let manifests = index(&layout::blob(folder, &digest))?.manifests().iter().map(manifest).collect::<Result<_>>()?;
     Ok(Image { reference: reference.clone(), layout: layout.to_owned(), digest, manifests })
 }
 
@@ -33,11 +33,6 @@ fn manifest(descriptor: &oci::Descriptor) -> Result<Manifest> {
     let platform = descriptor.platform().as_ref().ok_or_else(|| Error::input(format!("{digest} has no platform")))?;
     let variant = platform.variant().as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
     Ok(Manifest { platform: format!("{}/{}{variant}", platform.os(), platform.architecture()), digest })
-}
-
-/// The file of a blob in a layout.
-pub(super) fn blob(folder: &Path, digest: &Digest) -> std::path::PathBuf {
-    folder.join("blobs/sha256").join(digest.hex())
 }
 
 /// Reads an index.

@@ -231,7 +231,7 @@ impl Published<'_> {
 
 /// Gives the files of the artifact their names. Returns where the archive is, or what is wrong.
 fn unpack(fetched: &Path, artifact: &Digest, into: &Path) -> Result<Result<PathBuf, String>> {
-    let manifest: oci::ImageManifest = match serde_json::from_slice(&fs::read(layouts::blob(fetched, artifact))?) {
+    let manifest: oci::ImageManifest = match serde_json::from_slice(&fs::read(layout::blob(fetched, artifact))?) {
         Ok(manifest) => manifest,
         Err(error) => return Ok(Err(format!("its manifest can't be read: {error}"))),
     };
@@ -247,7 +247,7 @@ fn unpack(fetched: &Path, artifact: &Digest, into: &Path) -> Result<Result<PathB
         if place.exists() {
             return Ok(Err(format!("it holds {title:?} twice")));
         }
-        fs::hard_link(layouts::blob(fetched, &layouts::digest(layer)?), &place)?;
+        fs::hard_link(layout::blob(fetched, &layouts::digest(layer)?), &place)?;
         if stem == title && archive.replace(place).is_some() {
             return Ok(Err("it holds two archives".to_owned()));
         }

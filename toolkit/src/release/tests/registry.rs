@@ -82,7 +82,7 @@ impl Place {
 
     /// The largest layer of an image.
     fn layer(&self, name: &str) -> Digest {
-        let manifest = fs::read(layouts::blob(&self.layout(name), &self.image(name).manifests[0].digest)).unwrap();
+        let manifest = fs::read(layout::blob(&self.layout(name), &self.image(name).manifests[0].digest)).unwrap();
         let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
         let layers = manifest["layers"].as_array().unwrap();
         let largest = layers.iter().max_by_key(|layer| layer["size"].as_u64()).unwrap();
@@ -241,7 +241,7 @@ const ROWS: &[Row] = &[
         keys: "",
         how: |place| {
             let (folder, digest) = place.artifact();
-            let manifest = fs::read_to_string(layouts::blob(folder.path(), &digest)).unwrap();
+            let manifest = fs::read_to_string(layout::blob(folder.path(), &digest)).unwrap();
             let changed = manifest.replace("sluice-v1.37.2+sluice.1.tar.zst.sha256", "../../x.tar.zst");
             let blob = BlobStore::open(folder.path()).unwrap().put(changed.as_bytes()).unwrap();
             let entry = layout::entry("application/vnd.oci.image.manifest.v1+json".into(), &blob, TAG).unwrap();
@@ -297,7 +297,7 @@ fn what_others_signed_too_is_no_problem() {
         let tag = cosign::tag(&signed);
         let ours = attached::tags(folder).unwrap()[&tag];
         copy(folder, &theirs);
-        let text = fs::read(layouts::blob(folder, &ours)).unwrap();
+        let text = fs::read(layout::blob(folder, &ours)).unwrap();
         let mut manifest: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let mut other = manifest["layers"][0].clone();
         other["annotations"] = serde_json::json!({"dev.cosignproject.cosign/signature": "dGhlaXJz"});
