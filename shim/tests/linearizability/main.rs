@@ -1,8 +1,8 @@
 //! Whether clients of a server that is killed again and again see one etcd.
 //!
 //! Clients send random calls to the real process while it is killed with SIGKILL and started again; watches run beside
-//! them. Where the database is on a server, a second test kills that as well: a server of the test's own. All events are
-//! watched from revision 1 on, and everything is checked against them.
+//! them. Where the database is on a server, a second test kills that as well: a server of the test's own. All events
+//! are watched from revision 1 on, and everything is checked against them.
 //!
 //! # Why this is a check of linearizability
 //!
