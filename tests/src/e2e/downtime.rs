@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use super::lab::folder;
 use super::stores::{Server, Tools};
-use super::{Case, Suite, Verdict};
+use super::{Case, Column, Suite, Verdict};
 use sluice_shell::error::Result;
 use sluice_shell::process::Run;
 use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![Case::new("etcdctl/downtime", same_as_etcd)]
+    vec![Case::new("etcdctl/downtime", same_as_etcd).of(Column::OURS)]
 }
 
 /// How long the lease is granted for.

@@ -3,7 +3,7 @@
 use super::lab::folder;
 use super::script::{Step, Subject};
 use super::stores::{Server, Tools};
-use super::{Case, Suite, Verdict};
+use super::{Case, Column, Suite, Verdict};
 use sluice_shell::error::Result;
 use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::wait::ensure;
@@ -20,7 +20,7 @@ pub(super) fn cases() -> Vec<Case> {
     });
     let plain = Case::new("etcdctl/same-as-etcd", same_as_etcd);
     // In a run on a server the plain one is on that server.
-    std::iter::once(plain).chain(on_servers.map(Case::on_files)).collect()
+    std::iter::once(plain).chain(on_servers.map(Case::on_files)).map(|case| case.of(Column::OURS)).collect()
 }
 
 const fn step(line: &'static str) -> Step {

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::lab::folder;
 use super::stores::{Server, Tools};
-use super::{Case, Suite, Verdict};
+use super::{Case, Column, Suite, Verdict};
 use sluice_shell::error::Result;
 use sluice_toolkit::cluster::wait::ensure;
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![Case::new("http/same-as-etcd", same_as_etcd)]
+    vec![Case::new("http/same-as-etcd", same_as_etcd).of(Column::OURS)]
 }
 
 const METHODS: [&str; 5] = ["GET", "HEAD", "POST", "PUT", "DELETE"];

@@ -4,14 +4,16 @@ use std::path::Path;
 
 use super::lab::folder;
 use super::stores::{Server, Tools, tool};
-use super::{Case, Suite, Verdict};
+use super::{Case, Column, Suite, Verdict};
 use sluice_shell::error::{Error, Result};
 use sluice_shell::process::{Limit, Run};
 use sluice_toolkit::build::Program;
 use sluice_toolkit::cluster::wait::ensure;
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![Case::new("migrate/etcd-and-back", etcd_and_back), Case::new("migrate/from-kine", from_kine)]
+    [Case::new("migrate/etcd-and-back", etcd_and_back), Case::new("migrate/from-kine", from_kine)]
+        .map(|case| case.of(Column::OURS))
+        .into()
 }
 
 /// Puts in the store.
@@ -118,7 +120,7 @@ fn etcd_and_back(suite: &Suite) -> Result<Verdict> {
 /// kine has no snapshots: its keys come page by page, with their revisions.
 fn from_kine(suite: &Suite) -> Result<Verdict> {
     let Some((tools, folder)) = prepare(suite, "kine")? else { return skipped() };
-    let Some(program) = tool(suite, &tools.etcd, Program::Kine)? else {
+    let Some(program) = tool(suite, Program::Kine)? else {
         fs_err::remove_dir_all(&folder)?;
         return skipped();
     };

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::http::exchange;
 use super::lab::folder;
 use super::stores::{Server, Tools, tool};
-use super::{Case, Suite, Verdict};
+use super::{Case, Column, Suite, Verdict};
 use sluice_shell::error::{Error, Result};
 use sluice_shell::process::Run;
 use sluice_toolkit::build::{self, Program};
@@ -19,7 +19,7 @@ use sluice_toolkit::cluster::pid::Process;
 use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![Case::new("metrics/etcds-alerts-and-dashboards", alerts_and_dashboards)]
+    vec![Case::new("metrics/etcds-alerts-and-dashboards", alerts_and_dashboards).of(Column::OURS)]
 }
 
 /// What the queries of dashboards leave to the user.
@@ -45,9 +45,7 @@ fn alerts_and_dashboards(suite: &Suite) -> Result<Verdict> {
     let Some(tools) = Tools::of(suite)? else {
         return Ok(Verdict::Skipped("needs etcdctl and etcdutl beside etcd".to_owned()));
     };
-    let (Some(promtool), Some(jsonnet)) =
-        (tool(suite, &tools.etcd, Program::Promtool)?, tool(suite, &tools.etcd, Program::Jsonnet)?)
-    else {
+    let (Some(promtool), Some(jsonnet)) = (tool(suite, Program::Promtool)?, tool(suite, Program::Jsonnet)?) else {
         return Ok(Verdict::Skipped("needs promtool and jsonnet beside etcd".to_owned()));
     };
     let folder = folder(suite, "mixin");

@@ -53,6 +53,8 @@ pub(crate) struct Suite {
     built_from: Option<Target>,
     /// What they are of.
     minor: Minor,
+    /// The folder that they came from, if they were not built.
+    bin: Option<PathBuf>,
     /// Where the toolkit is run by itself.
     workspace: PathBuf,
     /// Folder for the clusters.
@@ -120,6 +122,7 @@ impl Suite {
             columns,
             built_from,
             minor: target.k8s.clone(),
+            bin: bin.map(std::path::absolute).transpose()?,
             workspace: shell.paths.root().to_owned(),
             scratch: shell.paths.cache().join("e2e"),
             data: Arc::new(database.map_or(Ok(Data::default()), |database| Data::on(shell, database))?),
@@ -136,6 +139,7 @@ impl Suite {
             columns: self.columns.clone(),
             built_from: self.built_from.clone(),
             minor: self.minor.clone(),
+            bin: self.bin.clone(),
             workspace: self.workspace.clone(),
             scratch: self.scratch.clone(),
             data,
@@ -331,6 +335,7 @@ mod tests {
         for (filter, expected) in [
             (Some("walkthrough/patched-shim"), vec![Column::OURS]),
             (Some("policies/"), vec![Column::OURS]),
+            (Some("etcdctl/"), vec![Column::OURS]),
             (Some("watches/"), vec![stock, etcd, Column::OURS]),
             (Some("gc/collector-missing"), vec![etcd]),
             (Some("gc/t39"), Column::ALL.to_vec()),

@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::Suite;
 use super::lab::Lab;
 use super::stores::tool;
-use super::{Column, Suite};
 use sluice_shell::error::Result;
 use sluice_shell::process::{Limit, Run};
 use sluice_toolkit::build::Program;
-use sluice_toolkit::cluster::settings::Store;
 
 /// etcdctl with the apiserver's own certificate.
 pub(super) struct Raw {
@@ -23,8 +22,7 @@ impl Raw {
     /// # Errors
     /// When it can't be built.
     pub(super) fn of(suite: &Suite, lab: &Lab) -> Result<Option<Self>> {
-        let etcd = suite.programs(Column { patched: false, store: Store::Etcd })?.store.clone();
-        let Some(etcdctl) = tool(suite, &etcd, Program::Etcdctl)? else { return Ok(None) };
+        let Some(etcdctl) = tool(suite, Program::Etcdctl)? else { return Ok(None) };
         let certificates = lab.cluster.certificates();
         let client = certificates.store_client();
         let flags = vec![

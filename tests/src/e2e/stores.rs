@@ -15,7 +15,6 @@ use sluice_toolkit::cluster::launch::launch;
 use sluice_toolkit::cluster::leftover::{Guard, Leftover};
 use sluice_toolkit::cluster::pid::Process;
 use sluice_toolkit::cluster::port;
-use sluice_toolkit::cluster::settings::Store;
 use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
 /// How long a store may take to end.
@@ -31,15 +30,15 @@ pub(super) struct Tools {
 }
 
 impl Tools {
-    /// Builds etcd's tools, or takes those beside the given etcd; `None` if they are not there.
+    /// Builds etcd and its tools, or takes those beside the given programs; `None` if they are not there.
     ///
     /// # Errors
     /// When they can't be built.
     pub(super) fn of(suite: &Suite) -> Result<Option<Self>> {
-        let etcd = suite.programs(Column { patched: false, store: Store::Etcd })?.store.clone();
         let shim = suite.programs(Column::OURS)?.store.clone();
-        let tool = |program| tool(suite, &etcd, program);
-        let (Some(etcdctl), Some(etcdutl)) = (tool(Program::Etcdctl)?, tool(Program::Etcdutl)?) else {
+        let (Some(etcd), Some(etcdctl), Some(etcdutl)) =
+            (tool(suite, Program::Etcd)?, tool(suite, Program::Etcdctl)?, tool(suite, Program::Etcdutl)?)
+        else {
             return Ok(None);
         };
         Ok(Some(Self { etcd, etcdctl, etcdutl, shim, data: Arc::clone(&suite.data) }))
@@ -70,10 +69,11 @@ impl Tools {
     }
 }
 
-/// Where a program is that the toolkit builds; with programs from elsewhere: the one beside etcd, if there is one.
-pub(super) fn tool(suite: &Suite, etcd: &Path, program: Program) -> Result<Option<PathBuf>> {
-    if suite.built_from.is_none() {
-        let beside = etcd.with_file_name(program.name());
+/// Where a program is that is of no column, such as etcd and its tools: the toolkit builds it. With programs from
+/// elsewhere: the one beside the stock ones, if there is one.
+pub(super) fn tool(suite: &Suite, program: Program) -> Result<Option<PathBuf>> {
+    if let Some(bin) = &suite.bin {
+        let beside = bin.join("stock").join(program.name());
         return Ok(beside.is_file().then_some(beside));
     }
     let built = build::build_tools(&Context::from_env()?, &[program])?;

@@ -157,10 +157,12 @@ impl<'a> Probe<'a> {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         let group = if parts[0] == "api" { "" } else { parts[1] };
         let resource = parts[parts.len() - 1];
-        let wanted = [format!("group=\"{group}\""), format!("resource=\"{resource}\""), "storage=\"etcd\"".to_owned()];
+        let wanted = [format!("group=\"{group}\""), format!("resource=\"{resource}\"")];
         let metrics = self.api().text("/metrics")?;
         let lines = metrics.lines().filter(|line| line.starts_with("apiserver_storage_list_fetched_objects_total{"));
         let lines = lines.filter(|line| wanted.iter().all(|label| line.contains(label.as_str())));
+        // Before v1.37 it counts reads of the store alone, and does not say so.
+        let lines = lines.filter(|line| line.contains("storage=\"etcd\"") || !line.contains("storage=\""));
         let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
         #[expect(
             clippy::cast_possible_truncation,
