@@ -1,13 +1,17 @@
 //! `cargo xtask test`: all that must hold, from the form of the code to real clusters.
 //!
-//! [`test`] is the verb; [`e2e`] holds the end-to-end cases, [`conformance`] runs upstream's own tests.
+//! [`test`] is the verb; [`e2e`] holds the end-to-end cases on control planes, [`cluster`] those on a node that runs
+//! Pods; [`conformance`] runs upstream's own tests.
 
+mod cluster;
 mod conformance;
 mod databases;
 #[cfg(test)]
 mod documented;
 mod e2e;
 mod images;
+mod kubectl;
+mod runner;
 mod server;
 mod test;
 #[cfg(test)]

@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 
+use crate::cluster;
 use crate::conformance;
 use crate::databases;
-use crate::e2e::{self, Suite, Tally};
+use crate::e2e::{self, Suite};
 use crate::images;
+use crate::runner::Tally;
 use sluice_shell::context::Context;
 use sluice_shell::doctor::{self, Purpose};
 use sluice_shell::error::{Error, Result};
@@ -23,10 +25,10 @@ use sluice_toolkit::source::{Origin, Target};
 /// Runs the tests: all of them, or one part. The last line is `N passed, N failed`; exit code 1 if one failed.
 #[derive(clap::Args)]
 pub(crate) struct Cmd {
-    /// Which part [default: all but `images`]
+    /// Which part [default: all but `images` and `cluster`]
     #[arg(value_enum)]
     part: Option<Part>,
-    /// Only the end-to-end or conformance tests whose name holds this text; no other part
+    /// Only the end-to-end, conformance or cluster tests whose name holds this text; no other part
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     /// Only say what this machine lacks; install nothing
@@ -69,12 +71,14 @@ enum Part {
     Db,
     /// Images of both platforms, built twice, and programs of the other platform under qemu: half an hour
     Images,
+    /// A cluster that kubeadm makes of our images, on a node that runs Pods (as root)
+    Cluster,
 }
 
 impl Part {
     /// Those that are run if none is named.
     fn usual() -> Vec<Self> {
-        Self::value_variants().iter().copied().filter(|part| *part != Self::Images).collect()
+        Self::value_variants().iter().copied().filter(|part| !matches!(part, Self::Images | Self::Cluster)).collect()
     }
 }
 
@@ -85,6 +89,9 @@ impl Cmd {
         if parts.contains(&Part::E2e) {
             // Before minutes are spent on what it needs.
             e2e::chosen(self.filter.as_deref(), self.database)?;
+        }
+        if parts.contains(&Part::Cluster) {
+            cluster::check(self.filter.as_deref())?;
         }
         let (mut tally, mut times) = (Tally::default(), Vec::new());
         for part in parts {
@@ -110,9 +117,9 @@ impl Cmd {
             }
             (Some(part), None) => vec![part],
             (None | Some(Part::E2e), Some(_)) => vec![Part::E2e],
-            (Some(Part::Conformance), Some(_)) => vec![Part::Conformance],
+            (Some(part @ (Part::Conformance | Part::Cluster)), Some(_)) => vec![part],
             (Some(_), Some(_)) => {
-                return Err(Error::input("`--filter` chooses among end-to-end or conformance tests"));
+                return Err(Error::input("`--filter` chooses among end-to-end, conformance or cluster tests"));
             }
             (None, None) => Part::usual(),
         };
@@ -139,6 +146,7 @@ impl Cmd {
             Part::E2e if self.bin.is_some() => &[Purpose::Databases],
             Part::E2e => &[Purpose::Build, Purpose::Images, Purpose::Databases],
             Part::Images => &[Purpose::Images, Purpose::Test],
+            Part::Cluster => &[Purpose::Build, Purpose::Images, Purpose::Cluster],
         };
         let platforms: &[Platform] = if part == Part::Images { &Platform::ALL } else { &[] };
         if let Err(missing) = doctor::require_for(shell, needed, platforms, !self.no_install) {
@@ -166,6 +174,10 @@ impl Cmd {
                 }
             }
             Part::Conformance => tally += self.conformance(shell)?,
+            Part::Cluster => match cluster::run(shell, &self.target, self.filter.as_deref()) {
+                Ok(ran) => tally += ran,
+                Err(error) => tally += step(shell, "cluster up", clock, Err(error))?,
+            },
             Part::Images => {
                 leftover::clean_up_on_ctrl_c()?;
                 for (name, run) in images::STEPS {
@@ -367,6 +379,7 @@ mod tests {
             ("--filter x", vec![Part::E2e]),
             ("", vec![Part::Unit, Part::Shim, Part::Patches, Part::E2e, Part::Conformance, Part::Db]),
             ("images", vec![Part::Images]),
+            ("cluster --filter pods", vec![Part::Cluster]),
             ("--filter x --database postgres", vec![Part::E2e]),
             ("conformance --database mariadb", vec![Part::Conformance]),
         ];

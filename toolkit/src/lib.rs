@@ -1,7 +1,8 @@
 //! The verbs of `cargo xtask`: patches Kubernetes, builds it, packs it, runs it.
 //!
 //! One module per verb: its flags are `Cmd`, its work is `Cmd::run`. What several verbs need: [`cluster`] (control
-//! planes as processes), `pipeline` (the stages of a build); what they all stand on is the crate `sluice_shell`.
+//! planes as processes), [`node`] (one that runs Pods), `pipeline` (the stages of a build); what they all stand on is
+//! the crate `sluice_shell`.
 
 mod bench;
 pub mod build;
@@ -12,6 +13,7 @@ pub mod cluster;
 mod codegen;
 mod down;
 mod images;
+pub mod node;
 pub mod patch;
 pub mod pipeline;
 mod registry;
@@ -34,6 +36,7 @@ pub enum Verb {
     Build(build::Cmd),
     BuildImages(build_images::Cmd),
     Clean(clean::Cmd),
+    Cluster(node::Cmd),
     Codegen(codegen::Cmd),
     Patch(patch::Cmd),
     Release(release::Cmd),
@@ -55,6 +58,7 @@ impl Verb {
             Self::Build(cmd) => cmd.run(shell),
             Self::BuildImages(cmd) => cmd.run(shell),
             Self::Clean(cmd) => cmd.run(shell),
+            Self::Cluster(cmd) => cmd.run(shell),
             Self::Codegen(cmd) => cmd.run(shell),
             Self::Patch(cmd) => cmd.run(shell),
             Self::Release(cmd) => cmd.run(shell),

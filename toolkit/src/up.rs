@@ -205,7 +205,8 @@ fn has_kubectl() -> bool {
     std::env::split_paths(&path).any(|folder| folder.join("kubectl").is_file())
 }
 
-fn quoted(path: &Path) -> String {
+/// A path as a word for a shell.
+pub(crate) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = !text.is_empty() && text.chars().all(|letter| letter.is_alphanumeric() || "/._-+:@=".contains(letter));
     if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }

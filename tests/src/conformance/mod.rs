@@ -17,7 +17,7 @@ mod verdict;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::e2e::Tally;
+use crate::runner::Tally;
 use crate::server::Server;
 use gotest::Runner;
 use report::Row;

@@ -4,9 +4,9 @@ use std::io::BufRead as _;
 
 use serde_json::{Value, json};
 
-use super::kubectl::Event;
 use super::lab::{Lab, Wish};
 use super::{Case, Column, Suite, Verdict};
+use crate::kubectl::Event;
 use sluice_shell::error::Result;
 use sluice_toolkit::cluster::client::Client;
 use sluice_toolkit::cluster::settings::Store;

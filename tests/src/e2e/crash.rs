@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::kubectl::Event;
 use super::lab::{Lab, Wish};
 use super::{Case, Column, Suite, Verdict};
+use crate::kubectl::Event;
 use sluice_shell::error::{Error, Result};
 use sluice_toolkit::cluster::client::{Client, HttpError};
 use sluice_toolkit::cluster::component::Component;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::kubectl::Kubectl;
 use super::{Column, Suite};
+use crate::kubectl::Kubectl;
 use sluice_shell::error::{Error, Result};
 use sluice_toolkit::cluster::Cluster;
 use sluice_toolkit::cluster::client::Client;

@@ -14,7 +14,6 @@ mod etcdctl;
 mod gc;
 mod http;
 mod images;
-mod kubectl;
 mod lab;
 mod local;
 mod migrate;
@@ -33,9 +32,9 @@ mod watches;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use self::data::Data;
+use crate::runner::{self, Tally, Verdict};
 use sluice_shell::context::Context;
 use sluice_shell::error::{Error, Result};
 use sluice_shell::minor::Minor;
@@ -153,34 +152,6 @@ impl Suite {
     }
 }
 
-/// How many cases passed and failed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    /// Those that did what they should.
-    pub(crate) passed: usize,
-    /// The others.
-    pub(crate) failed: usize,
-}
-
-impl std::ops::AddAssign for Tally {
-    fn add_assign(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-    }
-}
-
-/// How a case ended that did not fail.
-enum Verdict {
-    /// As it should, with the numbers that it measured, if any.
-    Passed(String),
-    /// It can't run on this machine; says why.
-    Skipped(String),
-}
-
-impl Verdict {
-    const PASSED: Self = Self::Passed(String::new());
-}
-
 type Body = Box<dyn Fn(&Suite) -> Result<Verdict>>;
 
 /// One test.
@@ -287,36 +258,8 @@ pub(crate) fn run(shell: &Context, suite: &Suite, cases: Vec<Case>) -> Result<Ta
     leftover::clean_up_on_ctrl_c()?;
     fs_err::create_dir_all(&suite.scratch)?;
     leftover::sweep(&suite.scratch)?;
-    let mut left = Vec::new();
-    let mut tally = Tally::default();
-    for case in cases {
-        let clock = Instant::now();
-        let progress = shell.out.spinner(format!("e2e {}", case.name));
-        let result = (case.body)(suite);
-        drop(progress);
-        let seconds = clock.elapsed().as_secs_f64();
-        let (word, detail) = match &result {
-            Ok(Verdict::Passed(numbers)) => ("ok", numbers.clone()),
-            Ok(Verdict::Skipped(why)) => ("skip", why.clone()),
-            Err(_) => ("FAIL", String::new()),
-        };
-        let gap = if detail.is_empty() { "" } else { "  " };
-        shell.out.data(format!("{word:<4} e2e {} ({seconds:.1} s){gap}{detail}", case.name))?;
-        match result {
-            Ok(Verdict::Passed(_)) => tally.passed += 1,
-            Ok(Verdict::Skipped(_)) => {}
-            Err(error) => {
-                tally.failed += 1;
-                shell.out.data(format!("{error:?}"))?;
-                for folder in leftover::folders_of(&suite.scratch, std::process::id())? {
-                    if !left.contains(&folder) {
-                        shell.out.data(format!("  logs and data: {}", folder.display()))?;
-                        left.push(folder);
-                    }
-                }
-            }
-        }
-    }
+    let steps = cases.iter().map(|case| (case.name.as_str(), || (case.body)(suite)));
+    let tally = runner::run(shell, "e2e", &suite.scratch, steps)?;
     if tally.failed == 0 {
         suite.data.remove()?;
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::kubectl::Event;
 use super::lab::{Lab, Wish};
 use super::{Case, Column, Suite, Verdict};
+use crate::kubectl::Event;
 use sluice_shell::error::{Error, Result};
 use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::shirts::{self, NAMESPACE, PATH, names, shirt};

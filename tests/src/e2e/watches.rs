@@ -5,10 +5,10 @@ use std::io::BufRead;
 
 use serde_json::{Value, json};
 
-use super::kubectl::Event;
 use super::lab::{Lab, Wish};
 use super::raw::Raw;
 use super::{Case, Column, Suite, Verdict};
+use crate::kubectl::Event;
 use sluice_shell::error::{Error, Result};
 use sluice_toolkit::cluster::client::{Client, HttpError};
 use sluice_toolkit::cluster::settings::Store;

@@ -38,7 +38,7 @@ const fn verb(name: &'static str, program: Program, about: &'static str) -> Verb
 }
 
 /// All of them, in the order of the help. A test of `sluice-tests` compares them with the programs.
-pub const ALL: [Verb; 14] = [
+pub const ALL: [Verb; 15] = [
     verb(
         "bench",
         Program::Toolkit,
@@ -62,6 +62,11 @@ pub const ALL: [Verb; 14] = [
         "clean",
         Program::Toolkit,
         "Removes source trees that no pins name any more; what they hold is composed again when it is needed",
+    ),
+    verb(
+        "cluster",
+        Program::Toolkit,
+        "A cluster with a node that runs Pods: Kubernetes as kubeadm sets it up, in namespaces of its own (as root)",
     ),
     verb(
         "codegen",

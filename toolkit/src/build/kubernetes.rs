@@ -34,16 +34,26 @@ impl Explain for NotStamped {
 /// Digest of what the program is made from.
 pub(super) fn inputs(job: &Job<'_>, program: Program) -> Result<Inputs> {
     let arch = job.options.platform.arch();
-    let digest = digest(["kubernetes", program.name(), arch, job.head, &job.go, TAGS, &ldflags(job)]);
+    if program == Program::Pause {
+        let compiler = job.options.platform.gnu("gcc");
+        let version = Run::new(&compiler, job.tree).arg("--version").read()?;
+        let compiler = version.lines().next().unwrap_or_default().to_owned();
+        let digest = digest(["pause", arch, job.head, &compiler, job.version]);
+        return Ok(Inputs { digest, platform: job.options.platform, compiler });
+    }
+    let digest = digest(["kubernetes", program.name(), arch, job.head, &job.go, TAGS, &ldflags(job, program)]);
     Ok(Inputs { digest, platform: job.options.platform, compiler: golang::release(&job.go).to_owned() })
 }
 
 /// Compiles `program` to the file `to`.
 pub(super) fn build(job: &Job<'_>, program: Program, to: &Path) -> Result<()> {
+    if program == Program::Pause {
+        return build_pause(job, to);
+    }
     let (name, platform) = (program.name(), job.options.platform);
     let progress = job.shell.out.spinner(format!("build {name} {} for {platform}", job.version));
     golang::go(job.tree, false)?
-        .args(["build", "-v", "-tags", TAGS, "-ldflags", &ldflags(job), "-o"])
+        .args(["build", "-v", "-tags", TAGS, "-ldflags", &ldflags(job, program), "-o"])
         .arg(to)
         .arg(package(program))
         .env("GOOS", "linux")
@@ -55,11 +65,23 @@ pub(super) fn build(job: &Job<'_>, program: Program, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The one program that is written in C (kubernetes: build/pause/Makefile).
+fn build_pause(job: &Job<'_>, to: &Path) -> Result<()> {
+    Run::new(job.options.platform.gnu("gcc"), job.tree)
+        .args(["-Os", "-Wall", "-Werror", "-static", "-s"])
+        .arg(format!("-DVERSION={}", job.version))
+        .arg("-o")
+        .arg(to)
+        .arg("build/pause/linux/pause.c")
+        .run()
+}
+
 /// Where the program's source is, as upstream's list of targets names it (hack/lib/golang.sh
 /// `kube::golang::server_targets`).
 fn package(program: Program) -> String {
     match program {
         Program::KubeLogRunner => "k8s.io/component-base/logs/kube-log-runner".into(),
+        Program::Agnhost => "./test/images/agnhost".into(),
         _ => format!("./cmd/{}", program.name()),
     }
 }
@@ -83,6 +105,7 @@ pub(super) fn reported(job: &Job<'_>, program: Program, path: &Path) -> Result<S
             let versions: Versions = serde_json::from_str(&run.args(["version", client, "--output=json"]).read()?)?;
             versions.client_version.git_version
         }
+        Program::Pause => run.arg("-v").read()?.rsplit(' ').next().unwrap_or_default().to_owned(),
         _ => run.arg("--version").read()?.rsplit(' ').next().unwrap_or_default().to_owned(),
     };
     if found != job.version {
@@ -104,7 +127,7 @@ struct ClientVersion {
 }
 
 /// Upstream's stamping; `-s -w` as in its releases if asked for.
-pub(super) fn ldflags(job: &Job<'_>) -> String {
+pub(super) fn ldflags(job: &Job<'_>, program: Program) -> String {
     let (major, minor) = job.minor.numbers();
     let date = calendar::rfc3339(job.epoch);
     let values = [
@@ -118,6 +141,9 @@ pub(super) fn ldflags(job: &Job<'_>) -> String {
     let mut flags: Vec<String> = Vec::new();
     for (name, value) in values {
         flags.extend(STAMPED.iter().map(|package| format!("-X '{package}.{name}={value}'")));
+    }
+    if program == Program::Agnhost {
+        flags.push(format!("-X main.Version={}", job.version));
     }
     if job.options.release_flags {
         flags.push("-s -w".into());

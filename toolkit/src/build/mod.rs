@@ -47,6 +47,12 @@ pub enum Program {
     Kubelet,
     /// Kubernetes cluster bootstrap.
     Kubeadm,
+    /// Kubernetes' network proxy on each node.
+    KubeProxy,
+    /// What holds a Pod's namespaces: the `pause` image.
+    Pause,
+    /// The server and client that Kubernetes' own end-to-end tests run in Pods.
+    Agnhost,
     /// Kubernetes command line client.
     Kubectl,
     /// The etcd server that stores in SQL.
@@ -69,6 +75,8 @@ pub enum Program {
     Cosign,
     /// Copies images under a signature policy, with the library of skopeo.
     ImageCopy,
+    /// The name server of a cluster, which kubeadm installs.
+    Coredns,
 }
 
 impl Program {
@@ -85,6 +93,9 @@ impl Program {
             Self::KubeLogRunner => "kube-log-runner",
             Self::Kubelet => "kubelet",
             Self::Kubeadm => "kubeadm",
+            Self::KubeProxy => "kube-proxy",
+            Self::Pause => "pause",
+            Self::Agnhost => "agnhost",
             Self::Kubectl => "kubectl",
             Self::SluiceShim => "sluice-shim",
             Self::Etcd => "etcd",
@@ -96,6 +107,7 @@ impl Program {
             Self::Actionlint => "actionlint",
             Self::Cosign => "cosign",
             Self::ImageCopy => "image-copy",
+            Self::Coredns => "coredns",
         }
     }
 
@@ -112,6 +124,7 @@ impl Program {
                 | Self::Actionlint
                 | Self::Cosign
                 | Self::ImageCopy
+                | Self::Coredns
         )
     }
 }

@@ -27,7 +27,9 @@ impl Program {
             Self::KubeControllerManager => (130, 30),
             Self::KubeScheduler | Self::Kubelet => (60, 25),
             Self::Kubectl | Self::Kubeadm => (60, 20),
+            Self::KubeProxy | Self::Agnhost => (60, 20),
             Self::KubeLogRunner => (5, 5),
+            Self::Pause => (1, 1),
             Self::SluiceShim => (250, 40),
             Self::Etcd | Self::Etcdctl | Self::Etcdutl => (120, 10),
             Self::Kine => (200, 60),
@@ -36,6 +38,7 @@ impl Program {
             Self::Actionlint => (10, 5),
             Self::Cosign => (400, 30),
             Self::ImageCopy => (60, 5),
+            Self::Coredns => (300, 30),
         };
         Cost { shared, alone }
     }

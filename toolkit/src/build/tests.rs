@@ -32,7 +32,7 @@ fn job<'a>(shell: &'a Context, minor: &'a Minor, release_flags: bool) -> Job<'a>
 fn the_stamp_is_upstreams() {
     let (folder, minor) = (tempfile::tempdir().unwrap(), "v1.37".parse().unwrap());
     let shell = Context::for_test(folder.path());
-    insta::assert_snapshot!(kubernetes::ldflags(&job(&shell, &minor, true)).replace(" -X", "\n-X"));
+    insta::assert_snapshot!(kubernetes::ldflags(&job(&shell, &minor, true), Program::Kubelet).replace(" -X", "\n-X"));
 }
 
 #[test]

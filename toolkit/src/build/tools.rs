@@ -48,6 +48,7 @@ fn recipe(program: Program) -> (&'static str, &'static str, bool) {
         Program::Actionlint => ("actionlint", "github.com/rhysd/actionlint/cmd/actionlint", false),
         Program::Cosign => ("cosign", "github.com/sigstore/cosign/v3/cmd/cosign", false),
         Program::ImageCopy => ("containers-image", ".", false),
+        Program::Coredns => ("coredns", "github.com/coredns/coredns", false),
         _ => ("etcd", "go.etcd.io/etcd/server/v3", false),
     }
 }
@@ -102,11 +103,12 @@ pub(super) fn reported(program: Program, path: &Path) -> Result<String> {
         _ => run.arg("--version").read()?,
     };
     // "etcd Version: 3.7.3", "etcdctl version: 3.7.3", "kine version v0.17.5 (…)", "sluice-shim 0.1.0", "promtool,
-    // version v0.316.0 (…)", "v1.7.12"; cosign paints its name first: "GitVersion: v3.1.3"
+    // version v0.316.0 (…)", "v1.7.12", "CoreDNS-1.14.6"; cosign paints its name first: "GitVersion: v3.1.3"
     let line = text.lines().find(|line| line.starts_with("GitVersion:")).or(text.lines().next());
     let words = line.unwrap_or_default().split_whitespace();
-    let version =
-        words.map(|word| word.trim_start_matches('v')).find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    let version = words
+        .map(|word| word.trim_start_matches("CoreDNS-").trim_start_matches('v'))
+        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
     let version = version.map(str::to_owned);
     version.ok_or_else(|| Error::input(format!("{} reports no version: {text:?}", program.name())))
 }

@@ -82,16 +82,19 @@ pub fn folders_of(scratch: &Path, run: u32) -> Result<Vec<PathBuf>> {
 /// Removes what earlier runs left in `scratch`: the folders of failed cases, and everything of a run that was killed.
 /// Runs that are still at work are left alone.
 pub fn sweep(scratch: &Path) -> Result<()> {
-    for (folder, run) in all_folders(scratch)? {
-        let at_work = i32::try_from(run).ok().and_then(Process::of).is_some_and(|process| process.is_alive());
-        if at_work {
-            continue;
-        }
+    for folder in abandoned(scratch)? {
         Leftover::Cluster(folder.clone()).end();
         Leftover::Mount(folder.clone()).end();
         fs_err::remove_dir_all(folder)?;
     }
     Ok(())
+}
+
+/// The folders in `scratch` whose run is over.
+pub fn abandoned(scratch: &Path) -> Result<Vec<PathBuf>> {
+    let at_work = |run: &u32| i32::try_from(*run).ok().and_then(Process::of).is_some_and(|process| process.is_alive());
+    let folders = all_folders(scratch)?.into_iter().filter(|(_, run)| !at_work(run));
+    Ok(folders.map(|(folder, _)| folder).collect())
 }
 
 /// Each case's folder and the process number of the run that made it.

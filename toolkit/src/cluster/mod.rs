@@ -19,7 +19,7 @@ pub mod leftover;
 pub mod pid;
 pub mod policies;
 pub mod port;
-mod private;
+pub(crate) mod private;
 pub mod problem;
 pub mod programs;
 pub mod settings;

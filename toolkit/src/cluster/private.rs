@@ -11,7 +11,7 @@ use sluice_shell::error::Result;
 ///
 /// # Errors
 /// When it can't be written.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".unfinished");
     if Path::new(&unfinished).exists() {

@@ -173,7 +173,7 @@ fn shown(tail: &[String]) -> String {
 }
 
 /// The last lines that a process logged since `from` (bytes into the file).
-pub(super) fn log_tail(log: &Path, from: u64) -> Vec<String> {
+pub(crate) fn log_tail(log: &Path, from: u64) -> Vec<String> {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = fs_err::File::open(log)?;
         let end = file.seek(SeekFrom::End(0))?;

@@ -12,7 +12,7 @@ use oci_spec::image as oci;
 use super::{
     BlobStore, Definitions, Error, Image, Index, Layer, Reference, Timestamp,
     definition::{self, Definition, Source},
-    elf, roots,
+    elf, package, roots,
     tree::{Content, Entry, Node, Tree},
 };
 use crate::pipeline::{Binary, Built};
@@ -178,6 +178,11 @@ impl Part {
             // Linux gives every link these permissions.
             tree.insert(&link.path, Entry { node: Node::Link { target: link.target.clone() }, mode: 0o777, owner: 0 })?;
         }
+        for name in &layer.packages {
+            for (path, entry) in package::entries(image, name, &self.debian, self.platform)? {
+                tree.insert(&path, entry)?;
+            }
+        }
         for file in &layer.files {
             let content = self.content(image, &file.from)?;
             let node = Node::File { content, capabilities: file.capabilities.clone() };
@@ -217,6 +222,9 @@ pub(crate) fn check_machine(
         if let Source::Debian { package, path, program } = &file.from {
             debian(image, package, &below(&root, path), *program, platform)?;
         }
+    }
+    for name in definitions.layers(image).flat_map(|layer| &layer.packages) {
+        package::entries(image, name, &root, platform)?;
     }
     Ok(())
 }

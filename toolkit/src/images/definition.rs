@@ -57,6 +57,9 @@ pub(crate) struct Layer {
     /// Symbolic links.
     #[serde(default, rename = "link")]
     pub(crate) links: Vec<Link>,
+    /// Debian packages that are installed on this machine, whose programs and libraries go into the layer as they are.
+    #[serde(default)]
+    pub(crate) packages: Vec<String>,
 }
 
 /// A regular file.
@@ -153,22 +156,32 @@ pub(crate) struct Variant {
 }
 
 impl Definitions {
-    /// Reads `folder/*.toml` and `folder/layers/*.toml`.
+    /// Reads `folder/*.toml` and, if there are any, `folder/layers/*.toml`.
     pub(crate) fn read(folder: &Path) -> Result<Self, Error> {
         let mut images = vec![];
         for (name, path) in files(folder)? {
             let definition = Definition { name, path: path.clone(), ..parse(&path)? };
             images.push(definition);
         }
-        let mut shared = BTreeMap::new();
-        for (name, path) in files(&folder.join("layers"))? {
-            shared.insert(name, parse(&path)?);
+        let (layers, mut shared) = (folder.join("layers"), BTreeMap::new());
+        if layers.is_dir() {
+            for (name, path) in files(&layers)? {
+                shared.insert(name, parse(&path)?);
+            }
         }
         let definitions = Self { images, shared };
         for image in &definitions.images {
             definitions.check(image).map_err(|reason| Error::Definition { path: image.path.clone(), reason })?;
         }
         Ok(definitions)
+    }
+
+    /// These and those of another folder, whose shared layers are its own.
+    pub(crate) fn with(mut self, other: Self) -> Self {
+        self.images.extend(other.images);
+        self.images.sort_by(|a, b| a.name.cmp(&b.name));
+        self.shared.extend(other.shared);
+        self
     }
 
     /// The images in the order of their names: all of them, or those that `only` names.
@@ -194,12 +207,12 @@ impl Definitions {
 
     /// The Debian packages that files of `image` are from.
     pub(crate) fn packages(&self, image: &Definition) -> BTreeSet<String> {
-        let files = self.layers(image).flat_map(|layer| &layer.files);
         let package = |file: &File| match &file.from {
             Source::Debian { package, .. } => Some(package.clone()),
             _ => None,
         };
-        files.filter_map(package).collect()
+        let of_files = self.layers(image).flat_map(|layer| &layer.files).filter_map(package);
+        of_files.chain(self.layers(image).flat_map(|layer| layer.packages.clone())).collect()
     }
 
     /// Whether `image` holds Mozilla's certificate authorities.

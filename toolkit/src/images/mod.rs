@@ -16,6 +16,7 @@ mod image;
 mod index;
 mod layer;
 pub(crate) mod layout;
+mod package;
 mod reference;
 mod roots;
 mod timestamp;

@@ -13,15 +13,22 @@ fn unknown(name: &str) -> Error {
 /// The text of a manifest with the images and the Kubernetes version of `release`. Its images may have another
 /// registry and the tags of another version.
 pub(super) fn pinned(text: &str, release: &Description) -> Result<String> {
+    renamed(text, &release.kubernetes, |name| {
+        let image = image(name, release)?;
+        Ok(format!("{}@{}", image.reference, image.digest))
+    })
+}
+
+/// The text of a manifest with the Kubernetes version `kubernetes`, and each image named as `image` says.
+pub(crate) fn renamed(text: &str, kubernetes: &str, image: impl Fn(&str) -> Result<String>) -> Result<String> {
     let line = Regex::new(r"^(?<before>\s*(?:- )?image: )(?<name>\S+)$").map_err(anyhow::Error::from)?;
     let version = Regex::new(r"^(?<before>\s*kubernetesVersion: )\S+$").map_err(anyhow::Error::from)?;
     let mut out = String::new();
     for old in text.lines() {
         if let Some(found) = line.captures(old) {
-            let image = image(&found["name"], release)?;
-            out.push_str(&format!("{}{}@{}", &found["before"], image.reference, image.digest));
+            out.push_str(&format!("{}{}", &found["before"], image(&found["name"])?));
         } else if let Some(found) = version.captures(old) {
-            out.push_str(&format!("{}{}", &found["before"], release.kubernetes));
+            out.push_str(&format!("{}{kubernetes}", &found["before"]));
         } else {
             out.push_str(old);
         }

@@ -19,7 +19,7 @@ mod inventory;
 mod keys;
 mod layouts;
 mod make;
-mod manifests;
+pub(crate) mod manifests;
 mod minisign;
 mod problem;
 mod provenance;

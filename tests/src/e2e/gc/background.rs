@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::super::kubectl::Event;
 use super::Seen;
 use super::side::{HOLD, Policy, Side, is_deleting, owners, reference};
+use crate::kubectl::Event;
 use sluice_shell::error::{Error, Result};
 use sluice_toolkit::cluster::shirts::revision;
 use sluice_toolkit::cluster::wait::ensure;

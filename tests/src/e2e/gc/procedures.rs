@@ -3,10 +3,10 @@
 
 use serde_json::{Value, json};
 
-use super::super::kubectl::Kubectl;
 use super::super::lab::{Lab, Wish};
 use super::super::{Column, Suite, Verdict};
 use super::side::{self, HOLD, Policy, Side, blocking, is_deleting, reference};
+use crate::kubectl::Kubectl;
 use sluice_shell::error::Result;
 use sluice_toolkit::cluster::component::Component;
 use sluice_toolkit::cluster::policies;

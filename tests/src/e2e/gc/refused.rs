@@ -4,9 +4,9 @@ use std::io::BufRead as _;
 
 use serde_json::{Value, json};
 
-use super::super::kubectl::Event;
 use super::Seen;
 use super::side::{HOLD, Policy, Side, is_deleting, reference};
+use crate::kubectl::Event;
 use sluice_shell::error::{Error, Result};
 use sluice_toolkit::cluster::client::HttpError;
 use sluice_toolkit::cluster::shirts::revision;

@@ -4,8 +4,8 @@ use std::io::BufRead as _;
 
 use serde_json::Value;
 
-use crate::e2e::kubectl::Event;
 use crate::e2e::lab::Lab;
+use crate::kubectl::Event;
 use sluice_shell::error::{Error, Result};
 use sluice_toolkit::cluster::client::{Client, HttpError};
 use sluice_toolkit::cluster::shirts::names;

@@ -19,11 +19,13 @@ pub enum Purpose {
     Test,
     /// Database servers: `up --database`, and the tests.
     Databases,
+    /// A node that runs Pods: `cluster`, and `test cluster`.
+    Cluster,
 }
 
 impl Purpose {
     /// Every purpose.
-    pub const ALL: [Self; 4] = [Self::Build, Self::Images, Self::Test, Self::Databases];
+    pub const ALL: [Self; 5] = [Self::Build, Self::Images, Self::Test, Self::Databases, Self::Cluster];
 }
 
 impl fmt::Display for Purpose {
@@ -33,6 +35,7 @@ impl fmt::Display for Purpose {
             Self::Images => "images",
             Self::Test => "test",
             Self::Databases => "databases",
+            Self::Cluster => "cluster",
         })
     }
 }
@@ -73,7 +76,7 @@ pub(super) const LEAST_RUST: [u32; 2] = [1, 95];
 /// All needs of this machine. `go` is the version that upstream releases with; any patch release of the same Go minor,
 /// or a newer one, compiles it.
 pub(super) fn all(go: &str) -> Vec<Need> {
-    use Purpose::{Build, Databases, Images, Test};
+    use Purpose::{Build, Cluster, Databases, Images, Test};
     let least_go: Vec<u32> = go.split('.').take(2).filter_map(|part| part.parse().ok()).collect();
     let machine = Platform::host().map_or(std::env::consts::ARCH, Platform::arch);
     let get_go = format!(
@@ -123,6 +126,14 @@ pub(super) fn all(go: &str) -> Vec<Need> {
         program("pip3", Test, "python3-pip"),
         package("PostgreSQL", Databases, file("/usr/share/doc/postgresql-15"), "postgresql-15"),
         package("MariaDB", Databases, file("/usr/sbin/mariadbd"), "mariadb-server"),
+        program("containerd", Cluster, "containerd"),
+        program("runc", Cluster, "runc"),
+        package("CNI plugins", Cluster, file("/usr/lib/cni/bridge"), "containernetworking-plugins"),
+        // kube-proxy's image has it as well.
+        package("iptables", Cluster, file("/usr/sbin/iptables"), "iptables"),
+        program("ip", Cluster, "iproute2"),
+        program("nsenter", Cluster, "util-linux"),
+        program("socat", Cluster, "socat"),
     ]
 }
 

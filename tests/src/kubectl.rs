@@ -13,7 +13,7 @@ use sluice_toolkit::cluster::pid::Process;
 use sluice_toolkit::cluster::wait::{ensure, until};
 
 /// kubectl with the kubeconfig of one cluster.
-pub(super) struct Kubectl {
+pub(crate) struct Kubectl {
     program: PathBuf,
     kubeconfig: PathBuf,
     /// For its discovery cache and the output of watches.
@@ -21,7 +21,7 @@ pub(super) struct Kubectl {
 }
 
 impl Kubectl {
-    pub(super) fn new(program: &Path, cluster: &Path, kubeconfig: &Path) -> Self {
+    pub(crate) fn new(program: &Path, cluster: &Path, kubeconfig: &Path) -> Self {
         Self { program: program.to_owned(), kubeconfig: kubeconfig.to_owned(), folder: cluster.join("kubectl") }
     }
 
@@ -29,7 +29,7 @@ impl Kubectl {
     ///
     /// # Errors
     /// When it fails.
-    pub(super) fn run(&self, args: &str) -> Result<String> {
+    pub(crate) fn run(&self, args: &str) -> Result<String> {
         self.words(&args.split_ascii_whitespace().collect::<Vec<_>>())?.read()
     }
 
@@ -37,7 +37,7 @@ impl Kubectl {
     ///
     /// # Errors
     /// When it fails.
-    pub(super) fn run_words(&self, args: &[&str]) -> Result<String> {
+    pub(crate) fn run_words(&self, args: &[&str]) -> Result<String> {
         self.words(args)?.read()
     }
 
@@ -45,7 +45,7 @@ impl Kubectl {
     ///
     /// # Errors
     /// When it fails.
-    pub(super) fn send(&self, verb: &str, object: &Value) -> Result<String> {
+    pub(crate) fn send(&self, verb: &str, object: &Value) -> Result<String> {
         self.words(&[verb, "-f", "-"])?.stdin(object.to_string()).read()
     }
 
@@ -53,7 +53,7 @@ impl Kubectl {
     ///
     /// # Errors
     /// When it fails.
-    pub(super) fn apply(&self, yaml: &str) -> Result<String> {
+    pub(crate) fn apply(&self, yaml: &str) -> Result<String> {
         self.words(&["apply", "-f", "-"])?.stdin(yaml).read()
     }
 
@@ -61,7 +61,7 @@ impl Kubectl {
     ///
     /// # Errors
     /// When it succeeds.
-    pub(super) fn fails(&self, args: &str) -> Result<String> {
+    pub(crate) fn fails(&self, args: &str) -> Result<String> {
         let outcome = self.words(&args.split_ascii_whitespace().collect::<Vec<_>>())?.outcome()?;
         ensure(!outcome.status.success(), || format!("`kubectl {args}` succeeded:\n{}", outcome.stdout))?;
         Ok(outcome.stderr.trim().to_owned())
@@ -81,7 +81,7 @@ impl Kubectl {
     ///
     /// # Errors
     /// When it can't be started.
-    pub(super) fn watch(&self, args: &str) -> Result<Watch> {
+    pub(crate) fn watch(&self, args: &str) -> Result<Watch> {
         let number = self.folder.join("watches");
         fs_err::create_dir_all(&number)?;
         let output = number.join(format!("{}.json", fs_err::read_dir(&number)?.count()));
@@ -105,27 +105,27 @@ impl Kubectl {
 
 /// One event of a watch.
 #[derive(Debug, Clone)]
-pub(super) struct Event {
+pub(crate) struct Event {
     /// `ADDED`, `MODIFIED`, `DELETED`.
-    pub(super) kind: String,
+    pub(crate) kind: String,
     /// The object.
-    pub(super) object: Value,
+    pub(crate) object: Value,
 }
 
 impl Event {
     /// From the form that the API and kubectl write.
-    pub(super) fn from_json(event: &Value) -> Self {
+    pub(crate) fn from_json(event: &Value) -> Self {
         Self { kind: event["type"].as_str().unwrap_or_default().to_owned(), object: event["object"].clone() }
     }
 
     /// The object's name.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.object["metadata"]["name"].as_str().unwrap_or_default()
     }
 }
 
 /// A running `kubectl get -w`; ended on drop.
-pub(super) struct Watch {
+pub(crate) struct Watch {
     process: Process,
     output: PathBuf,
     offset: u64,
@@ -140,7 +140,7 @@ impl Watch {
     ///
     /// # Errors
     /// When it printed something else than events.
-    pub(super) fn events(&mut self) -> Result<&[Event]> {
+    pub(crate) fn events(&mut self) -> Result<&[Event]> {
         let mut file = fs_err::File::open(&self.output)?;
         file.seek(SeekFrom::Start(self.offset))?;
         self.offset += u64::try_from(file.read_to_end(&mut self.pending)?).unwrap_or(0);
@@ -167,7 +167,7 @@ impl Watch {
     ///
     /// # Errors
     /// When it does not come in time, or kubectl ended.
-    pub(super) fn wait_for(&mut self, what: &str, limit: Duration, is_it: impl Fn(&Event) -> bool) -> Result<&[Event]> {
+    pub(crate) fn wait_for(&mut self, what: &str, limit: Duration, is_it: impl Fn(&Event) -> bool) -> Result<&[Event]> {
         let what = format!("the event \"{what}\" in kubectl get -w");
         until(&what, limit, || {
             let alive = self.process.is_alive();

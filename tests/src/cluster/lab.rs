@@ -1,0 +1,119 @@
+//! The node under test.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use serde::Deserialize;
+
+use super::machine::Machine;
+use crate::kubectl::Kubectl;
+use sluice_shell::context::Context;
+use sluice_shell::error::{Error, Result};
+use sluice_shell::interrupt;
+use sluice_shell::process::{Run, THIS};
+use sluice_toolkit::cluster::leftover;
+use sluice_toolkit::node::{self, Node};
+use sluice_toolkit::source::Target;
+
+/// The folder of the node that runs now, for who interrupts us.
+static ACTIVE: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// A node that is ready. Dropping it ends its processes; its files stay until [`Lab::finish`].
+pub(super) struct Lab {
+    /// Folders of nodes.
+    pub(super) scratch: PathBuf,
+    /// What the verb printed when it had started the node.
+    pub(super) report: Report,
+    /// What was on this machine before.
+    pub(super) before: Machine,
+    up: Run,
+}
+
+/// What `cluster up --json` prints.
+#[derive(Deserialize)]
+pub(super) struct Report {
+    pub(super) folder: PathBuf,
+    pub(super) kubeconfig: PathBuf,
+    pub(super) kubectl: PathBuf,
+    pub(super) images: Vec<String>,
+    pub(super) started: bool,
+    pub(super) seconds: f64,
+}
+
+impl Lab {
+    /// Has the verb `cluster up` build what is missing and start a node.
+    ///
+    /// # Errors
+    /// Those of the verb.
+    pub(super) fn start(shell: &Context, target: &Target) -> Result<Self> {
+        interrupt::before_the_end(end_active)?;
+        let scratch = shell.paths.cache().join("node-tests");
+        fs_err::create_dir_all(&scratch)?;
+        for folder in leftover::abandoned(&scratch)? {
+            node::end_in(&folder)?;
+        }
+        leftover::sweep(&scratch)?;
+        let before = Machine::look()?;
+        let folder = scratch.join(format!("node-{}-0", std::process::id()));
+        let up = Run::new(THIS, shell.paths.root())
+            .args(["cluster", "up", "--json", "--k8s", target.k8s.as_str(), "--source", &target.source.to_string()])
+            .arg("--dir")
+            .arg(&folder);
+        *ACTIVE.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder);
+        let progress = shell.out.spinner("cluster up");
+        let report = read(&up.read_with(|line| progress.now(line)).inspect_err(|_| end_active())?)?;
+        Ok(Self { scratch, report, before, up })
+    }
+
+    /// Has the verb start it again, or say that it runs.
+    pub(super) fn up(&self) -> Result<Report> {
+        read(&self.up.read()?)
+    }
+
+    /// A kubectl outside, as the verb says how.
+    pub(super) fn kubectl(&self) -> Kubectl {
+        // Its cache is not in the node's folder, which must be gone in the end.
+        let cache = self.report.folder.with_extension("kubectl");
+        Kubectl::new(&self.report.kubectl, &cache, &self.report.kubeconfig)
+    }
+
+    /// The node, for what only its owner may do. Nobody else can have it meanwhile.
+    pub(super) fn node(&self) -> Result<Node> {
+        Node::open(&self.report.folder)
+    }
+
+    /// The whole name of the image `name` on the node.
+    pub(super) fn image(&self, name: &str) -> Result<&str> {
+        let found = self.report.images.iter().find(|image| image.contains(&format!("/{name}:")));
+        found.map(String::as_str).ok_or_else(|| Error::input(format!("the node has no image {name}")))
+    }
+
+    /// Removes the node and all that the cases left, because all went well.
+    pub(super) fn finish(self) -> Result<()> {
+        if self.report.folder.exists() {
+            self.node()?.remove()?;
+        }
+        remove(&self.report.folder.with_extension("kubectl"))
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        end_active();
+    }
+}
+
+fn read(report: &str) -> Result<Report> {
+    Ok(serde_json::from_str(report)?)
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    if folder.exists() { Ok(fs_err::remove_dir_all(folder)?) } else { Ok(()) }
+}
+
+/// Failing to is not reported: this runs when something else has failed already, or nothing is left to end.
+fn end_active() {
+    if let Some(folder) = ACTIVE.lock().unwrap_or_else(PoisonError::into_inner).as_deref() {
+        let _ = node::end_in(folder);
+    }
+}

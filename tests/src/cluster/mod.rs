@@ -1,0 +1,70 @@
+//! The cases on a node that runs Pods: the cluster that kubeadm makes of our images and manifests.
+//!
+//! All cases share one node, which the first of them finds as `cargo xtask cluster up` left it, and which the last one
+//! removes.
+
+mod crash;
+mod down;
+mod lab;
+mod machine;
+mod pods;
+
+use self::lab::Lab;
+use crate::runner::{self, Tally, Verdict};
+use sluice_shell::context::Context;
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::source::Target;
+
+/// One test.
+struct Case {
+    name: &'static str,
+    body: fn(&mut Lab) -> Result<Verdict>,
+}
+
+/// In the order in which they run.
+const CASES: [Case; 6] = [
+    Case { name: "kubeadm/ready", body: pods::ready },
+    Case { name: "kubeadm/pods", body: pods::reach_each_other },
+    Case { name: "kubeadm/up-again", body: pods::up_again },
+    Case { name: "crash/shim", body: crash::shim },
+    Case { name: "crash/node", body: crash::node },
+    Case { name: "down/nothing-left", body: down::nothing_left },
+];
+
+/// The cases whose name contains `filter`.
+fn chosen(filter: Option<&str>) -> Result<Vec<Case>> {
+    let fits = |case: &Case| filter.is_none_or(|filter| case.name.contains(filter));
+    let chosen: Vec<Case> = CASES.into_iter().filter(fits).collect();
+    if chosen.is_empty() {
+        let names = CASES.map(|case| case.name).join("\n");
+        let filter = filter.unwrap_or_default();
+        return Err(Error::input(format!("no cluster test has {filter:?} in its name; there are:\n{names}")));
+    }
+    Ok(chosen)
+}
+
+/// Refuses a filter that fits no case, before minutes are spent on a node.
+///
+/// # Errors
+/// With the names that there are.
+pub(crate) fn check(filter: Option<&str>) -> Result<()> {
+    chosen(filter).map(drop)
+}
+
+/// Starts a node, and runs the cases whose name contains `filter`.
+///
+/// # Errors
+/// When the node does not get ready, or stdout is broken. A failed case is no error here: see the tally.
+pub(crate) fn run(shell: &Context, target: &Target, filter: Option<&str>) -> Result<Tally> {
+    let chosen = chosen(filter)?;
+    let mut lab = Lab::start(shell, target)?;
+    let scratch = lab.scratch.clone();
+    // One after the other: the node is the same for all.
+    let cell = std::cell::RefCell::new(&mut lab);
+    let steps = chosen.iter().map(|case| (case.name, || (case.body)(&mut cell.borrow_mut())));
+    let tally = runner::run(shell, "cluster", &scratch, steps)?;
+    if tally.failed == 0 {
+        lab.finish()?;
+    }
+    Ok(tally)
+}

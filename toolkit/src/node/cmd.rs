@@ -1,0 +1,138 @@
+//! `cargo xtask cluster`: a node by hand.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::{Images, Node, boot};
+use crate::source::Target;
+use sluice_shell::context::Context;
+use sluice_shell::error::Result;
+
+/// A cluster with a node that runs Pods: Kubernetes as kubeadm sets it up, in namespaces of its own (as root)
+#[derive(clap::Args)]
+pub struct Cmd {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Subcommand)]
+enum Verb {
+    /// Starts the cluster and prints the line that points kubectl at it
+    ///
+    /// containerd, the kubelet, kube-proxy and CoreDNS are of this machine or built here; the control plane is that of
+    /// images/manifests/kubeadm, with sluice-shim where kubeadm puts etcd. Nothing is left on the machine after `down`.
+    /// A second `up` starts a node again that was killed, with its data.
+    Up(Up),
+    /// Ends the cluster and removes its data
+    Down(Down),
+    /// What `up` starts: the first process of a node
+    #[command(hide = true)]
+    Boot(Boot),
+}
+
+#[derive(clap::Args)]
+struct Up {
+    /// The cluster's folder [default: .sluice/node in the workspace]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    #[command(flatten)]
+    target: Target,
+    /// Print a report instead
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+struct Down {
+    /// The cluster's folder [default: .sluice/node in the workspace]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct Boot {
+    folder: PathBuf,
+    /// We are the first process of a pid namespace
+    #[arg(long)]
+    first: bool,
+}
+
+/// What `cluster up --json` prints.
+#[derive(Serialize)]
+struct Report {
+    folder: PathBuf,
+    kubeconfig: PathBuf,
+    kubectl: PathBuf,
+    logs: PathBuf,
+    /// Images that Pods can run: there is no registry.
+    images: Vec<String>,
+    /// Whether this run started it.
+    started: bool,
+    /// Without what had to be built.
+    seconds: f64,
+}
+
+impl Cmd {
+    /// Starts or ends a node.
+    pub(crate) fn run(self, shell: &Context) -> Result<()> {
+        match self.verb {
+            Verb::Up(up) => up.run(shell),
+            Verb::Down(down) => down.run(shell),
+            Verb::Boot(Boot { folder, first: false }) => boot::enter(&folder),
+            Verb::Boot(Boot { folder, first: true }) => boot::first(&folder),
+        }
+    }
+}
+
+impl Up {
+    fn run(self, shell: &Context) -> Result<()> {
+        let folder = folder(shell, self.dir.as_deref());
+        // Before minutes are spent on programs for it.
+        let mut node = Node::prepare(&folder, &self.target.k8s)?;
+        let clock = Cell::new(Instant::now());
+        let build = || {
+            let images = Images::build(shell, &self.target)?;
+            clock.set(Instant::now());
+            Ok(images)
+        };
+        let progress = shell.out.spinner("node");
+        let started = node.start(build, |step| progress.now(step))?;
+        progress.done(if started { "ready" } else { "already running" });
+        if self.json {
+            return shell.out.json(&Report {
+                folder: node.folder.clone(),
+                kubeconfig: node.kubeconfig(),
+                kubectl: node.kubectl_program(),
+                logs: node.logs(),
+                images: node.images().to_vec(),
+                started,
+                seconds: clock.get().elapsed().as_secs_f64(),
+            });
+        }
+        shell.out.note(format!(
+            "logs are in {}; kubectl is {}",
+            node.logs().display(),
+            node.kubectl_program().display()
+        ));
+        shell.out.data(format!("export KUBECONFIG={}", crate::up::quoted(&node.kubeconfig())))
+    }
+}
+
+impl Down {
+    fn run(self, shell: &Context) -> Result<()> {
+        let node = Node::open(&folder(shell, self.dir.as_deref()))?;
+        let folder = node.folder.clone();
+        let progress = shell.out.spinner("node");
+        node.remove()?;
+        progress.done(format!("stopped and removed from {}", folder.display()));
+        Ok(())
+    }
+}
+
+/// Where a node is unless `--dir` says otherwise.
+fn folder(shell: &Context, dir: Option<&Path>) -> PathBuf {
+    dir.map_or_else(|| shell.paths.cache().join("node"), Path::to_owned)
+}

@@ -1,0 +1,141 @@
+//! The images that a node runs from the start: ours, and stand-ins for those that kubeadm takes from
+//! `registry.k8s.io`, all built here.
+
+use std::path::PathBuf;
+
+use super::Node;
+use crate::build::{Options, Program, build_patched};
+use crate::build_images::{self, REGISTRY};
+use crate::images::Definitions;
+use crate::source::Target;
+use sluice_shell::context::Context;
+use sluice_shell::doctor::{self, Purpose};
+use sluice_shell::error::{Error, Result};
+use sluice_shell::platform::Platform;
+use sluice_shell::process::Run;
+
+/// Of the images that a release holds, those that kubeadm's patches name.
+const OURS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "sluice-shim"];
+
+/// Programs that run on the node itself.
+const PROGRAMS: [Program; 3] = [Program::Kubelet, Program::Kubeadm, Program::Kubectl];
+
+/// What a node is made of.
+pub struct Images {
+    /// The programs for the node itself.
+    pub(super) programs: Vec<PathBuf>,
+    /// The image that holds the namespaces of Pods, by the name that kubeadm has for it.
+    pub(super) pause: String,
+    /// Upstream's version, `v1.37.2`.
+    pub(super) kubernetes: String,
+    /// The workspace, with kubeadm's manifests.
+    pub(super) workspace: PathBuf,
+    images: Vec<Image>,
+}
+
+/// One image.
+struct Image {
+    /// What it is called, without registry and tag.
+    name: String,
+    /// All of its name.
+    reference: String,
+    /// Other names that it gets on the node.
+    others: Vec<String>,
+    archive: PathBuf,
+}
+
+impl Images {
+    /// Builds what is not up to date.
+    ///
+    /// # Errors
+    /// When something is missing on this machine, or a build fails.
+    pub fn build(shell: &Context, target: &Target) -> Result<Self> {
+        doctor::require(shell, &[Purpose::Images, Purpose::Cluster], false)?;
+        let folder = shell.paths.root().join("images");
+        let stand_ins = Definitions::read(&folder.join("cluster"))?;
+        let names = stand_ins.select(&[])?.into_iter().map(|image| image.name.clone());
+        let names: Vec<String> = OURS.map(str::to_owned).into_iter().chain(names).collect();
+        let definitions = Definitions::read(&folder)?.with(stand_ins);
+        let chosen = definitions.select(&names)?;
+        let out = shell.paths.cache().join("node-images");
+        build_images::check_all(shell, &definitions, &chosen, &[Platform::host()?], REGISTRY, &out)?;
+        let mut programs = build_images::programs(&definitions, &chosen)?;
+        programs.extend(PROGRAMS);
+        let built = build_patched(shell, target, Options::host()?, &programs)?;
+        let kubernetes = built.version.split('+').next().unwrap_or_default().to_owned();
+        let on_node = PROGRAMS.map(Program::name);
+        let paths = |name: &str| built.binaries.iter().find(|it| it.name == name).map(|it| it.path.clone());
+        let programs: Vec<PathBuf> = on_node.into_iter().filter_map(paths).collect();
+        let wanted = wanted(&programs, &kubernetes)?;
+        let report = build_images::write(shell, &[built], &definitions, &chosen, REGISTRY, &out)?;
+        let lines = report.images.iter().filter(|line| line.suffix.is_empty());
+        let images: Vec<Image> = lines
+            .filter_map(|line| {
+                let others = if OURS.contains(&line.name.as_str()) { &[][..] } else { &wanted[..] };
+                Some(Image {
+                    name: line.name.clone(),
+                    reference: line.reference.to_string(),
+                    others: others.iter().filter(|other| last_part(other) == line.name).cloned().collect(),
+                    archive: line.platforms.first()?.archive.clone(),
+                })
+            })
+            .collect();
+        let pause = wanted.into_iter().find(|name| last_part(name) == "pause");
+        let pause = pause.ok_or_else(|| Error::input("kubeadm names no image called pause"))?;
+        Ok(Self { programs, pause, kubernetes, workspace: shell.paths.root().to_owned(), images })
+    }
+
+    /// Puts them into a node that runs.
+    pub(super) fn load(&self, node: &Node) -> Result<()> {
+        let ctr = || Ok::<_, Error>(node.inside("ctr")?.arg("--namespace=k8s.io"));
+        for image in &self.images {
+            // The archive is outside: the node reads it from us.
+            let archive = fs_err::read(&image.archive)?;
+            ctr()?.args(["images", "import", "-"]).stdin(archive).run()?;
+            for other in &image.others {
+                ctr()?.args(["images", "tag", &image.reference, other]).run()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of all that are loaded.
+    pub(super) fn references(&self) -> Vec<String> {
+        self.images.iter().map(|image| image.reference.clone()).collect()
+    }
+
+    /// The whole name of the image `name`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) fn reference(&self, name: &str) -> Result<&str> {
+        let found = self.images.iter().find(|image| image.name == name);
+        found.map(|image| image.reference.as_str()).ok_or_else(|| Error::input(format!("a node has no image {name}")))
+    }
+}
+
+/// The images that kubeadm wants for a version of Kubernetes.
+fn wanted(programs: &[PathBuf], kubernetes: &str) -> Result<Vec<String>> {
+    let kubeadm = programs.iter().find(|path| path.ends_with(Program::Kubeadm.name()));
+    let kubeadm = kubeadm.ok_or_else(|| Error::input("kubeadm was not built"))?;
+    // With a version it asks no server which is the newest.
+    let list = Run::new(kubeadm, "/").args(["config", "images", "list", "--kubernetes-version", kubernetes]).read()?;
+    Ok(list.lines().map(str::to_owned).collect())
+}
+
+/// `coredns` of `registry.k8s.io/coredns/coredns:v1.14.6`.
+fn last_part(reference: &str) -> &str {
+    let name = reference.rsplit('/').next().unwrap_or(reference);
+    name.split(':').next().unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_stands_in_for_one_of_the_same_name() {
+        let names = ["registry.k8s.io/coredns/coredns:v1.14.6", "registry.k8s.io:443/pause:3.10.2", "pause"];
+        assert_eq!(names.map(last_part), ["coredns", "pause", "pause"]);
+    }
+}
