@@ -125,10 +125,10 @@ impl Graph {
         }
     }
 
-    /// The objects that are deleted in the foreground before something else is. The controller manager never forgets that
-    /// (`markDeletingDependents`, pkg/controller/garbagecollector/graph.go), and takes one that a finalizer holds for a
-    /// part of a cycle when its owner's owner is deleted in the foreground later. Then it unblocks the owner, and luck
-    /// decides whether the owner goes in the foreground or in the background. The shim goes by what the object says.
+    /// The objects that are deleted in the foreground before something else is. The controller manager never forgets
+    /// that (`markDeletingDependents`, pkg/controller/garbagecollector/graph.go). One that a finalizer holds it takes for
+    /// a part of a cycle when the owner of its owner is deleted in the foreground later: it unblocks the owner, and luck
+    /// decides whether that one goes in the foreground or in the background. The shim goes by what the object says.
     fn marked_for_good(&self) -> Vec<usize> {
         let foreground = self.deeds.iter().filter_map(|deed| match deed {
             Deed::Foreground(place) => Some(*place),
