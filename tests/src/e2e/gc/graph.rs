@@ -126,9 +126,10 @@ impl Graph {
     }
 
     /// The objects that are deleted in the foreground before something else is. The controller manager never forgets
-    /// that (`markDeletingDependents`, pkg/controller/garbagecollector/graph.go). One that a finalizer holds it takes for
-    /// a part of a cycle when the owner of its owner is deleted in the foreground later: it unblocks the owner, and luck
-    /// decides whether that one goes in the foreground or in the background. The shim goes by what the object says.
+    /// that (`markDeletingDependents`, pkg/controller/garbagecollector/graph.go). One that a finalizer holds it takes
+    /// for a part of a cycle when the owner of its owner is deleted in the foreground later: it unblocks the owner,
+    /// and luck decides whether that one goes in the foreground or in the background. The shim goes by what the
+    /// object says.
     fn marked_for_good(&self) -> Vec<usize> {
         let foreground = self.deeds.iter().filter_map(|deed| match deed {
             Deed::Foreground(place) => Some(*place),
