@@ -48,15 +48,15 @@ impl Cmd {
     }
 }
 
-/// A patch file and its commit were both edited since the tree was made of the files.
+/// A patch file was edited in a place that comes from its commit, or where the commit was edited too.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {what} was edited in the file since the tree was made of it", file.display())]
-struct EditedTwice {
+struct EditedInFile {
     file: PathBuf,
     what: &'static str,
 }
 
-impl Explain for EditedTwice {
+impl Explain for EditedInFile {
     fn hint(&self) -> Option<String> {
         Some(
             "bring the edit into the commit and take it out of the file: a refresh would overwrite the file. \
@@ -118,7 +118,7 @@ pub(super) fn write(
         let file = series.entries.iter().find(|entry| entry.name == name);
         if let (Some(file), Some(saved)) = (file, saved.get(&name)) {
             patch = keep_edits(patch, &file.patch, saved)
-                .map_err(|what| EditedTwice { file: series.dir.join(&name), what })?;
+                .map_err(|what| EditedInFile { file: series.dir.join(&name), what })?;
         }
         if !names.insert(name.clone()) {
             return Err(Error::input(format!("two commits make the file {name}: change the subject of one")));

@@ -148,12 +148,18 @@ mod tests {
     }
 
     fn index(of: &[&Document]) -> Document {
-        let entry = |it: &&Document| serde_json::json!({ "mediaType": it.media_type, "digest": it.digest, "size": it.bytes.len() });
+        let entry = |it: &&Document| {
+            let size = it.bytes.len();
+            serde_json::json!({ "mediaType": it.media_type, "digest": it.digest, "size": size })
+        };
         document(INDEXES[0], &serde_json::json!({ "manifests": of.iter().map(entry).collect::<Vec<_>>() }))
     }
 
     fn manifest(seed: &str) -> Document {
-        let blob = |words: &str| serde_json::json!({ "mediaType": "x/y", "digest": Digest::of(words.as_bytes()), "size": words.len() });
+        let blob = |words: &str| {
+            let digest = Digest::of(words.as_bytes());
+            serde_json::json!({ "mediaType": "x/y", "digest": digest, "size": words.len() })
+        };
         document(MANIFESTS[0], &serde_json::json!({ "config": blob(seed), "layers": [blob("shared"), blob(seed)] }))
     }
 
