@@ -1,8 +1,12 @@
 //! The part `images` of the tests: images of all platforms are built twice, programs of the platform that this machine
-//! is not of are tried under qemu, and signatures of images are checked by cosign and skopeo's library.
+//! is not of are tried under qemu, a release of all platforms is made, checked and installed, and signatures of images
+//! are checked by cosign and skopeo's library.
 //!
 //! It compiles Kubernetes for another platform, and the shim twice for each: half an hour on two processors. So it is
 //! no part of all tests.
+
+mod installed;
+mod release;
 
 use std::path::{Path, PathBuf};
 
@@ -26,11 +30,26 @@ const SOURCES: [&str; 7] = ["shim", "images", "patches", "Cargo.toml", "Cargo.lo
 pub(crate) type Step = fn(&Context, &Target) -> Result<()>;
 
 /// The steps with their names.
-pub(crate) const STEPS: [(&str, Step); 3] = [
+const STEPS: [(&str, Step); 4] = [
     ("programs of another platform", emulated),
     ("images from two folders and two homes", twice),
+    ("a release of both platforms", release::made),
     ("signatures by tools of others", checked),
 ];
+
+/// The steps whose name contains `filter`.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn chosen(filter: Option<&str>) -> Result<Vec<(&'static str, Step)>> {
+    let chosen: Vec<_> = STEPS.into_iter().filter(|(name, _)| filter.is_none_or(|text| name.contains(text))).collect();
+    if chosen.is_empty() {
+        let names = STEPS.map(|(name, _)| name).join("\n");
+        let filter = filter.unwrap_or_default();
+        return Err(Error::input(format!("no test of images has {filter:?} in its name; there are:\n{names}")));
+    }
+    Ok(chosen)
+}
 
 /// The images of the workspace and those of a clone of it, built by another user as it were, are the same. Compiled Go
 /// packages are shared: Go itself keeps folders out of them.
@@ -71,14 +90,18 @@ fn twice(shell: &Context, target: &Target) -> Result<()> {
 
 /// `build-images` for all platforms in the workspace `root`.
 fn images(root: &Path, target: &Target, out: &Path) -> Run {
-    let platforms = Platform::ALL.map(|platform| platform.to_string()).join(",");
     Run::new(THIS, root)
-        .args(["build-images", "--json", "--platform", &platforms])
+        .args(["build-images", "--json", "--platform", &platforms()])
         .args(["--k8s", target.k8s.as_str(), "--source", &target.source.to_string()])
         .arg("--out")
         .arg(out)
         // The folder that it runs in says which workspace is meant.
         .env_remove("CARGO_MANIFEST_DIR")
+}
+
+/// All of them, as a flag.
+fn platforms() -> String {
+    Platform::ALL.map(|platform| platform.to_string()).join(",")
 }
 
 /// cosign, and the library that skopeo is made of, accept what a release pushes to a registry. They are built first.
@@ -124,7 +147,6 @@ fn own_home() -> Result<PathBuf> {
 fn emulated(shell: &Context, target: &Target) -> Result<()> {
     let foreign = Platform::ALL.into_iter().filter(|platform| !platform.is_host());
     for platform in foreign {
-        let emulator = format!("qemu-{}-static", platform.cpu());
         let built = Run::new(THIS, shell.paths.root())
             .args(["build", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "sluice-shim", "--json"])
             .args(["--platform", &platform.to_string()])
@@ -134,14 +156,28 @@ fn emulated(shell: &Context, target: &Target) -> Result<()> {
         for binary in built["binaries"].as_array().into_iter().flatten() {
             let (path, version) = (binary["path"].as_str(), binary["version"].as_str());
             let (path, version) = (path.unwrap_or_default(), version.unwrap_or("?"));
-            let said = Run::new(&emulator, "/").args([path, "--version"]).read()?;
-            ensure(said.split([' ', '\n']).any(|word| word == version), || format!("{path}: {said:?}, not {version}"))?;
+            says_version(Path::new(path), platform, version)?;
             if binary["name"] == Program::SluiceShim.name() {
-                serves_etcdctl(shell, &Run::new(&emulator, "/").arg(path))?;
+                serves_etcdctl(shell, &started(Path::new(path), platform))?;
             }
         }
     }
     Ok(())
+}
+
+/// The program at `path`, under qemu if this machine is not of its platform.
+fn started(path: &Path, platform: Platform) -> Run {
+    match platform.is_host() {
+        true => Run::new(path, "/"),
+        false => Run::new(format!("qemu-{}-static", platform.cpu()), "/").arg(path),
+    }
+}
+
+/// The program at `path` runs, and says that it is of this version.
+fn says_version(path: &Path, platform: Platform, version: &str) -> Result<()> {
+    let said = started(path, platform).arg("--version").read()?;
+    let says = said.split([' ', '\n']).any(|word| word == version);
+    ensure(says, || format!("{} says {said:?}, not {version}", path.display()))
 }
 
 fn serves_etcdctl(shell: &Context, shim: &Run) -> Result<()> {

@@ -28,7 +28,7 @@ pub(crate) struct Cmd {
     /// Which part [default: all but `images` and `cluster`]
     #[arg(value_enum)]
     part: Option<Part>,
-    /// Only the end-to-end, conformance or cluster tests whose name holds this text; no other part
+    /// Only the end-to-end, conformance, cluster or image tests whose name holds this text; no other part
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     /// Only say what this machine lacks; install nothing
@@ -93,6 +93,9 @@ impl Cmd {
         if parts.contains(&Part::Cluster) {
             cluster::check(self.filter.as_deref())?;
         }
+        if parts.contains(&Part::Images) {
+            images::chosen(self.filter.as_deref())?;
+        }
         let (mut tally, mut times) = (Tally::default(), Vec::new());
         for part in parts {
             let clock = Instant::now();
@@ -117,9 +120,9 @@ impl Cmd {
             }
             (Some(part), None) => vec![part],
             (None | Some(Part::E2e), Some(_)) => vec![Part::E2e],
-            (Some(part @ (Part::Conformance | Part::Cluster)), Some(_)) => vec![part],
+            (Some(part @ (Part::Conformance | Part::Cluster | Part::Images)), Some(_)) => vec![part],
             (Some(_), Some(_)) => {
-                return Err(Error::input("`--filter` chooses among end-to-end, conformance or cluster tests"));
+                return Err(Error::input("`--filter` chooses among end-to-end, conformance, cluster or image tests"));
             }
             (None, None) => Part::usual(),
         };
@@ -180,7 +183,7 @@ impl Cmd {
             },
             Part::Images => {
                 leftover::clean_up_on_ctrl_c()?;
-                for (name, run) in images::STEPS {
+                for (name, run) in images::chosen(self.filter.as_deref())? {
                     let clock = Instant::now();
                     let ran = run(shell, &self.target).map(|()| Tally { passed: 1, failed: 0 });
                     tally += step(shell, name, clock, ran)?;
@@ -346,6 +349,9 @@ mod tests {
         let error = e2e::chosen(Some("nosuch"), None).err().unwrap().to_string();
         assert!(error.starts_with("no end-to-end test has \"nosuch\" in its name; there are:\n"), "{error}");
         assert!(e2e::chosen(Some("up/round"), None).is_ok_and(|cases| cases.len() == 1));
+        let error = images::chosen(Some("nosuch")).err().unwrap().to_string();
+        assert!(error.contains("; there are:\nprograms of another platform\n"), "{error}");
+        assert_eq!(images::chosen(Some("release")).unwrap().len(), 1);
     }
 
     #[test]
@@ -379,6 +385,7 @@ mod tests {
             ("--filter x", vec![Part::E2e]),
             ("", vec![Part::Unit, Part::Shim, Part::Patches, Part::E2e, Part::Conformance, Part::Db]),
             ("images", vec![Part::Images]),
+            ("images --filter release", vec![Part::Images]),
             ("cluster --filter pods", vec![Part::Cluster]),
             ("--filter x --database postgres", vec![Part::E2e]),
             ("conformance --database mariadb", vec![Part::Conformance]),

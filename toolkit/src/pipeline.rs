@@ -134,6 +134,8 @@ pub struct Built<D: Depth = Form> {
     pub version: String,
     /// What the binaries run on.
     pub platform: Platform,
+    /// Whether they are without symbol tables and DWARF.
+    pub release_flags: bool,
     /// Version of the Go that compiled them, `1.26.10`.
     pub go: String,
     /// Seconds since 1970 of the stamped build date; images use it for their times.
@@ -149,11 +151,12 @@ impl<D: Depth> Built<D> {
         minor: Minor,
         version: String,
         platform: Platform,
+        release_flags: bool,
         go: String,
         source_date_epoch: i64,
         binaries: Vec<Binary>,
     ) -> Self {
-        Self { minor, version, platform, go, source_date_epoch, binaries, depth: PhantomData }
+        Self { minor, version, platform, release_flags, go, source_date_epoch, binaries, depth: PhantomData }
     }
 
     /// How much of the series was verified, for reports.
@@ -171,8 +174,8 @@ impl<D: Depth> Built<D> {
 /// What less is asked of.
 impl From<Built<Tested>> for Built<Form> {
     fn from(built: Built<Tested>) -> Self {
-        let Built { minor, version, platform, go, source_date_epoch, binaries, .. } = built;
-        Self::new(minor, version, platform, go, source_date_epoch, binaries)
+        let Built { minor, version, platform, release_flags, go, source_date_epoch, binaries, .. } = built;
+        Self { minor, version, platform, release_flags, go, source_date_epoch, binaries, depth: PhantomData }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use cargo_metadata::{Metadata, MetadataCommand, Package, Source};
 use serde::Deserialize;
 use sluice_shell::process::Run;
 use spdx::{Expression, Licensee, ParseMode};
@@ -35,22 +36,6 @@ struct Clarified {
     expression: String,
 }
 
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    name: String,
-    version: String,
-    license: Option<String>,
-    source: Option<String>,
-}
-
-/// The registry that crates come from.
-const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace")
 }
@@ -65,17 +50,18 @@ fn packages(rules: &Rules) -> Vec<Package> {
     let targets = rules.graph.targets.iter().flat_map(|target| ["--filter-platform", target]);
     let run = Run::cargo(root()).args(["metadata", "--locked", "--format-version", "1"]).args(targets);
     let text = run.read().expect("what cargo knows of the crates");
-    serde_json::from_str::<Metadata>(&text).expect("what cargo says of them").packages
+    let Metadata { packages, .. } = MetadataCommand::parse(text).expect("what cargo says of them");
+    packages
 }
 
-/// Why the rules refuse a crate.
-fn refused(package: &Package, rules: &Licences) -> Option<String> {
-    let clarified = rules.clarify.iter().find(|it| it.name == package.name).map(|it| it.expression.clone());
-    let Some(licence) = clarified.or_else(|| package.license.clone()) else {
+/// Why the rules refuse the crate `name`, with what it says of its licence and of where it comes from.
+fn refused(name: &str, licence: Option<&str>, source: Option<&Source>, rules: &Licences) -> Option<String> {
+    let clarified = rules.clarify.iter().find(|it| it.name == name).map(|it| it.expression.as_str());
+    let Some(licence) = clarified.or(licence) else {
         return Some("it says no licence".to_owned());
     };
     // Old crates write `MIT/Apache-2.0`.
-    let expression = match Expression::parse_mode(&licence, ParseMode::LAX) {
+    let expression = match Expression::parse_mode(licence, ParseMode::LAX) {
         Ok(expression) => expression,
         Err(error) => return Some(format!("{licence:?} is no licence: {}", error.reason)),
     };
@@ -85,7 +71,7 @@ fn refused(package: &Package, rules: &Licences) -> Option<String> {
     if !fits {
         return Some(format!("{licence} is not allowed"));
     }
-    let other = package.source.as_ref().filter(|source| *source != REGISTRY);
+    let other = source.filter(|source| !source.is_crates_io());
     other.map(|source| format!("it comes from {source}"))
 }
 
@@ -97,7 +83,8 @@ fn the_licence_of_every_crate_is_one_that_deny_toml_allows() {
     let wrong: BTreeMap<_, _> = packages
         .iter()
         .filter_map(|package| {
-            Some((format!("{} {}", package.name, package.version), refused(package, &rules.licenses)?))
+            let (name, licence, source) = (&package.name, package.license.as_deref(), package.source.as_ref());
+            Some((format!("{name} {}", package.version), refused(name, licence, source, &rules.licenses)?))
         })
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -109,6 +96,7 @@ fn the_licence_of_every_crate_is_one_that_deny_toml_allows() {
 
 #[test]
 fn a_licence_or_a_source_that_is_not_allowed_is_found() {
+    const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
     let rules = rules().licenses;
     for (licence, source, expected) in [
         (Some("MIT/Apache-2.0"), REGISTRY, None),
@@ -120,12 +108,7 @@ fn a_licence_or_a_source_that_is_not_allowed_is_found() {
         (None, REGISTRY, Some("it says no licence")),
         (Some("MIT"), "git+https://example.org/x", Some("it comes from git+https://example.org/x")),
     ] {
-        let package = Package {
-            name: "x".to_owned(),
-            version: String::new(),
-            license: licence.map(str::to_owned),
-            source: Some(source.to_owned()),
-        };
-        assert_eq!(refused(&package, &rules).as_deref(), expected, "{licence:?} of {source}");
+        let from: Source = serde_json::from_value(source.into()).expect("a source");
+        assert_eq!(refused("x", licence, Some(&from), &rules).as_deref(), expected, "{licence:?} of {source}");
     }
 }

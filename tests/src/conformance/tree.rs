@@ -9,7 +9,7 @@ use super::suite::{Suite, Upstream};
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Result};
 use sluice_shell::process::Run;
-use sluice_toolkit::source::{Purpose, Target};
+use sluice_toolkit::source::{self, Purpose, Target};
 
 /// Where the go command compiles the tests of a suite.
 #[derive(Clone, Debug)]
@@ -145,9 +145,9 @@ fn etcd(shell: &Context) -> Result<(PathBuf, String)> {
     let version = find(TESTS.0)?.version.clone();
     let digest: String = hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     let place = shell.paths.cache().join("trees").join(format!("etcd-{version}-{digest}"));
-    let _lock = shell.lock("trees")?;
+    let _lock = source::lock(shell, &place)?;
     if !place.is_dir() {
-        let partial = place.with_extension("partial");
+        let partial = source::partial(&place);
         if partial.exists() {
             fs_err::remove_dir_all(&partial)?;
         }

@@ -115,7 +115,8 @@ impl Suite {
             }
             None => programs::built(shell, target, column.store, column.patched),
         };
-        let columns = needed(cases).map(|column| Ok((column, programs(column)?))).collect::<Result<_>>()?;
+        let columns =
+            needed(cases, &target.k8s).map(|column| Ok((column, programs(column)?))).collect::<Result<_>>()?;
         let built_from = bin.is_none().then(|| target.clone());
         Ok(Self {
             columns,
@@ -161,6 +162,8 @@ pub(crate) struct Case {
     runs: Runs,
     /// The columns whose programs it asks for.
     needs: Vec<Column>,
+    /// The first minor that has what it is about, if not all have, and what that is.
+    since: Option<(u32, &'static str)>,
 }
 
 /// When a case runs.
@@ -176,7 +179,24 @@ enum Runs {
 
 impl Case {
     fn new(name: impl Into<String>, body: impl Fn(&Suite) -> Result<Verdict> + 'static) -> Self {
-        Self { name: name.into(), body: Box::new(body), runs: Runs::Always, needs: Column::ALL.to_vec() }
+        let (runs, needs) = (Runs::Always, Column::ALL.to_vec());
+        Self { name: name.into(), body: Box::new(body), runs, needs, since: None }
+    }
+
+    /// A case about `what`, which v1.`minor` is the first to have.
+    fn since(self, minor: u32, what: &'static str) -> Self {
+        Self { since: Some((minor, what)), ..self }
+    }
+
+    /// What the case needs and `minor` does not have.
+    fn lacks(&self, minor: &Minor) -> Option<String> {
+        let (first, what) = self.since?;
+        let older = minor.numbers().1.parse().is_ok_and(|number: u32| number < first);
+        older.then(|| format!("needs v1.{first} or newer: {what}"))
+    }
+
+    fn run(&self, suite: &Suite) -> Result<Verdict> {
+        self.lacks(&suite.minor).map_or_else(|| (self.body)(suite), |why| Ok(Verdict::Skipped(why)))
     }
 
     fn on_files(self) -> Self {
@@ -202,9 +222,10 @@ impl Case {
     }
 }
 
-/// The columns whose programs the cases ask for.
-fn needed(cases: &[Case]) -> impl Iterator<Item = Column> {
-    Column::ALL.into_iter().filter(|column| cases.iter().any(|case| case.needs.contains(column)))
+/// The columns whose programs the cases ask for that `minor` has all for.
+fn needed(cases: &[Case], minor: &Minor) -> impl Iterator<Item = Column> {
+    let run: Vec<&Case> = cases.iter().filter(|case| case.lacks(minor).is_none()).collect();
+    Column::ALL.into_iter().filter(move |column| run.iter().any(|case| case.needs.contains(column)))
 }
 
 fn cases() -> Vec<Case> {
@@ -258,7 +279,7 @@ pub(crate) fn run(shell: &Context, suite: &Suite, cases: Vec<Case>) -> Result<Ta
     leftover::clean_up_on_ctrl_c()?;
     fs_err::create_dir_all(&suite.scratch)?;
     leftover::sweep(&suite.scratch)?;
-    let steps = cases.iter().map(|case| (case.name.as_str(), || (case.body)(suite)));
+    let steps = cases.iter().map(|case| (case.name.as_str(), || case.run(suite)));
     let tally = runner::run(shell, "e2e", &suite.scratch, steps)?;
     if tally.failed == 0 {
         suite.data.remove()?;
@@ -275,17 +296,30 @@ mod tests {
     fn only_the_programs_that_the_chosen_cases_need_are_built() {
         let (stock, etcd) =
             (Column { patched: false, store: Store::Etcd }, Column { patched: true, store: Store::Etcd });
-        for (filter, expected) in [
-            (Some("walkthrough/patched-shim"), vec![Column::OURS]),
-            (Some("policies/"), vec![Column::OURS]),
-            (Some("etcdctl/"), vec![Column::OURS]),
-            (Some("watches/"), vec![stock, etcd, Column::OURS]),
-            (Some("gc/collector-missing"), vec![etcd]),
-            (Some("gc/t39"), Column::ALL.to_vec()),
-            (None, Column::ALL.to_vec()),
+        for (filter, minor, expected) in [
+            (Some("walkthrough/patched-shim"), "v1.37", vec![Column::OURS]),
+            (Some("policies/"), "v1.37", vec![Column::OURS]),
+            (Some("etcdctl/"), "v1.37", vec![Column::OURS]),
+            (Some("watches/"), "v1.37", vec![stock, etcd, Column::OURS]),
+            (Some("gc/collector-missing"), "v1.37", vec![etcd]),
+            (Some("gc/t39"), "v1.37", Column::ALL.to_vec()),
+            (Some("gc/t39"), "v1.36", vec![]),
+            (None, "v1.36", Column::ALL.to_vec()),
         ] {
             let chosen = chosen(filter, None).expect("cases");
-            assert_eq!(needed(&chosen).collect::<Vec<_>>(), expected, "{filter:?}");
+            let minor = minor.parse().expect("a minor");
+            assert_eq!(needed(&chosen, &minor).collect::<Vec<_>>(), expected, "{filter:?} of {minor}");
         }
+    }
+
+    #[test]
+    fn a_case_about_what_an_older_minor_lacks_says_so() {
+        let chosen = chosen(Some("gc/t39"), None).expect("cases");
+        let lacks = |minor: &str| chosen[0].lacks(&minor.parse().expect("a minor"));
+        assert_eq!(lacks("v1.37"), None);
+        assert_eq!(lacks("v1.100"), None);
+        let why = "needs v1.37 or newer: storage versions are migrated by an API that is served by default";
+        assert_eq!(lacks("v1.36").as_deref(), Some(why));
+        assert_eq!(lacks("v1.9").as_deref(), Some(why));
     }
 }

@@ -58,8 +58,8 @@ pub(super) fn build(job: &Job<'_>, program: Program, to: &Path) -> Result<()> {
         .arg(package(program))
         .env("GOOS", "linux")
         .env("GOARCH", platform.arch())
-        .env("GOTMPDIR", golang::scratch(job.shell, "build")?)
-        .log(job.shell.paths.log(&format!("build-{name}{}", platform.suffix())))
+        .env("GOTMPDIR", golang::scratch(job.shell, &job.name())?)
+        .log(job.shell.paths.log(&format!("{}-{name}", job.name())))
         .watch(|package| progress.now(package))?;
     progress.done("");
     Ok(())

@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use crate::patch;
 use crate::pipeline::{Binary, Built, Depth, Form, Patched, Tested, Verified};
-use crate::source::{Pins, Purpose, Target};
+use crate::source::{self, Pins, Purpose, Target};
 pub use cmd::Cmd;
 pub(crate) use other_go::OtherGo;
 use plan::Plan;
@@ -279,7 +279,8 @@ fn build<D: Depth>(
     };
     let binaries = job.all(programs)?;
     let go = golang::release(&job.go).trim_start_matches("go").to_owned();
-    Ok(Built::new(fetched.minor.clone(), version.clone(), options.platform, go, job.epoch, binaries))
+    let Options { release_flags, platform } = options;
+    Ok(Built::new(fetched.minor.clone(), version.clone(), platform, release_flags, go, job.epoch, binaries))
 }
 
 /// Builds `programs` from the tree as upstream ships it.
@@ -396,10 +397,17 @@ fn prepare(shell: &Context, wanted: &[Wanted], platform: Platform, announced: &[
 }
 
 impl Job<'_> {
+    /// What this job locks, so that two runs never build the same programs, and where its compiler works: a build of
+    /// another minor, of other flags, or for another platform goes on meanwhile.
+    fn name(&self) -> String {
+        let flavor = self.folder.file_name().unwrap_or_default().to_string_lossy();
+        format!("build-{}-{flavor}", self.minor)
+    }
+
     /// Kubernetes programs from the tree, the others from where they come.
     fn all(&self, programs: &[Program]) -> Result<Vec<Binary>> {
         fs_err::create_dir_all(&self.folder)?;
-        let _lock = self.shell.lock("build")?;
+        let _lock = self.shell.lock(&self.name())?;
         let wanted = |program: Program| match program.is_kubernetes() {
             true => Ok(Wanted {
                 program,
@@ -439,7 +447,7 @@ impl Job<'_> {
             inputs,
             |to| {
                 // Nobody may exchange the files under the compiler.
-                let _tree = self.shell.lock("trees")?;
+                let _tree = source::lock(self.shell, self.tree)?;
                 self.unchanged()?;
                 kubernetes::build(self, program, to)
             },

@@ -1,5 +1,6 @@
-//! Which packed layers stay in the cache: those of the newest run for each minor and each platform. So a run for one
-//! platform, or for another minor, takes nothing from the next run for both.
+//! Which packed layers stay in the cache: those of the newest run for each minor, each platform and each kind of
+//! program. So a run for one platform, for another minor, or of a release takes nothing from the next run of the
+//! others.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -31,5 +32,6 @@ pub(super) fn keep(store: &BlobStore, folder: &Path, builds: &[Built], images: &
 }
 
 fn note(folder: &Path, built: &Built) -> PathBuf {
-    folder.join(format!("{}{}", built.minor, built.platform.suffix()))
+    let flags = if built.release_flags { "-release" } else { "" };
+    folder.join(format!("{}{flags}{}", built.minor, built.platform.suffix()))
 }

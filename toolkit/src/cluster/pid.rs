@@ -18,7 +18,7 @@ pub const POLL: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// The process number.
-    pub(crate) pid: i32,
+    pub pid: i32,
     /// When it started, in clock ticks since the machine booted (`/proc/PID/stat`, field 22).
     started: u64,
     /// Which boot that was.

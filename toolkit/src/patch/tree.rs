@@ -12,6 +12,7 @@ use super::engine::{self, Content};
 use super::progress::Progress;
 use super::series::each_on_a_line;
 use crate::pipeline::Fetched;
+use crate::source;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Explain, Result};
 
@@ -80,12 +81,12 @@ fn list(items: &[String]) -> String {
 impl WorkTree {
     /// Opens a composed tree. Waits for another run that works on one.
     pub(super) fn open(shell: &Context, fetched: &Fetched) -> Result<Self> {
-        Self::at(shell, &fetched.tree, Oid::from_str(&fetched.base)?)
+        let lock = source::lock(shell, &fetched.tree)?;
+        Self::at(lock, &fetched.tree, Oid::from_str(&fetched.base)?)
     }
 
-    /// [`WorkTree::open`] for the folder of a tree and its upstream commit.
-    fn at(shell: &Context, root: &Path, base: Oid) -> Result<Self> {
-        let lock = shell.lock("trees")?;
+    /// [`WorkTree::open`] for the folder of a tree, whose lock is `lock`, and its upstream commit.
+    fn at(lock: fs_err::File, root: &Path, base: Oid) -> Result<Self> {
         let root = root.to_owned();
         let repo =
             Repository::open(&root).attempting(|| format!("cannot open the git repository in {}", root.display()))?;
@@ -97,6 +98,7 @@ impl WorkTree {
 
     /// Removes a tree, unless `keep`; or says whose work would be lost with it.
     pub(super) fn remove(shell: &Context, root: &Path, keep: bool) -> Result<Option<String>> {
+        let lock = source::lock(shell, root)?;
         let base = Repository::open(root).and_then(|repo| Ok(repo.find_reference(BASE)?.peel_to_commit()?.id()));
         let Ok(base) = base else {
             // Damaged: no verb would take it.
@@ -105,7 +107,7 @@ impl WorkTree {
             }
             return Ok(None);
         };
-        let tree = Self::at(shell, root, base)?;
+        let tree = Self::at(lock, root, base)?;
         if let Err(lost) = tree.refuse_rebase().and_then(|()| tree.refuse_loss(base)) {
             return Ok(Some(lost.to_string()));
         }

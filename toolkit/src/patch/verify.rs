@@ -330,7 +330,8 @@ impl Bench<'_> {
             self.tree.visit(step.commit)?;
             // go.mod may be another one in this commit.
             let go = Go::new(&self.patched.fetched.tree, &self.shell.paths.cache().join("gomod"))?;
-            let log = self.shell.paths.log(&format!("verify-{}-{}", name.trim_end_matches(".patch"), &check[..4]));
+            let (minor, patch) = (&self.patched.fetched.minor, name.trim_end_matches(".patch"));
+            let log = self.shell.paths.log(&format!("verify-{minor}-{patch}-{}", &check[..4]));
             work(&go, &log).attempting(|| format!("{name}: {check} failed"))?;
             fs_err::create_dir_all(self.shell.paths.cache().join("verified"))?;
             fs_err::write(stamp, format!("{name}\n{key}\n"))?;

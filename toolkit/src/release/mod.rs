@@ -153,7 +153,7 @@ impl Cmd {
         let build = |platform: Platform| {
             build::build_tested(shell, &self.target, Options { release_flags: true, platform }, &programs)
         };
-        let builds = platforms.into_iter().map(build).collect::<Result<Vec<_>>>()?;
+        let builds = platforms.iter().copied().map(build).collect::<Result<Vec<_>>>()?;
         let forms: Vec<_> = builds.iter().cloned().map(Built::from).collect();
         build_images::write(shell, &forms, &definitions, &chosen, &self.registry, &layouts)?;
         let sources = Sources::find(shell, pins.clone(), self.target.open(shell)?.tree)?;
@@ -161,7 +161,7 @@ impl Cmd {
         for built in &builds {
             inventory.add_programs(shell, built, &sources)?;
         }
-        inventory.add_images(shell, &definitions, &chosen)?;
+        inventory.add_images(shell, &definitions, &chosen, &platforms)?;
         let parts = Parts {
             root: shell.paths.root(),
             commit,

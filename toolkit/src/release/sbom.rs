@@ -84,13 +84,14 @@ fn of_image(
         "hashes": [{"alg": "SHA-256", "content": manifest.digest.hex()}],
     });
     let mut edges = BTreeMap::new();
-    let mut parts: Vec<Component> = content.others.clone();
+    let others = content.others.get(&manifest.platform).map(Vec::as_slice).unwrap_or_default();
+    let mut parts: Vec<Component> = others.to_vec();
     for program in &programs {
         let components = linked(program, inventory)?;
         edges.insert(reference(program), purls(components));
         parts.extend_from_slice(components);
     }
-    let direct = programs.iter().map(|program| reference(program)).chain(purls(&content.others));
+    let direct = programs.iter().map(|program| reference(program)).chain(purls(others));
     edges.insert(url, direct.collect());
     Ok(document(release, &own, &parts, programs.iter().map(|program| entry(program)).collect(), edges))
 }

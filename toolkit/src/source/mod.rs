@@ -146,7 +146,7 @@ impl Target {
     pub fn fetch(&self, shell: &Context, purpose: Purpose) -> Result<Fetched> {
         let pins = Pins::load(shell, &self.k8s)?;
         let place = place(shell, self, &pins, purpose)?;
-        let _lock = shell.lock("trees")?;
+        let _lock = lock(shell, &place)?;
         if place.join(".git").join(REBASE).exists() {
             return Err(Rebasing(place).into());
         }
@@ -177,7 +177,7 @@ impl Target {
     /// [`Target::open`] for other pins than those of the minor.
     pub(crate) fn open_pinned(&self, shell: &Context, pins: &Pins) -> Result<Fetched> {
         let place = place(shell, self, pins, Purpose::Patching)?;
-        let _lock = shell.lock("trees")?;
+        let _lock = lock(shell, &place)?;
         repository::unlock(&place)?;
         let base = Repository::open(&place)?.and_then(|repository| repository.base().ok());
         self.found_or_composed(shell, pins, place, base)
@@ -185,6 +185,8 @@ impl Target {
 
     fn found_or_composed(&self, shell: &Context, pins: &Pins, place: PathBuf, base: Option<String>) -> Result<Fetched> {
         let version = self.source.version(&self.k8s, pins)?;
+        // Its lock is ours, so nobody composes it.
+        copy::remove(&partial(&place))?;
         remove_partial(shell)?;
         let base = match base {
             Some(base) => base,
@@ -209,17 +211,27 @@ pub(crate) fn current(shell: &Context) -> Result<BTreeSet<PathBuf>> {
     Ok(folders)
 }
 
-/// All complete trees of Kubernetes, sorted; the others are removed.
+/// Waits until no other run works on the tree at `place`. Each tree has a lock of its own: a build of one minor holds
+/// up no other.
+pub fn lock(shell: &Context, place: &Path) -> Result<fs_err::File> {
+    shell.lock(&lock_name(&place.file_name().unwrap_or_default().to_string_lossy()))
+}
+
+fn lock_name(tree: &str) -> String {
+    format!("tree-{tree}")
+}
+
+/// All complete trees of Kubernetes, sorted; what killed runs left of others is removed.
 pub(crate) fn trees(shell: &Context) -> Result<Vec<PathBuf>> {
     let folder = shell.paths.cache().join("trees");
     let mut trees = Vec::new();
     if folder.is_dir() {
-        let _lock = shell.lock("trees")?;
         remove_partial(shell)?;
         for entry in fs_err::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.split_once('-').is_some_and(|(minor, _)| minor.parse::<Minor>().is_ok()) {
+            let is_of_kubernetes = name.split_once('-').is_some_and(|(minor, _)| minor.parse::<Minor>().is_ok());
+            if is_of_kubernetes && !name.ends_with(PARTIAL) {
                 trees.push(entry.path());
             }
         }
@@ -244,12 +256,20 @@ fn place(shell: &Context, target: &Target, pins: &Pins, purpose: Purpose) -> Res
 /// The end of the name of a tree that is not complete.
 const PARTIAL: &str = ".partial";
 
-/// Removes what killed runs left of trees. The caller holds the lock of all trees, so nobody works on one.
+/// Where the tree at `place` is until it is complete.
+pub fn partial(place: &Path) -> PathBuf {
+    place.with_file_name(format!("{}{PARTIAL}", place.file_name().unwrap_or_default().to_string_lossy()))
+}
+
+/// Removes what killed runs left of trees, but not what a run composes that holds the lock of its tree.
 fn remove_partial(shell: &Context) -> Result<()> {
     let folder = shell.paths.cache().join("trees");
     for entry in if folder.is_dir() { Some(fs_err::read_dir(folder)?) } else { None }.into_iter().flatten() {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().ends_with(PARTIAL) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(tree) = name.strip_suffix(PARTIAL)
+            && let Some(_lock) = shell.try_lock(&lock_name(tree))?
+        {
             copy::remove(&entry.path())?;
         }
     }
@@ -259,7 +279,7 @@ fn remove_partial(shell: &Context) -> Result<()> {
 /// Composes beside `place`, then moves there. Returns the base commit's id. Nothing is left of a tree that could not be
 /// completed.
 fn compose(shell: &Context, target: &Target, pins: &Pins, place: &Path) -> Result<String> {
-    let folder = place.with_file_name(format!("{}{PARTIAL}", place.file_name().unwrap_or_default().to_string_lossy()));
+    let folder = partial(place);
     copy::remove(place)?;
     let composed = compose_in(shell, target, pins, &folder).and_then(|base| {
         fs_err::rename(&folder, place)?;

@@ -183,6 +183,8 @@ fn clone(shell: &Context, url: &str, reference: &str) -> Result<(Repository, Opt
     const FETCHED: &str = "refs/sluice/fetched";
     let name: String = Sha256::digest(url).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     let folder = shell.paths.cache().join("clones").join(format!("{name}.git"));
+    // Trees of several minors may come from one clone.
+    let _lock = shell.lock(&format!("clone-{name}"))?;
     let repository = match Repository::open_bare(&folder) {
         Ok(repository) => repository,
         Err(_) => Repository::init_opts(&folder, RepositoryInitOptions::new().bare(true).external_template(false))?,

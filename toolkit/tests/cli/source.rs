@@ -104,6 +104,23 @@ fn a_damaged_or_half_finished_tree_is_made_anew() {
     }
 }
 
+/// Each tree has a lock of its own.
+#[test]
+fn a_tree_that_another_run_composes_stays_and_holds_up_no_other() {
+    let workspace = pinned();
+    let other = workspace.path(".sluice/trees/v1.30-x.partial");
+    fs_err::create_dir_all(&other).unwrap();
+    fs_err::create_dir_all(workspace.path(".sluice/locks")).unwrap();
+    let lock = fs_err::File::create(workspace.path(".sluice/locks/tree-v1.30-x")).unwrap();
+    lock.file().lock().unwrap();
+    let tree = tree(&workspace.stdout(&["source"]));
+    workspace.stdout(&["clean", "--older-than", "0h"]);
+    assert!(other.exists() && !tree.exists());
+    drop(lock);
+    workspace.stdout(&["clean"]);
+    assert!(!other.exists());
+}
+
 #[test]
 fn a_tampered_pin_is_refused() {
     let workspace = pinned();

@@ -230,11 +230,14 @@ fn foreign(missing: &[&Finding]) -> impl Iterator<Item = &'static str> {
         .into_iter()
 }
 
-/// The command that gets a package and puts its files into a folder. Users without privileges may do that.
+/// The command that gets a package and puts its files into a folder, with a file `<name>.control` that says which
+/// version that is. Users without privileges may do that.
 fn unpack(package: &str, folder: &Path) -> String {
-    let (folder, name) = (folder.display(), package.replace(':', "_*_"));
+    let (folder, file) = (folder.display(), package.replace(':', "_*_"));
+    let name = package.split(':').next().unwrap_or(package);
     format!(
-        "mkdir -p '{folder}' && cd '{folder}' && apt-get download {package} && dpkg-deb --extract {name}.deb . && rm {name}.deb"
+        "mkdir -p '{folder}' && cd '{folder}' && apt-get download {package} && dpkg-deb --extract {file}.deb . && \
+         dpkg-deb --field {file}.deb > {name}.control && rm {file}.deb"
     )
 }
 

@@ -156,7 +156,8 @@ pub(super) fn cross(platform: Platform, files: &Path) -> Vec<Need> {
         need(
             "static busybox",
             Images,
-            Probe::File(files.join("bin/busybox")),
+            // Written last: the folder has all of the package then.
+            Probe::File(files.join("busybox-static.control")),
             Remedy::Files { package: format!("busybox-static:{arch}"), folder: files.to_owned() },
         ),
         need(

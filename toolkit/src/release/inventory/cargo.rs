@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use cargo_metadata::{Metadata, MetadataCommand, Package};
 use fs_err as fs;
 use serde::Deserialize;
 
@@ -58,20 +59,6 @@ fn package(line: &str) -> Option<Crate> {
 }
 
 #[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    name: String,
-    version: String,
-    license: Option<String>,
-    license_file: Option<PathBuf>,
-    manifest_path: PathBuf,
-}
-
-#[derive(Deserialize)]
 struct Lock {
     package: Vec<Locked>,
 }
@@ -93,13 +80,13 @@ struct Packages {
 impl Packages {
     fn read(root: &Path) -> Result<Self> {
         let text = Run::cargo(root).args(["metadata", "--locked", "--format-version", "1"]).read()?;
-        let metadata: Metadata = serde_json::from_str(&text)?;
+        let Metadata { packages, .. } = MetadataCommand::parse(text).map_err(anyhow::Error::from)?;
         let path = root.join("Cargo.lock");
         let lock: Lock =
             toml::from_str(&fs::read_to_string(&path)?).attempting(|| format!("cannot read {}", path.display()))?;
-        let name = |package: &Package| (package.name.clone(), package.version.clone());
+        let name = |package: &Package| (package.name.to_string(), package.version.to_string());
         Ok(Self {
-            known: metadata.packages.into_iter().map(|package| (name(&package), package)).collect(),
+            known: packages.into_iter().map(|package| (name(&package), package)).collect(),
             checksums: lock.package.into_iter().map(|it| ((it.name, it.version), it.checksum)).collect(),
         })
     }
@@ -109,7 +96,7 @@ impl Packages {
     }
 
     fn folder(&self, name: &Crate) -> Result<PathBuf> {
-        Ok(self.get(name)?.manifest_path.parent().unwrap_or(Path::new("/")).to_owned())
+        Ok(self.get(name)?.manifest_path.parent().map_or_else(|| "/".into(), Into::into))
     }
 
     /// The component, if the crate is from a registry; those of this workspace are the program itself.

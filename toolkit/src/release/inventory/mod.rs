@@ -18,6 +18,7 @@ use crate::images::{Definition, Definitions};
 use crate::pipeline::{Built, Tested};
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Result};
+use sluice_shell::platform::Platform;
 
 /// A part that somebody else made.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,8 +52,8 @@ pub(super) enum Checksum {
 pub(super) struct Content {
     /// Programs that were built.
     pub(super) programs: BTreeSet<String>,
-    /// All else.
-    pub(super) others: Vec<Component>,
+    /// All else, by platform.
+    pub(super) others: BTreeMap<String, Vec<Component>>,
 }
 
 /// What a release holds.
@@ -83,29 +84,33 @@ impl Inventory {
         Ok(())
     }
 
-    /// Adds the images, whose programs may be of any platform.
+    /// Adds the images, each for all `platforms`.
     pub(super) fn add_images(
         &mut self,
         shell: &Context,
         definitions: &Definitions,
         images: &[&Definition],
+        platforms: &[Platform],
     ) -> Result<()> {
         for image in images {
-            let mut others = vec![];
-            for package in definitions.packages(image) {
-                others.push(debian::package(shell.paths.root(), &package)?);
+            let mut content = Content { programs: definitions.binaries(image), others: BTreeMap::new() };
+            for platform in platforms {
+                let packages = definitions.packages(image);
+                let packages = packages.iter().map(|package| debian::package(&shell.paths, *platform, package));
+                let mut others = packages.collect::<Result<Vec<_>>>()?;
+                if definitions.has_roots(image) {
+                    others.push(cargo::roots(shell)?);
+                }
+                content.others.insert(platform.to_string(), others);
             }
-            if definitions.has_roots(image) {
-                others.push(cargo::roots(shell)?);
-            }
-            self.images.insert(image.name.clone(), Content { programs: definitions.binaries(image), others });
+            self.images.insert(image.name.clone(), content);
         }
         Ok(())
     }
 
     /// Every component once, in the order of their package URLs.
     pub(super) fn all(&self) -> Vec<&Component> {
-        let images = self.images.values().flat_map(|content| &content.others);
+        let images = self.images.values().flat_map(|content| content.others.values().flatten());
         let all: BTreeMap<_, _> = self.programs.values().flatten().chain(images).map(|it| (&it.purl, it)).collect();
         all.into_values().collect()
     }

@@ -55,6 +55,7 @@ impl Bench {
             minor,
             "v1.37.2+sluice.1".into(),
             Platform::Amd64,
+            true,
             "1.26.10".into(),
             EPOCH,
             programs.iter().map(binary).collect(),
@@ -101,7 +102,8 @@ impl Bench {
             inventory.programs.insert(("linux/amd64".to_owned(), binary.name.clone()), components);
         }
         let definitions = Definitions::read(&root().join("images")).unwrap();
-        inventory.add_images(&Context::for_test(root()), &definitions, &definitions.select(&[]).unwrap()).unwrap();
+        let (shell, all) = (Context::for_test(root()), definitions.select(&[]).unwrap());
+        inventory.add_images(&shell, &definitions, &all, &[self.built.platform]).unwrap();
         inventory
     }
 
