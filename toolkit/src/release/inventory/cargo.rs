@@ -7,7 +7,8 @@ use cargo_metadata::{Metadata, MetadataCommand, Package};
 use fs_err as fs;
 use serde::Deserialize;
 
-use super::{Checksum, Component, debian, purl, texts};
+use super::licence::Licences;
+use super::{Checksum, Component, Texts, debian, purl};
 use crate::build;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Result};
@@ -104,14 +105,17 @@ impl Packages {
         let Some(checksum) = self.checksums.get(name).cloned().flatten() else { return Ok(None) };
         let (package, folder) = (self.get(name)?, self.folder(name)?);
         let (crate_name, version) = name;
-        let mut text = texts(&folder)?;
-        if let (true, Some(file)) = (text.is_empty(), &package.license_file) {
-            text = fs::read(folder.join(file))?;
+        let mut texts = Texts::of(&folder)?;
+        if let (true, Some(file)) = (texts.0.is_empty(), &package.license_file) {
+            texts.0.insert("LICENSE".to_owned(), fs::read(folder.join(file))?);
         }
+        let licence = match &package.license {
+            Some(stated) => stated.replace('/', " OR ").replace("  ", " "),
+            None => Licences::load()?.of(crate_name, &texts)?,
+        };
+        let mut text = texts.joined();
         // Some ship their texts in their repository alone, and state here what they are.
-        let licence = package.license.as_ref().map(|it| it.replace('/', " OR ").replace("  ", " "));
         if text.is_empty() {
-            let licence = licence.as_ref().ok_or_else(|| Error::input(format!("{crate_name} has no licence")))?;
             let origin = format!("https://crates.io/crates/{crate_name}/{version}");
             text = format!("{crate_name} {version}\nSPDX-License-Identifier: {licence}\n{origin}\n").into_bytes();
         }
@@ -120,7 +124,7 @@ impl Packages {
             name: crate_name.clone(),
             version: version.clone(),
             checksum: Some(Checksum::Sha256(checksum)),
-            licence,
+            licence: Some(licence),
             file: format!("cargo/{crate_name}@{version}.txt"),
             text,
         }))
@@ -155,7 +159,7 @@ fn standard_library(root: &Path, rustc: &Path) -> Result<Component> {
     let licence = "MIT OR Apache-2.0".to_owned();
     let mut text = vec![];
     for folder in documents.iter().filter(|folder| folder.is_dir()) {
-        text.extend(texts(folder)?);
+        text.extend(Texts::of(folder)?.joined());
     }
     if text.is_empty() {
         text = format!("Rust's standard library {version}\nSPDX-License-Identifier: {licence}\n").into_bytes();

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Checksum, Component, purl, texts};
+use super::licence::Licences;
+use super::{Checksum, Component, Texts, purl};
 use crate::source::Pins;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Error, Result};
@@ -20,6 +21,8 @@ pub(in super::super) struct Sources {
     cache: PathBuf,
     /// The compiler's folder, with the standard library (`GOROOT`).
     root: PathBuf,
+    /// Tells what their texts are.
+    licences: Licences,
 }
 
 #[derive(Deserialize)]
@@ -35,7 +38,7 @@ impl Sources {
     pub(in super::super) fn find(shell: &Context, pins: Pins, tree: PathBuf) -> Result<Self> {
         let run = Run::new("go", shell.paths.root()).args(["env", "-json", "GOMODCACHE", "GOROOT"]);
         let Environment { cache, root } = serde_json::from_str(&run.read()?)?;
-        Ok(Self { pins, tree, cache, root })
+        Ok(Self { pins, tree, cache, root, licences: Licences::load()? })
     }
 }
 
@@ -73,7 +76,7 @@ pub(super) fn linked(program: &Path, sources: &Sources) -> Result<Vec<Component>
 fn components(info: &str, sources: &Sources) -> Result<Vec<Component>> {
     let info: BuildInfo = serde_json::from_str(info)?;
     let go = info.go_version.split_whitespace().next().unwrap_or_default().trim_start_matches("go");
-    let mut found = vec![component("stdlib", go, None, &sources.root)?];
+    let mut found = vec![sources.component("stdlib", go, None, &sources.root)?];
     for module in std::iter::once(&info.main).chain(&info.deps) {
         found.push(of_module(module, sources)?);
     }
@@ -85,11 +88,11 @@ fn of_module(module: &Module, sources: &Sources) -> Result<Component> {
     let pins = &sources.pins;
     if module.path == "k8s.io/kubernetes" {
         let sum = Checksum::GoModule(pins.kubernetes.sum.clone());
-        return component(&module.path, &pins.kubernetes.version, Some(sum), &sources.tree);
+        return sources.component(&module.path, &pins.kubernetes.version, Some(sum), &sources.tree);
     }
     if let Some(pin) = pins.staging.iter().find(|pin| pin.module == module.path) {
         let folder = sources.tree.join("staging/src").join(&pin.module);
-        return component(&pin.module, &pin.version, Some(Checksum::GoModule(pin.sum.clone())), &folder);
+        return sources.component(&pin.module, &pin.version, Some(Checksum::GoModule(pin.sum.clone())), &folder);
     }
     // What is compiled is what replaces it.
     let real = module.replace.as_deref().unwrap_or(module);
@@ -98,25 +101,27 @@ fn of_module(module: &Module, sources: &Sources) -> Result<Component> {
         return Err(Error::input(format!("{} {} is of no module with a checksum", module.path, module.version)));
     }
     let folder = sources.cache.join(format!("{}@{}", escaped(&real.path), escaped(&real.version)));
-    component(&real.path, &real.version, sum, &folder)
+    sources.component(&real.path, &real.version, sum, &folder)
 }
 
-fn component(name: &str, version: &str, checksum: Option<Checksum>, folder: &Path) -> Result<Component> {
-    let text = texts(folder)?;
-    if text.is_empty() {
-        return Err(Error::input(format!("{name} {version} has no licence in {}", folder.display())));
+impl Sources {
+    /// The module `name`, whose files are in `folder`.
+    fn component(&self, name: &str, version: &str, checksum: Option<Checksum>, folder: &Path) -> Result<Component> {
+        let texts = Texts::of(folder)?;
+        if texts.licences().next().is_none() {
+            return Err(Error::input(format!("{name} {version} has no licence in {}", folder.display())));
+        }
+        Ok(Component {
+            // The type `golang` has lower-case names.
+            purl: purl("golang", &name.to_lowercase(), version),
+            name: name.to_owned(),
+            version: version.to_owned(),
+            checksum,
+            licence: Some(self.licences.of(name, &texts)?),
+            file: format!("go/{name}@{version}.txt"),
+            text: texts.joined(),
+        })
     }
-    Ok(Component {
-        // The type `golang` has lower-case names.
-        purl: purl("golang", &name.to_lowercase(), version),
-        name: name.to_owned(),
-        version: version.to_owned(),
-        checksum,
-        // A module states none; its text is in the release.
-        licence: None,
-        file: format!("go/{name}@{version}.txt"),
-        text,
-    })
 }
 
 /// A path as the module cache writes it: `!a` for `A` (golang.org/x/mod/module `EscapePath`).
@@ -144,9 +149,10 @@ mod tests {
             [&tree, &tree.join("staging/src/k8s.io/api"), &root, &cache.join("github.com/!a/b@v2.0.0+incompatible")]
         {
             fs::create_dir_all(folder).unwrap();
-            fs::write(folder.join("LICENSE"), "do as you like").unwrap();
+            fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("../LICENSE"), folder.join("LICENSE")).unwrap();
         }
-        Sources { pins: Pins::parse(PINS).unwrap(), tree, cache, root }
+        let licences = Licences::load().unwrap();
+        Sources { pins: Pins::parse(PINS).unwrap(), tree, cache, root, licences }
     }
 
     #[test]
@@ -168,7 +174,8 @@ mod tests {
                 ("pkg:golang/stdlib@1.26.8", None),
             ]
         );
-        assert!(found.iter().all(|component| component.text.starts_with(b"==> LICENSE\ndo as")));
+        assert!(found.iter().all(|component| component.text.starts_with(b"==> LICENSE\n")));
+        assert!(found.iter().all(|component| component.licence.as_deref() == Some("Apache-2.0")));
         assert_eq!(found[0].file, "go/github.com/A/b@v2.0.0+incompatible.txt");
     }
 

@@ -1,11 +1,14 @@
 //! What is inside of programs and images: modules, crates, packages, with where they come from and their licences.
 //!
 //! [`go`] asks the program itself, [`cargo`] asks cargo what it links into the shim, [`debian`] asks the package
-//! manager. Nothing is guessed from names.
+//! manager. Nothing is guessed from names. [`licence`] tells licences by their texts, and [`label`] compares those of
+//! an image with what the image says of itself.
 
 mod cargo;
 mod debian;
 mod go;
+mod label;
+mod licence;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,7 +20,7 @@ use crate::build;
 use crate::images::{Definition, Definitions};
 use crate::pipeline::{Built, Tested};
 use sluice_shell::context::Context;
-use sluice_shell::error::{Attempt as _, Result};
+use sluice_shell::error::{Attempt as _, Error, Result};
 use sluice_shell::platform::Platform;
 
 /// A part that somebody else made.
@@ -31,7 +34,7 @@ pub(super) struct Component {
     pub(super) version: String,
     /// What its origin says of its bytes.
     pub(super) checksum: Option<Checksum>,
-    /// SPDX expression, if its origin states one.
+    /// SPDX expression: what its origin states, or else what its text is.
     pub(super) licence: Option<String>,
     /// Where its licence is in a release, below `licenses/`.
     pub(super) file: String,
@@ -108,6 +111,18 @@ impl Inventory {
         Ok(())
     }
 
+    /// Refuses an image whose label names other licences than those of what is in it.
+    pub(super) fn check_labels(&self, images: &[&Definition]) -> Result<()> {
+        for image in images {
+            let Some(content) = self.images.get(&image.name) else { continue };
+            let programs = self.programs.iter().filter(|((_, name), _)| content.programs.contains(name));
+            let inside = programs.flat_map(|(_, parts)| parts).chain(content.others.values().flatten());
+            label::problem(&image.licenses, inside)
+                .map_err(|what| Error::input(format!("{}: licenses: {what}", image.path.display())))?;
+        }
+        Ok(())
+    }
+
     /// Every component once, in the order of their package URLs.
     pub(super) fn all(&self) -> Vec<&Component> {
         let images = self.images.values().flat_map(|content| content.others.values().flatten());
@@ -123,30 +138,66 @@ fn purl(kind: &str, name: &str, version: &str) -> String {
     format!("pkg:{kind}/{name}@{version}")
 }
 
-/// The texts in `folder` that say what others may do with it, each under the name of its file.
-fn texts(folder: &Path) -> Result<Vec<u8>> {
-    let starts = ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "PATENTS", "UNLICENSE"];
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let upper = name.to_uppercase();
-        if entry.path().is_file() && starts.iter().any(|start| upper.starts_with(start)) && !upper.ends_with(".GO") {
-            found.insert(name, fs::read(entry.path())?);
+/// The texts that say what others may do with something, by the names of their files.
+struct Texts(BTreeMap<String, Vec<u8>>);
+
+/// How the names of licences begin, in capitals.
+const LICENCE: [&str; 4] = ["LICENSE", "LICENCE", "COPYING", "UNLICENSE"];
+
+/// How those begin of what comes with a licence.
+const BESIDE: [&str; 3] = ["COPYRIGHT", "NOTICE", "PATENTS"];
+
+impl Texts {
+    /// Those in `folder`.
+    fn of(folder: &Path) -> Result<Self> {
+        let mut found = BTreeMap::new();
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let upper = name.to_uppercase();
+            let is_named = LICENCE.iter().chain(&BESIDE).any(|start| upper.starts_with(start));
+            if entry.path().is_file() && is_named && !upper.ends_with(".GO") {
+                found.insert(name, fs::read(entry.path())?);
+            }
         }
+        Ok(Self(found))
     }
-    let mut text = vec![];
-    for (name, bytes) in found {
-        text.extend(format!("==> {name}\n").bytes());
-        text.extend(bytes);
-        text.extend(b"\n");
+
+    /// Those that are licences.
+    fn licences(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let is_licence = |name: &str| LICENCE.iter().any(|start| name.to_uppercase().starts_with(start));
+        self.0.iter().map(|(name, text)| (name.as_str(), text.as_slice())).filter(move |(name, _)| is_licence(name))
     }
-    Ok(text)
+
+    /// All of them, each under its name.
+    fn joined(&self) -> Vec<u8> {
+        let mut text = vec![];
+        for (name, bytes) in &self.0 {
+            text.extend(format!("==> {name}\n").bytes());
+            text.extend(bytes);
+            text.extend(b"\n");
+        }
+        text
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Those of the other images are compared when a release is made: their programs name their modules.
+    #[test]
+    fn the_label_of_the_shims_image_is_true() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let shell = Context::for_test(root);
+        let definitions = Definitions::read(&root.join("images")).unwrap();
+        let image = definitions.select(&["sluice-shim".to_owned()]).unwrap()[0];
+        let mut inside = cargo::linked(&shell, Platform::host().unwrap()).unwrap();
+        inside.push(cargo::roots(&shell).unwrap());
+        assert_eq!(label::problem(&image.licenses, &inside), Ok(()));
+        let lacking = image.licenses.replace(" AND Zlib", "");
+        assert!(label::problem(&lacking, &inside).unwrap_err().starts_with("it lacks Zlib of "));
+    }
 
     #[test]
     fn versions_in_package_urls_are_escaped() {
