@@ -108,7 +108,7 @@ async fn store(cli: StoreCmd) -> Result<()> {
     for (name, text) in [
         ("store.json", serde_json::to_string_pretty(&report)?),
         ("store.md", report.markdown()),
-        ("store.svg", plot::svg(&report)),
+        ("store.svg", plot::svg(&report.rows)),
     ] {
         let path = cli.out.join(name);
         std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;

@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 
-use crate::report::{Report, Row, number};
+use crate::report::{Row, number};
 use crate::server::Kind;
 
-const WIDTH: f64 = 900.0;
-const LEFT: f64 = 270.0;
+/// How wide the plot is beside the names of its rows.
+const WIDTH: f64 = 640.0;
+/// About the width of a letter.
+const LETTER: f64 = 6.5;
 const BAR: f64 = 12.0;
 const ROW: f64 = 44.0;
 const TOP: f64 = 60.0;
@@ -15,16 +17,19 @@ const SCALE: (f64, f64) = (-1.0, 2.0);
 const SERIES: [(Kind, &str); 2] = [(Kind::Etcd, "#3b6fb6"), (Kind::Kine, "#c2803a")];
 
 /// How many times as good sluice-shim is as the others, on a logarithmic scale.
-pub(crate) fn svg(report: &Report) -> String {
-    let rows: Vec<&Row> =
-        report.rows.iter().filter(|row| SERIES.iter().any(|(kind, _)| row.ratio(*kind).is_some())).collect();
+pub(crate) fn svg(rows: &[Row]) -> String {
+    let rows: Vec<&Row> = rows.iter().filter(|row| SERIES.iter().any(|(kind, _)| row.ratio(*kind).is_some())).collect();
     let height = TOP + rows.len() as f64 * ROW + 20.0;
+    let letters = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
+    let left = 20.0 + letters as f64 * LETTER;
+    let (width, place) = (left + WIDTH, |times| left + place(times));
     let mut text = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
          <text x=\"10\" y=\"20\" font-size=\"14\">sluice-shim, times as good as (bar: median, line: spread)</text>\n"
     );
-    for (at, (kind, color)) in SERIES.iter().enumerate() {
+    let measured = SERIES.iter().filter(|(kind, _)| rows.iter().any(|row| row.ratio(*kind).is_some()));
+    for (at, (kind, color)) in measured.enumerate() {
         let x = 480.0 + at as f64 * 90.0;
         let _ = writeln!(text, "<rect x=\"{x}\" y=\"10\" width=\"12\" height=\"12\" fill=\"{color}\"/>");
         let _ = writeln!(text, "<text x=\"{}\" y=\"20\">{kind}</text>", x + 17.0);
@@ -67,11 +72,11 @@ pub(crate) fn svg(report: &Report) -> String {
     text
 }
 
-/// Where a ratio stands on the scale.
+/// Where a ratio stands on the scale, from its left end.
 fn place(times: f64) -> f64 {
     let (low, high) = SCALE;
     let share = ((times.max(1e-9).log10() - low) / (high - low)).clamp(0.0, 1.0);
-    LEFT + share * (WIDTH - LEFT - 50.0)
+    share * (WIDTH - 50.0)
 }
 
 fn escaped(text: &str) -> String {
@@ -80,7 +85,22 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::report::{Better, Sample};
+
+    #[test]
+    fn names_end_before_the_bars_and_the_legend_is_of_what_was_measured() {
+        let name = "events, 1 writer, 5000 watchers with selectors of their own";
+        let samples = |value| vec![Sample::of_value(value)];
+        let measured = BTreeMap::from([(Kind::Shim, samples(20.0)), (Kind::Kine, samples(10.0))]);
+        let svg = svg(&[Row::new(name, "events/s", Better::Higher, Vec::new(), measured)]);
+        assert!(svg.contains(">kine<") && !svg.contains(">etcd<"), "{svg}");
+        let start = |line: &str| line.split("x1=\"").nth(1)?.split('"').next()?.parse::<f64>().ok();
+        let axis = svg.lines().find_map(start).expect("the left end of the scale");
+        assert!(10.0 + name.len() as f64 * LETTER < axis, "{axis}");
+    }
 
     #[test]
     fn the_scale_is_logarithmic_and_bounded() {

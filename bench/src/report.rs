@@ -359,6 +359,7 @@ fn promise(row: &Row) -> String {
 /// Three digits or so.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
+        0.0 => "0".to_owned(),
         size if size >= 100.0 => {
             let whole = format!("{value:.0}");
             let digits = whole.len();
@@ -403,9 +404,15 @@ mod tests {
 
     #[test]
     fn numbers_are_readable() {
-        for (value, text) in
-            [(1_234_567.8, "1,234,568"), (999.6, "1,000"), (120.0, "120"), (12.34, "12.3"), (1.234, "1.23")]
-        {
+        for (value, text) in [
+            (1_234_567.8, "1,234,568"),
+            (999.6, "1,000"),
+            (120.0, "120"),
+            (12.34, "12.3"),
+            (1.234, "1.23"),
+            (0.004, "0.00"),
+            (0.0, "0"),
+        ] {
             assert_eq!(number(value), text);
         }
     }

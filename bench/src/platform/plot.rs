@@ -8,11 +8,12 @@ use crate::report::number;
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 420.0;
 const LEFT: f64 = 80.0;
-const RIGHT: f64 = 20.0;
+/// Half of the longest mark, which stands in the middle below the end of the axis.
+const RIGHT: f64 = 45.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 50.0;
 
-/// A plot with a curve for each system.
+/// A plot with a curve for each system that was measured.
 pub(super) struct Plot<'a> {
     pub(super) title: &'a str,
     /// What the horizontal axis is.
@@ -64,6 +65,11 @@ impl Axis {
     }
 }
 
+/// What is written at a mark.
+fn written(mark: f64) -> String {
+    if mark >= 100.0 { number(mark) } else { ((mark * 1000.0).round() / 1000.0).to_string() }
+}
+
 fn color(system: System) -> &'static str {
     match system {
         System::StockEtcd => "#3b6fb6",
@@ -100,7 +106,7 @@ impl Plot<'_> {
                 text,
                 "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
                 low + 16.0,
-                number(mark)
+                written(mark)
             );
         }
         for mark in up.marks() {
@@ -115,10 +121,11 @@ impl Plot<'_> {
                 "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
                 LEFT - 6.0,
                 y + 4.0,
-                number(mark)
+                written(mark)
             );
         }
-        for (at, (system, points)) in self.curves.iter().enumerate() {
+        let measured = self.curves.iter().filter(|(_, points)| !points.is_empty());
+        for (at, (system, points)) in measured.enumerate() {
             let (color, legend) = (color(*system), LEFT + at as f64 * 130.0);
             let _ = writeln!(text, "<rect x=\"{legend:.0}\" y=\"30\" width=\"12\" height=\"12\" fill=\"{color}\"/>");
             let _ = writeln!(text, "<text x=\"{:.0}\" y=\"40\">{system}</text>", legend + 17.0);
@@ -155,5 +162,38 @@ mod tests {
         assert_eq!((axis.least, axis.greatest), (0.0, 450.0));
         let empty = Axis::of(std::iter::empty(), true);
         assert_eq!((empty.least, empty.greatest), (0.0, 1.0));
+    }
+
+    fn plot() -> String {
+        let curves = vec![
+            (System::StockEtcd, vec![(1e3, 1.0), (1e6, 100.0)]),
+            (System::StockKine, Vec::new()),
+            (System::Sluice, vec![(1e3, 2.0)]),
+        ];
+        Plot { title: "A title", across: "shirts", logarithmic: true, curves }.svg()
+    }
+
+    #[test]
+    fn a_system_without_values_is_not_in_the_legend() {
+        let svg = plot();
+        let named = System::ALL.map(|system| svg.contains(&format!(">{system}<")));
+        assert_eq!(named, [true, false, true], "{svg}");
+        assert_eq!(svg.matches("<polyline").count(), 2);
+    }
+
+    #[test]
+    fn marks_are_written_whole_and_short() {
+        let table = [(0.0, "0"), (0.1, "0.1"), (1.0, "1"), (10.0, "10"), (12.5, "12.5"), (1e6, "1,000,000")];
+        for (mark, text) in table {
+            assert_eq!(written(mark), text);
+        }
+        // Letters of this size are some 7 wide.
+        let svg = plot();
+        for line in svg.lines().filter(|line| line.contains("text-anchor=\"middle\"")) {
+            let x: f64 = line.split('"').nth(1).and_then(|x| x.parse().ok()).expect("a place");
+            let text = line.split(['>', '<']).nth(2).expect("a text");
+            assert!(x + text.len() as f64 * 7.0 / 2.0 <= WIDTH, "{line}");
+        }
+        assert!(svg.contains(">1,000,000<"), "{svg}");
     }
 }
