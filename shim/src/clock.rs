@@ -2,9 +2,10 @@
 //!
 //! The calendar of a machine is set forward and back: by people, by NTP, with a virtual machine that was paused. A
 //! lease that followed it would end at once or live for hours. So whatever lasts (leases, tombstones, the collector's
-//! pauses) is counted in [`StoreTime`]: the time that the store has been served. Each commit keeps it in the
-//! database, and it goes on from there at the next start: downtime does not count. [`WallTime`] is for what people
-//! and Kubernetes read. The types do not mix.
+//! pauses) is counted in [`StoreTime`]. In a SQLite file that is the time that the store has been served: each commit
+//! keeps the time in the file, and the clock goes on from there at the next start, so downtime does not count. On a
+//! database server it is that server's clock. [`WallTime`] is for what people and Kubernetes read. The types do not
+//! mix.
 
 use std::fmt;
 use std::sync::Arc;

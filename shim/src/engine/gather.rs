@@ -1,8 +1,9 @@
 //! Which requests a commit takes.
 //!
-//! All that wait when it begins. Those who were answered together come back spread over a while, though: a commit that
-//! begins with the first of them takes few, leaves all others to the next one, and so on in turns. Where a commit takes
-//! long whatever it carries, as over a network, it pays to wait a little for the others.
+//! A commit takes all requests that wait when the commit begins. But clients that were answered together send their
+//! next requests spread over a while. A commit that begins with the first of these requests takes few of them, and
+//! leaves the others to the next commit. Over a network a commit takes long however few requests it carries. There it
+//! pays to wait a little for the others.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
-//! Who wants which events, arranged so that an event costs what the watchers cost that may want it, however many others
-//! there are.
+//! Who wants which events. An event costs only the watchers that may want it, however many others there are.
 //!
-//! Watchers are found by their range of keys, and among those of the same range by the value that one label or field
-//! must have, in the current or the previous object. What is found so is a candidate; the event decides about each.
+//! Watchers are found by their range of keys. Among the watchers of the same range they are found by the value that one
+//! label or field must have, in the current or the previous object. A watcher that is found is a candidate, and the
+//! event decides about each candidate.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};

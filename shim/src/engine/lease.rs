@@ -1,9 +1,9 @@
 //! Leases: the calls, and what ends them.
 //!
-//! A lease is a row with the moment of its end on the store's clock, so it goes on through a restart, and no process
-//! has to know them all. While nobody serves the store that clock stands still, and a start gives each lease time
-//! enough for its client to come back. A lease that has more left than that gets nothing, so a restart never begins
-//! its time anew.
+//! A lease is a row with the moment of its end on the store's clock. So a lease goes on through a restart, and no
+//! process has to know all leases. The clock of a SQLite store stands still while nobody serves the store. A start
+//! gives each lease time enough for its client to come back. A lease that has more time left than that gets nothing, so
+//! a restart never begins its time anew.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};

@@ -1,7 +1,7 @@
 //! Fills an empty store with another one's history.
 //!
-//! A store is at revision 0 while it is being loaded, which it never is otherwise. So one that was not loaded to its
-//! end is told from a whole one, in any database, and [`super::Engine::start`] refuses it.
+//! A store is at revision 0 while it is being loaded, and at no other time. So the revision tells a store that was not
+//! loaded to its end from a whole one, in any database. [`super::Engine::start`] refuses the former.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Fills a store with one of another database that goes on changing meanwhile.
 //!
-//! The store is at revision 0 until the end, as with [`super::load`]. How far it is follows from what is in it, and
-//! whose store it is to be from the number of the cluster: so the filling can go on after a kill.
+//! The store is at revision 0 until the end, as with [`super::load`]. The rows in the store say how far the filling is.
+//! The number of the cluster says whose store it will be. So the filling can go on after a kill.
 
 use std::collections::BTreeMap;
 

@@ -2,7 +2,7 @@
 //!
 //! Users and roles are not kept here: clients prove who they are with certificates (`--trusted-ca-file`). But a client
 //! that is given a name and a password asks for a token first, and goes on without one if it hears that there are none.
-//! The calls about users and roles are not even in the protocol (`shim/proto/rpc.proto`): [`super::unknown`] answers
+//! The calls about users and roles are not in the protocol (`shim/wire/proto/rpc.proto`): [`super::unknown`] answers
 //! them with [`NO_USERS`].
 
 use tonic::{Request, Response, Status};

@@ -1,9 +1,9 @@
 //! Changes a database, whichever it is.
 //!
-//! A transaction that got into the way of another one is begun anew, on another connection if this one was lost, until
-//! the requests behind it would have given up. If nobody knows whether a commit happened, the next transaction tells:
-//! each commit stores the number of its batch. Then either what was decided the first time stands, or all is done anew
-//! with the same number.
+//! A transaction that got into the way of another one is begun again, until the requests behind it would have given up.
+//! If the connection was lost, the transaction is begun on another connection. If nobody knows whether a commit
+//! happened, the next transaction tells, because each commit stores the number of its batch. Then either the first
+//! decision stands, or everything is done again with the same number.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,14 +1,16 @@
 //! Moves a store to another database while a server serves it.
 //!
-//! The changes of the source are copied in order, then whatever came meanwhile, until that is little ([`Move::copy`]).
-//! At one revision all of it is compared ([`Move::prove`]), and from then on what comes on top ([`Move::advance`]). In
-//! the end the source is held, so that its writes wait, and the rest is copied and compared ([`Move::hold`]). The note
-//! in the source then says that the store has moved ([`Held::leave`]), and the target becomes one that can be served
-//! ([`Left::finish`]).
+//! 1. [`Move::copy`] copies the changes of the source in order, and then the changes that came meanwhile, until few are
+//!    left.
+//! 2. [`Move::prove`] compares everything at one revision.
+//! 3. [`Move::advance`] copies and compares what came on top of that revision.
+//! 4. [`Move::hold`] holds the source, so that its writes wait, and copies and compares the rest.
+//! 5. [`Held::leave`] leaves the note in the source that says that the store has moved.
+//! 6. [`Left::finish`] makes the target a store that can be served.
 //!
-//! Whenever the process is killed, there is at most one of the two that can be served: until the note is there, the
-//! source, since the target is at revision 0; then neither, until the same move goes on and makes the target whole. So
-//! the note comes first.
+//! Whenever the process is killed, at most one of the two databases can be served. Before the note that is the source,
+//! since the target is at revision 0. After the note it is neither, until the same move goes on and makes the target
+//! whole. So the note comes before the target's revision.
 
 mod chunk;
 mod compare;

@@ -1,7 +1,8 @@
 //! One connection, in the thread that uses it.
 //!
-//! The thread blocks, and the connection has a runtime of its own in it. Where another runtime runs tasks that is not
-//! allowed; there, as when a server starts, a thread is made to wait. What is frequent must have threads of its own.
+//! The thread blocks, and the connection has a runtime of its own in the thread. A thread that runs tasks of another
+//! runtime may not do so. In such a thread, as when a server starts, a new thread is made for the wait. Frequent work
+//! must have threads of its own.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};

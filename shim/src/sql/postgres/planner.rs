@@ -1,6 +1,7 @@
-//! What the planner may use: it knows nothing of how large the tables will be. All statements find their rows by an
-//! index, in its order. A plan that fits all parameters is made once for a statement: the server takes one that is made
-//! for an array's length for cheaper, and would plan anew each time.
+//! What the server's planner may use. The planner does not know how large the tables will be, so the settings leave it
+//! one way: each statement finds its rows by an index, in the order of the index. A plan that fits all parameters is
+//! made once for a statement. Otherwise the server would take a plan for one length of an array for cheaper, and would
+//! plan each time.
 
 const SETTINGS: [&str; 7] = [
     "enable_seqscan = off",

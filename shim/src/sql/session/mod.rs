@@ -5,9 +5,8 @@
 //! for all that is needed at a time.
 //!
 //! [`Read`], [`Probe`] and [`Graph`] read; what they see is the snapshot of [`Read::snapshot`], or the transaction of
-//! [`Commit::begin`] with what it has written so far. [`Commit`] changes. [`Depart`] is for a store that
-//! moves. [`Audit`] reads everything, for checks, and
-//! [`Rebuild`] writes anew what they found to be wrong, as far as it is derived.
+//! [`Commit::begin`] with what it has written so far. [`Commit`] changes. [`Depart`] is for a store that moves.
+//! [`Audit`] reads everything, for checks, and [`Rebuild`] writes derived data anew that a check found to be wrong.
 
 mod audit;
 mod commit;

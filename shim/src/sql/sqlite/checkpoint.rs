@@ -1,9 +1,9 @@
 //! Copies the write-ahead log into the database, beside the writer.
 //!
-//! A thread with a connection of its own copies most of the log while commits go on, and syncs what it copied. What was
-//! written meanwhile is little; the writer copies that itself between two commits, so that nothing is left and its next
-//! commit starts the log afresh. Left to the thread alone the log would never be empty under load; left to the writer
-//! alone all requests would wait for the copy of all of it.
+//! A thread with a connection of its own copies most of the log while commits go on, and syncs what it copied. Little
+//! was written meanwhile. The writer copies that rest between two commits, so that nothing is left and its next commit
+//! starts the log afresh. With the thread alone the log would never be empty under load. With the writer alone all
+//! requests would wait for the copy of the whole log.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,8 +1,8 @@
 //! A store that leaves its file for another database.
 //!
 //! The note is a file beside the database, not a row in it: a second process must never commit to the log (see
-//! [`sluice_wal`]). Who writes the note holds SQLite's lock for writers meanwhile, without writing anything, and who
-//! commits looks for the note while it holds that lock. So no commit comes after the note.
+//! [`sluice_wal`]). The process that writes the note holds SQLite's lock for writers meanwhile, without writing to the
+//! database. A commit looks for the note while it holds that lock. So no commit comes after the note.
 
 use std::fs;
 use std::ops::Deref;

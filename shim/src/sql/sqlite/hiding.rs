@@ -1,9 +1,9 @@
-//! The indexes that tell hidden objects from others and find owners: only a store that has ever had an object with the
-//! skip label has them.
+//! The indexes that tell labelled objects from others and find owners. Only a store that has ever had a labelled object
+//! has these indexes.
 //!
-//! Without such an object all are visible and the collector has nothing to do, but they were a third of the pages that
-//! a create changes. The first one makes them in its own transaction, which reads the whole table: some 2 s for a
-//! million small objects, once.
+//! Without a labelled object every object is visible and the collector has nothing to do, but the indexes would be a
+//! third of the pages that a create changes. The first labelled object makes the indexes in its own transaction. That
+//! transaction reads the whole table once: some 2 s for a million small objects.
 
 use std::time::Instant;
 
