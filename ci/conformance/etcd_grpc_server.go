@@ -1,11 +1,12 @@
 // Package v3rpc, as `cargo xtask test conformance` compiles it: this file stands in for
 // go.etcd.io/etcd/server/v3/etcdserver/api/v3rpc/grpc.go through `go test -overlay`.
 //
-// etcd's test framework makes its members as always, with their listeners, TLS and restarts; but the gRPC server of a member
-// forwards every call, byte for byte, to the sluice-shim that $SLUICE_CONFORMANCE_SERVER names. Only the Cluster service is the members'
-// own, since the framework waits until it knows of all members. The members of a cluster share one shim, which runs while one of them
-// does, is killed with -9 when the last one stops, and finds its database again when one restarts. A quota that one of them is given with a
-// restart holds for all of them. Metrics that the shim has under etcd's names have the shim's values.
+// etcd's test framework makes its members as always, with their listeners, TLS and restarts; but the gRPC server of a
+// member forwards every call, byte for byte, to the sluice-shim that $SLUICE_CONFORMANCE_SERVER names. Only the Cluster
+// service is the members' own, since the framework waits until it knows of all members. The members of a cluster share
+// one shim, which runs while one of them does, is killed with -9 when the last one stops, and finds its database again
+// when one restarts. A quota that one of them is given with a restart holds for all of them. Metrics that the shim has
+// under etcd's names have the shim's values.
 package v3rpc
 
 import (
@@ -139,7 +140,8 @@ func (f forwarder) handle(_ any, client grpc.ServerStream) error {
 	}
 }
 
-// registered passes a call of a registered service on, whose request was decoded already, unless it is the members' own.
+// registered passes a call of a registered service on, whose request was decoded already, unless it is the members'
+// own.
 func (f forwarder) registered(ctx context.Context, request any, info *grpc.UnaryServerInfo, own grpc.UnaryHandler) (any, error) {
 	if strings.HasPrefix(info.FullMethod, "/etcdserverpb.Cluster/") {
 		return own(ctx, request)
@@ -186,8 +188,8 @@ type shim struct {
 	members int
 	// quota that a test asked for.
 	quota int64
-	// emptyBytes are in use before the tests write, or 0 as long as no quota needs them. Each table and index of the shim has a page;
-	// tests set quotas of a few pages, since an empty file of etcd has fewer.
+	// emptyBytes are in use before the tests write, or 0 as long as no quota needs them. Each table and index of the shim
+	// has a page; tests set quotas of a few pages, since an empty file of etcd has fewer.
 	emptyBytes int64
 	command    *exec.Cmd
 	ended      chan struct{}
@@ -223,8 +225,8 @@ func acquire(s *etcdserver.EtcdServer) *shim {
 	return found
 }
 
-// database is the connection string of an empty database: a file, unless $SLUICE_CONFORMANCE_DATABASES says who hands out others. One of
-// those lives as long as the connection on which it was asked for: as long as this process.
+// database is the connection string of an empty database: a file, unless $SLUICE_CONFORMANCE_DATABASES says who hands
+// out others. One of those lives as long as the connection on which it was asked for: as long as this process.
 func database() string {
 	address := os.Getenv("SLUICE_CONFORMANCE_DATABASES")
 	if address == "" {
@@ -279,7 +281,8 @@ func (shim *shim) start(s *etcdserver.EtcdServer) {
 	shim.launch(flags)
 }
 
-// defragment gives the tables the size that they have after any other defragmentation. MariaDB makes them smaller at first.
+// defragment gives the tables the size that they have after any other defragmentation. MariaDB makes them smaller at
+// first.
 func (shim *shim) defragment() {
 	conn, err := grpc.NewClient(shim.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -351,8 +354,8 @@ func (shim *shim) flags(s *etcdserver.EtcdServer) []string {
 	return append(flags, "--watch-progress-notify-interval", fmt.Sprintf("%dms", interval.Milliseconds()))
 }
 
-// gatherer has the metrics of this process, but those without labels that a shim has as well with the sum of the shims, and the shim's
-// histogram of ranges.
+// gatherer has the metrics of this process, but those without labels that a shim has as well with the sum of the shims,
+// and the shim's histogram of ranges.
 type gatherer struct{ own prometheus.Gatherer }
 
 func init() {
@@ -381,7 +384,8 @@ func (g gatherer) Gather() ([]*dto.MetricFamily, error) {
 // ofRanges is a histogram of etcd that no member observes, since the shim reads the ranges.
 const ofRanges = "etcd_server_range_duration_seconds"
 
-// shimMetrics are the metrics without labels of the shims that run, added up by name, and the histogram of ranges of one of them.
+// shimMetrics are the metrics without labels of the shims that run, added up by name, and the histogram of ranges of
+// one of them.
 func shimMetrics() (map[string]float64, *dto.MetricFamily, error) {
 	shimsMu.Lock()
 	defer shimsMu.Unlock()

@@ -1,8 +1,8 @@
 // Package testserver, as `cargo xtask test conformance` compiles it: it stands in for
 // k8s.io/apiserver/pkg/storage/etcd3/testserver/test_server.go through `go test -overlay`.
 //
-// The tests call the same two functions and get a client of the server that the environment names: sluice-shim with a new
-// database, or etcd for comparison. Nothing else of the tests changes.
+// The tests call the same two functions and get a client of the server that the environment names: sluice-shim with a
+// new database, or etcd for comparison. Nothing else of the tests changes.
 package testserver
 
 import (
@@ -32,8 +32,8 @@ import (
 // startTimeout is how long a server may take until it answers.
 const startTimeout = 60 * time.Second
 
-// NewTestConfig returns a configuration with a free client port and a folder that goes with the test. Of the rest, RunEtcd
-// reads the client's TLS files and the interval of progress notifications.
+// NewTestConfig returns a configuration with a free client port and a folder that goes with the test. Of the rest,
+// RunEtcd reads the client's TLS files and the interval of progress notifications.
 func NewTestConfig(t testing.TB) *embed.Config {
 	client, peer := freeURL(t), freeURL(t)
 	cfg := embed.NewConfig()
@@ -43,7 +43,8 @@ func NewTestConfig(t testing.TB) *embed.Config {
 	return cfg
 }
 
-// RunEtcd starts a server with the given configuration (a new one if nil) and returns its client. Both end with the test.
+// RunEtcd starts a server with the given configuration (a new one if nil) and returns its client. Both end with the
+// test.
 func RunEtcd(t testing.TB, cfg *embed.Config) *kubernetes.Client {
 	t.Helper()
 	if cfg == nil {
@@ -119,8 +120,8 @@ func command(t testing.TB, cfg *embed.Config) *exec.Cmd {
 	return command
 }
 
-// database is the connection string of an empty database: a file, unless $SLUICE_CONFORMANCE_DATABASES says who hands out others. One of
-// those lives as long as the connection on which it was asked for.
+// database is the connection string of an empty database: a file, unless $SLUICE_CONFORMANCE_DATABASES says who hands
+// out others. One of those lives as long as the connection on which it was asked for.
 func database(t testing.TB, cfg *embed.Config) string {
 	address := os.Getenv("SLUICE_CONFORMANCE_DATABASES")
 	if address == "" {
@@ -138,8 +139,8 @@ func database(t testing.TB, cfg *embed.Config) string {
 	return strings.TrimSpace(endpoint)
 }
 
-// run starts the server and stops it when the test ends. If the test program dies, the server dies with it. The channel is closed
-// when the server has ended.
+// run starts the server and stops it when the test ends. If the test program dies, the server dies with it. The channel
+// is closed when the server has ended.
 func run(t testing.TB, server *exec.Cmd) <-chan struct{} {
 	t.Helper()
 	log := &strings.Builder{}

@@ -1,5 +1,7 @@
 //! Prose is wrapped, so that a diff shows what was changed, and a terminal shows all of a line.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 const WIDTH: usize = 120;
@@ -20,18 +22,24 @@ fn prose_fits_into_its_columns() {
     assert!(long.is_empty(), "lines of more than {WIDTH} columns:\n{}", long.join("\n"));
 }
 
+/// Where comments are, besides the patches, whose lines are upstream's.
+const SOURCES: [&str; 9] = [".ci", "bench", "ci", "images", "install", "shim", "tests", "toolkit", "xtask"];
+
 #[test]
 fn comments_fit_into_their_columns() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-    let folders = ["xtask", "toolkit", "tests", "bench", "shim"];
-    let files = folders.iter().flat_map(|folder| walkdir::WalkDir::new(root.join(folder)));
-    let files = files.map(|entry| entry.expect("a source folder").into_path());
-    let mut long = Vec::new();
-    for file in files.filter(|path| path.extension().is_some_and(|extension| extension == "rs")) {
+    let folders = SOURCES.iter().flat_map(|folder| walkdir::WalkDir::new(root.join(folder)));
+    let entries = folders.map(|entry| entry.expect("a source folder"));
+    let below = entries.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path);
+    let (mut long, mut languages) = (Vec::new(), BTreeSet::new());
+    for file in below.chain([root.join("Cargo.toml"), root.join("patches/contract.toml")]) {
+        let Some(marks) = marks(&file) else { continue };
+        languages.insert(marks);
         let text = fs_err::read_to_string(&file).expect("a source file");
-        let lines = text.lines().enumerate().filter(|(_, line)| is_long_comment(line));
+        let lines = text.lines().enumerate().filter(|(_, line)| is_long_comment(marks, line));
         long.extend(lines.map(|(index, _)| format!("{}:{}", file.display(), index + 1)));
     }
+    assert_eq!(languages.len(), 3, "{languages:?}");
     assert!(long.is_empty(), "comments of more than {WIDTH} columns:\n{}", long.join("\n"));
 }
 
@@ -40,16 +48,25 @@ fn a_comment_that_can_be_broken_is_long() {
     let words = "word ".repeat(24);
     let link = format!("// <https://{}>", "x".repeat(WIDTH));
     let table = [
-        (format!("/// {words}"), true),
-        (format!("    //! {words}"), true),
-        (format!("// {}", &words[5..]), false),
-        (link, false),
-        (format!("/// | {words} |"), false),
-        (format!("let x = \"{words}\";"), false),
+        ("a.rs", format!("/// {words}"), true),
+        ("a.rs", format!("    //! {words}"), true),
+        ("a.rs", format!("// {}", &words[5..]), false),
+        ("a.rs", link, false),
+        ("a.rs", format!("/// | {words} |"), false),
+        ("a.rs", format!("let x = \"{words}\";"), false),
+        ("a.rs", format!("#[error(\"{words}\")]"), false),
+        ("a.rs", format!("-- A table in SQL. {words}"), true),
+        ("a.go", format!("\t// {words}"), true),
+        ("a.toml", format!("# {words}"), true),
+        ("a.toml", format!("doc = \"{words}\""), false),
+        ("a.yaml", format!("  -- {words}"), false),
+        ("run", format!("# {words}"), true),
     ];
-    for (line, expected) in table {
-        assert_eq!(is_long_comment(&line), expected, "{line}");
+    for (file, line, expected) in table {
+        let marks = marks(Path::new(file)).expect("a language");
+        assert_eq!(is_long_comment(marks, &line), expected, "{file}: {line}");
     }
+    assert_eq!(marks(Path::new("a.json")), None);
 }
 
 #[test]
@@ -82,9 +99,21 @@ fn too_long(text: &str) -> impl Iterator<Item = usize> {
     })
 }
 
+/// What a comment begins with in the language of a file.
+fn marks(file: &Path) -> Option<&'static [&'static str]> {
+    match file.extension().and_then(OsStr::to_str) {
+        Some("rs") => Some(&["//", "-- "]),
+        Some("go" | "mod" | "proto") => Some(&["//"]),
+        Some("toml" | "yaml" | "yml" | "sh" | "py") => Some(&["#"]),
+        // Scripts.
+        None if file.ends_with("run") || file.ends_with("prepare") => Some(&["#"]),
+        _ => None,
+    }
+}
+
 /// Whether a line is a comment and could be shorter.
-fn is_long_comment(line: &str) -> bool {
-    let Some(comment) = line.trim_start().strip_prefix("//") else { return false };
-    let text = comment.trim_start_matches(['/', '!']).trim_start();
+fn is_long_comment(marks: &[&str], line: &str) -> bool {
+    let Some(comment) = marks.iter().find_map(|mark| line.trim_start().strip_prefix(mark)) else { return false };
+    let text = comment.trim_start_matches(['/', '!', '#']).trim_start();
     !text.starts_with('|') && text.contains(' ') && line.chars().count() > WIDTH
 }

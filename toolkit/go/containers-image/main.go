@@ -1,5 +1,6 @@
-// The command image-copy copies one image to another place under a signature policy, as `skopeo copy` of the same library
-// does. Debian 12 builds its skopeo without the policy sigstoreSigned, and skopeo's own module is not in every proxy.
+// The command image-copy copies one image to another place under a signature policy, as `skopeo copy` of the same
+// library does. Debian 12 builds its skopeo without the policy sigstoreSigned, and skopeo's own module is not in every
+// proxy.
 package main
 
 import (

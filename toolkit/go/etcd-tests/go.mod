@@ -1,4 +1,5 @@
-// Pins etcd's own tests, and the modules they are compiled with. `cargo xtask test conformance` lays them out as etcd's repository does.
+// Pins etcd's own tests, and the modules they are compiled with. `cargo xtask test conformance` lays them out as etcd's
+// repository does.
 module sluice.invalid/etcd-tests
 
 go 1.26.0

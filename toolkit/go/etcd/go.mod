@@ -1,4 +1,5 @@
-// Pins the etcd programs that tests and `cargo xtask up --store etcd` run. `cargo xtask build etcd etcdctl etcdutl` builds them.
+// Pins the etcd programs that tests and `cargo xtask up --store etcd` run. `cargo xtask build etcd etcdctl etcdutl`
+// builds them.
 module sluice.invalid/etcd
 
 go 1.26.0

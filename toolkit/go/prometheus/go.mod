@@ -1,4 +1,5 @@
-// Pins Prometheus' promtool and the jsonnet interpreter, with which the end-to-end tests load etcd's alerts and dashboards.
+// Pins Prometheus' promtool and the jsonnet interpreter, with which the end-to-end tests load etcd's alerts and
+// dashboards.
 module sluice.invalid/prometheus
 
 go 1.26.7

@@ -21,10 +21,8 @@ const TABLES: &str = "
 CREATE TABLE store (id smallint PRIMARY KEY CHECK (id = 1), version int NOT NULL);
 
 -- The one row that every commit writes. revision: 0 while the store is being loaded. batch: the last commit of the
--- process
--- `owner`, which serves the store; address: where that process is; seen_at: when it was last there, in milliseconds
--- of this
--- server's clock; backend: the process of this server that serves it, 0 through a pooler.
+-- process `owner`, which serves the store; address: where that process is; seen_at: when it was last there, in
+-- milliseconds of this server's clock; backend: the process of this server that serves it, 0 through a pooler.
 CREATE TABLE meta (
     id smallint PRIMARY KEY CHECK (id = 1),
     revision bigint NOT NULL,
@@ -40,8 +38,7 @@ CREATE TABLE meta (
     autovacuum_vacuum_cost_delay = 0);
 
 -- The newest value of each live key. hidden: whether the object has the skip label; NULL if the value is no readable
--- object.
--- uid: that of the object. No indexed column changes in an update, but for these two.
+-- object. uid: that of the object. No indexed column changes in an update, but for these two.
 CREATE TABLE current (
     key bytea PRIMARY KEY,
     create_revision bigint NOT NULL,

@@ -1,4 +1,4 @@
-//! The collector's tables, and how a file that has them not gets them.
+//! The collector's tables, and how they are added to a file of an older version.
 
 use std::sync::Arc;
 
@@ -21,8 +21,9 @@ const TABLES: &str = "
 ALTER TABLE current ADD COLUMN uid BLOB;
 CREATE INDEX current_uid ON current (uid) WHERE uid IS NOT NULL;
 
--- Who is whose dependent, by the UIDs in the owner references of the live objects. labelled: whether the dependent has the label; block: whether a
--- foreground deletion of the owner waits for it; waits: whether it is itself being deleted and waits for its own dependents.
+-- Who is whose dependent, by the UIDs in the owner references of the live objects. labelled: whether the dependent has
+-- the label; block: whether a foreground deletion of the owner waits for it; waits: whether it is itself being deleted
+-- and waits for its own dependents.
 CREATE TABLE owner (
     owner_uid BLOB NOT NULL,
     labelled INTEGER NOT NULL,
@@ -33,8 +34,8 @@ CREATE TABLE owner (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX owner_waits ON owner (owner_uid) WHERE waits = 1;
 
--- The collector's queue. kind: 1 cascade, 2 orphan, 3 foreground, 4 recheck. state: 0 ready, 1 waiting, 2 parked. uid: the owner; of a recheck, the
--- object. created_at and not_before are moments on the store's clock (meta.clock).
+-- The collector's queue. kind: 1 cascade, 2 orphan, 3 foreground, 4 recheck. state: 0 ready, 1 waiting, 2 parked. uid:
+-- the owner; of a recheck, the object. created_at and not_before are moments on the store's clock (meta.clock).
 CREATE TABLE gc_task (
     id INTEGER PRIMARY KEY,
     kind INTEGER NOT NULL,

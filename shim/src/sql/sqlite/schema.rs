@@ -67,8 +67,8 @@ CREATE TABLE directory (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX directory_opaque ON directory (path) WHERE opaque > 0;
 
--- The labels of the live objects, as an inverted index. The key is part of it, so that a page of a range comes in order. Negative names are
--- those of fields (field_index.rs).
+-- The labels of the live objects, as an inverted index. The key is part of it, so that a page of a range comes in
+-- order. Negative names are those of fields (field_index.rs).
 CREATE TABLE attribute_name (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE

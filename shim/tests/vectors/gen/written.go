@@ -77,7 +77,8 @@ var writtenCBOR = []string{
 	"\xa4" + typeMetaCBOR + "\x41x\xff\x48metadata\xa0",
 	"\xa4" + typeMetaCBOR + "\x41x\xf8\x18\x48metadata\xa0",
 	"\xa4" + typeMetaCBOR + "\x41x\x1c\x48metadata\xa0",
-	// A label twice, a field twice, a tagged label, a label of undefined, a key that is a number, a string that is no UTF-8.
+	// A label twice, a field twice, a tagged label, a label of undefined, a key that is a number, a string that is no
+	// UTF-8.
 	"\xa3" + typeMetaCBOR + "\x48metadata\xa1\x46labels\xa2\x41a\x41b\x41a\x41c",
 	"\xa3" + typeMetaCBOR + "\x48metadata\xa2\x46labels\xa0\x46labels\xa1\x41a\x41b",
 	"\xa3" + typeMetaCBOR + "\x48metadata\xa1\x46labels\xa1\x41a\xd6\x41b",
