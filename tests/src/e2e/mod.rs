@@ -16,8 +16,9 @@ mod http;
 mod images;
 mod lab;
 mod local;
+mod manifests;
+mod metrics;
 mod migrate;
-mod mixin;
 mod mount;
 mod names;
 mod policies;
@@ -247,7 +248,8 @@ fn cases() -> Vec<Case> {
     cases.extend(downtime::cases());
     cases.extend(http::cases());
     cases.extend(names::cases());
-    cases.extend(mixin::cases());
+    cases.extend(metrics::cases());
+    cases.extend(manifests::cases());
     cases.extend(migrate::cases());
     cases
 }

@@ -77,6 +77,8 @@ pub enum Program {
     ImageCopy,
     /// The name server of a cluster, which kubeadm installs.
     Coredns,
+    /// What renders and installs charts.
+    Helm,
 }
 
 impl Program {
@@ -108,6 +110,7 @@ impl Program {
             Self::Cosign => "cosign",
             Self::ImageCopy => "image-copy",
             Self::Coredns => "coredns",
+            Self::Helm => "helm",
         }
     }
 
@@ -125,6 +128,7 @@ impl Program {
                 | Self::Cosign
                 | Self::ImageCopy
                 | Self::Coredns
+                | Self::Helm
         )
     }
 }

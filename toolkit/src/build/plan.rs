@@ -39,6 +39,7 @@ impl Program {
             Self::Cosign => (400, 30),
             Self::ImageCopy => (60, 5),
             Self::Coredns => (300, 30),
+            Self::Helm => (300, 20),
         };
         Cost { shared, alone }
     }

@@ -11,13 +11,14 @@ use sluice_shell::platform::Platform;
 use sluice_shell::process::Run;
 
 /// Linker flags of all of them: some have to be told their version (kine: pkg/version; prometheus/common: version;
-/// release-utils: version).
+/// release-utils: version; helm: internal/version).
 fn ldflags(shell: &Context, program: Program) -> Result<String> {
     let strip = "-s -w";
     let (of, variable) = match program {
         Program::Kine => ("github.com/k3s-io/kine", "github.com/k3s-io/kine/pkg/version.Version"),
         Program::Promtool => ("github.com/prometheus/prometheus", "github.com/prometheus/common/version.Version"),
         Program::Cosign => ("github.com/sigstore/cosign/v3", "sigs.k8s.io/release-utils/version.gitVersion"),
+        Program::Helm => ("helm.sh/helm/v4", "helm.sh/helm/v4/internal/version.version"),
         _ => return Ok(strip.to_owned()),
     };
     let (folder, ..) = recipe(program);
@@ -49,6 +50,7 @@ fn recipe(program: Program) -> (&'static str, &'static str, bool) {
         Program::Cosign => ("cosign", "github.com/sigstore/cosign/v3/cmd/cosign", false),
         Program::ImageCopy => ("containers-image", ".", false),
         Program::Coredns => ("coredns", "github.com/coredns/coredns", false),
+        Program::Helm => ("helm", "helm.sh/helm/v4/cmd/helm", false),
         _ => ("etcd", "go.etcd.io/etcd/server/v3", false),
     }
 }
@@ -100,6 +102,7 @@ pub(super) fn reported(program: Program, path: &Path) -> Result<String> {
     let run = Run::new(path, "/");
     let text = match program {
         Program::Etcdctl | Program::Etcdutl | Program::Cosign => run.arg("version").read()?,
+        Program::Helm => run.args(["version", "--short"]).read()?,
         _ => run.arg("--version").read()?,
     };
     // "etcd Version: 3.7.3", "etcdctl version: 3.7.3", "kine version v0.17.5 (…)", "sluice-shim 0.1.0", "promtool,

@@ -122,7 +122,7 @@ fn fill(bundle: &Bundle, parts: &Parts<'_>, signer: Option<&Signer>) -> Result<D
     Ok(description)
 }
 
-/// Adds patches, manifests, the installer, licences and the changelog.
+/// Adds patches, manifests, charts, the installer, licences and the changelog.
 fn add_texts(bundle: &Bundle, parts: &Parts<'_>, description: &Description) -> Result<()> {
     for (name, bytes) in &parts.patches {
         bundle.add(&format!("patches/{name}"), bytes)?;
@@ -131,6 +131,12 @@ fn add_texts(bundle: &Bundle, parts: &Parts<'_>, description: &Description) -> R
     for file in Files::of(&from)?.all()? {
         let text = fs::read_to_string(from.join(&file))?;
         bundle.add(&format!("manifests/{file}"), manifests::pinned(&text, description)?)?;
+    }
+    let from = parts.root.join("images/charts");
+    for path in Files::of(&from)?.all()? {
+        let text = fs::read_to_string(from.join(&path))?;
+        let (name, file) = path.split_once('/').unwrap_or((&path, ""));
+        bundle.add(&format!("charts/{path}"), manifests::chart(name, file, &text, description)?)?;
     }
     for component in parts.inventory.all() {
         bundle.add(&format!("licenses/{}", component.file), &component.text)?;

@@ -1,4 +1,5 @@
-//! The manifests of `images/manifests/` as a release has them: each image by its digest, which no tag can change.
+//! The manifests of `images/manifests/` and the charts of `images/charts/` as a release has them: each image by its
+//! digest, which no tag can change.
 
 use regex::Regex;
 
@@ -37,6 +38,27 @@ pub(crate) fn renamed(text: &str, kubernetes: &str, image: impl Fn(&str) -> Resu
     Ok(out)
 }
 
+/// The text of the file `file` of the chart `name`, which installs the image of that name.
+pub(super) fn chart(name: &str, file: &str, text: &str, release: &Description) -> Result<String> {
+    let found = release.images.iter().find(|image| parts(&image.reference) == Some((name, "")));
+    let image = found.ok_or_else(|| unknown(name))?;
+    let (repository, tag) = image.reference.rsplit_once(':').ok_or_else(|| unknown(name))?;
+    match file {
+        "Chart.yaml" => set(text, "appVersion", tag),
+        "values.yaml" => set(&set(text, "repository", repository)?, "digest", &image.digest.to_string()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// The text with another value in the one line that has that key.
+fn set(text: &str, key: &str, value: &str) -> Result<String> {
+    let line = Regex::new(&format!(r"(?m)^(?<before> *{key}: ).*$")).map_err(anyhow::Error::from)?;
+    match line.find_iter(text).count() {
+        1 => Ok(line.replace(text, format!("${{before}}{value}")).into_owned()),
+        count => Err(Error::input(format!("a chart must have one line with {key}:, not {count}"))),
+    }
+}
+
 /// The image of the release with the same name and variant: `kube-apiserver` of
 /// `ghcr.io/sluice-project/kube-apiserver:v1.37.2-sluice.1`.
 fn image<'a>(name: &str, release: &'a Description) -> Result<&'a Image> {
@@ -58,15 +80,8 @@ mod tests {
     use super::*;
     use crate::images::Digest;
 
-    #[test]
-    fn images_get_the_digests_of_the_release() {
-        let image = |name: &str, content: &[u8]| Image {
-            reference: format!("registry.test:5000/a/{name}"),
-            layout: String::new(),
-            digest: Digest::of(content),
-            manifests: vec![],
-        };
-        let release = Description {
+    fn release(images: Vec<Image>) -> Description {
+        Description {
             schema: 1,
             version: "v1.36.3+sluice.2".into(),
             kubernetes: "v1.36.3".into(),
@@ -74,8 +89,38 @@ mod tests {
             source_date_epoch: 0,
             signed: false,
             programs: vec![],
-            images: vec![image("shim:v1.36.3_sluice.2", b"a"), image("shim:v1.36.3_sluice.2-rootless", b"b")],
-        };
+            images,
+        }
+    }
+
+    fn image(name: &str, content: &[u8]) -> Image {
+        Image {
+            reference: format!("registry.test:5000/a/{name}"),
+            layout: String::new(),
+            digest: Digest::of(content),
+            manifests: vec![],
+        }
+    }
+
+    #[test]
+    fn a_chart_gets_the_image_of_the_release() {
+        let release = release(vec![image("sluice-shim:v1.36.3_sluice.2", b"a")]);
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../images/charts/sluice-shim");
+        let of = |file| chart("sluice-shim", file, &fs_err::read_to_string(folder.join(file)).unwrap(), &release);
+        assert!(of("Chart.yaml").unwrap().contains("\nappVersion: v1.36.3_sluice.2\n"));
+        let values = of("values.yaml").unwrap();
+        assert!(values.contains("\n  repository: registry.test:5000/a/sluice-shim\n"), "{values}");
+        assert!(values.contains(&format!("\n  digest: {}\n", Digest::of(b"a"))), "{values}");
+        assert!(
+            chart("kine", "Chart.yaml", "", &release).unwrap_err().to_string().contains("no image of this release")
+        );
+        assert!(chart("sluice-shim", "Chart.yaml", "", &release).unwrap_err().to_string().contains("not 0"));
+    }
+
+    #[test]
+    fn images_get_the_digests_of_the_release() {
+        let release =
+            release(vec![image("shim:v1.36.3_sluice.2", b"a"), image("shim:v1.36.3_sluice.2-rootless", b"b")]);
         let text = "kind: X\nimages: 2\n  - image: ghcr.io/p/shim:v1.37.2-sluice.1\n    image: \
                     ghcr.io/p/shim:v1.37.2-sluice.1-rootless\nkubernetesVersion: v1.37.2\n";
         let expected = format!(
