@@ -8,6 +8,7 @@ mod annotation;
 mod controllers;
 mod crash;
 mod data;
+mod docs;
 mod downtime;
 mod equal;
 mod etcdctl;
@@ -251,6 +252,7 @@ fn cases() -> Vec<Case> {
     cases.extend(metrics::cases());
     cases.extend(manifests::cases());
     cases.extend(migrate::cases());
+    cases.extend(docs::cases());
     cases
 }
 
