@@ -34,7 +34,8 @@ pub(super) fn works(shell: &Context, target: &Target, release: &Path, root: &Pat
     let mut machine = Machine::new(root)?;
     let ask = |machine: &Machine, words: &[&str]| {
         let run = machine.enter().arg(&kubectl).arg("--kubeconfig").arg(root.join("etc/sluice/admin.conf"));
-        run.args(words).env("HOME", root).outcome()
+        // Its cache is none of the installation.
+        run.args(words).env("HOME", root.join("log")).outcome()
     };
     machine.start("sluice-shim")?;
     machine.start("sluice-apiserver")?;
@@ -42,8 +43,11 @@ pub(super) fn works(shell: &Context, target: &Target, release: &Path, root: &Pat
         Ok(ask(&machine, &["get", "--raw", "/readyz"])?.status.success().then_some(()))
     })?;
     machine.start("sluice-controller-manager")?;
-    let made = ask(&machine, &["create", "configmap", "of-a-release", "--from-literal=a=1"])?;
-    ensure(made.status.success(), || format!("kubectl create: {made:?}"))?;
+    // The namespace comes a moment later.
+    until("the creation of an object", LIMIT, || {
+        let made = ask(&machine, &["create", "configmap", "of-a-release", "--from-literal=a=1"])?;
+        Ok(made.status.success().then_some(()))
+    })?;
     until("the controller manager's object in the namespace", LIMIT, || {
         let found = ask(&machine, &["get", "configmaps", "--output=name"])?.stdout;
         let all = ["configmap/kube-root-ca.crt", "configmap/of-a-release"];
