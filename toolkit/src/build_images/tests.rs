@@ -180,6 +180,20 @@ fn annotations_and_labels_say_what_is_there() {
     }
 }
 
+/// Minors have other modules in their programs.
+#[test]
+fn the_licences_of_an_image_are_those_of_its_minor() {
+    let mut bench = Bench::new();
+    let mut labels = vec![];
+    for minor in ["v1.37", "v1.34"] {
+        bench.builds.iter_mut().for_each(|built| built.minor = minor.parse().unwrap());
+        let report = bench.write(&["kube-apiserver"]).unwrap();
+        let index = document(&report.images[0].layout, &report.images[0].digest);
+        labels.push(index["annotations"]["org.opencontainers.image.licenses"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(labels[0], format!("{} AND MPL-2.0", labels[1]));
+}
+
 /// Registries answer with the digests of the report, whoever pushes.
 #[test]
 fn other_tools_keep_the_digests() {

@@ -16,6 +16,7 @@ use super::{
     tree::{Content, Entry, Node, Tree},
 };
 use crate::pipeline::{Binary, Built};
+use sluice_shell::minor::Minor;
 use sluice_shell::paths::Paths;
 use sluice_shell::platform::Platform;
 
@@ -43,6 +44,7 @@ pub(crate) struct Assembler {
     /// In the order of the platforms.
     parts: Vec<Part>,
     created: Timestamp,
+    minor: Minor,
     registry: String,
     /// Of Kubernetes with ours, for the tags.
     version: String,
@@ -90,6 +92,7 @@ impl Assembler {
         Ok(Self {
             parts,
             created: Timestamp::new(first.source_date_epoch)?,
+            minor: first.minor.clone(),
             registry: registry.to_owned(),
             version: first.version.clone(),
             origin,
@@ -153,7 +156,7 @@ impl Assembler {
         let mut annotations = BTreeMap::from([
             (oci::ANNOTATION_TITLE, image.name.clone()),
             (oci::ANNOTATION_DESCRIPTION, image.description.clone()),
-            (oci::ANNOTATION_LICENSES, image.licenses.clone()),
+            (oci::ANNOTATION_LICENSES, image.licenses(&self.minor).to_owned()),
             (oci::ANNOTATION_SOURCE, self.origin.source.clone()),
             (oci::ANNOTATION_CREATED, self.created.to_string()),
             // As Docker's own images say that there is nothing below.

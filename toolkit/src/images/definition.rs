@@ -7,6 +7,7 @@ use std::{
 
 use fs_err as fs;
 use serde::{Deserialize, de::DeserializeOwned};
+use sluice_shell::minor::Minor;
 
 use super::{Error, tree::Capability};
 
@@ -30,7 +31,10 @@ pub(crate) struct Definition {
     /// One sentence for `org.opencontainers.image.description`.
     pub(crate) description: String,
     /// SPDX expression of everything inside.
-    pub(crate) licenses: String,
+    licenses: String,
+    /// The same for minors whose programs have other modules.
+    #[serde(default)]
+    licenses_of: BTreeMap<String, String>,
     /// Shared layers at the bottom: names of files in `images/layers/`.
     #[serde(default)]
     pub(crate) base: Vec<String>,
@@ -153,6 +157,13 @@ pub(crate) struct Variant {
     pub(crate) suffix: String,
     /// `uid:gid`. Numbers, because the kubelet can't check `runAsNonRoot` against a name.
     pub(crate) user: String,
+}
+
+impl Definition {
+    /// SPDX expression of everything inside, with the programs of `minor`.
+    pub(crate) fn licenses(&self, minor: &Minor) -> &str {
+        self.licenses_of.get(minor.as_str()).unwrap_or(&self.licenses)
+    }
 }
 
 impl Definitions {

@@ -162,7 +162,7 @@ impl Cmd {
             inventory.add_programs(shell, built, &sources)?;
         }
         inventory.add_images(shell, &definitions, &chosen, &platforms)?;
-        inventory.check_labels(&chosen)?;
+        inventory.check_labels(&chosen, &self.target.k8s)?;
         let parts = Parts {
             root: shell.paths.root(),
             commit,

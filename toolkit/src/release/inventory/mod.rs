@@ -21,6 +21,7 @@ use crate::images::{Definition, Definitions};
 use crate::pipeline::{Built, Tested};
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Result};
+use sluice_shell::minor::Minor;
 use sluice_shell::platform::Platform;
 
 /// A part that somebody else made.
@@ -112,12 +113,12 @@ impl Inventory {
     }
 
     /// Refuses an image whose label names other licences than those of what is in it.
-    pub(super) fn check_labels(&self, images: &[&Definition]) -> Result<()> {
+    pub(super) fn check_labels(&self, images: &[&Definition], minor: &Minor) -> Result<()> {
         for image in images {
             let Some(content) = self.images.get(&image.name) else { continue };
             let programs = self.programs.iter().filter(|((_, name), _)| content.programs.contains(name));
             let inside = programs.flat_map(|(_, parts)| parts).chain(content.others.values().flatten());
-            label::problem(&image.licenses, inside)
+            label::problem(image.licenses(minor), inside)
                 .map_err(|what| Error::input(format!("{}: licenses: {what}", image.path.display())))?;
         }
         Ok(())
@@ -194,8 +195,9 @@ mod tests {
         let image = definitions.select(&["sluice-shim".to_owned()]).unwrap()[0];
         let mut inside = cargo::linked(&shell, Platform::host().unwrap()).unwrap();
         inside.push(cargo::roots(&shell).unwrap());
-        assert_eq!(label::problem(&image.licenses, &inside), Ok(()));
-        let lacking = image.licenses.replace(" AND Zlib", "");
+        let label = image.licenses(&Minor::DEFAULT.parse().unwrap());
+        assert_eq!(label::problem(label, &inside), Ok(()));
+        let lacking = label.replace(" AND Zlib", "");
         assert!(label::problem(&lacking, &inside).unwrap_err().starts_with("it lacks Zlib of "));
     }
 
