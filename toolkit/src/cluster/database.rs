@@ -317,7 +317,8 @@ impl Database {
     fn run(self, program: PathBuf, folder: impl AsRef<Path>) -> Result<Run> {
         let run = Run::new(program, folder);
         Ok(match self.user()? {
-            Some(user) => run.user(user.uid, user.gid),
+            // Our folder for temporary files may be closed to that user.
+            Some(user) => run.user(user.uid, user.gid).env_remove("TMPDIR"),
             None => run,
         })
     }
