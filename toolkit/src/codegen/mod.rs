@@ -1,11 +1,13 @@
-//! `cargo xtask codegen`: the constants of the wire contract, from patches/contract.toml.
+//! `cargo xtask codegen`: the constants of the wire contract, from patches/contract.toml, and the manifests of virtual
+//! clusters, from images/vcluster.yaml.
 //!
-//! [`contract`] reads the file, [`go`] and [`rust`] write it as code. Nothing of the contract is typed by hand in
-//! either language.
+//! [`contract`] reads the first file, [`go`] and [`rust`] write it as code. Nothing of the contract is typed by hand in
+//! either language. [`vcluster`] writes the manifests.
 
 mod contract;
 mod go;
 mod rust;
+mod vcluster;
 
 use std::path::PathBuf;
 
@@ -14,7 +16,8 @@ use contract::Contract;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Explain, Result};
 
-/// Writes the constants of patches/contract.toml as Go (in a patch) and as Rust (in the shim)
+/// Writes the constants of patches/contract.toml as Go (in a patch) and as Rust (in the shim), and the manifests of
+/// virtual clusters
 #[derive(clap::Args)]
 pub struct Cmd {
     /// Write nothing; fail if a generated file is not what would be written
@@ -23,7 +26,7 @@ pub struct Cmd {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("generated files are not what patches/contract.toml makes:{}", .0.iter().map(|path| format!("\n  {}", path.display())).collect::<String>())]
+#[error("generated files are not what patches/contract.toml and images/vcluster.yaml make:{}", .0.iter().map(|path| format!("\n  {}", path.display())).collect::<String>())]
 struct Stale(Vec<PathBuf>);
 
 impl Explain for Stale {
@@ -46,6 +49,7 @@ impl Cmd {
             return if paths.is_empty() { Ok(()) } else { Err(Stale(paths).into()) };
         }
         for (path, text) in stale {
+            fs_err::create_dir_all(path.parent().unwrap_or(&path))?;
             fs_err::write(&path, text)?;
             shell.out.data(path.display().to_string())?;
         }
@@ -65,6 +69,8 @@ fn outputs(shell: &Context) -> Result<Vec<(PathBuf, Vec<u8>)>> {
         let (name, text) = go::patch(&contract)?;
         outputs.push((patches.join(minor.as_str()).join(name), text));
     }
+    let manifests = vcluster::manifests(shell.paths.root())?;
+    outputs.extend(manifests.into_iter().map(|(path, text)| (path, text.into_bytes())));
     Ok(outputs)
 }
 
@@ -109,14 +115,17 @@ fields = [
     fn a_stale_file_fails_the_check_and_is_written_once() {
         let dir = tempfile::tempdir().unwrap();
         let shell = Context::for_test(dir.path());
-        for folder in ["patches/v1.37", "shim/wire/src"] {
+        for folder in ["patches/v1.37", "shim/wire/src", "images"] {
             fs_err::create_dir_all(dir.path().join(folder)).unwrap();
         }
+        fs_err::write(dir.path().join("images/vcluster.yaml"), "kind: Namespace\n").unwrap();
         fs_err::write(dir.path().join("patches/contract.toml"), CONTRACT).unwrap();
         fs_err::write(dir.path().join("patches/v1.37/series"), "").unwrap();
         let check = || Cmd { check: true }.run(&shell);
         let error = format!("{:?}", check().unwrap_err());
-        assert!(error.contains("shim/wire/src/contract.rs") && error.contains("cargo xtask codegen"), "{error}");
+        for part in ["shim/wire/src/contract.rs", "vcluster/vcluster-mysql.yaml", "cargo xtask codegen"] {
+            assert!(error.contains(part), "{error}");
+        }
         Cmd { check: false }.run(&shell).unwrap();
         check().unwrap();
         let patch = dir.path().join("patches/v1.37/apiserver-selector-contract.patch");

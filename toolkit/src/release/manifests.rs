@@ -1,5 +1,5 @@
-//! The manifests of `images/manifests/` and the charts of `images/charts/` as a release has them: each image by its
-//! digest, which no tag can change.
+//! The manifests of `images/manifests/` and the charts of `images/charts/` as a release has them: each image of
+//! ours by its digest, which no tag can change.
 
 use regex::Regex;
 
@@ -11,10 +11,16 @@ fn unknown(name: &str) -> Error {
     Error::input(format!("a manifest names the image {name}, which is no image of this release"))
 }
 
+/// The image of others that manifests name. Its digest is not ours to know: the name stays as it is.
+pub(crate) const VCLUSTER: &str = "ghcr.io/loft-sh/vcluster-oss:0.30.0";
+
 /// The text of a manifest with the images and the Kubernetes version of `release`. Its images may have another
 /// registry and the tags of another version.
 pub(super) fn pinned(text: &str, release: &Description) -> Result<String> {
     renamed(text, &release.kubernetes, |name| {
+        if name == VCLUSTER {
+            return Ok(name.to_owned());
+        }
         let image = image(name, release)?;
         Ok(format!("{}@{}", image.reference, image.digest))
     })
@@ -122,10 +128,12 @@ mod tests {
         let release =
             release(vec![image("shim:v1.36.3_sluice.2", b"a"), image("shim:v1.36.3_sluice.2-rootless", b"b")]);
         let text = "kind: X\nimages: 2\n  - image: ghcr.io/p/shim:v1.37.2-sluice.1\n    image: \
-                    ghcr.io/p/shim:v1.37.2-sluice.1-rootless\nkubernetesVersion: v1.37.2\n";
+                    ghcr.io/p/shim:v1.37.2-sluice.1-rootless\nkubernetesVersion: v1.37.2\n  image: \
+                    ghcr.io/loft-sh/vcluster-oss:0.30.0\n";
         let expected = format!(
             "kind: X\nimages: 2\n  - image: registry.test:5000/a/shim:v1.36.3_sluice.2@{}\n    image: \
-             registry.test:5000/a/shim:v1.36.3_sluice.2-rootless@{}\nkubernetesVersion: v1.36.3\n",
+             registry.test:5000/a/shim:v1.36.3_sluice.2-rootless@{}\nkubernetesVersion: v1.36.3\n  image: \
+             ghcr.io/loft-sh/vcluster-oss:0.30.0\n",
             Digest::of(b"a"),
             Digest::of(b"b")
         );
