@@ -18,6 +18,7 @@ mod retry;
 mod select;
 mod session;
 pub mod sqlite;
+mod turn;
 mod writer;
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};

@@ -6,14 +6,17 @@ use std::thread;
 use std::time::Duration;
 
 use super::failure::{Failure, Result};
+use super::turn::Turn;
 use crate::engine::store::{Nature, Portion};
 use crate::engine::{Error, Revision};
 
 /// The longest key, in bytes: an entry of an index holds one beside a value.
 pub(super) const LONGEST_KEY: usize = 1536;
-/// How long a step of a compaction or a portion of the collector may take, all writes waiting meanwhile. Two round
-/// trips and a flush are most of that.
-pub(super) const STEP: Duration = Duration::from_millis(20);
+/// How long a portion of the collector may take, all writes waiting meanwhile. Two round trips and a flush are most of
+/// that.
+const HOLD: Duration = Duration::from_millis(20);
+/// How long a step of a compaction may take.
+pub(super) const TURN: Turn = Turn::new(Duration::from_millis(3)..=HOLD);
 /// How long a commit may wait for more requests.
 const GATHER: Duration = Duration::from_micros(500);
 /// How often the process that serves the store tells that it is there.
@@ -29,7 +32,7 @@ pub(super) const fn nature(values_limit: usize) -> Nature {
     Nature {
         free_readers: 0,
         gather: GATHER,
-        portion: Portion { least: 64, hold: STEP },
+        portion: Portion { least: 64, hold: HOLD },
         key_limit: Some(LONGEST_KEY),
         values_limit: Some(values_limit),
     }

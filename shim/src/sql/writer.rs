@@ -18,6 +18,7 @@ use super::index::{backfill, declare};
 use super::numbers::Numbers;
 use super::retry::Retry;
 use super::session::{Begun, Commit, Head, IndexChange, NewHead, StoredIndex};
+use super::turn::Turn;
 use crate::clock::{StoreClock, StoreTime};
 use crate::engine::catalog::Catalog;
 use crate::engine::metrics::Metrics;
@@ -37,7 +38,7 @@ pub(super) struct SqlWriter {
     clock: StoreClock,
     metrics: Arc<Metrics>,
     /// How long a step of a compaction may take, all writes waiting meanwhile.
-    step: Duration,
+    turn: Turn,
     sleep: fn(Duration),
     /// Whether the connection is to be opened anew.
     lost: bool,
@@ -67,14 +68,14 @@ struct Attempt {
 }
 
 impl SqlWriter {
-    /// `step`: how long a step of a compaction may take.
-    pub(super) fn new(session: Box<dyn Commit>, clock: StoreClock, metrics: Arc<Metrics>, step: Duration) -> Self {
+    /// `turn`: how long a step of a compaction may take.
+    pub(super) fn new(session: Box<dyn Commit>, clock: StoreClock, metrics: Arc<Metrics>, turn: Turn) -> Self {
         Self {
             session,
             saved: clock.now(),
             clock,
             metrics,
-            step,
+            turn,
             sleep: std::thread::sleep,
             lost: false,
             batch: 0,
@@ -235,9 +236,13 @@ impl Writer for SqlWriter {
     fn commit(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> engine::Result<Committed> {
         let (mut retry, mut attempt) = (Retry::new(PATIENCE, self.sleep), Attempt::default());
         loop {
+            let started = Instant::now();
             // While it is unknown what became of a try, no other error says that nothing happened.
             let failure = match self.transact(footprint, decide, &mut attempt) {
-                Ok(committed) => return Ok(committed),
+                Ok(committed) => {
+                    self.turn.committed(started.elapsed());
+                    return Ok(committed);
+                }
                 Err(failure) => failure,
             };
             self.clean_up(&failure);
@@ -258,7 +263,7 @@ impl Writer for SqlWriter {
     fn compact_step(&mut self) -> engine::Result<bool> {
         let (started, limit) = (Instant::now(), self.compacting.size());
         let removed = self.duty(|writer| writer.session.compact(limit))?;
-        self.compacting.took(started.elapsed(), self.step);
+        self.compacting.took(started.elapsed(), self.turn.may_take());
         Ok(removed >= limit)
     }
 
@@ -266,7 +271,7 @@ impl Writer for SqlWriter {
         let (started, limit) = (Instant::now(), self.building.size());
         let more = self.duty(|writer| backfill::step(writer.session.as_mut(), &writer.metrics, limit))?;
         if more {
-            self.building.took(started.elapsed(), time.max(self.step));
+            self.building.took(started.elapsed(), time.max(self.turn.may_take()));
         }
         Ok(more)
     }

@@ -15,6 +15,7 @@ use self::stored::{stored, timeless};
 use super::both;
 use super::index::backfill;
 use super::session::{Audit, Graph};
+use super::turn::Turn;
 use super::writer::SqlWriter;
 use crate::clock::{Steady, StoreClock, StoreTime};
 use crate::endpoint::Endpoint;
@@ -44,7 +45,8 @@ impl Served {
         self.open = None;
         let (session, whole) = both(&self.endpoint).unwrap();
         let clock = StoreClock::from(StoreTime::default(), std::sync::Arc::new(Steady::default()));
-        self.open = Some((SqlWriter::new(session, clock, Default::default(), Duration::from_secs(1)), whole));
+        self.open =
+            Some((SqlWriter::new(session, clock, Default::default(), Turn::fixed(Duration::from_secs(1))), whole));
     }
 
     /// Carries a step out; returns what it answers.

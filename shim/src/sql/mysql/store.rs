@@ -11,7 +11,7 @@ use crate::engine::store::{Nature, Reader, Store, Writer};
 use crate::engine::{Error, Result};
 use crate::sql::Opened;
 use crate::sql::reader::SqlReader;
-use crate::sql::remote::{self, STEP, Seen};
+use crate::sql::remote::{self, Seen, TURN};
 use crate::sql::writer::SqlWriter;
 
 /// A database, which this process serves.
@@ -54,7 +54,7 @@ impl Store for MySql {
     fn writer(&self) -> Result<Box<dyn Writer>> {
         let taken = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let tables = taken.ok_or_else(|| Error::Broken("the database has one writer only".into()))?;
-        Ok(Box::new(SqlWriter::new(Box::new(tables), self.clock.clone(), Arc::clone(&self.metrics), STEP)))
+        Ok(Box::new(SqlWriter::new(Box::new(tables), self.clock.clone(), Arc::clone(&self.metrics), TURN)))
     }
 
     fn clock(&self) -> StoreClock {

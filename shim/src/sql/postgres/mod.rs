@@ -41,7 +41,7 @@ use crate::engine::metrics::Metrics;
 use crate::engine::store::{Nature, Reader, Store, Writer};
 use crate::engine::{Error, Result};
 use crate::sql::reader::SqlReader;
-use crate::sql::remote::{self, MOVED, STEP};
+use crate::sql::remote::{self, MOVED, TURN};
 use crate::sql::writer::SqlWriter;
 use crate::sql::{Opened, random};
 
@@ -80,7 +80,7 @@ impl Store for Postgres {
     fn writer(&self) -> Result<Box<dyn Writer>> {
         let taken = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let session = taken.ok_or_else(|| Error::Broken("the database has one writer only".into()))?;
-        Ok(Box::new(SqlWriter::new(Box::new(session), self.clock.clone(), Arc::clone(&self.database.metrics), STEP)))
+        Ok(Box::new(SqlWriter::new(Box::new(session), self.clock.clone(), Arc::clone(&self.database.metrics), TURN)))
     }
 
     fn clock(&self) -> StoreClock {

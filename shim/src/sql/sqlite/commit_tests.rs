@@ -18,6 +18,7 @@ use crate::engine::store::{Before, Changes, Footprint, Row, RowChange, Writer as
 use crate::engine::{KeyValue, facets};
 use crate::sql::index::backfill;
 use crate::sql::session::IndexState::{self, Building, Dropping, Ready};
+use crate::sql::turn::Turn;
 use crate::sql::writer::SqlWriter;
 
 struct Database {
@@ -50,7 +51,8 @@ impl Database {
     }
 
     fn open(&mut self) {
-        self.writer = Some(SqlWriter::new(Box::new(self.tables()), Self::clock(), Arc::default(), Duration::ZERO));
+        self.writer =
+            Some(SqlWriter::new(Box::new(self.tables()), Self::clock(), Arc::default(), Turn::fixed(Duration::ZERO)));
     }
 
     fn put(&mut self, key: &str, value: Option<String>) {

@@ -53,6 +53,7 @@ use crate::engine::{Error, Result};
 use crate::sql::Opened;
 use crate::sql::reader::SqlReader;
 use crate::sql::session::Reading;
+use crate::sql::turn::Turn;
 use crate::sql::writer::SqlWriter;
 
 /// KiB of pages that the writer and a reader keep.
@@ -116,7 +117,7 @@ impl Store for Sqlite {
         let (clock, metrics) = (self.clock.clone(), Arc::clone(&self.metrics));
         let changing = Changing::new(connection, lock, &self.path, clock.clone())?;
         let session = Tables::serving(changing, Arc::clone(&metrics), &self.path);
-        Ok(Box::new(SqlWriter::new(Box::new(session), clock, metrics, STEP)))
+        Ok(Box::new(SqlWriter::new(Box::new(session), clock, metrics, Turn::fixed(STEP))))
     }
 
     fn clock(&self) -> StoreClock {

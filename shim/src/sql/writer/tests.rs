@@ -39,7 +39,8 @@ impl World {
     fn new() -> Self {
         let server = Arc::new(Mutex::new(Server { revision: 1, ..Server::default() }));
         let clock = StoreClock::from(StoreTime::default(), Arc::new(Steady::default()));
-        let mut writer = SqlWriter::new(Box::new(Double::new(&server)), clock, Arc::default(), Duration::ZERO);
+        let mut writer =
+            SqlWriter::new(Box::new(Double::new(&server)), clock, Arc::default(), Turn::fixed(Duration::ZERO));
         writer.sleep = |_| {};
         Self { server, writer, seen: Vec::new() }
     }
