@@ -16,8 +16,8 @@ mod full;
 mod ledger;
 mod load;
 mod proxy;
-#[path = "../servers/own.rs"]
-mod server;
+#[path = "../servers/mod.rs"]
+mod servers;
 mod shim;
 mod slow;
 

@@ -52,8 +52,8 @@ mod leases;
 mod model;
 mod process;
 mod random;
-#[path = "../servers/own.rs"]
-mod server;
+#[path = "../servers/mod.rs"]
+mod servers;
 mod watcher;
 
 use std::collections::HashMap;
@@ -68,7 +68,7 @@ use database::Database;
 use history::{Call, History, Keys, Message, Operation, Outcome, Refusal};
 use process::{Keeper, Lives};
 use random::Random;
-use server::Server;
+use servers::Server;
 use tokio::sync::watch;
 use watcher::Watcher;
 
