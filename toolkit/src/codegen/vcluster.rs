@@ -50,7 +50,7 @@ fn render(source: &str, database: &str, include: impl Fn(&str) -> Result<String>
             ["config"] => config = Some(out.len()),
             ["end"] => {
                 let start = config.take().ok_or_else(|| Error::input("`#: end` without `#: config`"))?;
-                digest = Digest::of(out[start..].as_bytes()).to_string();
+                digest = Digest::of(&out.as_bytes()[start..]).to_string();
             }
             _ => return Err(Error::input(format!("{line:?} says nothing"))),
         }
