@@ -22,10 +22,10 @@ const START: Duration = Duration::from_secs(120);
 /// Who owns nothing. PostgreSQL refuses to run as root.
 const NOBODY: u32 = 65534;
 
-/// Runs what comes behind the first three arguments until it has ended and the input is at its end or says `keep`. Says
-/// which process it is, and writes what it says into the folder, which is the first argument. Unless it is to keep that,
-/// it ends the server with the signal, unmounts the file system of the data, if the third argument names one, and
-/// removes the folder.
+/// Runs the command behind the first three arguments, until the command has ended and the input is at its end or says
+/// `keep`. Prints the number of the process, and writes the command's output into the folder of the first argument. At
+/// the end of the input the script ends the server with the signal of the second argument, unmounts the file system
+/// that the third argument names, if any, and removes the folder.
 const SHELL: &str = r#"
 folder=$1 signal=$2 mounted=$3; shift 3
 "$@" >>"$folder/log" 2>&1 </dev/null &
@@ -153,7 +153,7 @@ impl Server {
         let mut shell = Command::new("sh");
         self.within(&mut shell).args(["-c", SHELL, "sh"]).arg(&self.folder).arg(end).arg(mounted);
         shell.args(as_nobody(&words)).args(&self.options);
-        // A group of its own: what ends the tests from the terminal does not end the shell before its folder is removed.
+        // A group of its own: an end of the tests from the terminal does not end the shell before the folder is removed.
         let mut shell = shell.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let input = shell.stdin.take().unwrap();
         let mut said = String::new();

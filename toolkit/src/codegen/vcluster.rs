@@ -2,8 +2,8 @@
 //! them. Lines that begin with `#: ` say what becomes of the others:
 //!
 //! - `#: of NAME…`: what follows is for these databases; `all` stands for every one.
-//! - `#: include FILE`: here are the lines of a file of the workspace, without its comments, as far to the right as this
-//!   line.
+//! - `#: include FILE`: here are the lines of a file of the workspace, without its comments, as far to the right as
+//!   this line.
 //! - `#: config` and `#: end`: what stands between is what the Pod reads when it starts. Its digest stands for
 //!   `CONFIG-DIGEST` in the Pod's template, so that another configuration starts another Pod.
 
