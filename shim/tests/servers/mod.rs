@@ -153,7 +153,7 @@ impl Server {
         let mut shell = Command::new("sh");
         self.within(&mut shell).args(["-c", SHELL, "sh"]).arg(&self.folder).arg(end).arg(mounted);
         shell.args(as_nobody(&words)).args(&self.options);
-        // A group of its own: an end of the tests from the terminal does not end the shell before the folder is removed.
+        // A group of its own: Ctrl-C ends the tests, and not the shell before the shell has removed the folder.
         let mut shell = shell.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let input = shell.stdin.take().unwrap();
         let mut said = String::new();
