@@ -71,7 +71,8 @@ pub const ALL: [Verb; 15] = [
     verb(
         "codegen",
         Program::Toolkit,
-        "Writes the constants of patches/contract.toml as Go (in a patch) and as Rust (in the shim)",
+        "Writes the constants of patches/contract.toml as Go (in a patch) and as Rust (in the shim), and the manifests of \
+         virtual clusters",
     ),
     verb(
         "doctor",
