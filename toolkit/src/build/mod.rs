@@ -79,6 +79,10 @@ pub enum Program {
     Coredns,
     /// What renders and installs charts.
     Helm,
+    /// The control plane of a virtual cluster, which starts the programs of Kubernetes.
+    Vcluster,
+    /// vCluster's command line.
+    VclusterCli,
 }
 
 impl Program {
@@ -111,6 +115,8 @@ impl Program {
             Self::ImageCopy => "image-copy",
             Self::Coredns => "coredns",
             Self::Helm => "helm",
+            Self::Vcluster => "vcluster",
+            Self::VclusterCli => "vcluster-cli",
         }
     }
 
@@ -129,6 +135,8 @@ impl Program {
                 | Self::ImageCopy
                 | Self::Coredns
                 | Self::Helm
+                | Self::Vcluster
+                | Self::VclusterCli
         )
     }
 }

@@ -40,6 +40,8 @@ impl Program {
             Self::ImageCopy => (60, 5),
             Self::Coredns => (300, 30),
             Self::Helm => (300, 20),
+            Self::Vcluster => (500, 40),
+            Self::VclusterCli => (40, 20),
         };
         Cost { shared, alone }
     }

@@ -105,6 +105,7 @@ fn versions_of_tools() {
         (Program::Cosign, "  ____\n / 3  |\ncosign: A tool\n\nGitVersion:    v3.1.3\nGitCommit: 1", Some("3.1.3")),
         (Program::ImageCopy, "image-copy: go.podman.io/image/v5 v5.42.1", Some("5.42.1")),
         (Program::Helm, "v4.3.1", Some("4.3.1")),
+        (Program::VclusterCli, "vcluster version 0.30.0", Some("0.30.0")),
         (Program::SluiceShim, "sluice-shim 0.1.0", Some("0.1.0")),
         (Program::SluiceShim, "", None),
     ] {

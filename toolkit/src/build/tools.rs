@@ -10,20 +10,38 @@ use sluice_shell::error::{Error, Result};
 use sluice_shell::platform::Platform;
 use sluice_shell::process::Run;
 
+const VCLUSTER: &str = "github.com/loft-sh/vcluster";
+
+/// Where vCluster's programs have their version.
+const VCLUSTER_VERSION: &str = "github.com/loft-sh/vcluster/pkg/telemetry.SyncerVersion";
+
 /// Linker flags of all of them: some have to be told their version (kine: pkg/version; prometheus/common: version;
-/// release-utils: version; helm: internal/version).
+/// release-utils: version; helm: internal/version; vCluster: .goreleaser.yaml, without the `v`).
 fn ldflags(shell: &Context, program: Program) -> Result<String> {
     let strip = "-s -w";
-    let (of, variable) = match program {
-        Program::Kine => ("github.com/k3s-io/kine", "github.com/k3s-io/kine/pkg/version.Version"),
-        Program::Promtool => ("github.com/prometheus/prometheus", "github.com/prometheus/common/version.Version"),
-        Program::Cosign => ("github.com/sigstore/cosign/v3", "sigs.k8s.io/release-utils/version.gitVersion"),
-        Program::Helm => ("helm.sh/helm/v4", "helm.sh/helm/v4/internal/version.version"),
+    let (of, variables) = match program {
+        Program::Kine => ("github.com/k3s-io/kine", &["github.com/k3s-io/kine/pkg/version.Version"][..]),
+        Program::Promtool => {
+            ("github.com/prometheus/prometheus", &["github.com/prometheus/common/version.Version"][..])
+        }
+        Program::Cosign => ("github.com/sigstore/cosign/v3", &["sigs.k8s.io/release-utils/version.gitVersion"][..]),
+        Program::Helm => ("helm.sh/helm/v4", &["helm.sh/helm/v4/internal/version.version"][..]),
+        Program::Vcluster => (VCLUSTER, &[VCLUSTER_VERSION][..]),
+        Program::VclusterCli => (VCLUSTER, &[VCLUSTER_VERSION, "main.version"][..]),
         _ => return Ok(strip.to_owned()),
     };
     let (folder, ..) = recipe(program);
     let version = golang::go(&module(shell, folder), false)?.args(["list", "-m", "-f", "{{.Version}}", of]).read()?;
-    Ok(format!("{strip} -X {variable}={}", version.trim()))
+    let version = if of == VCLUSTER { version.trim().trim_start_matches('v') } else { version.trim() };
+    let mut flags = strip.to_owned();
+    for variable in variables {
+        flags.push_str(&format!(" -X {variable}={version}"));
+    }
+    if program == Program::Kine {
+        // Static, as upstream's releases: an image holds nothing else.
+        flags.push_str(" -linkmode external -extldflags -static");
+    }
+    Ok(flags)
 }
 
 /// Where the Go command keeps a module that a folder of `toolkit/go` pins; fetches it if need be.
@@ -51,6 +69,8 @@ fn recipe(program: Program) -> (&'static str, &'static str, bool) {
         Program::ImageCopy => ("containers-image", ".", false),
         Program::Coredns => ("coredns", "github.com/coredns/coredns", false),
         Program::Helm => ("helm", "helm.sh/helm/v4/cmd/helm", false),
+        Program::Vcluster => ("vcluster", "github.com/loft-sh/vcluster/cmd/vcluster", false),
+        Program::VclusterCli => ("vcluster", "github.com/loft-sh/vcluster/cmd/vclusterctl", false),
         _ => ("etcd", "go.etcd.io/etcd/server/v3", false),
     }
 }
@@ -61,6 +81,8 @@ fn tags(program: Program) -> &'static str {
         Program::Promtool => "remove_all_sd",
         // No libraries in C: gpgme and Btrfs.
         Program::ImageCopy => "containers_image_openpgp,exclude_graphdriver_btrfs",
+        // What a static program can't do: load libraries, and ask the C library for names.
+        Program::Kine => "netgo,osusergo,sqlite_omit_load_extension",
         _ => "",
     }
 }
@@ -78,7 +100,8 @@ pub(super) fn inputs(shell: &Context, program: Program, platform: Platform) -> R
     let files = files.map(|path| sha256_of(&path)).collect::<Result<Vec<_>>>()?;
     let go = golang::version(&module)?;
     let (cgo, files) = (cgo.to_string(), files.iter().map(String::as_str));
-    let digest = digest(["go", package, &cgo, &go].into_iter().chain(files));
+    let tags = Some(tags(program)).filter(|tags| !tags.is_empty());
+    let digest = digest(["go", package, &cgo, &go].into_iter().chain(files).chain(tags));
     Ok(Inputs { digest, platform, compiler: golang::release(&go).to_owned() })
 }
 
@@ -103,11 +126,15 @@ pub(super) fn reported(program: Program, path: &Path) -> Result<String> {
     let text = match program {
         Program::Etcdctl | Program::Etcdutl | Program::Cosign => run.arg("version").read()?,
         Program::Helm => run.args(["version", "--short"]).read()?,
+        // It says its version in its log alone.
+        Program::Vcluster => Run::new("go", "/").args(["version", "-m"]).arg(path).read()?,
         _ => run.arg("--version").read()?,
     };
     // "etcd Version: 3.7.3", "etcdctl version: 3.7.3", "kine version v0.17.5 (…)", "sluice-shim 0.1.0", "promtool,
-    // version v0.316.0 (…)", "v1.7.12", "CoreDNS-1.14.6"; cosign paints its name first: "GitVersion: v3.1.3"
-    let line = text.lines().find(|line| line.starts_with("GitVersion:")).or(text.lines().next());
+    // version v0.316.0 (…)", "v1.7.12", "CoreDNS-1.14.6", "vcluster version 0.30.0"; cosign paints its name first:
+    // "GitVersion: v3.1.3"
+    let says = |line: &&str| line.starts_with("GitVersion:") || line.contains(&format!("\t{VCLUSTER}\t"));
+    let line = text.lines().find(says).or(text.lines().next());
     let words = line.unwrap_or_default().split_whitespace();
     let version = words
         .map(|word| word.trim_start_matches("CoreDNS-").trim_start_matches('v'))

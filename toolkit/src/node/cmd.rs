@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::problem::NoVcluster;
 use super::{Images, Node, boot};
 use crate::source::Target;
 use sluice_shell::context::Context;
@@ -38,6 +39,9 @@ struct Up {
     /// The cluster's folder [default: .sluice/node in the workspace]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Also build and load what the virtual clusters of images/manifests/vcluster run
+    #[arg(long)]
+    with_vcluster: bool,
     #[command(flatten)]
     target: Target,
     /// Print a report instead
@@ -94,12 +98,15 @@ impl Up {
         let mut node = Node::prepare(&folder, &self.target.k8s)?;
         let clock = Cell::new(Instant::now());
         let build = || {
-            let images = Images::build(shell, &self.target)?;
+            let images = Images::build(shell, &self.target, self.with_vcluster)?;
             clock.set(Instant::now());
             Ok(images)
         };
         let progress = shell.out.spinner("node");
         let started = node.start(build, |step| progress.now(step))?;
+        if self.with_vcluster && !Images::suffice_for_vclusters(node.images()) {
+            return Err(NoVcluster(node.folder.clone()).into());
+        }
         progress.done(if started { "ready" } else { "already running" });
         if self.json {
             return shell.out.json(&Report {

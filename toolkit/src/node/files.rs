@@ -9,7 +9,7 @@ use super::{ADDRESS, NAME, PATH};
 use sluice_shell::error::Result;
 
 /// Where the node has this machine's network namespace.
-pub(super) const HOST_NETWORK: &str = "/run/netns/host";
+pub const HOST_NETWORK: &str = "/run/netns/host";
 
 /// Folders of this machine that the node sees as they are: Debian's programs are found through links in there.
 pub(super) const SHARED: [&str; 1] = ["/etc/alternatives"];

@@ -1,5 +1,5 @@
 //! The images that a node runs from the start: ours, and stand-ins for those that kubeadm takes from
-//! `registry.k8s.io`, all built here.
+//! `registry.k8s.io` and that virtual clusters take from elsewhere, all built here.
 
 use std::path::PathBuf;
 
@@ -7,6 +7,7 @@ use super::Node;
 use crate::build::{Options, Program, build_patched};
 use crate::build_images::{self, REGISTRY};
 use crate::images::Definitions;
+use crate::release::manifests;
 use crate::source::Target;
 use sluice_shell::context::Context;
 use sluice_shell::doctor::{self, Purpose};
@@ -16,6 +17,17 @@ use sluice_shell::process::Run;
 
 /// Of the images that a release holds, those that kubeadm's patches name.
 const OURS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "sluice-shim"];
+
+/// What a virtual cluster needs besides: our image of its control plane, and vCluster.
+const FOR_VCLUSTERS: [&str; 2] = ["kubernetes", VCLUSTER];
+
+/// The image of vCluster.
+const VCLUSTER: &str = "vcluster";
+
+/// What stands in for images of others in a virtual cluster: vCluster itself, as the manifests name it, and the name
+/// server, as vCluster 0.30 names it for Kubernetes 1.37.
+const IN_VCLUSTERS: [(&str, &str); 2] =
+    [(VCLUSTER, manifests::VCLUSTER), ("coredns", "docker.io/coredns/coredns:1.12.1")];
 
 /// Programs that run on the node itself.
 const PROGRAMS: [Program; 3] = [Program::Kubelet, Program::Kubeadm, Program::Kubectl];
@@ -45,16 +57,18 @@ struct Image {
 }
 
 impl Images {
-    /// Builds what is not up to date.
+    /// Builds what is not up to date; with `vclusters` also what virtual clusters run.
     ///
     /// # Errors
     /// When something is missing on this machine, or a build fails.
-    pub fn build(shell: &Context, target: &Target) -> Result<Self> {
+    pub fn build(shell: &Context, target: &Target, vclusters: bool) -> Result<Self> {
         doctor::require(shell, &[Purpose::Images, Purpose::Cluster], false)?;
         let folder = shell.paths.root().join("images");
         let stand_ins = Definitions::read(&folder.join("cluster"))?;
         let names = stand_ins.select(&[])?.into_iter().map(|image| image.name.clone());
-        let names: Vec<String> = OURS.map(str::to_owned).into_iter().chain(names).collect();
+        let names = OURS.map(str::to_owned).into_iter().chain(names.filter(|name| name != VCLUSTER));
+        let more = FOR_VCLUSTERS.into_iter().filter(|_| vclusters).map(str::to_owned);
+        let names: Vec<String> = names.chain(more).collect();
         let definitions = Definitions::read(&folder)?.with(stand_ins);
         let chosen = definitions.select(&names)?;
         let out = shell.paths.cache().join("node-images");
@@ -72,10 +86,12 @@ impl Images {
         let images: Vec<Image> = lines
             .filter_map(|line| {
                 let others = if OURS.contains(&line.name.as_str()) { &[][..] } else { &wanted[..] };
+                let others = others.iter().filter(|other| last_part(other) == line.name).cloned();
+                let inside = IN_VCLUSTERS.iter().filter(|(name, _)| vclusters && *name == line.name);
                 Some(Image {
                     name: line.name.clone(),
                     reference: line.reference.to_string(),
-                    others: others.iter().filter(|other| last_part(other) == line.name).cloned().collect(),
+                    others: others.chain(inside.map(|(_, other)| (*other).to_owned())).collect(),
                     archive: line.platforms.first()?.archive.clone(),
                 })
             })
@@ -97,6 +113,11 @@ impl Images {
             }
         }
         Ok(())
+    }
+
+    /// Whether virtual clusters can run with these images.
+    pub(super) fn suffice_for_vclusters(references: &[String]) -> bool {
+        FOR_VCLUSTERS.iter().all(|name| references.iter().any(|reference| last_part(reference) == *name))
     }
 
     /// The names of all that are loaded.

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use self::cgroup::Group;
 pub(crate) use self::cmd::Cmd;
+pub use self::files::HOST_NETWORK;
 pub use self::images::Images;
 use self::problem::{Busy, Ended, Foreign, NoNode, NotRoot, OtherMinor};
 use crate::cluster::pid::Process;

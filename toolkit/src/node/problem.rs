@@ -64,6 +64,20 @@ impl Explain for Ended {
     }
 }
 
+/// The node was made without what virtual clusters run.
+#[derive(Debug, thiserror::Error)]
+#[error("the node in {} has no images for virtual clusters", .0.display())]
+pub struct NoVcluster(pub(super) PathBuf);
+
+impl Explain for NoVcluster {
+    fn hint(&self) -> Option<String> {
+        let folder = self.0.display();
+        Some(format!(
+            "images are loaded when a node is made; remove this one with\ncargo xtask cluster down --dir {folder}"
+        ))
+    }
+}
+
 /// The node is one of another minor.
 #[derive(Debug, thiserror::Error)]
 #[error("the node in {} is one of Kubernetes {is}, not {wanted}", folder.display())]
