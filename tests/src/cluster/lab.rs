@@ -11,6 +11,7 @@ use sluice_shell::context::Context;
 use sluice_shell::error::{Error, Result};
 use sluice_shell::interrupt;
 use sluice_shell::process::{Run, THIS};
+use sluice_toolkit::build::{self, Program};
 use sluice_toolkit::cluster::leftover;
 use sluice_toolkit::node::{self, Node};
 use sluice_toolkit::source::Target;
@@ -26,6 +27,10 @@ pub(super) struct Lab {
     pub(super) report: Report,
     /// What was on this machine before.
     pub(super) before: Machine,
+    /// The workspace.
+    pub(super) workspace: PathBuf,
+    /// vCluster's command line, if virtual clusters are tested.
+    vcluster: Option<PathBuf>,
     up: Run,
 }
 
@@ -41,11 +46,11 @@ pub(super) struct Report {
 }
 
 impl Lab {
-    /// Has the verb `cluster up` build what is missing and start a node.
+    /// Has the verb `cluster up` build what is missing and start a node, if need be one for virtual clusters.
     ///
     /// # Errors
     /// Those of the verb.
-    pub(super) fn start(shell: &Context, target: &Target) -> Result<Self> {
+    pub(super) fn start(shell: &Context, target: &Target, vclusters: bool) -> Result<Self> {
         interrupt::before_the_end(end_active)?;
         let scratch = shell.paths.cache().join("node-tests");
         fs_err::create_dir_all(&scratch)?;
@@ -57,12 +62,17 @@ impl Lab {
         let folder = scratch.join(format!("node-{}-0", std::process::id()));
         let up = Run::new(THIS, shell.paths.root())
             .args(["cluster", "up", "--json", "--k8s", target.k8s.as_str(), "--source", &target.source.to_string()])
+            .args(vclusters.then_some("--with-vcluster"))
             .arg("--dir")
             .arg(&folder);
+        let vcluster = match vclusters {
+            true => Some(build::build_tools(shell, &[Program::VclusterCli])?.remove(0).path),
+            false => None,
+        };
         *ACTIVE.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder);
         let progress = shell.out.spinner("cluster up");
         let report = read(&up.read_with(|line| progress.now(line)).inspect_err(|_| end_active())?)?;
-        Ok(Self { scratch, report, before, up })
+        Ok(Self { scratch, report, before, workspace: shell.paths.root().to_owned(), vcluster, up })
     }
 
     /// Has the verb start it again, or say that it runs.
@@ -82,6 +92,17 @@ impl Lab {
         Node::open(&self.report.folder)
     }
 
+    /// vCluster's command line.
+    pub(super) fn vcluster(&self) -> Result<&Path> {
+        self.vcluster.as_deref().ok_or_else(|| Error::input("vCluster's command line was not built"))
+    }
+
+    /// The node's address, which its Pods reach.
+    pub(super) fn address(&self) -> Result<String> {
+        let address = "jsonpath={.items[0].status.addresses[?(@.type==\"InternalIP\")].address}";
+        self.kubectl().run_words(&["get", "nodes", "--output", address])
+    }
+
     /// The whole name of the image `name` on the node.
     pub(super) fn image(&self, name: &str) -> Result<&str> {
         let found = self.report.images.iter().find(|image| image.contains(&format!("/{name}:")));
@@ -92,6 +113,10 @@ impl Lab {
     pub(super) fn finish(self) -> Result<()> {
         if self.report.folder.exists() {
             self.node()?.remove()?;
+        }
+        let log = self.report.folder.with_extension("socat.log");
+        if log.exists() {
+            fs_err::remove_file(log)?;
         }
         remove(&self.report.folder.with_extension("kubectl"))
     }

@@ -8,6 +8,7 @@ mod down;
 mod lab;
 mod machine;
 mod pods;
+mod vcluster;
 
 use self::lab::Lab;
 use crate::runner::{self, Tally, Verdict};
@@ -22,12 +23,15 @@ struct Case {
 }
 
 /// In the order in which they run.
-const CASES: [Case; 6] = [
+const CASES: [Case; 9] = [
     Case { name: "kubeadm/ready", body: pods::ready },
     Case { name: "kubeadm/pods", body: pods::reach_each_other },
     Case { name: "kubeadm/up-again", body: pods::up_again },
     Case { name: "crash/shim", body: crash::shim },
     Case { name: "crash/node", body: crash::node },
+    Case { name: "vcluster/sqlite", body: vcluster::sqlite },
+    Case { name: "vcluster/postgres", body: vcluster::postgres },
+    Case { name: "vcluster/mysql", body: vcluster::mysql },
     Case { name: "down/nothing-left", body: down::nothing_left },
 ];
 
@@ -57,7 +61,8 @@ pub(crate) fn check(filter: Option<&str>) -> Result<()> {
 /// When the node does not get ready, or stdout is broken. A failed case is no error here: see the tally.
 pub(crate) fn run(shell: &Context, target: &Target, filter: Option<&str>) -> Result<Tally> {
     let chosen = chosen(filter)?;
-    let mut lab = Lab::start(shell, target)?;
+    let vclusters = chosen.iter().any(|case| case.name.starts_with("vcluster/"));
+    let mut lab = Lab::start(shell, target, vclusters)?;
     let scratch = lab.scratch.clone();
     // One after the other: the node is the same for all.
     let cell = std::cell::RefCell::new(&mut lab);

@@ -1,0 +1,88 @@
+//! What the data of a virtual cluster is on: a volume of the node, or a server of this machine.
+
+use serde_json::json;
+
+use crate::cluster::lab::Lab;
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::database::Database;
+use sluice_toolkit::cluster::standalone::Standalone;
+use sluice_toolkit::node::HOST_NETWORK;
+
+/// Where the volume is on the node.
+const PLACE: &str = "/var/lib/volumes/one";
+
+/// Where Pods reach a server, on the node's address.
+const PORT: u16 = 15432;
+
+/// A server outside the node, as Pods see it.
+pub(super) struct Server {
+    /// Its connection string, for Pods.
+    pub(super) endpoint: String,
+    server: Standalone,
+}
+
+/// Makes a volume that the claim of the manifest gets, as a cloud's provisioner would; returns its name.
+pub(super) fn volume(lab: &Lab) -> Result<&'static str> {
+    // Of a kind that the kubelet gives to the group of the Pod.
+    lab.node()?.inside("busybox")?.args(["mkdir", "-p", PLACE]).run()?;
+    let node = json!({ "key": "kubernetes.io/hostname", "operator": "In", "values": ["sluice-node"] });
+    let class = json!({
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {
+            "name": "local",
+            "annotations": { "storageclass.kubernetes.io/is-default-class": "true" },
+        },
+        "provisioner": "kubernetes.io/no-provisioner",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    });
+    let volume = json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": { "name": "one" },
+        "spec": {
+            "capacity": { "storage": "10Gi" },
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "local",
+            "persistentVolumeReclaimPolicy": "Retain",
+            "local": { "path": PLACE },
+            "nodeAffinity": { "required": { "nodeSelectorTerms": [{ "matchExpressions": [node] }] } },
+        },
+    });
+    lab.kubectl().send("apply", &json!({ "apiVersion": "v1", "kind": "List", "items": [class, volume] }))?;
+    Ok("one")
+}
+
+/// Starts a server on this machine's loopback, and lets Pods reach it at the node's address.
+pub(super) fn server(lab: &Lab, database: Database) -> Result<Server> {
+    let server = Standalone::start(database, &lab.report.folder.with_extension(database.value()))?;
+    let node = lab.node()?;
+    let (port, log) = (server.port, lab.report.folder.with_extension("socat.log"));
+    let (socket, port_inside) = (format!("/run/{}", database.value()), port_inside(database));
+    // One end is on this machine's network, the other one on the node's; both end with the node.
+    let outside = format!("--net={HOST_NETWORK}");
+    let (listen, connect) = (format!("UNIX-LISTEN:{socket},fork,unlink-early"), format!("TCP:127.0.0.1:{port}"));
+    node.inside("nsenter")?.args([outside.as_str(), "socat", &listen, &connect]).spawn(&log)?;
+    let address = lab.address()?;
+    let listen = format!("TCP-LISTEN:{port_inside},bind={address},fork,reuseaddr");
+    node.inside("socat")?.args([listen, format!("UNIX-CONNECT:{socket}")]).spawn(&log)?;
+    let (here, there) = (format!("127.0.0.1:{port}"), format!("{address}:{port_inside}"));
+    if !server.endpoint.contains(&here) {
+        return Err(Error::input(format!("the server's connection string does not name {here}")));
+    }
+    Ok(Server { endpoint: server.endpoint.replace(&here, &there), server })
+}
+
+fn port_inside(database: Database) -> u16 {
+    match database {
+        Database::Postgres => PORT,
+        Database::Mariadb => PORT + 1,
+    }
+}
+
+impl Server {
+    /// Ends it and removes its data.
+    pub(super) fn stop(&self) -> Result<()> {
+        self.server.stop()
+    }
+}

@@ -1,0 +1,49 @@
+//! Virtual clusters on the node, from the manifests that users apply: the same walk on each database.
+
+mod database;
+mod virtual_cluster;
+mod walk;
+
+use self::virtual_cluster::VirtualCluster;
+use super::lab::Lab;
+use crate::runner::Verdict;
+use sluice_shell::error::Result;
+use sluice_toolkit::cluster::database::Database;
+
+/// On a SQLite file in a persistent volume.
+pub(super) fn sqlite(lab: &mut Lab) -> Result<Verdict> {
+    let volume = database::volume(lab)?;
+    let verdict = run(lab, "sqlite", None)?;
+    lab.kubectl().run(&format!("delete persistentvolume {volume}"))?;
+    Ok(verdict)
+}
+
+/// On a PostgreSQL server outside the cluster.
+pub(super) fn postgres(lab: &mut Lab) -> Result<Verdict> {
+    let server = database::server(lab, Database::Postgres)?;
+    let verdict = run(lab, "postgres", Some(&server.endpoint))?;
+    server.stop()?;
+    Ok(verdict)
+}
+
+/// On a MariaDB server outside the cluster.
+pub(super) fn mysql(lab: &mut Lab) -> Result<Verdict> {
+    let server = database::server(lab, Database::Mariadb)?;
+    let verdict = run(lab, "mysql", Some(&server.endpoint))?;
+    server.stop()?;
+    Ok(verdict)
+}
+
+/// Makes a virtual cluster of a manifest, walks through it, and removes it.
+fn run(lab: &Lab, manifest: &str, endpoint: Option<&str>) -> Result<Verdict> {
+    let mut cluster = VirtualCluster::make(lab, manifest, endpoint)?;
+    walk::shirts(&cluster)?;
+    walk::name_server(&cluster)?;
+    walk::collector(&cluster)?;
+    walk::stays_inside(lab, &cluster)?;
+    walk::shim_killed(lab, &cluster)?;
+    walk::pod_deleted(lab, &mut cluster)?;
+    let ready = cluster.ready.as_secs_f64();
+    cluster.remove(lab)?;
+    Ok(Verdict::Passed(format!("ready {ready:.0} s after kubectl apply")))
+}

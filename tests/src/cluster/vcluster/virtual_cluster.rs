@@ -1,0 +1,123 @@
+//! A virtual cluster on the node, and a connection to it.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use fs_err as fs;
+
+use crate::cluster::lab::Lab;
+use crate::kubectl::Kubectl;
+use sluice_shell::error::{Error, Result};
+use sluice_shell::process::{Limit, Run};
+use sluice_toolkit::cluster::leftover::{Guard, Leftover};
+use sluice_toolkit::cluster::pid::Process;
+use sluice_toolkit::cluster::shirts;
+use sluice_toolkit::cluster::wait::{ensure, until};
+
+/// The name of all that the manifests make, and of their namespace.
+pub(super) const NAME: &str = "my-vcluster";
+
+/// Its Pod.
+pub(super) const POD: &str = "my-vcluster-0";
+
+/// How long a virtual cluster may take to be ready, on a machine that does other things.
+const READY_LIMIT: Duration = Duration::from_secs(420);
+
+/// How long the connection may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(120);
+
+/// A virtual cluster that is ready.
+pub(super) struct VirtualCluster {
+    /// How long it took from `kubectl apply` on.
+    pub(super) ready: Duration,
+    /// kubectl inside.
+    pub(super) kubectl: Kubectl,
+    /// vCluster's command line, without what it shall do.
+    cli: Run,
+    /// Where that keeps its files, and we ours.
+    folder: PathBuf,
+    _connection: Guard,
+}
+
+impl VirtualCluster {
+    /// Does what the head of the manifest says, word for word.
+    pub(super) fn make(lab: &Lab, manifest: &str, endpoint: Option<&str>) -> Result<Self> {
+        let kubectl = lab.kubectl();
+        let file = lab.workspace.join(format!("images/manifests/vcluster/vcluster-{manifest}.yaml"));
+        let clock = Instant::now();
+        let warned = kubectl.warns(&format!("apply -f {}", file.display()))?;
+        // The namespace warns of Pods that are not `restricted`.
+        ensure(warned.is_empty(), || format!("the API server warns of {}: {warned}", file.display()))?;
+        if let Some(endpoint) = endpoint {
+            let literal = format!("--from-literal=endpoint={endpoint}");
+            kubectl.run(&format!("create secret generic sluice-database --namespace {NAME} {literal}"))?;
+        }
+        wait_ready(&kubectl)?;
+        let ready = clock.elapsed();
+        let folder = lab.report.folder.with_extension("vcluster");
+        fs::create_dir_all(&folder)?;
+        let cli = Run::new(lab.vcluster()?, &folder).env("KUBECONFIG", &lab.report.kubeconfig).env("HOME", &folder);
+        let (kubectl, connection) = connect(lab, &cli, &folder)?;
+        let made = Self { ready, kubectl, cli, folder, _connection: connection };
+        made.wait_policies()?;
+        Ok(made)
+    }
+
+    /// Runs kubectl through `vcluster connect`, as a person does who wants to do one thing.
+    pub(super) fn connected(&self, lab: &Lab, args: &str) -> Result<String> {
+        let kubectl = lab.report.kubectl.to_string_lossy().into_owned();
+        let run = self.cli.clone().args(["connect", NAME, "--background-proxy=false", "--", kubectl.as_str()]);
+        run.args(args.split(' ')).limit(Limit::ANSWER).read()
+    }
+
+    /// Waits until it is ready after its Pod was replaced, and connects again.
+    pub(super) fn reconnect(&mut self, lab: &Lab) -> Result<()> {
+        wait_ready(&lab.kubectl())?;
+        (self.kubectl, self._connection) = connect(lab, &self.cli, &self.folder)?;
+        Ok(())
+    }
+
+    /// Removes it with its data.
+    pub(super) fn remove(self, lab: &Lab) -> Result<()> {
+        lab.kubectl().run(&format!("delete namespace {NAME} --timeout=180s"))?;
+        Ok(fs::remove_dir_all(&self.folder)?)
+    }
+
+    /// Waits until the policies of the manifest are followed: vCluster applies them once all else runs.
+    fn wait_policies(&self) -> Result<()> {
+        let file = self.folder.join("definition.json");
+        fs::write(&file, shirts::definition().to_string())?;
+        let annotation = r"jsonpath={.metadata.annotations.sluice-project\.github\.io/watch-cache}";
+        let try_it = format!("create --dry-run=server -f {} --output={annotation}", file.display());
+        until("an annotation that a policy puts on", CONNECT_LIMIT, || {
+            Ok((self.kubectl.run(&try_it)? == "off").then_some(()))
+        })
+    }
+}
+
+/// As the head of the manifest says.
+fn wait_ready(kubectl: &Kubectl) -> Result<()> {
+    let condition = "--for=jsonpath={.status.readyReplicas}=1";
+    let seconds = READY_LIMIT.as_secs();
+    kubectl.run(&format!("wait --namespace {NAME} statefulset/{NAME} {condition} --timeout={seconds}s")).map(drop)
+}
+
+/// Connects as a person does, in a terminal of its own.
+fn connect(lab: &Lab, cli: &Run, folder: &std::path::Path) -> Result<(Kubectl, Guard)> {
+    let (kubeconfig, log) = (folder.join("kubeconfig"), folder.join("connect.log"));
+    if kubeconfig.exists() {
+        fs::remove_file(&kubeconfig)?;
+    }
+    let run = cli.clone().args(["connect", NAME, "--background-proxy=false", "--update-current=false"]);
+    let child = run.arg(format!("--kube-config={}", kubeconfig.display())).spawn(&log)?;
+    let pid = i32::try_from(child.id()).map_err(anyhow::Error::from)?;
+    let process = Process::of(pid).ok_or_else(|| Error::input("vcluster connect is gone right after its start"))?;
+    let guard = Guard::new(Leftover::Process(process.clone()));
+    let kubectl = Kubectl::new(&lab.report.kubectl, folder, &kubeconfig);
+    until("an answer through vcluster connect", CONNECT_LIMIT, || {
+        let said = || fs::read_to_string(&log).unwrap_or_default();
+        ensure(process.is_alive(), || format!("vcluster connect ended: {}", said()))?;
+        Ok(kubeconfig.exists().then(|| kubectl.run("get --raw=/readyz").ok()).flatten().map(drop))
+    })?;
+    Ok((kubectl, guard))
+}

@@ -1,0 +1,172 @@
+//! What a person does in a virtual cluster, and what happens to it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::virtual_cluster::{NAME, POD, VirtualCluster};
+use crate::cluster::lab::Lab;
+use crate::kubectl::{Event, Kubectl};
+use sluice_shell::error::{Error, Result};
+use sluice_toolkit::cluster::shirts::{self, SKIP_LABEL};
+use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
+
+/// How long the kubelet may take to start a container again, and Kubernetes to find the store again.
+const AGAIN_LIMIT: Duration = Duration::from_secs(120);
+
+/// The green shirts, for the API.
+const GREEN: &str = "/apis/stable.example.com/v1/namespaces/default/shirts?labelSelector=color%3Dgreen";
+
+/// A definition, three shirts, and all ways to look for green ones.
+pub(super) fn shirts(cluster: &VirtualCluster) -> Result<()> {
+    let kubectl = &cluster.kubectl;
+    kubectl.send("apply", &shirts::definition())?;
+    kubectl.run("wait --for=condition=Established crd/shirts.stable.example.com --timeout=60s")?;
+    let three = [shirt("blue", "blue", "S"), shirt("green", "green", "M"), shirt("red", "red", "L")];
+    kubectl.send("apply", &json!({ "apiVersion": "v1", "kind": "List", "items": three }))?;
+    shows(kubectl, "", "NAME COLOR SIZE\nblue blue S\ngreen green M\nred red L")?;
+    for selector in ["-l color=green", "--field-selector spec.color=green", "-l color=green,size=M"] {
+        shows(kubectl, selector, "NAME COLOR SIZE\ngreen green M")?;
+    }
+    // The storage answers, without anybody having said so.
+    let off: Value = serde_json::from_str(&kubectl.run("get --raw /apis/watch-cache.sluice-project.github.io")?)?;
+    let expected = json!([{ "group": "stable.example.com", "resource": "shirts", "by": "annotation" }]);
+    ensure(off["off"] == expected, || format!("out of the watch cache are {off}"))?;
+
+    let mut watch = kubectl.watch("shirts -l color=green")?;
+    watch.wait_for("the green one", LIMIT, |event| event.name() == "green")?;
+    kubectl.send("apply", &shirt("rose", "red", "S"))?;
+    kubectl.send("apply", &shirt("olive", "green", "S"))?;
+    let seen = watch.wait_for("another green one", LIMIT, |event| event.name() == "olive")?;
+    let names: Vec<&str> = seen.iter().map(Event::name).collect();
+    ensure(names == ["green", "olive"], || format!("a watch of green shirts showed {names:?}"))
+}
+
+/// A Pod of the virtual cluster runs on the host's node: its own name server, with the rights that the manifest leaves.
+pub(super) fn name_server(cluster: &VirtualCluster) -> Result<()> {
+    let seconds = AGAIN_LIMIT.as_secs();
+    let wait =
+        format!("wait --namespace kube-system deployment/coredns --for=condition=Available --timeout={seconds}s");
+    cluster.kubectl.run(&wait).map(drop)
+}
+
+/// An owner goes, and what it owned goes after it: both are hidden from the controller manager.
+pub(super) fn collector(cluster: &VirtualCluster) -> Result<()> {
+    let kubectl = &cluster.kubectl;
+    kubectl.send("apply", &labelled(shirt("owner", "white", "S")))?;
+    let uid = kubectl.run("get shirt owner --output=jsonpath={.metadata.uid}")?;
+    let mut dependent = labelled(shirt("dependent", "white", "S"));
+    dependent["metadata"]["ownerReferences"] =
+        json!([{ "apiVersion": "stable.example.com/v1", "kind": "Shirt", "name": "owner", "uid": uid }]);
+    kubectl.send("apply", &dependent)?;
+    kubectl.send("apply", &labelled(shirt("nobodys", "white", "S")))?;
+    kubectl.run("delete shirt owner")?;
+    until("the end of what a deleted shirt owned", LIMIT, || {
+        Ok((names(kubectl, "-l color=white")? == "nobodys").then_some(()))
+    })?;
+    // And the label stays as it was.
+    let refused = kubectl.fails(&format!("label shirt blue {SKIP_LABEL}=true"))?;
+    ensure(refused.contains("stays as it was"), || format!("labelling later was answered with {refused:?}"))
+}
+
+/// vCluster's own way in shows the shirts, and the host knows nothing of them; the index answers.
+pub(super) fn stays_inside(lab: &Lab, cluster: &VirtualCluster) -> Result<()> {
+    let through = cluster.connected(lab, "get shirts -l color=green -o name")?;
+    // Before kubectl's own lines stand those of vCluster's log.
+    let lines = through.lines().filter(|line| line.starts_with("shirt.")).collect::<Vec<_>>();
+    let through = short_names(&lines.join("\n"));
+    ensure(through == "green olive", || format!("`vcluster connect -- kubectl get shirts` shows {through:?}"))?;
+    let host = lab.kubectl();
+    let unknown = host.fails("get shirts")?;
+    ensure(unknown.contains("doesn't have a resource type"), || format!("the host says of shirts: {unknown}"))?;
+    let metrics = host.run(&format!("get --raw /api/v1/namespaces/{NAME}/pods/{POD}:2381/proxy/metrics"))?;
+    let reads = metrics.lines().find_map(|line| line.strip_prefix("sluice_index_reads_total "));
+    ensure(reads.is_some_and(|reads| reads != "0"), || format!("reads that an index answered: {reads:?}"))
+}
+
+/// The shim's container gets SIGKILL between two writes; a watch that was there before goes on after.
+pub(super) fn shim_killed(lab: &Lab, cluster: &VirtualCluster) -> Result<()> {
+    let (host, kubectl) = (lab.kubectl(), &cluster.kubectl);
+    let mut watch = kubectl.watch("shirts -l color=green")?;
+    watch.wait_for("the green ones", LIMIT, |event| event.name() == "olive")?;
+    let before = restarts(&host)?;
+    kill_shim(lab)?;
+    until("a write after the shim was killed", AGAIN_LIMIT, || {
+        Ok(kubectl.send("apply", &shirt("after-the-kill", "green", "S")).ok())
+    })?;
+    watch.wait_for("the one written after", AGAIN_LIMIT, |event| event.name() == "after-the-kill")?;
+    until("the count of the restart", AGAIN_LIMIT, || Ok((restarts(&host)? > before).then_some(())))?;
+    let all = names(kubectl, "")?;
+    ensure(all == "after-the-kill blue green nobodys olive red rose", || format!("after the kill there are {all}"))
+}
+
+/// The Pod is deleted: the next one has all, and a watch goes on from where it ended.
+pub(super) fn pod_deleted(lab: &Lab, cluster: &mut VirtualCluster) -> Result<()> {
+    let list: Value = serde_json::from_str(&cluster.kubectl.run(&format!("get --raw {GREEN}"))?)?;
+    let seen = list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+    cluster.kubectl.send("apply", &shirt("before-the-end", "green", "S"))?;
+    lab.kubectl().run(&format!("delete pod {POD} --namespace {NAME} --timeout=120s"))?;
+    cluster.reconnect(lab)?;
+    let kubectl = &cluster.kubectl;
+    kubectl.send("apply", &shirt("unseen", "red", "S"))?;
+    kubectl.send("apply", &shirt("after-the-end", "green", "S"))?;
+    let events = kubectl.run(&format!("get --raw {GREEN}&watch=1&resourceVersion={seen}&timeoutSeconds=5"))?;
+    let events = events.lines().map(|line| Ok(Event::from_json(&serde_json::from_str(line)?)));
+    let events = events.collect::<Result<Vec<Event>>>()?;
+    let events: Vec<&str> = events.iter().map(Event::name).collect();
+    ensure(events == ["before-the-end", "after-the-end"], || format!("the watch went on with {events:?}"))?;
+    let all = names(kubectl, "")?;
+    let expected = "after-the-end after-the-kill before-the-end blue green nobodys olive red rose unseen";
+    ensure(all == expected, || format!("after the end of the Pod there are {all}"))
+}
+
+/// In the namespace that kubectl has without being told of one.
+fn shirt(name: &str, color: &str, size: &str) -> Value {
+    let mut shirt = shirts::shirt(name, color, size);
+    shirt["metadata"]["namespace"] = "default".into();
+    shirt
+}
+
+fn labelled(mut shirt: Value) -> Value {
+    shirt["metadata"]["labels"][SKIP_LABEL] = "true".into();
+    shirt
+}
+
+/// Whether `kubectl get shirts` with flags shows this table.
+fn shows(kubectl: &Kubectl, flags: &str, expected: &str) -> Result<()> {
+    let shown = kubectl.run(&format!("get shirts {flags}"))?;
+    let line = |line: &str| line.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+    let shown = shown.lines().map(line).collect::<Vec<_>>().join("\n");
+    ensure(shown == expected, || format!("`kubectl get shirts {flags}` shows\n{shown}"))
+}
+
+/// The names of the shirts that flags select.
+fn names(kubectl: &Kubectl, flags: &str) -> Result<String> {
+    Ok(short_names(&kubectl.run(&format!("get shirts {flags} -o name"))?))
+}
+
+/// `shirt.stable.example.com/a` and more of them, one a line → `a b`.
+fn short_names(output: &str) -> String {
+    output.lines().filter_map(|line| line.rsplit('/').next()).collect::<Vec<_>>().join(" ")
+}
+
+/// How often the shim's container was started again.
+fn restarts(host: &Kubectl) -> Result<u64> {
+    let pod: Value = serde_json::from_str(&host.run(&format!("get pod {POD} --namespace {NAME} --output=json"))?)?;
+    let containers = pod["status"]["initContainerStatuses"].as_array().cloned().unwrap_or_default();
+    let shim = containers.iter().find(|container| container["name"] == "sluice-shim");
+    let count = shim.and_then(|shim| shim["restartCount"].as_u64());
+    count.ok_or_else(|| Error::input(format!("the Pod has no container sluice-shim: {}", pod["status"])))
+}
+
+/// The host's own control plane has a shim as well: the virtual cluster's listens on a socket.
+fn kill_shim(lab: &Lab) -> Result<()> {
+    let node = lab.node()?;
+    let busybox = |args: &[&str]| node.inside("busybox")?.args(args).read();
+    for pid in busybox(&["pidof", "sluice-shim"])?.split_whitespace() {
+        if busybox(&["cat", &format!("/proc/{pid}/cmdline")])?.contains("unix:///vcluster/") {
+            return busybox(&["kill", "-9", pid]).map(drop);
+        }
+    }
+    Err(Error::input("no shim of a virtual cluster runs on the node"))
+}
