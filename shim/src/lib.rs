@@ -3,10 +3,6 @@
 //! Data flows down and events flow up: `etcd` (gRPC) → `engine` → `sql`. `engine` knows no SQL and no protobuf;
 //! only `sql` knows a dialect.
 
-// What starts servers for tests is part of several programs.
-#[cfg(test)]
-extern crate self as sluice_shim;
-
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -16,9 +16,6 @@ mod reader;
 mod remote;
 mod retry;
 mod select;
-#[cfg(test)]
-#[path = "../../tests/servers/mod.rs"]
-mod servers;
 mod session;
 pub mod sqlite;
 mod turn;

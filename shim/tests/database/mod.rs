@@ -186,6 +186,12 @@ fn execute(admin: &Address, statement: &str) -> Result<(), String> {
     ask(admin, &[statement], &mut |_| {}).map(drop)
 }
 
+/// The same on the server that the URL leads to; returns the rows that it gives.
+pub(crate) fn query_at(url: &str, statement: &str) -> Result<Vec<Vec<String>>, String> {
+    let Endpoint::Network(address) = url.parse().unwrap() else { panic!("{url} leads to no server") };
+    ask(&address, &[statement], &mut |_| {})
+}
+
 /// Has a server carry out statements on one connection; returns the rows that they give.
 fn ask(admin: &Address, statements: &[&str], after: &mut (dyn FnMut(&str) + Send)) -> Result<Vec<Vec<String>>, String> {
     match admin.family {

@@ -6,7 +6,7 @@ use sluice_shim::sql;
 
 use crate::ledger::{Observer, Writer, in_time, open};
 use crate::proxy::Proxy;
-use crate::servers::Server;
+use crate::server::Server;
 
 /// How many connections the server allows.
 const MOST: usize = 16;

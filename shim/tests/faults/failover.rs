@@ -7,7 +7,7 @@ use sluice_shim::engine::Error;
 
 use crate::ledger::{Observer, Writer, in_time, open};
 use crate::load::under_load;
-use crate::servers::{Server, Stop};
+use crate::server::{Server, Stop};
 
 /// The database for a user who may not write where that is forbidden.
 const MADE: [&str; 3] =

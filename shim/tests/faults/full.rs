@@ -8,7 +8,7 @@ use sluice_shim::engine::{Error, KeyRange, Op, Put, RangeQuery};
 
 use crate::database::Database;
 use crate::ledger::{in_time, open, sound};
-use crate::servers::{Server, Stop, is_root};
+use crate::server::{Server, Stop, is_root};
 
 /// What is written at once, and how often that fits at most.
 const VALUE: usize = 64 << 10;

@@ -9,7 +9,7 @@ use sluice_shim::engine::Error;
 
 use crate::database::Database;
 use crate::ledger::{DEADLINE, Observer, Writer, open, sound};
-use crate::servers::{Server, Stop};
+use crate::server::{Server, Stop};
 
 const WRITERS: usize = 4;
 /// How many commits there are between two blows.

@@ -16,8 +16,8 @@ mod full;
 mod ledger;
 mod load;
 mod proxy;
-#[path = "../servers/mod.rs"]
-mod servers;
+#[path = "../servers/own.rs"]
+mod server;
 mod shim;
 mod slow;
 

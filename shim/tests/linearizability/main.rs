@@ -52,8 +52,8 @@ mod leases;
 mod model;
 mod process;
 mod random;
-#[path = "../servers/mod.rs"]
-mod servers;
+#[path = "../servers/own.rs"]
+mod server;
 mod watcher;
 
 use std::collections::HashMap;
@@ -68,7 +68,7 @@ use database::Database;
 use history::{Call, History, Keys, Message, Operation, Outcome, Refusal};
 use process::{Keeper, Lives};
 use random::Random;
-use servers::Server;
+use server::Server;
 use tokio::sync::watch;
 use watcher::Watcher;
 

@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 
 use super::database::Database;
 use super::random::Random;
-use super::servers::{Server, Stop};
+use super::server::{Server, Stop};
 
 /// Nothing that is alive takes longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);

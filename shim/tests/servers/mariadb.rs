@@ -1,50 +1,85 @@
-//! MariaDB for tests.
+//! A MariaDB of the tests' own.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable as _;
 use mysql::{Conn, OptsBuilder};
 
-use super::{Server, with, words};
-
 /// A folder with the programs of the MariaDB to test, as its developers pack it; without it those in `PATH`.
 const MARIADB: &str = "SLUICE_TEST_MARIADB";
 
-/// A program of MariaDB, with what makes it find its libraries.
-fn program(name: &str, folder_of_it: &str) -> Vec<OsString> {
-    if let Some(folder) = folder() {
-        let (program, base) = (folder.join(folder_of_it).join(name), with("--basedir=", &folder));
-        return words([&"env", &with("LD_LIBRARY_PATH=", &folder.join("libs")), &program, &"--no-defaults", &base]);
+/// Starts a server in the folder $1 at the port $2 with the options $3 and the programs in $4, as a user who is not
+/// root, and ends it with its folder when its input ends: that is when the tests do, whatever ends them.
+const SCRIPT: &str = r#"
+set -e
+as=
+if [ "$(id -u)" = 0 ]; then
+    as="setpriv --reuid=nobody --regid=$(id -g nobody) --clear-groups"
+    chown nobody "$1"
+fi
+install=mariadb-install-db server=mariadbd
+if [ "$4" ]; then
+    export LD_LIBRARY_PATH="$4/libs"
+    install="$4/scripts/mariadb-install-db" server="$4/bin/mariadbd"
+fi
+$as "$install" --no-defaults ${4:+"--basedir=$4"} --datadir="$1/data" --auth-root-authentication-method=normal --skip-test-db \
+    >"$1/log" 2>&1 </dev/null || { cat "$1/log"; exit 1; }
+$as "$server" --no-defaults ${4:+"--basedir=$4" "--lc-messages-dir=$4/share"} --datadir="$1/data" --bind-address=127.0.0.1 --port="$2" --socket="$1/socket" \
+    --innodb-flush-log-at-trx-commit=1 --max-connections=200 --skip-ssl $3 >"$1/log" 2>&1 </dev/null &
+read -r _ || true
+kill -9 $!
+wait || true
+rm -rf "$1"
+"#;
+
+/// How long the server may take to start.
+const START: Duration = Duration::from_secs(120);
+
+/// A server.
+pub(crate) struct Server {
+    pub(crate) port: u16,
+    _child: Child,
+    _input: ChildStdin,
+}
+
+/// A server of one's own, with options.
+pub(crate) fn start(options: &str) -> Server {
+    let programs = std::env::var_os(MARIADB).unwrap_or_default();
+    let needed = if programs.is_empty() { &["mariadbd", "mariadb-install-db", "setpriv"][..] } else { &["setpriv"] };
+    for program in needed {
+        let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
+        assert!(
+            found.status.success(),
+            "the program {program} is missing; apt-get install -y --no-install-recommends mariadb-server util-linux"
+        );
     }
-    let found = Command::new("sh").args(["-c", &format!("command -v {name}")]).output().unwrap();
-    assert!(
-        found.status.success(),
-        "the program {name} is missing; apt-get install -y --no-install-recommends mariadb-server"
-    );
-    words([&name, &"--no-defaults"])
-}
-
-fn folder() -> Option<PathBuf> {
-    std::env::var_os(MARIADB).filter(|folder| !folder.is_empty()).map(PathBuf::from)
-}
-
-/// What makes the data of a server.
-pub(super) fn make(folder: &Path) -> Vec<OsString> {
-    let (data, rest) = (with("--datadir=", &folder.join("data")), with("--tmpdir=", folder));
-    let settings = words([&data, &rest, &"--auth-root-authentication-method=normal", &"--skip-test-db"]);
-    [program("mariadb-install-db", "scripts"), settings].concat()
-}
-
-/// The server.
-pub(super) fn serve(own: &Path, port: u16) -> Vec<OsString> {
-    let (data, temporary) = (with("--datadir=", &own.join("data")), with("--tmpdir=", own));
-    let (socket, port) = (with("--socket=", &own.join("socket")), format!("--port={port}"));
-    let messages = folder().map(|folder| with("--lc-messages-dir=", &folder.join("share")));
-    let place = words([&data, &temporary, &socket, &port, &"--bind-address=127.0.0.1"]);
-    let settings = words([&"--innodb-flush-log-at-trx-commit=1", &"--max-connections=200", &"--skip-ssl"]);
-    [program("mariadbd", "bin"), messages.into_iter().collect(), place, settings].concat()
+    let folder = tempfile::Builder::new().prefix("mariadb").tempdir().unwrap().keep();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut child = Command::new("sh")
+        .args(["-c", SCRIPT, "mariadb"])
+        .arg(&folder)
+        .arg(port.to_string())
+        .arg(options)
+        .arg(&programs)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let input = child.stdin.take().unwrap();
+    let started = Instant::now();
+    while connect(port).is_err() {
+        if child.try_wait().unwrap().is_some() {
+            let mut log = String::new();
+            child.stdout.take().unwrap().read_to_string(&mut log).unwrap();
+            panic!("MariaDB did not start: {log}");
+        }
+        assert!(started.elapsed() < START, "MariaDB did not start; see {}", folder.join("log").display());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Server { port, _child: child, _input: input }
 }
 
 /// A connection that may do everything, to a server on this machine.
@@ -53,22 +88,14 @@ pub(crate) fn connect(port: u16) -> mysql::Result<Conn> {
     Conn::new(options.prefer_socket(false))
 }
 
-/// Runs statements; returns the rows that they give.
-pub(super) fn query(port: u16, statements: &str) -> mysql::Result<Vec<Vec<String>>> {
-    let (mut connection, mut rows) = (connect(port)?, Vec::new());
-    let mut found = connection.query_iter(statements)?;
-    while let Some(set) = found.iter() {
-        for row in set {
-            let text = |value| mysql::from_value::<Option<String>>(value).unwrap_or_default();
-            rows.push(row?.unwrap().into_iter().map(text).collect());
-        }
-    }
-    Ok(rows)
-}
-
 impl Server {
-    /// A connection to a MariaDB that may do everything.
+    /// A connection that may do everything.
     pub(crate) fn root(&self) -> Conn {
         connect(self.port).unwrap()
+    }
+
+    /// Has it carry out a statement.
+    pub(crate) fn set(&self, statement: &str) {
+        self.root().query_drop(statement).unwrap();
     }
 }

@@ -26,6 +26,9 @@ mod tables;
 mod text;
 
 #[cfg(test)]
+#[path = "../../../tests/servers/mariadb.rs"]
+mod server;
+#[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]
 mod tests;

@@ -7,12 +7,12 @@ use mysql::Conn;
 use mysql::prelude::Queryable as _;
 
 use super::Tables;
-use crate::endpoint::{Address, Endpoint, Family};
+pub(super) use super::server::start;
+use super::server::{Server, connect};
+use crate::endpoint::{Address, Endpoint};
 use crate::engine::metrics::Metrics;
 use crate::sql::Opened;
 use crate::sql::failure::Result;
-use crate::sql::servers::Server;
-use crate::sql::servers::mariadb::connect;
 
 /// The port on 127.0.0.1 of a server to test that runs already, with a user root who needs no password: TiDB, for
 /// example. Without it the tests start a MariaDB.
@@ -22,7 +22,7 @@ fn port() -> u16 {
     static SERVER: OnceLock<Server> = OnceLock::new();
     match std::env::var(RUNNING) {
         Ok(port) if !port.is_empty() => port.parse().unwrap(),
-        _ => SERVER.get_or_init(|| Server::start(Family::MySql, &[])).port,
+        _ => SERVER.get_or_init(|| start("")).port,
     }
 }
 

@@ -17,6 +17,9 @@ mod probe;
 mod read;
 mod row;
 mod schema;
+#[cfg(test)]
+#[path = "../../../tests/servers/postgres.rs"]
+mod server;
 mod session;
 mod set;
 mod start;

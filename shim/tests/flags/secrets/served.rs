@@ -7,15 +7,15 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use sluice_shim::cli::Cli;
-use sluice_shim::endpoint::Family;
 
 use super::super::program::{self, Serving};
 use super::COMMANDS;
 
-#[path = "../../servers/mod.rs"]
-mod servers;
-
-use servers::Server;
+#[path = "../../servers/mariadb.rs"]
+mod mariadb;
+#[expect(dead_code, reason = "other tests make databases by number")]
+#[path = "../../servers/postgres.rs"]
+mod postgres;
 
 /// It has what must be encoded in a URL.
 const PASSWORD: &str = "hunter2/50%sure";
@@ -134,7 +134,7 @@ fn look(url: &str) {
 
 #[test]
 fn no_password_of_postgresql_is_shown() {
-    let server = Server::postgres();
+    let server = postgres::Server::get();
     let hba = server.folder.join("data/pg_hba.conf");
     let rules = std::fs::read_to_string(&hba).unwrap();
     std::fs::write(&hba, format!("host all me 127.0.0.1/32 scram-sha-256\n{rules}")).unwrap();
@@ -146,7 +146,7 @@ fn no_password_of_postgresql_is_shown() {
 
 #[test]
 fn no_password_of_mariadb_is_shown() {
-    let server = Server::start(Family::MySql, &[]);
+    let server = mariadb::start("");
     server.set("CREATE DATABASE x");
     server.set(&format!("CREATE USER me IDENTIFIED BY '{PASSWORD}'"));
     server.set("GRANT ALL ON *.* TO me");

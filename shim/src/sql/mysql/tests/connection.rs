@@ -1,11 +1,9 @@
 //! Connections, tables, and who serves.
 use super::super::connection::Connection;
-use super::super::testing::{address, database, root};
+use super::super::testing::{address, database, root, start};
 use super::super::text::{Bytes, Packet};
 use super::super::*;
-use crate::endpoint::Family;
 use crate::sql::failure::Failure;
-use crate::sql::servers::Server;
 use mysql::prelude::Queryable as _;
 use proptest::prelude::*;
 use std::sync::Mutex;
@@ -154,7 +152,7 @@ fn what_is_wrong_with_a_login_is_told_with_its_remedy() {
 /// Numbers of connections begin anew with a server: what has the number of one that served is another connection.
 #[test]
 fn who_served_before_the_server_was_started_is_not_waited_for() {
-    let server = Server::start(Family::MySql, &[]);
+    let server = start("");
     let mut root = server.root();
     root.query_drop("CREATE DATABASE d").unwrap();
     let address = format!("root@127.0.0.1:{}/d", server.port);

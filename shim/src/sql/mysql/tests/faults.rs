@@ -8,14 +8,13 @@ use std::time::Duration;
 
 use super::super::Tables;
 use super::super::connection::Connection;
-use super::super::testing::{address, database, root};
+use super::super::testing::{address, database, root, start};
 use super::connection::refusal;
 use super::store::next;
 use crate::clock::StoreTime;
-use crate::endpoint::{Address, Family};
+use crate::endpoint::Address;
 use crate::engine::store::{Footprint, Lease};
 use crate::sql::failure::Failure;
-use crate::sql::servers::Server;
 use crate::sql::session::{Commit as _, Delta, NewHead, Read as _};
 use mysql::prelude::Queryable as _;
 
@@ -166,8 +165,7 @@ fn a_deadlock_and_a_lock_that_is_not_got_are_tried_again() {
 #[test]
 fn a_server_that_can_not_serve_is_refused_with_the_setting_and_the_remedy() {
     let folder = tempfile::tempdir().unwrap();
-    let options = certificates(folder.path());
-    let server = Server::start(Family::MySql, &options.each_ref().map(|option| &**option));
+    let server = start(&certificates(folder.path()));
     server.set("CREATE DATABASE x");
     let at = |query: &str| address(&format!("root@127.0.0.1:{}/x{query}", server.port));
     let serve = |accepts_loss| Tables::serve(Arc::new(Address { accepts_loss, ..(*at("")).clone() }), Arc::default());
@@ -205,7 +203,7 @@ fn a_server_that_can_not_serve_is_refused_with_the_setting_and_the_remedy() {
 }
 
 /// Makes an authority, and a certificate of localhost; returns the server's options.
-fn certificates(folder: &std::path::Path) -> [String; 2] {
+fn certificates(folder: &std::path::Path) -> String {
     let authority = |name: &str| {
         let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -225,7 +223,7 @@ fn certificates(folder: &std::path::Path) -> [String; 2] {
     let of_all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(folder, of_all).unwrap();
     let folder = folder.display();
-    [format!("--ssl-cert={folder}/cert.pem"), format!("--ssl-key={folder}/key.pem")]
+    format!("--ssl-cert={folder}/cert.pem --ssl-key={folder}/key.pem")
 }
 
 fn encryption(at: &dyn Fn(&str) -> Arc<crate::endpoint::Address>, folder: &std::path::Path) {

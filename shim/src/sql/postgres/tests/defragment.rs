@@ -21,27 +21,27 @@ fn status(session: &mut Session) -> StoreStatus {
 
 #[test]
 fn a_defragmentation_makes_tables_smaller_that_hold_something_at_their_end() {
-    let name = Server::postgres().database();
+    let name = Server::get().database();
     let (mut session, _) = opened(&address(&name)).unwrap();
     let empty = status(&mut session).db_size;
-    Server::postgres().psql(&name, FILL).unwrap();
+    Server::get().psql(&name, FILL).unwrap();
     let full = status(&mut session).db_size;
     assert!(full > empty + MANY, "{empty} {full}");
     session.defragment().unwrap();
     let left = status(&mut session).db_size;
     assert!(left < empty + MANY / 3, "{empty} {left}");
-    assert_eq!(Server::postgres().psql(&name, "SELECT count(*) FROM current").unwrap(), "1");
+    assert_eq!(Server::get().psql(&name, "SELECT count(*) FROM current").unwrap(), "1");
     let seen = "SELECT relallvisible > 0 FROM pg_class WHERE relname = 'current'";
-    assert_eq!(Server::postgres().psql(&name, seen).unwrap(), "t", "an index alone can answer");
+    assert_eq!(Server::get().psql(&name, seen).unwrap(), "t", "an index alone can answer");
 }
 
 #[test]
 fn only_the_owner_of_the_tables_may_defragment() {
-    let name = Server::postgres().database();
+    let name = Server::get().database();
     drop(opened(&address(&name)).unwrap());
     let grant =
         "CREATE ROLE visitor LOGIN; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO visitor";
-    Server::postgres().psql(&name, grant).unwrap();
+    Server::get().psql(&name, grant).unwrap();
     let (mut session, _) = opened(&address_as("visitor", &name)).unwrap();
     let Err(Failure::Final(refused)) = session.defragment() else { panic!("it was not refused") };
     assert!(refused.to_string().contains("\"visitor\" may not build"), "{refused}");
@@ -49,7 +49,7 @@ fn only_the_owner_of_the_tables_may_defragment() {
 
 #[test]
 fn a_defragmentation_gives_up_on_a_table_that_somebody_reads_for_long() {
-    let name = Server::postgres().database();
+    let name = Server::get().database();
     let (mut session, _) = opened(&address(&name)).unwrap();
     let reads = Database::new(&address(&name), 0, Arc::default(), Some(PATIENCE)).unwrap();
     let mut reader = Session::new(reads, None);

@@ -108,7 +108,7 @@ fn compare(session: &mut Session, model: &Model, numbers: &mut Numbers) {
 fn what_is_read_is_what_was_written_now_and_in_the_past() {
     for seed in 1..=3 {
         let mut numbers = Numbers(seed * 0x9e37_79b9);
-        let name = Server::postgres().database();
+        let name = Server::get().database();
         let (mut session, _) = opened(&address(&name)).unwrap();
         let mut reader = Session::new(std::sync::Arc::clone(&session.database), None);
         let mut model = Model::new();
@@ -125,24 +125,24 @@ fn what_is_read_is_what_was_written_now_and_in_the_past() {
         }
         while session.compact(5).unwrap() == 5 {}
         compare(&mut reader, &model, &mut numbers);
-        let left = Server::postgres()
+        let left = Server::get()
             .psql(&name, "SELECT count(*) FROM history h, meta m WHERE h.end_revision < m.compact_revision");
         assert_eq!(left.unwrap(), "0", "compacted history stays");
         let deletions = "SELECT count(*) FROM change y, meta m WHERE y.deleted AND y.revision < m.compact_revision";
-        assert_eq!(Server::postgres().psql(&name, deletions).unwrap(), "0", "compacted deletions stay");
+        assert_eq!(Server::get().psql(&name, deletions).unwrap(), "0", "compacted deletions stay");
     }
 }
 
 #[test]
 fn a_commit_that_failed_leaves_nothing() {
-    let name = Server::postgres().database();
+    let name = Server::get().database();
     let (mut session, _) = opened(&address(&name)).unwrap();
     let mut model = Model::new();
     model.commit(&mut session, &[vec![Op::Put("/a/1", "v".into(), 0)]], None);
     // Whoever writes beside the lock: the key is there, though the transaction saw none.
     let sneak = "INSERT INTO current VALUES ('/a/2', 2, 2, 7, 1, 0, NULL, NULL, '')";
     let begun = session.begin(&crate::engine::store::Footprint::default()).unwrap();
-    Server::postgres().psql(&name, sneak).unwrap();
+    Server::get().psql(&name, sneak).unwrap();
     let kv = KeyValue { key: "/a/2".into(), create_revision: 3, mod_revision: 3, version: 1, ..KeyValue::default() };
     let row = crate::engine::store::Row { kv, sub: 0 };
     let stored = crate::sql::session::StoredRow { row: &row, hidden: None, uid: None, new_uid: false, old_lease: 0 };
@@ -153,15 +153,15 @@ fn a_commit_that_failed_leaves_nothing() {
     session.rollback();
     let begun = session.begin(&crate::engine::store::Footprint::default()).unwrap();
     assert_eq!((begun.head.revision, begun.head.batch), (2, 1));
-    let changes = Server::postgres().psql(&name, "SELECT count(*) FROM change").unwrap();
+    let changes = Server::get().psql(&name, "SELECT count(*) FROM change").unwrap();
     assert_eq!(changes, "1");
 }
 
 #[test]
 fn a_process_that_another_took_over_from_writes_no_more() {
-    let name = Server::postgres().database();
+    let name = Server::get().database();
     let (mut first, _) = opened(&address(&name)).unwrap();
-    Server::postgres().psql(&name, "UPDATE meta SET seen_at = 0").unwrap();
+    Server::get().psql(&name, "UPDATE meta SET seen_at = 0").unwrap();
     let (mut second, _) = opened(&address(&name)).unwrap();
     let failure = first.begin(&crate::engine::store::Footprint::default()).unwrap_err();
     let crate::sql::failure::Failure::Final(error) = failure else { panic!("{failure:?}") };
@@ -172,7 +172,7 @@ fn a_process_that_another_took_over_from_writes_no_more() {
 
 #[test]
 fn what_became_of_a_commit_is_told_by_its_number() {
-    let name = Server::postgres().database();
+    let name = Server::get().database();
     let (mut session, _) = opened(&address(&name)).unwrap();
     let mut model = Model::new();
     model.commit(&mut session, &[vec![Op::Put("/a/1", "v".into(), 0)]], None);
@@ -181,7 +181,7 @@ fn what_became_of_a_commit_is_told_by_its_number() {
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'
         AND pid <> pg_backend_pid()"
     );
-    Server::postgres().psql(&name, &end).unwrap();
+    Server::get().psql(&name, &end).unwrap();
     let head = crate::sql::session::NewHead { revision: 2, compact_revision: 0, now: Default::default(), batch: 2 };
     let failure = session.apply(&Default::default(), Some(&head)).unwrap_err();
     assert!(
@@ -197,11 +197,11 @@ fn what_became_of_a_commit_is_told_by_its_number() {
 
 #[test]
 fn a_database_that_went_back_is_not_served() {
-    let name = Server::postgres().database();
+    let name = Server::get().database();
     let (mut session, _) = opened(&address(&name)).unwrap();
     Model::new().commit(&mut session, &[vec![Op::Put("/a/1", "v".into(), 0)]], None);
     session.snapshot().unwrap();
-    Server::postgres().psql(&name, "UPDATE meta SET revision = 1").unwrap();
+    Server::get().psql(&name, "UPDATE meta SET revision = 1").unwrap();
     let error = crate::engine::Error::from(session.snapshot().unwrap_err());
     assert!(error.to_string().starts_with("the database is at revision 1, but it was at 2 before"), "{error}");
 }

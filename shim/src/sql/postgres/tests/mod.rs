@@ -8,15 +8,15 @@ mod pooler;
 mod select;
 mod tls;
 
+use super::server::Server;
 use super::*;
 use crate::endpoint::Endpoint;
 use crate::engine::Error;
-use crate::sql::servers::Server;
 use crate::sql::session::{Commit as _, Read as _};
 
 /// An empty database of one's own.
 pub(in crate::sql) fn database() -> Address {
-    address(&Server::postgres().database())
+    address(&Server::get().database())
 }
 
 fn address(database: &str) -> Address {
@@ -24,7 +24,7 @@ fn address(database: &str) -> Address {
 }
 
 fn address_as(user: &str, database: &str) -> Address {
-    match format!("postgres://{user}@127.0.0.1:{}/{database}", Server::postgres().port).parse().unwrap() {
+    match format!("postgres://{user}@127.0.0.1:{}/{database}", Server::get().port).parse().unwrap() {
         Endpoint::Network(address) => *address,
         Endpoint::Sqlite(_) => unreachable!(),
     }
@@ -44,7 +44,7 @@ fn refusal(address: &Address) -> String {
 
 #[test]
 fn a_fresh_database_gets_its_tables_and_a_later_start_finds_them() {
-    let address = address(&Server::postgres().database());
+    let address = address(&Server::get().database());
     let (mut session, now) = opened(&address).unwrap();
     assert!(now.millis() > 1_700_000_000_000, "the server's clock: {now:?}");
     let head = session.snapshot().unwrap();
@@ -58,9 +58,9 @@ fn a_fresh_database_gets_its_tables_and_a_later_start_finds_them() {
 
 #[test]
 fn a_read_that_could_not_begin_is_not_in_the_way_of_the_next() {
-    let name = Server::postgres().database();
+    let name = Server::get().database();
     let (mut session, _) = opened(&address(&name)).unwrap();
-    let rename = |from, to| Server::postgres().psql(&name, &format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
+    let rename = |from, to| Server::get().psql(&name, &format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
     session.snapshot().unwrap();
     session.end();
     rename("meta", "other");
@@ -71,7 +71,7 @@ fn a_read_that_could_not_begin_is_not_in_the_way_of_the_next() {
 
 #[test]
 fn of_two_that_start_at_once_one_makes_the_tables() {
-    let address = address(&Server::postgres().database());
+    let address = address(&Server::get().database());
     let database = || Database::new(&address, random(), Arc::default(), None).unwrap();
     let made: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> =
@@ -83,13 +83,13 @@ fn of_two_that_start_at_once_one_makes_the_tables() {
 
 #[test]
 fn a_second_process_is_refused_while_the_first_tells_that_it_is_there() {
-    let name = Server::postgres().database();
+    let name = Server::get().database();
     let (first, _) = opened(&address(&name)).unwrap();
     let stop = std::sync::atomic::AtomicBool::new(false);
     let refused = std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                Server::postgres().psql(&name, "UPDATE meta SET seen_at = seen_at + 1").unwrap();
+                Server::get().psql(&name, "UPDATE meta SET seen_at = seen_at + 1").unwrap();
             }
         });
         let refused = refusal(&address(&name));
@@ -105,7 +105,7 @@ fn a_second_process_is_refused_while_the_first_tells_that_it_is_there() {
 /// A server that was started anew gives the numbers of connections to others.
 #[test]
 fn a_connection_that_began_since_is_not_that_of_the_process_before() {
-    let name = Server::postgres().database();
+    let name = Server::get().database();
     drop(opened(&address(&name)).unwrap());
     let other = open_link(&name);
     let set = |seen_at: &str| {
@@ -113,13 +113,13 @@ fn a_connection_that_began_since_is_not_that_of_the_process_before() {
             "UPDATE meta SET owner = 7, backend = (SELECT pid FROM pg_stat_activity WHERE datname = '{name}'
              AND application_name = 'sluice-shim' ORDER BY backend_start DESC LIMIT 1), seen_at = {seen_at}"
         );
-        Server::postgres().psql(&name, &sql).unwrap();
+        Server::get().psql(&name, &sql).unwrap();
     };
     let now = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
     for (seen_at, connected) in [(now.to_owned(), "t"), (format!("{now} - 3600000"), "f")] {
         set(&seen_at);
         let sql = format!("SELECT {} FROM meta", start::CONNECTED);
-        assert_eq!(Server::postgres().psql(&name, &sql).unwrap(), connected, "seen at {seen_at}");
+        assert_eq!(Server::get().psql(&name, &sql).unwrap(), connected, "seen at {seen_at}");
     }
     drop(other);
 }
@@ -131,7 +131,7 @@ fn open_link(name: &str) -> link::Link {
 
 #[test]
 fn a_setting_that_will_not_do_is_named_with_what_to_do() {
-    let server = Server::postgres();
+    let server = Server::get();
     let with = |sql: &str| {
         let name = server.database();
         server.psql(&name, &sql.replace("DB", &name)).unwrap();
@@ -180,7 +180,7 @@ fn a_server_that_is_not_there_is_named() {
 
 #[test]
 fn the_host_that_is_there_is_found() {
-    let mut address = address(&Server::postgres().database());
+    let mut address = address(&Server::get().database());
     let mut gone = address.hosts[0].clone();
     gone.port = 1;
     address.hosts.insert(0, gone);
@@ -189,7 +189,7 @@ fn the_host_that_is_there_is_found() {
 
 #[test]
 fn an_error_of_a_statement_ends_the_transaction_and_shows_no_value() {
-    let name = Server::postgres().database();
+    let name = Server::get().database();
     let (mut session, _) = opened(&address(&name)).unwrap();
     session.snapshot().unwrap();
     let secret: &[u8] = b"hunter2";
@@ -207,7 +207,7 @@ fn an_error_of_a_statement_ends_the_transaction_and_shows_no_value() {
 
 #[test]
 fn a_connection_that_ended_is_made_anew() {
-    let name = Server::postgres().database();
+    let name = Server::get().database();
     let (mut session, _) = opened(&address(&name)).unwrap();
     session.snapshot().unwrap();
     session.end();
@@ -215,9 +215,9 @@ fn a_connection_that_ended_is_made_anew() {
         "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE datname = '{name}'
         AND pid <> pg_backend_pid()"
     );
-    assert_eq!(Server::postgres().psql(&name, &end).unwrap(), "1");
+    assert_eq!(Server::get().psql(&name, &end).unwrap(), "1");
     session.snapshot().unwrap();
-    Server::postgres().psql(&name, &end).unwrap();
+    Server::get().psql(&name, &end).unwrap();
     let failure = session.count(&crate::engine::KeyRange::default()).unwrap_err();
     assert!(matches!(failure, crate::sql::failure::Failure::Lost(_)), "{failure:?}");
     session.snapshot().unwrap();

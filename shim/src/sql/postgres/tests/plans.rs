@@ -44,9 +44,9 @@ fn exercise(session: &mut Session) {
 #[test]
 fn no_statement_of_a_request_reads_or_sorts_a_table() {
     for objects in [10, 100_000] {
-        let name = Server::postgres().database();
+        let name = Server::get().database();
         drop(opened(&address(&name)).unwrap());
-        Server::postgres().psql(&name, &FILL.replace("OBJECTS", &objects.to_string())).unwrap();
+        Server::get().psql(&name, &FILL.replace("OBJECTS", &objects.to_string())).unwrap();
         let (mut session, _) = opened(&address(&name)).unwrap();
         exercise(&mut session);
         let texts = session.on(|link| Ok(link.texts())).unwrap();
@@ -62,7 +62,7 @@ fn no_statement_of_a_request_reads_or_sorts_a_table() {
             writeln!(script, "SELECT '=== {at}'; PREPARE p{at} {types} AS {text}; EXPLAIN EXECUTE p{at} {nulls};")
                 .unwrap();
         }
-        let explained = Server::postgres().psql(&name, &script).unwrap();
+        let explained = Server::get().psql(&name, &script).unwrap();
         let mut wrong = String::new();
         for plan in explained.split("=== ").skip(1) {
             let (at, plan) = plan.split_once('\n').unwrap();
@@ -83,7 +83,7 @@ fn no_statement_of_a_request_reads_or_sorts_a_table() {
 /// With a plan for each array a get took the server twice the time.
 #[test]
 fn a_statement_is_planned_once() {
-    let (mut session, _) = opened(&address(&Server::postgres().database())).unwrap();
+    let (mut session, _) = opened(&address(&Server::get().database())).unwrap();
     exercise(&mut session);
     let sql = "SELECT statement, custom_plans FROM pg_prepared_statements WHERE custom_plans > 0";
     let found = session.ask(link::Ask::new("plans", sql, vec![])).unwrap();

@@ -16,8 +16,7 @@ fn passing_on(greets: bool) -> u16 {
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         for client in listener.incoming() {
-            let (client, server) =
-                (client.unwrap(), TcpStream::connect(("127.0.0.1", Server::postgres().port)).unwrap());
+            let (client, server) = (client.unwrap(), TcpStream::connect(("127.0.0.1", Server::get().port)).unwrap());
             let (from_client, to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
             thread::spawn(move || pass(from_client, to_server));
             thread::spawn(move || match greet(&server, &client, greets) {
@@ -55,7 +54,7 @@ fn greet(mut server: &TcpStream, mut client: &TcpStream, otherwise: bool) -> io:
 
 /// The address of a new database, by that port.
 fn by(port: u16) -> Address {
-    let mut address = address(&Server::postgres().database());
+    let mut address = address(&Server::get().database());
     address.hosts[0].port = port;
     address.options.tls.mode = crate::endpoint::TlsMode::Disable;
     address
@@ -81,7 +80,7 @@ fn statements_are_prepared_unless_a_pooler_is_between() {
 #[test]
 fn through_a_pooler_no_process_of_the_server_tells_who_serves_the_store() {
     let address = by(passing_on(true));
-    let meta = || Server::postgres().psql(&address.database, "SELECT owner = 0, backend FROM meta").unwrap();
+    let meta = || Server::get().psql(&address.database, "SELECT owner = 0, backend FROM meta").unwrap();
     let (mut session, _) = opened(&address).unwrap();
     assert_eq!(meta(), "f|0");
     Model::new().commit(&mut session, &[vec![Op::Put("/a", "v".into(), 0)]], None);
@@ -115,6 +114,6 @@ fn a_get_is_one_statement_unless_a_pooler_keeps_no_settings() {
              WHERE datname = '{}' AND application_name = 'sluice-shim'",
             address.database
         );
-        assert_eq!(Server::postgres().psql(&address.database, &sql).unwrap(), last, "pooler: {greets}");
+        assert_eq!(Server::get().psql(&address.database, &sql).unwrap(), last, "pooler: {greets}");
     }
 }

@@ -23,9 +23,9 @@ const FILL: &str = "
     UPDATE meta SET revision = 9, next_id = 100";
 
 fn filled() -> Session {
-    let name = Server::postgres().database();
+    let name = Server::get().database();
     drop(opened(&address(&name)).unwrap());
-    Server::postgres().psql(&name, FILL).unwrap();
+    Server::get().psql(&name, FILL).unwrap();
     opened(&address(&name)).unwrap().0
 }
 
@@ -133,7 +133,7 @@ fn what_the_planner_asks() {
 
 #[test]
 fn the_collectors_queue_and_what_it_knows_of_owners() {
-    let name = Server::postgres().database();
+    let name = Server::get().database();
     let (mut session, _) = opened(&address(&name)).unwrap();
     let uid = |n: u8| Uid::Uuid([n; 16]);
     let (a, b, c) = (uid(1), uid(2), uid(3));

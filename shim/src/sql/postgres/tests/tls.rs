@@ -32,7 +32,7 @@ fn write(folder: &Path, name: &str, text: &str) {
 
 #[test]
 fn a_server_is_who_it_should_be_as_far_as_that_is_asked_for() {
-    let server = Server::postgres();
+    let server = Server::get();
     let ([authority, certificate, key], [other, ..]) = (signed(), signed());
     write(&server.folder, "server.crt", &certificate);
     write(&server.folder, "server.key", &key);

@@ -1,42 +1,36 @@
-//! A server of the tests' own, which can be stopped and started again. It ends with the program, however that ends, and
-//! its folder with it.
+//! A server of the test's own, which can be stopped and started again. It ends with the program, however that ends.
 #![allow(clippy::allow_attributes, dead_code, reason = "each program of tests needs a part of it")]
 
-pub(crate) mod mariadb;
-pub(crate) mod postgres;
-
-use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sluice_shim::endpoint::Family;
 
+use crate::database::query_at;
+
+#[path = "programs.rs"]
+mod programs;
+
+use programs::NOBODY;
+pub(crate) use programs::is_root;
+
 /// How long a server may take to start, on a machine that has much to do.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_secs(90);
 
-/// Who owns nothing. PostgreSQL refuses to run as root.
-const NOBODY: u32 = 65534;
-
-/// Runs the command behind the first three arguments, until the command has ended and the input is at its end or says
-/// `keep`. Prints the number of the process, and writes the command's output into the folder of the first argument. At
-/// the end of the input the script ends the server with the signal of the second argument, unmounts the file system
-/// that the third argument names, if any, and removes the folder.
+/// Runs what comes behind its first argument, with its output in that file, until it has ended and the input is at its
+/// end or says `keep`. Says which process it is. Unless it is to keep that, it unmounts the file system of the data.
 const SHELL: &str = r#"
-folder=$1 signal=$2 mounted=$3; shift 3
-"$@" >>"$folder/log" 2>&1 </dev/null &
+log=$1; shift
+"$@" >>"$log" 2>&1 </dev/null &
 echo $!
 read -r word || true
-[ "$word" = keep ] && signal=KILL
-kill -s "$signal" $! 2>/dev/null
+kill -9 $! 2>/dev/null
 wait $!
-[ "$word" = keep ] && exit
-[ -z "$mounted" ] || umount -l "$mounted"
-rm -rf "$folder"
+[ -z "$MOUNTED" ] || [ "$word" = keep ] || umount -l "$MOUNTED"
 "#;
 
 /// How to stop a server.
@@ -53,18 +47,13 @@ pub(crate) enum Stop {
 /// A server in a folder.
 pub(crate) struct Server {
     family: Family,
-    /// Where it listens, on 127.0.0.1.
     pub(crate) port: u16,
     pub(crate) folder: PathBuf,
     options: Vec<String>,
     /// A file system of its own, to be unmounted behind it.
     mounted: Option<PathBuf>,
     running: Option<(Child, ChildStdin, u32)>,
-}
-
-/// Whether the tests run as root.
-pub(crate) fn is_root() -> bool {
-    fs::metadata("/proc/self").unwrap().uid() == 0
+    _guard: tempfile::TempDir,
 }
 
 impl Server {
@@ -81,50 +70,84 @@ impl Server {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "faults"]).arg(&data);
         assert!(mount.status().unwrap().success(), "{mount:?}");
-        server.mounted = Some(data.clone());
-        own(&data);
+        server.own(&data);
+        server.mounted = Some(data);
         server.filled()
     }
 
-    /// A PostgreSQL that follows another one; what it does not ask for, it does not get.
-    pub(crate) fn standby_of(primary: &Self, name: &str) -> Self {
-        let mut server = Self::bare(Family::Postgres, &[]);
-        server.carry_out(&postgres::copy(&server.folder, primary.port, name));
+    /// Makes its data and starts it.
+    fn filled(self) -> Self {
+        let mut server = self;
+        let (family, data) = (server.family, server.folder.join("data"));
+        let made = match family {
+            Family::Postgres => server
+                .command("initdb")
+                .args(["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
+                .arg(&data)
+                .arg(format!("--waldir={}", server.folder.join("wal").display()))
+                .output(),
+            Family::MySql => server
+                .command("mariadb-install-db")
+                .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
+                .args([format!("--datadir={}", data.display()), format!("--tmpdir={}", server.folder.display())])
+                .output(),
+        };
+        let made = made.unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         server.run();
         server
     }
 
     /// One without data.
     fn bare(family: Family, options: &[&str]) -> Self {
-        let folder = tempfile::Builder::new().prefix("sluice-server-").tempdir().unwrap().keep();
+        let guard = tempfile::Builder::new().prefix("own-server").tempdir().unwrap();
+        let folder = guard.path().to_owned();
         let options = options.iter().map(|option| (*option).to_owned()).collect();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-        own(&folder);
-        Self { family, port, folder, options, mounted: None, running: None }
+        let server = Self { family, port, folder, options, mounted: None, running: None, _guard: guard };
+        server.own(&server.folder);
+        server
     }
 
-    /// Makes its data and starts it.
-    fn filled(mut self) -> Self {
-        self.carry_out(&match self.family {
-            Family::Postgres => postgres::make(&self.folder),
-            Family::MySql => mariadb::make(&self.folder),
-        });
-        self.run();
-        self
+    /// A PostgreSQL that follows another one; what it does not ask for, it does not get.
+    pub(crate) fn standby_of(primary: &Self, name: &str) -> Self {
+        let mut server = Self::bare(Family::Postgres, &[]);
+        let data = server.folder.join("data");
+        let taken = server
+            .command("pg_basebackup")
+            .args(["-h", "127.0.0.1", "-U", "postgres", "-R", "-X", "stream", "-c", "fast", "-D"])
+            .arg(&data)
+            .args(["-d", &format!("port={} application_name={name}", primary.port)])
+            .output()
+            .unwrap();
+        assert!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
+        server.run();
+        server
     }
 
-    /// Runs a program to its end, as the user who runs the server.
-    fn carry_out(&self, words: &[OsString]) {
-        let words = as_nobody(words);
-        let mut command = Command::new(&words[0]);
-        let done = self.within(command.args(&words[1..])).stdin(Stdio::null()).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        assert!(done.status.success(), "{words:?}: {}{}", text(&done.stdout), text(&done.stderr));
+    /// Its program as the one who runs it.
+    fn command(&self, program: &str) -> Command {
+        let path = match self.family {
+            Family::Postgres => programs::postgres(program),
+            Family::MySql => PathBuf::from(program),
+        };
+        let mut command = if is_root() {
+            let mut command = Command::new("setpriv");
+            command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()]);
+            command.arg(path);
+            command
+        } else {
+            Command::new(path)
+        };
+        command.current_dir(&self.folder).env("LC_ALL", "C").stdin(Stdio::null());
+        command
     }
 
-    fn within<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command.current_dir(&self.folder).env("TMPDIR", &self.folder).env("LC_ALL", "C")
+    fn own(&self, path: &Path) {
+        if is_root() {
+            std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
     }
 
     /// Where it is, for whoever may do everything.
@@ -145,22 +168,33 @@ impl Server {
     }
 
     fn try_run(&mut self, started: Instant) -> bool {
-        let (words, end) = match self.family {
-            Family::Postgres => (postgres::serve(&self.folder, self.port), "QUIT"),
-            Family::MySql => (mariadb::serve(&self.folder, self.port), "KILL"),
+        let (data, log) = (self.folder.join("data"), self.folder.join("log"));
+        let inner = match self.family {
+            Family::Postgres => {
+                let mut command = self.command("postgres");
+                command.arg("-D").arg(data).args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
+                command.args(["-c", "unix_socket_directories=", "-c", "shared_buffers=32MB"]);
+                command
+            }
+            Family::MySql => {
+                let mut command = self.command("mariadbd");
+                command.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
+                command.args(["--bind-address=127.0.0.1", "--innodb-flush-log-at-trx-commit=1"]);
+                command.arg(format!("--tmpdir={}", self.folder.display()));
+                command.args([format!("--port={}", self.port), format!("--socket={}/socket", self.folder.display())]);
+                command
+            }
         };
-        let mounted = self.mounted.as_deref().unwrap_or(Path::new(""));
         let mut shell = Command::new("sh");
-        self.within(&mut shell).args(["-c", SHELL, "sh"]).arg(&self.folder).arg(end).arg(mounted);
-        shell.args(as_nobody(&words)).args(&self.options);
-        // A group of its own: Ctrl-C ends the tests, and not the shell before the shell has removed the folder.
-        let mut shell = shell.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        shell.args(["-c", SHELL, "sh"]).arg(&log).arg(inner.get_program()).args(inner.get_args()).args(&self.options);
+        shell.current_dir(&self.folder).env("LC_ALL", "C");
+        shell.env("MOUNTED", self.mounted.as_deref().unwrap_or(Path::new("")));
+        let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let input = shell.stdin.take().unwrap();
         let mut said = String::new();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(shell.stdout.take().unwrap()), &mut said).unwrap();
         let pid = said.trim().parse().unwrap();
         self.running = Some((shell, input, pid));
-        let log = self.folder.join("log");
         let said = || fs::read_to_string(&log).unwrap_or_default();
         while self.query("SELECT 1").is_err() {
             assert!(started.elapsed() < START, "it does not start: {}", said());
@@ -202,15 +236,9 @@ impl Server {
         Path::new(&format!("/proc/{pid}/exe")).exists()
     }
 
-    /// Has it carry out statements; returns the rows that they give.
+    /// Has it carry out statements; returns what they give.
     pub(crate) fn query(&self, statements: &str) -> Result<Vec<Vec<String>>, String> {
-        match self.family {
-            Family::Postgres => {
-                let rows = postgres::psql(self.port, "postgres", statements)?;
-                Ok(rows.lines().map(|row| row.split('|').map(str::to_owned).collect()).collect())
-            }
-            Family::MySql => mariadb::query(self.port, statements).map_err(|error| error.to_string()),
-        }
+        query_at(&self.url(), statements)
     }
 
     /// The same, which succeeds.
@@ -228,39 +256,8 @@ impl Drop for Server {
     fn drop(&mut self) {
         if let Some((mut shell, input, _)) = self.running.take() {
             drop(input);
-            // It removes the folder.
+            // Its folder is removed behind it.
             let _ = shell.wait();
-            return;
         }
-        if let Some(mounted) = &self.mounted {
-            let _ = Command::new("umount").arg("-l").arg(mounted).status();
-        }
-        let _ = fs::remove_dir_all(&self.folder);
     }
-}
-
-/// Gives a path to whom the servers run as.
-fn own(path: &Path) {
-    if is_root() {
-        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
-    }
-}
-
-/// A command for a user who is not root.
-fn as_nobody(words: &[OsString]) -> Vec<OsString> {
-    let user = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()];
-    let other = ["setpriv".to_owned()].into_iter().chain(user).map(OsString::from);
-    other.take(if is_root() { 4 } else { 0 }).chain(words.iter().cloned()).collect()
-}
-
-/// The words of a command.
-fn words<const N: usize>(words: [&dyn AsRef<OsStr>; N]) -> Vec<OsString> {
-    words.map(|word| word.as_ref().to_owned()).into()
-}
-
-/// An option with a path in it.
-fn with(option: &str, path: &Path) -> OsString {
-    let mut word = OsString::from(option);
-    word.push(path);
-    word
 }
