@@ -98,6 +98,7 @@ impl SqlWriter {
     /// One try.
     fn transact(&mut self, footprint: &Footprint, decide: &mut Decide<'_>, attempt: &mut Attempt) -> Result<Committed> {
         self.connect()?;
+        let started = Instant::now();
         #[cfg_attr(not(test), expect(unused_mut, reason = "a test sets the time"))]
         let mut begun = self.session.begin(footprint)?;
         #[cfg(test)]
@@ -134,6 +135,7 @@ impl SqlWriter {
             attempt.unsure = Some(Committed { work: true, ..committed });
         }
         let indexes = stored?;
+        self.turn.committed(started.elapsed());
         self.numbers.keep();
         self.saved = head.now;
         if let Some((indexes, changed)) = indexes {
@@ -236,13 +238,9 @@ impl Writer for SqlWriter {
     fn commit(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> engine::Result<Committed> {
         let (mut retry, mut attempt) = (Retry::new(PATIENCE, self.sleep), Attempt::default());
         loop {
-            let started = Instant::now();
             // While it is unknown what became of a try, no other error says that nothing happened.
             let failure = match self.transact(footprint, decide, &mut attempt) {
-                Ok(committed) => {
-                    self.turn.committed(started.elapsed());
-                    return Ok(committed);
-                }
+                Ok(committed) => return Ok(committed),
                 Err(failure) => failure,
             };
             self.clean_up(&failure);

@@ -119,6 +119,19 @@ fn whatever_fails_nothing_is_lost_and_nothing_is_there_twice() {
     }
 }
 
+/// A request that changes nothing is no commit.
+#[test]
+fn only_a_commit_tells_how_long_a_step_may_take() {
+    let mut world = World::new();
+    let most = Duration::from_secs(3600);
+    world.writer.turn = Turn::new(Duration::ZERO..=most);
+    let nothing = world.writer.commit(&Footprint::default(), &mut |_| Ok(Changes::default()));
+    assert!(!nothing.unwrap().work);
+    assert_eq!(world.writer.turn.may_take(), most);
+    world.put("a", false).unwrap();
+    assert!(world.writer.turn.may_take() < most);
+}
+
 /// What was decided the first time stands, and is not decided again.
 #[test]
 fn a_commit_that_happened_is_found_by_its_number() {
