@@ -14,6 +14,7 @@ use crate::source::Target;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Error, Explain, Result};
 use sluice_shell::minor::Minor;
+use sluice_shell::process::quoted;
 
 /// Starts a Kubernetes control plane on this machine and prints the line that points kubectl at it
 ///
@@ -205,13 +206,6 @@ fn has_kubectl() -> bool {
     std::env::split_paths(&path).any(|folder| folder.join("kubectl").is_file())
 }
 
-/// A path as a word for a shell.
-pub(crate) fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = !text.is_empty() && text.chars().all(|letter| letter.is_alphanumeric() || "/._-+:@=".contains(letter));
-    if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,11 +215,5 @@ mod tests {
         for (arg, good) in [("--v=4", true), ("--quiet", true), ("--a=b c", true), ("--v 4", false), ("v=4", false)] {
             assert_eq!(flags("--apiserver-arg", vec![arg.to_owned()]).is_ok(), good, "{arg}");
         }
-    }
-
-    #[test]
-    fn the_line_can_be_pasted_into_a_shell() {
-        assert_eq!(quoted(Path::new("/a/b-c_1.x")), "/a/b-c_1.x");
-        assert_eq!(quoted(Path::new("/a b/it's")), r"'/a b/it'\''s'");
     }
 }

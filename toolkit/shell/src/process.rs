@@ -394,5 +394,12 @@ fn create(path: &Path) -> Result<fs_err::File> {
     fs_err::File::create(path).attempting(|| "cannot write the log")
 }
 
+/// A path as a word for a shell.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = !text.is_empty() && text.chars().all(|letter| letter.is_alphanumeric() || "/._-+:@=".contains(letter));
+    if plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 #[cfg(test)]
 mod tests;

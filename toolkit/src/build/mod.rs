@@ -65,7 +65,7 @@ pub enum Program {
     Etcdutl,
     /// kine, to compare with (needs cgo).
     Kine,
-    /// Prometheus' tool, with which etcd's alerts are evaluated.
+    /// Prometheus' tool, with which alerts and dashboards are evaluated.
     Promtool,
     /// The interpreter of the language that etcd's alerts are written in.
     Jsonnet,

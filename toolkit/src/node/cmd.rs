@@ -11,6 +11,7 @@ use super::{Images, Node, boot};
 use crate::source::Target;
 use sluice_shell::context::Context;
 use sluice_shell::error::Result;
+use sluice_shell::process::quoted;
 
 /// A cluster with a node that runs Pods: Kubernetes as kubeadm sets it up, in namespaces of its own (as root)
 #[derive(clap::Args)]
@@ -124,7 +125,7 @@ impl Up {
             node.logs().display(),
             node.kubectl_program().display()
         ));
-        shell.out.data(format!("export KUBECONFIG={}", crate::up::quoted(&node.kubeconfig())))
+        shell.out.data(format!("export KUBECONFIG={}", quoted(&node.kubeconfig())))
     }
 }
 

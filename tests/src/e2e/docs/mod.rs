@@ -13,7 +13,7 @@ use super::stores::Tools;
 use super::{Case, Column, Suite, Verdict};
 use sluice_shell::error::{Error, Result};
 use sluice_shell::minor::Minor;
-use sluice_shell::process::{Run, THIS};
+use sluice_shell::process::{Run, THIS, quoted};
 use sluice_toolkit::cluster::leftover::{Guard, Leftover};
 use sluice_toolkit::cluster::programs;
 use sluice_toolkit::cluster::settings::Store;
@@ -174,11 +174,6 @@ impl Place {
         }
         Ok(fs_err::remove_dir_all(clone)?)
     }
-}
-
-/// A path as a word for a shell.
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

@@ -138,3 +138,9 @@ fn a_failure_with_a_known_cause_says_what_to_do() {
     let error = sh("echo 'link: write /tmp/x: no space left on device' >&2; exit 1").run().unwrap_err();
     assert!(format!("{error:?}").contains("hint: the disk is full"), "{error:?}");
 }
+
+#[test]
+fn a_path_is_one_word_for_a_shell() {
+    assert_eq!(quoted(Path::new("/a/b-c_1.x")), "/a/b-c_1.x");
+    assert_eq!(quoted(Path::new("/a b/it's")), r"'/a b/it'\''s'");
+}
