@@ -95,6 +95,33 @@ pub struct Config {
     )]
     pub client_cert_auth: bool,
 
+    /// Stand by while another sluice-shim serves the database: hand all requests on to that process, and take its place
+    /// when it is gone. All processes on a database need the flag. It is for databases on servers.
+    #[arg(
+        long,
+        env = "SLUICE_STANDBY",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    pub standby: bool,
+
+    /// The authorities that sign the certificates of the other processes on the database (PEM). The default is
+    /// --trusted-ca-file.
+    #[arg(long, env = "SLUICE_PEER_TRUSTED_CA_FILE", value_name = "FILE")]
+    pub peer_trusted_ca_file: Option<PathBuf>,
+
+    /// The certificate that the others ask this process for (PEM). The default is --cert-file.
+    #[arg(long, env = "SLUICE_PEER_CERT_FILE", value_name = "FILE", requires = "peer_key_file")]
+    pub peer_cert_file: Option<PathBuf>,
+
+    /// Its key (PEM).
+    #[arg(long, env = "SLUICE_PEER_KEY_FILE", value_name = "FILE", requires = "peer_cert_file")]
+    pub peer_key_file: Option<PathBuf>,
+
     /// How often watchers that ask for it hear of the progress. (etcd: 10m; kubeadm sets 5s, which bookmarks need.)
     #[arg(
         long,
@@ -208,7 +235,29 @@ impl Config {
             let hint = "use --trusted-ca-file with the authorities that sign them";
             return Err(ConfigError::new("--client-cert-auth does not know whose certificates to accept", hint));
         }
+        if self.standby && matches!(endpoint, Endpoint::Sqlite(_)) {
+            let hint = "use a database on a server (postgres:// or mysql://), or remove the flag";
+            return Err(ConfigError::new("--standby: a SQLite file has one process that serves it", hint));
+        }
         Ok(endpoint)
+    }
+
+    /// Where other processes reach this one, which stands by. `url`: the first at which they may.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn check_reachable(&self, url: Option<&str>) -> Result<String, ConfigError> {
+        let hint = "say it with --advertise-client-urls, as in https://10.0.0.1:2379";
+        let what = "--standby: no URL is known at which the other processes reach this one";
+        let url = url.ok_or_else(|| ConfigError::new(what, hint))?;
+        if url.starts_with("https:") && self.peer_trusted_ca_file.is_none() && self.trusted_ca_file.is_none() {
+            let hint = "use --peer-trusted-ca-file with the authorities that sign them";
+            return Err(ConfigError::new(
+                "--standby: nothing says whose certificates of other processes to trust",
+                hint,
+            ));
+        }
+        Ok(url.to_owned())
     }
 
     fn check_urls(&self) -> Result<(), ConfigError> {

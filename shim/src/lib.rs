@@ -18,6 +18,7 @@ pub mod selector;
 pub mod snapshot;
 mod spelling;
 pub mod sql;
+pub mod standby;
 pub mod telemetry;
 mod variables;
 

@@ -12,9 +12,11 @@ use sluice_shim::config::{Config, ConfigError};
 use sluice_shim::endpoint::Endpoint;
 use sluice_shim::engine::store::Store;
 use sluice_shim::engine::{Engine, KeyRange, ReaderThreads, metrics::Metrics};
-use sluice_shim::etcd::server::{Server, Sockets};
-use sluice_shim::{gc, sql, telemetry};
-use tokio::signal::unix::{SignalKind, signal};
+use sluice_shim::etcd::front::Sockets;
+use sluice_shim::etcd::server::Server;
+use sluice_shim::etcd::standby::{Peers, Standby};
+use sluice_shim::{gc, sql, standby, telemetry};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The exit code for flags that can't be right, as clap's; 1 is for all else.
 const USAGE: u8 = 2;
@@ -68,17 +70,10 @@ async fn run(config: Config, shows_password: Option<(&str, &str)>) -> Result<()>
         tracing::warn!("{name} is no variable of sluice-shim; is {meant} meant?");
     }
     // Before anything is opened, so that no signal is missed.
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let server = start(&config, &endpoint).await?;
+    let mut signals = Signals::new()?;
+    let Some(server) = start(&config, endpoint.clone(), &mut signals).await? else { return Ok(()) };
     let ended = tokio::select! {
-        _ = terminate.recv() => {
-            tracing::info!("SIGTERM");
-            Ok(())
-        }
-        _ = interrupt.recv() => {
-            tracing::info!("SIGINT");
-            Ok(())
-        }
+        () = signals.end() => Ok(()),
         // Its watches would see nothing more. Whoever looks after this process sees that it has ended.
         error = server.ended() => Err(error),
     };
@@ -86,7 +81,28 @@ async fn run(config: Config, shows_password: Option<(&str, &str)>) -> Result<()>
     ended.with_context(|| format!("--endpoint: serve {endpoint}"))
 }
 
-async fn start(config: &Config, endpoint: &Endpoint) -> Result<Server> {
+/// What tells this process to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::info!("SIGTERM"),
+            _ = self.interrupt.recv() => tracing::info!("SIGINT"),
+        }
+    }
+}
+
+/// Serves, at once or when the process is gone that does; `None` if this process was to end before that.
+async fn start(config: &Config, mut endpoint: Endpoint, signals: &mut Signals) -> Result<Option<Server>> {
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::default());
     let ours = registry.sub_registry_with_prefix("sluice");
@@ -97,13 +113,31 @@ async fn start(config: &Config, endpoint: &Endpoint) -> Result<Server> {
     // The database last: what can't be served makes none.
     let sockets = Sockets::open(config, &mut registry).await?;
     let collector = config.gc.collector()?;
-    let store = sql::open(endpoint, Arc::clone(&metrics)).with_context(|| format!("--endpoint: open {endpoint}"))?;
-    if collector.enabled {
-        warn_of_encrypted(store.as_ref())?;
+    let (snapshot_dir, peers) = (config.snapshot_dir(&endpoint), Peers::of(config)?);
+    let engine = async |store: Arc<dyn Store>| {
+        if collector.enabled {
+            warn_of_encrypted(store.as_ref())?;
+        }
+        Engine::start_with(store, ReaderThreads::default(), Arc::clone(&metrics), collector)
+            .await
+            .context("start the store")
+    };
+    if !config.standby {
+        let store =
+            sql::open(&endpoint, Arc::clone(&metrics)).with_context(|| format!("--endpoint: open {endpoint}"))?;
+        return Server::start(engine(store).await?, config, sockets, snapshot_dir, registry).await.map(Some);
     }
-    let engine =
-        Engine::start_with(store, ReaderThreads::default(), metrics, collector).await.context("start the store")?;
-    Server::start(engine, config, sockets, config.snapshot_dir(endpoint), registry).await
+    if let Endpoint::Network(address) = &mut endpoint {
+        address.standby = Some(config.check_reachable(sockets.reachable_url())?);
+    }
+    let standby = Standby::open(sockets, config, &mut registry);
+    match standby::wait(&endpoint, &metrics, &standby, &peers, signals.end()).await? {
+        Some(store) => standby.serve(engine(store).await?, config, snapshot_dir, registry).await.map(Some),
+        None => {
+            standby.shutdown().await;
+            Ok(None)
+        }
+    }
 }
 
 fn warn_of_password(shown: Option<(&str, &str)>) {

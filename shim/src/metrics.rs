@@ -17,7 +17,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-pub use standing::{HealthChecks, Standing, Traffic};
+pub use standing::{HealthChecks, StandbyMetrics, Standing, Traffic};
 use tonic::{Code, Status};
 
 /// A request that takes longer is logged.

@@ -16,6 +16,9 @@ impl Config {
             ("--cert-file", &self.cert_file),
             ("--key-file", &self.key_file),
             ("--trusted-ca-file", &self.trusted_ca_file),
+            ("--peer-trusted-ca-file", &self.peer_trusted_ca_file),
+            ("--peer-cert-file", &self.peer_cert_file),
+            ("--peer-key-file", &self.peer_key_file),
         ];
         for (flag, path) in read {
             if let Some(path) = path {

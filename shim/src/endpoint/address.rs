@@ -71,6 +71,8 @@ pub struct Address {
     pub options: Options,
     /// Whether the server may be set so that a crash of it takes back what was acknowledged.
     pub accepts_loss: bool,
+    /// Where others reach this process while it serves the database, if it stands by while another process serves it.
+    pub standby: Option<String>,
 }
 
 impl Address {
@@ -127,6 +129,7 @@ impl Address {
             database,
             options: Options::parse(family == Family::Postgres, query)?,
             accepts_loss: false,
+            standby: None,
         })
     }
 }

@@ -495,6 +495,12 @@ pub enum Error {
     /// Another process serves the database now, or has written to it: this one can't go on.
     #[error("{0}")]
     Replaced(String),
+    /// Another process serves the database; this one has changed nothing there. Holds the place of that process.
+    #[error(
+        "another sluice-shim serves this database: {0}; stop that one, name another database, or start all with \
+         --standby"
+    )]
+    Served(String),
     /// What the database holds is damaged.
     #[error("{0}")]
     Damaged(String),

@@ -128,7 +128,9 @@ impl From<engine::Error> for Status {
                 tracing::warn!(detail, "the database is not available");
                 Self::unavailable(format!("etcdserver: database unavailable: {detail}"))
             }
-            Error::Replaced(detail) => Self::unavailable(format!("etcdserver: database unavailable: {detail}")),
+            Error::Replaced(detail) | Error::Served(detail) => {
+                Self::unavailable(format!("etcdserver: database unavailable: {detail}"))
+            }
             Error::Damaged(detail) | Error::Broken(detail) => {
                 tracing::error!(detail, "the database refuses");
                 Self::internal(format!("etcdserver: database refuses: {detail}"))

@@ -1,7 +1,8 @@
 //! The etcd v3 API over gRPC: translates requests for the engine and its results back. No SQL in here.
 //!
 //! A request is checked ([`validate`]), put into the engine's words ([`translate`]) and answered with a header
-//! ([`context`]). What goes wrong gets etcd's code and text from one table ([`errors`]). [`server`] listens.
+//! ([`context`]). What goes wrong gets etcd's code and text from one table ([`errors`]). [`server`] serves, at the
+//! sockets of [`front`]; [`standby`] hands requests on to the process that serves.
 
 pub mod auth;
 mod backup;
@@ -11,6 +12,7 @@ pub mod context;
 pub mod election;
 pub mod errors;
 mod fragment;
+pub mod front;
 mod hash;
 mod held;
 mod http;
@@ -24,6 +26,7 @@ mod oversized;
 mod refused;
 pub mod selection;
 pub mod server;
+pub mod standby;
 pub mod tls;
 mod translate;
 #[cfg(test)]

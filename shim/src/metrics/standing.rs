@@ -12,6 +12,8 @@ use prometheus_client::registry::Registry;
 pub struct Standing {
     leads: Gauge,
     pending: Gauge,
+    /// How often this process took the place of another one.
+    pub changes: Counter,
 }
 
 impl Standing {
@@ -20,8 +22,8 @@ impl Standing {
         let help = "1 while the thread that orders writes takes them: else nobody does";
         registry.register("etcd_server_has_leader", help, self.leads.clone());
         registry.register("etcd_server_is_leader", "The same: it is in this process", self.leads.clone());
-        let help = "Always 0: no other process ever orders the writes";
-        registry.register("etcd_server_leader_changes_seen", help, Counter::<u64>::default());
+        let help = "How often this process took the place of another one that ordered the writes";
+        registry.register("etcd_server_leader_changes_seen", help, self.changes.clone());
         registry.register("etcd_server_proposals_pending", "Requests that wait to be written", self.pending.clone());
         if quota > 0 {
             // Without a quota there is no number that the size could be compared with.
@@ -36,6 +38,28 @@ impl Standing {
     pub fn set(&self, leads: bool, pending: usize) {
         self.leads.set(i64::from(leads));
         self.pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
+    }
+}
+
+/// What a process counts that stands by while another one serves. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct StandbyMetrics {
+    stands_by: Gauge,
+    /// Requests that were handed on.
+    pub requests: Counter,
+}
+
+impl StandbyMetrics {
+    /// Adds the metrics to a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        let ours = registry.sub_registry_with_prefix("sluice");
+        ours.register("standby", "1 while another process serves the database, or none", self.stands_by.clone());
+        ours.register("forwarded_requests", "Requests handed on to the process that serves", self.requests.clone());
+    }
+
+    /// Notes whether another process serves; returns whether one did.
+    pub fn stands_by(&self, stands_by: bool) -> bool {
+        self.stands_by.set(i64::from(stands_by)) != 0
     }
 }
 

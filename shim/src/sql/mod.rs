@@ -72,6 +72,30 @@ fn open_for(
     }
 }
 
+/// Looks who serves a database.
+pub trait Lookout: Send {
+    /// Where the process is that serves the database: the URL at which others reach it, if they are to, and its number.
+    /// `None` if no process serves the database.
+    fn look(&mut self) -> Result<Option<String>>;
+}
+
+/// Somebody who looks who serves a database, of which there are tables. No connection is made before the first look.
+/// `None`: the database is no server's, and knows no other process.
+pub fn lookout(endpoint: &Endpoint) -> Result<Option<Box<dyn Lookout>>> {
+    match endpoint {
+        Endpoint::Sqlite(_) => Ok(None),
+        Endpoint::Network(address) => match address.family {
+            Family::MySql => Ok(Some(Box::new(mysql::lookout(address)))),
+            Family::Postgres => Ok(Some(Box::new(postgres::lookout(address)?))),
+        },
+    }
+}
+
+/// The URL in what a [`Lookout`] says.
+pub fn url_of(place: &str) -> Option<&str> {
+    place.split(' ').next().filter(|url| url.contains("://"))
+}
+
 /// A connection to the database that a store is to leave. A server may have it open.
 pub fn source(endpoint: &Endpoint) -> Result<Box<dyn Source>> {
     let session = match endpoint {

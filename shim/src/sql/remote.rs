@@ -63,6 +63,37 @@ pub(super) fn beside(
     })
 }
 
+/// What the database says of the process that serves it.
+#[derive(Debug)]
+pub(super) struct Serving {
+    /// The number of the process; 0 if none serves, [`MOVED`] if the store has moved.
+    pub(super) owner: i64,
+    /// When it last said that it is there, and what time it is, both by the server's clock.
+    pub(super) seen_at: i64,
+    pub(super) now: i64,
+    /// Where it is, as [`place`] says.
+    pub(super) place: String,
+    /// Whether its connection is there, as far as the server tells.
+    pub(super) connected: bool,
+}
+
+impl Serving {
+    /// Whether the process is there, or was a moment ago.
+    pub(super) fn is_there(&self) -> bool {
+        self.owner > 0 && self.connected && self.now.saturating_sub(self.seen_at) < SILENCE
+    }
+}
+
+/// Where this process is: the URL at which others reach it, if they are to, and its number.
+pub(super) fn place(url: Option<&str>) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let process = format!("process {} on {}", std::process::id(), host.trim());
+    match url {
+        Some(url) => format!("{url} ({process})"),
+        None => process,
+    }
+}
+
 /// The newest revision that this process has seen of its database, on whichever connection and server.
 #[derive(Debug, Default)]
 pub(super) struct Seen(AtomicI64);

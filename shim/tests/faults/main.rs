@@ -20,6 +20,7 @@ mod proxy;
 mod server;
 mod shim;
 mod slow;
+mod standby;
 
 use database::{family, family_or_skip};
 

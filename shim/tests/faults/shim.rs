@@ -2,7 +2,10 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use sluice_shim::endpoint::Endpoint;
 use sluice_shim::pb::etcdserverpb as pb;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -18,9 +21,14 @@ pub(crate) struct Shim {
 
 impl Shim {
     pub(crate) fn start(endpoint: &Endpoint) -> Self {
+        Self::start_with(endpoint, &["--listen-client-urls", "http://127.0.0.1:0"])
+    }
+
+    /// The same with flags that say where it listens, and more.
+    pub(crate) fn start_with(endpoint: &Endpoint, flags: &[&str]) -> Self {
         let Endpoint::Network(address) = endpoint else { panic!("{endpoint} is a file") };
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluice-shim"));
-        command.env_clear().args(["--listen-client-urls", "http://127.0.0.1:0", "--log-format", "json"]);
+        command.env_clear().args(flags).args(["--log-format", "json"]);
         command.args(["--endpoint", &endpoint.to_string()]).stdin(Stdio::null()).stderr(Stdio::piped());
         if let Some(password) = address.password(&address.hosts[0]).unwrap() {
             command.env("SLUICE_ENDPOINT_PASSWORD", password.reveal());
@@ -29,7 +37,7 @@ impl Shim {
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         let serves = |line: &String| {
             let entry: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
-            Some(entry["clients"].as_str()?.strip_prefix("http://")?.to_owned())
+            entry["clients"].as_str()?.split(',').find_map(|url| url.strip_prefix("http://")).map(str::to_owned)
         };
         let address = log.by_ref().find_map(|line| serves(&line)).expect("it ended before it served");
         // The pipe must not fill.
@@ -56,6 +64,22 @@ impl Shim {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        nix::sys::signal::kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Waits until it ends; returns its exit code, if it was not killed.
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
+        let ended = async {
+            while self.lives() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        in_time("the end of a process", ended).await;
+        self.child.wait().unwrap().code()
     }
 
     /// Whether it is still there.

@@ -37,6 +37,8 @@ pub(crate) enum Kind {
     Word(&'static [&'static str]),
     /// With `=true` or `=false`, or alone.
     Bool,
+    /// The same, for databases on servers alone: SQLite refuses true.
+    Standby,
     /// Alone.
     Switch,
     /// Any text but none.
@@ -92,6 +94,12 @@ impl Kind {
             .concat(),
             Self::Word(words) => [works(words), refused(2, "possible values", &["", "1", "none", "On"])].concat(),
             Self::Bool => [works(&["true", "false"]), refused(2, "true", &["", "1", "yes", "flase"])].concat(),
+            Self::Standby => [
+                works(&["false"]),
+                refused(2, "a SQLite file has one process", &["true"]),
+                refused(2, "true", &["", "1", "yes"]),
+            ]
+            .concat(),
             Self::Switch => vec![],
             Self::Text => [works(&["one", "two words", "-"]), refused(2, "a value is required", &[""])].concat(),
             Self::Language(good, bad) => {

@@ -187,7 +187,7 @@ impl Client {
                 Outcome::Refused(Refusal::NoLease)
             }
             Ok(Err(status)) if status.code() == Code::Unavailable && self.lives.is_excused(outages) => {
-                let nobody_knows = status.message() == TIMED_OUT;
+                let nobody_knows = [TIMED_OUT, LEADER_FAILED].contains(&status.message());
                 if nobody_knows { Outcome::Unknown } else { Outcome::Refused(Refusal::NoDatabase) }
             }
             Ok(Err(status)) => Outcome::Failed(status.to_string()),
@@ -267,6 +267,7 @@ impl Client {
 const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 const NO_LEASE: &str = "etcdserver: requested lease not found";
 const TIMED_OUT: &str = "etcdserver: request timed out";
+const LEADER_FAILED: &str = "etcdserver: request timed out, possibly due to previous leader failure";
 
 /// The events of one revision from a watch of all keys, with the revision of the answer to the watch's beginning.
 async fn replay(channel: Channel, revision: i64) -> Result<(i64, Answer), Status> {

@@ -1,8 +1,9 @@
 //! Whether clients of a server that is killed again and again see one etcd.
 //!
 //! Clients send random calls to the real process while it is killed with SIGKILL and started again; watches run beside
-//! them. Where the database is on a server, a second test kills that as well: a server of the test's own. All events
-//! are watched from revision 1 on, and everything is checked against them.
+//! them. Where the database is on a server, a second test kills that as well: a server of the test's own. A third test
+//! has three processes on the database, which stand by for each other, and kills one after the other. All events are
+//! watched from revision 1 on, and everything is checked against them.
 //!
 //! # Why this is a check of linearizability
 //!
@@ -31,7 +32,8 @@
 //! The ticks of one counter are the time: taken before sending and after the answer, so a call that is said to come
 //! before another did. An error counts as unknown only if the server was killed during the call. While the database's
 //! server is away a call may be refused, and then nothing of it may be found; only etcd's `request timed out` leaves
-//! that open. Any other error fails the test: so does one of a watch, which an outage of the database may not end.
+//! that open. Any other error fails the test: so does one of a watch, which an outage of the database may not end. A
+//! process that is killed may leave open what became of a call that was handed on to it, and ends watches.
 //!
 //! # How to run it
 //!
@@ -78,17 +80,25 @@ const WATCHES: u64 = 5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn histories_are_linearizable() {
-    rounds(None).await;
+    rounds(None, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn histories_of_several_shims_are_linearizable() {
+    if database::family_or_skip().is_some() {
+        rounds(None, 3).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn histories_are_linearizable_while_the_database_is_killed_as_well() {
     let Some(family) = database::family_or_skip() else { return };
-    rounds(Some(&mut Server::start(family, &[]))).await;
+    rounds(Some(&mut Server::start(family, &[])), 1).await;
 }
 
-/// Rounds, each with a database of its own: on the server that is killed, or of the kind under test.
-async fn rounds(mut server: Option<&mut Server>) {
+/// Rounds, each with a database of its own: on the server that is killed, or of the kind under test. `shims`: how many
+/// shims serve it.
+async fn rounds(mut server: Option<&mut Server>, shims: usize) {
     let seed = variable("SLUICE_LINEARIZABILITY_SEED")
         .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64);
     let mut left = Duration::from_secs(variable("SLUICE_LINEARIZABILITY_SECONDS").unwrap_or(ROUND.as_secs()));
@@ -96,7 +106,7 @@ async fn rounds(mut server: Option<&mut Server>) {
         let time = left.min(ROUND);
         eprintln!("SLUICE_LINEARIZABILITY_SEED={seed} for {time:?}");
         let database = server.as_ref().map_or_else(Database::new, |server| Database::on(&server.url()));
-        let (history, deaths) = round(seed, time, &database, server.as_deref_mut()).await;
+        let (history, deaths) = round((seed, time), &database, server.as_deref_mut(), shims).await;
         match checker::check(&history) {
             Ok(revision) => eprintln!("{deaths} deaths, {} at revision {revision}", summary(&history)),
             Err(why) => {
@@ -117,16 +127,21 @@ fn variable<T: FromStr<Err: Debug>>(name: &str) -> Option<T> {
 }
 
 /// One database with clients and watches; returns also how often the server died.
-async fn round(seed: u64, time: Duration, database: &Database, server: Option<&mut Server>) -> (History, u64) {
-    let mut keeper = Keeper::start(database, server).await;
+async fn round(
+    (seed, time): (u64, Duration),
+    database: &Database,
+    server: Option<&mut Server>,
+    shims: usize,
+) -> (History, u64) {
+    let mut keeper = Keeper::start(database, server, shims).await;
     let shared = Shared::new();
     let (ending, end) = watch::channel(None);
     let heard = Arc::new(Mutex::new(HashMap::new()));
-    let archive = tokio::spawn(archive(&shared, &heard, keeper.lives(), end).run());
+    let archive = tokio::spawn(archive(&shared, &heard, keeper.lives(0), end).run());
     let until = Instant::now() + time;
     let spawn = |number: usize| {
         let random = Random::new(seed, number as u64);
-        tokio::spawn(Client::new(number, random, keeper.lives(), shared.clone()).run(until))
+        tokio::spawn(Client::new(number, random, keeper.lives(number), shared.clone()).run(until))
     };
     let clients: Vec<_> = (0..CLIENTS).map(spawn).collect();
     let mut random = Random::new(seed, 1000);
@@ -139,7 +154,8 @@ async fn round(seed: u64, time: Duration, database: &Database, server: Option<&m
             _ => some_keys(&mut random),
         };
         let from = if random.once_in(2) { 0 } else { random.within(1..200) as i64 };
-        let watcher = Watcher::new(keys.clone(), from, Random::new(seed, 2000 + number), keeper.lives(), last);
+        let watcher =
+            Watcher::new(keys.clone(), from, Random::new(seed, 2000 + number), keeper.lives(number as usize), last);
         watches.push((keys, sender, tokio::spawn(watcher.run())));
     }
     let mut deaths = 0;
@@ -154,7 +170,7 @@ async fn round(seed: u64, time: Duration, database: &Database, server: Option<&m
         history.operations.extend(client.await.unwrap());
     }
     // A last write to each key tells each watch where it may end.
-    let mut closing = Client::new(CLIENTS, Random::new(seed, 3000), keeper.lives(), shared);
+    let mut closing = Client::new(CLIENTS, Random::new(seed, 3000), keeper.lives(0), shared);
     closing.outlive_leases().await;
     let mut last = Vec::new();
     for number in 0..KEYS {
@@ -169,7 +185,7 @@ async fn round(seed: u64, time: Duration, database: &Database, server: Option<&m
     // What a later life has is what was heard in the earlier ones.
     let (_sender, end) = watch::channel(newest);
     let kept = (all_keys(), compacted(&history) + 1);
-    history.watches.push(Watcher::of_history(kept, keeper.lives(), end, |_| ()).run().await);
+    history.watches.push(Watcher::of_history(kept, keeper.lives(0), end, |_| ()).run().await);
     for (keys, sender, watcher) in watches {
         let newest = last.iter().filter(|(key, _)| keys.contains(key)).map(|(_, revision)| *revision).max();
         sender.send_replace(newest);

@@ -1,4 +1,4 @@
-//! The real server, killed and started again, and with it the server of its database.
+//! The real server, or several of them, killed and started again, and with it the server of the database.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use sluice_shim::pb::etcdserverpb::RangeRequest;
+use sluice_shim::pb::etcdserverpb::kv_client::KvClient;
 use tokio::sync::{oneshot, watch};
 use tonic::transport::Channel;
 
@@ -31,12 +33,14 @@ impl Life {
     }
 }
 
-/// Says which life it is. Before a kill it says none.
+/// Says which life of a shim it is. Before a kill it says none.
 #[derive(Clone)]
 pub(crate) struct Lives {
     current: watch::Receiver<Option<Life>>,
-    /// How often the database's server went and came back: an odd number while it is away.
+    /// How often the database's server, or one of several shims, went and came back: an odd number while it is away.
     outages: Arc<AtomicU64>,
+    /// Whether it is one of several, which hand requests on to each other.
+    several: bool,
 }
 
 impl Lives {
@@ -56,43 +60,61 @@ impl Lives {
         self.outages.load(Ordering::SeqCst)
     }
 
-    /// Whether the database's server was away at some time since the outages were those.
+    /// Whether the database's server, or another shim, was away at some time since the outages were those.
     pub(crate) fn is_excused(&self, since: u64) -> bool {
         since % 2 == 1 || self.outages() != since
     }
+
+    /// Whether a watch may have ended because another shim was away. The database's server may not end one.
+    pub(crate) fn may_end_watches(&self, since: u64) -> bool {
+        self.several && self.is_excused(since)
+    }
 }
 
-/// Runs the server on a database.
+/// Runs shims on a database.
 pub(crate) struct Keeper<'a> {
     database: &'a Database,
     /// Where the database is, if that is killed too.
     server: Option<&'a mut Server>,
     outages: Arc<AtomicU64>,
+    shims: Vec<Shim>,
+}
+
+/// One of them.
+struct Shim {
     child: Option<Child>,
     number: u64,
     lives: watch::Sender<Option<Life>>,
 }
 
 impl<'a> Keeper<'a> {
-    pub(crate) async fn start(database: &'a Database, server: Option<&'a mut Server>) -> Self {
-        let (outages, lives) = (Arc::default(), watch::Sender::new(None));
-        let mut keeper = Self { database, server, outages, child: None, number: 0, lives };
-        keeper.live().await;
+    /// Starts so many shims; several stand by for each other.
+    pub(crate) async fn start(database: &'a Database, server: Option<&'a mut Server>, shims: usize) -> Self {
+        let shim = |_| Shim { child: None, number: 0, lives: watch::Sender::new(None) };
+        let mut keeper = Self { database, server, outages: Arc::default(), shims: (0..shims).map(shim).collect() };
+        for nth in 0..shims {
+            keeper.live(nth).await;
+        }
         keeper
     }
 
-    pub(crate) fn lives(&self) -> Lives {
-        Lives { current: self.lives.subscribe(), outages: Arc::clone(&self.outages) }
+    /// The lives of one of the shims.
+    pub(crate) fn lives(&self, nth: usize) -> Lives {
+        let shim = &self.shims[nth % self.shims.len()];
+        Lives { current: shim.lives.subscribe(), outages: Arc::clone(&self.outages), several: self.shims.len() > 1 }
     }
 
-    /// Kills the process, or the server of its database, or both, and starts again what was killed.
+    /// Kills a shim, or the server of its database, or both, and starts again what was killed.
     pub(crate) async fn strike(&mut self, random: &mut Random) {
+        if self.shims.len() > 1 {
+            return self.kill_one(random).await;
+        }
         if self.server.is_none() || random.once_in(3) {
-            return self.kill(random).await;
+            return self.kill(0, random).await;
         }
         let both = random.once_in(2);
         if both && random.once_in(2) {
-            self.end();
+            self.end(0);
         }
         let how = if random.once_in(2) { Stop::Kill } else { Stop::AtOnce };
         let away = Duration::from_millis(random.within(0..400));
@@ -101,24 +123,44 @@ impl<'a> Keeper<'a> {
         // Some calls begin meanwhile.
         tokio::time::sleep(away).await;
         if both {
-            self.end();
+            self.end(0);
         }
         self.on_server(Server::run);
         self.outages.fetch_add(1, Ordering::SeqCst);
         if both {
-            self.live().await;
+            self.live(0).await;
         }
     }
 
-    /// Kills the server with SIGKILL and starts it again; now and then it dies while it starts, too.
-    pub(crate) async fn kill(&mut self, random: &mut Random) {
-        self.end();
-        while random.once_in(4) {
-            drop(self.spawn());
-            tokio::time::sleep(Duration::from_millis(random.within(0..60))).await;
-            self.end();
+    /// Kills one of several shims and starts it again. The outage is over when each of them answers.
+    async fn kill_one(&mut self, random: &mut Random) {
+        let nth = random.within(0..self.shims.len() as u64) as usize;
+        self.outages.fetch_add(1, Ordering::SeqCst);
+        if random.once_in(3) {
+            self.end(nth);
+            // The others get along without it.
+            tokio::time::sleep(Duration::from_millis(random.within(0..1000))).await;
         }
-        self.live().await;
+        self.kill(nth, random).await;
+        for nth in 0..self.shims.len() {
+            let life = self.lives(nth).current().await;
+            let channel = life.connect().await.expect("a living shim refused a connection");
+            let request = RangeRequest { key: b"/"[..].into(), ..RangeRequest::default() };
+            let answer = tokio::time::timeout(DEADLINE, KvClient::new(channel).range(request)).await;
+            answer.expect("a shim does not answer").expect("a shim without one that serves");
+        }
+        self.outages.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Kills a shim with SIGKILL and starts it again; now and then it dies while it starts, too.
+    async fn kill(&mut self, nth: usize, random: &mut Random) {
+        self.end(nth);
+        while random.once_in(4) {
+            drop(self.spawn(nth));
+            tokio::time::sleep(Duration::from_millis(random.within(0..60))).await;
+            self.end(nth);
+        }
+        self.live(nth).await;
     }
 
     fn on_server(&mut self, work: impl FnOnce(&mut Server)) {
@@ -127,35 +169,38 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    fn end(&mut self) {
-        self.lives.send_replace(None);
-        if let Some(mut child) = self.child.take() {
+    fn end(&mut self, nth: usize) {
+        let shim = &mut self.shims[nth];
+        shim.lives.send_replace(None);
+        if let Some(mut child) = shim.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
         }
     }
 
-    async fn live(&mut self) {
-        let serving = self.spawn();
+    async fn live(&mut self, nth: usize) {
+        let serving = self.spawn(nth);
         let address = tokio::time::timeout(DEADLINE, serving).await;
         let address = address.expect("it did not start in time").expect("it ended before it served");
-        self.number += 1;
-        self.lives.send_replace(Some(Life { number: self.number, address }));
+        let shim = &mut self.shims[nth];
+        shim.number += 1;
+        shim.lives.send_replace(Some(Life { number: shim.number, address }));
     }
 
-    /// Starts the process; the address comes when it serves.
-    fn spawn(&mut self) -> oneshot::Receiver<SocketAddr> {
+    /// Starts a shim; the address comes when it answers.
+    fn spawn(&mut self, nth: usize) -> oneshot::Receiver<SocketAddr> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sluice-shim"))
             .env_clear()
             .args(["--endpoint", self.database.url()])
             .args(["--listen-client-urls", "http://127.0.0.1:0", "--log-format", "json"])
+            .args((self.shims.len() > 1).then_some("--standby"))
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         let (sender, receiver) = oneshot::channel();
-        self.child = Some(child);
+        self.shims[nth].child = Some(child);
         std::thread::spawn(move || {
             let mut sender = Some(sender);
             for line in log.lines().map_while(Result::ok) {
@@ -177,6 +222,6 @@ impl<'a> Keeper<'a> {
 
 impl Drop for Keeper<'_> {
     fn drop(&mut self) {
-        self.end();
+        (0..self.shims.len()).for_each(|nth| self.end(nth));
     }
 }

@@ -72,9 +72,10 @@ impl Watcher {
                 assert!(self.lives.is_over(life), "a living server refused a connection");
                 continue;
             };
-            let next = self.next;
+            let (next, outages) = (self.next, self.lives.outages());
             if let Err(status) = self.follow(WatchClient::new(channel)).await
                 && !self.lives.is_over(life)
+                && !self.lives.may_end_watches(outages)
                 && !(matches!(self.record.messages.last(), Some(Message::Gap(_))) && self.next > next)
             {
                 self.record.failed = Some(status.to_string());

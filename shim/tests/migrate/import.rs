@@ -5,7 +5,8 @@ use crate::support::*;
 use clap::Parser as _;
 use prometheus_client::registry::Registry;
 use sluice_shim::config::Config;
-use sluice_shim::etcd::server::{Server, Sockets};
+use sluice_shim::etcd::front::Sockets;
+use sluice_shim::etcd::server::Server;
 
 async fn serve(database: &Database, more: &[String]) -> (Server, u16) {
     let mut args = vec!["sluice-shim".to_owned()];

@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get};
 use prometheus_client::registry::Registry;
 
+pub(super) use self::scrape::scraped;
 use super::context::{CLUSTER_VERSION, ETCD_VERSION, Shared};
 use super::{oversized, unknown};
 use crate::metrics::HealthChecks;
@@ -74,12 +75,12 @@ async fn grpc_only(request: Request, next: Next) -> Response {
 }
 
 /// etcd: server/embed/serve.go, `grpcHandlerFunc`.
-fn is_grpc(request: &Request) -> bool {
+pub(super) fn is_grpc(request: &Request) -> bool {
     let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     request.version() == Version::HTTP_2 && kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
 }
 
-async fn not_found(uri: Uri) -> Response {
+pub(super) async fn not_found(uri: Uri) -> Response {
     let gateway = uri.path() == "/v3" || uri.path().starts_with("/v3/") || uri.path().starts_with("/v3beta/");
     let body = if gateway {
         "404 page not found: there is no JSON gateway here; use gRPC, for instance with etcdctl\n"
@@ -96,7 +97,7 @@ async fn method_not_allowed() -> Response {
 }
 
 /// A text with the headers that Go gives one.
-fn plain(status: StatusCode, body: String) -> Response {
+pub(super) fn plain(status: StatusCode, body: String) -> Response {
     const HEADERS: [(HeaderName, &str); 2] =
         [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
     (status, HEADERS, body).into_response()

@@ -6,6 +6,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use prometheus_client::registry::Registry;
+
 use super::{Served, plain};
 use crate::etcd::context::Context;
 
@@ -18,8 +20,13 @@ const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Any method, as with etcd.
 pub(super) async fn metrics(State(served): State<Served>, headers: HeaderMap) -> Response {
     measure(&served.context).await;
+    scraped(&served.registry, &headers)
+}
+
+/// What is counted, in the form that the client asks for.
+pub(in crate::etcd) fn scraped(registry: &Registry, headers: &HeaderMap) -> Response {
     let mut text = String::new();
-    if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &served.registry) {
+    if let Err(error) = prometheus_client::encoding::text::encode(&mut text, registry) {
         return plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"));
     }
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value: &HeaderValue| value.to_str().ok());

@@ -133,6 +133,11 @@ impl Connection {
         self.open.is_some()
     }
 
+    /// Where others reach this process, if it waits for no other one that serves the database.
+    pub(super) fn standby(&self) -> Option<&str> {
+        self.address.standby.as_deref()
+    }
+
     /// What it leads to.
     pub(super) fn server(&self) -> Result<&Server> {
         self.open.as_ref().map(|open| &open.server).ok_or_else(closed)

@@ -44,9 +44,9 @@ use crate::engine::store::Nature;
 use connection::Connection;
 pub(super) use store::MySql;
 
-use super::Opened;
 use super::failure::Result;
-use super::remote::{self, MOVED};
+use super::remote::{self, MOVED, Serving};
+use super::{Lookout, Opened};
 
 /// A connection with its tables.
 pub(super) struct Tables {
@@ -119,6 +119,29 @@ impl Tables {
         let mut connection = Connection::open(address, Arc::clone(&metrics))?;
         tables::check(&mut connection)?;
         Ok(Self::new(connection, 0, metrics))
+    }
+}
+
+/// Somebody who looks who serves a database.
+pub(super) fn lookout(address: &Address) -> impl Lookout + use<> {
+    Lookouts { address: Arc::new(address.clone()), connection: None }
+}
+
+/// With the connection of the last look.
+struct Lookouts {
+    address: Arc<Address>,
+    connection: Option<Connection>,
+}
+
+impl Lookout for Lookouts {
+    fn look(&mut self) -> crate::engine::Result<Option<String>> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => Connection::open(Arc::clone(&self.address), Arc::default())?,
+        };
+        let serving = serving::look(&mut connection)?;
+        self.connection = Some(connection);
+        Ok(serving.filter(Serving::is_there).map(|serving| serving.place))
     }
 }
 

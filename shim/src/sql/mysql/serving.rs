@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use super::connection::Connection;
 use super::engine::Engine;
 use super::note;
-use super::text::Packet;
+use super::row::Cells;
+use super::text::{Bytes, Packet};
 use crate::engine::Error;
 use crate::sql::failure::{Failure, Result};
-use crate::sql::remote::{MOVED, SILENCE};
+use crate::sql::remote::{self, MOVED, SILENCE, Serving};
 
 /// The database's clock, in milliseconds.
 pub(super) const NOW: &str = "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)";
@@ -20,17 +21,6 @@ pub(super) const NOW: &str = "CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)"
 const LOOK: Duration = Duration::from_millis(200);
 /// How long to wait for the lock that each commit holds.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Who serves.
-#[derive(Debug)]
-pub(super) struct Serving {
-    owner: i64,
-    seen_at: i64,
-    now: i64,
-    address: String,
-    /// Whether its connection is there, as far as this server tells.
-    connected: bool,
-}
 
 /// Begins to serve, if no other process does. One that says nothing, and that is not known to be gone, is waited for:
 /// it may have been killed just now.
@@ -51,19 +41,19 @@ pub(super) fn begin(connection: &mut Connection, owner: i64) -> Result<()> {
             Err(failure) => return Err(failure),
         };
         if other.owner == MOVED {
-            return Err(note::refusal(&other.address));
+            return Err(note::refusal(&other.place));
+        }
+        if connection.standby().is_some() {
+            return Err(Failure::Final(Error::Served(other.place)));
         }
         if let Some((before, since)) = &last {
             let waited = i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX);
             if before.owner != other.owner || before.seen_at != other.seen_at || waited > 2 * SILENCE {
-                let address = other.address;
-                return Err(Failure::Final(Error::Broken(format!(
-                    "another sluice-shim serves this database: {address}; stop that one, or name another database"
-                ))));
+                return Err(Failure::Final(Error::Served(other.place)));
             }
         } else {
             tracing::info!(
-                address = other.address,
+                place = other.place,
                 "another sluice-shim served this database just now; wait for whether it is still there"
             );
             last = Some((other, Instant::now()));
@@ -72,10 +62,11 @@ pub(super) fn begin(connection: &mut Connection, owner: i64) -> Result<()> {
     }
 }
 
-/// Takes the store if nobody has it; else returns who has.
-pub(super) fn try_begin(connection: &mut Connection, owner: i64) -> Result<Option<Serving>> {
-    // Other servers of a cluster have other connections: there the number says nothing. A server that was started anew
-    // begins to number them again: what was seen before is gone. The time that it runs is in whole seconds.
+/// What the database says of the process that serves it; a statement without a lock.
+///
+/// Other servers of a cluster have other connections: there the number says nothing. A server that was started anew
+/// begins to number them again: what was seen before is gone. The time that it runs is in whole seconds.
+fn who_serves(connection: &Connection) -> Result<String> {
     let connected = if connection.server()?.engine == Engine::MariaDb {
         format!(
             "(EXISTS (SELECT 1 FROM information_schema.processlist WHERE id = backend)
@@ -87,15 +78,27 @@ pub(super) fn try_begin(connection: &mut Connection, owner: i64) -> Result<Optio
     } else {
         "TRUE".to_owned()
     };
+    Ok(format!("SELECT owner, seen_at, {NOW}, address, ({connected}) FROM meta WHERE id = 1"))
+}
+
+fn serving(cells: &mut Cells) -> Result<Serving> {
+    let (owner, seen_at, now) = (cells.int()?, cells.int()?, cells.int()?);
+    Ok(Serving { owner, seen_at, now, place: cells.text()?, connected: cells.flag()? })
+}
+
+/// Looks who serves the store.
+pub(super) fn look(connection: &mut Connection) -> Result<Option<Serving>> {
+    let sql = who_serves(connection)?;
+    connection.first("who serves", sql, serving)
+}
+
+/// Takes the store if nobody has it; else returns who has.
+pub(super) fn try_begin(connection: &mut Connection, owner: i64) -> Result<Option<Serving>> {
     let mut packet = Packet::of("begin", "BEGIN");
-    packet.add(
-        "who serves",
-        format_args!("SELECT owner, seen_at, {NOW}, address, ({connected}) FROM meta WHERE id = 1 FOR UPDATE"),
-    );
+    packet.add("who serves", format_args!("{} FOR UPDATE", who_serves(connection)?));
     let mut found = None;
     let asked = connection.each(&packet, &mut |_, mut cells| {
-        let (owner, seen_at, now) = (cells.int()?, cells.int()?, cells.int()?);
-        found = Some(Serving { owner, seen_at, now, address: cells.text()?, connected: cells.flag()? });
+        found = Some(serving(&mut cells)?);
         Ok(())
     });
     let end = |connection: &mut Connection, statement: Option<String>| {
@@ -113,25 +116,22 @@ pub(super) fn try_begin(connection: &mut Connection, owner: i64) -> Result<Optio
         return Err(failure);
     }
     match found {
-        Some(other)
-            if other.owner == MOVED
-                || (other.owner != 0
-                    && other.owner != owner
-                    && other.connected
-                    && other.now - other.seen_at < SILENCE) =>
-        {
+        Some(other) if other.owner == MOVED || (other.is_there() && other.owner != owner) => {
             end(connection, None)?;
             Ok(Some(other))
         }
-        _ => end(connection, Some(taken(owner))).map(|()| None),
+        _ => {
+            let statement = taken(owner, &remote::place(connection.standby()));
+            end(connection, Some(statement)).map(|()| None)
+        }
     }
 }
 
 /// Writes that a process serves.
-fn taken(owner: i64) -> String {
-    let address = format!("CONCAT(SUBSTRING_INDEX(USER(), '@', -1), ', process {}')", std::process::id());
+fn taken(owner: i64, place: &str) -> String {
+    let place = Bytes(place.as_bytes());
     format!(
-        "UPDATE meta SET owner = {owner}, batch = 0, seen_at = {NOW}, backend = CONNECTION_ID(), address = {address} WHERE id = 1"
+        "UPDATE meta SET owner = {owner}, batch = 0, seen_at = {NOW}, backend = CONNECTION_ID(), address = {place} WHERE id = 1"
     )
 }
 

@@ -1,13 +1,19 @@
 //! How a server is set, and what its user may do.
 
+use std::time::Duration;
+
 use super::connection::Connection;
 use super::engine::number;
 use super::text::Packet;
 use crate::engine::Error;
 use crate::sql::failure::{Failure, Result};
+use crate::sql::retry::Retry;
 
 /// The least `max_allowed_packet`: twice the longest value that etcd takes, as digits.
 const PACKET: usize = 4 << 20;
+
+/// How long to try what other processes may get into the way of.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Refuses what can't serve a store.
 pub(super) fn check(connection: &mut Connection, allow_unsafe: bool) -> Result<()> {
@@ -51,14 +57,23 @@ pub(super) fn check(connection: &mut Connection, allow_unsafe: bool) -> Result<(
     Ok(())
 }
 
-/// Refuses a user that may not change rows. Nothing is left of what it tries.
+/// Refuses a user that may not change rows. Nothing is left of what it tries. The trial may meet that of another
+/// process that starts, or the commits of one that serves.
 pub(super) fn check_privileges(connection: &mut Connection) -> Result<()> {
     let mut packet = Packet::of("begin", "BEGIN");
     packet.add("may insert", "INSERT INTO sweep (id, revision, sub, compacted) VALUES (-1, 0, 0, 0)");
     packet.add("may update", "UPDATE sweep SET sub = 1 WHERE id = -1");
     packet.add("may delete", "DELETE FROM sweep WHERE id = -1");
     packet.add("rollback", "ROLLBACK");
-    connection.run(&packet).map(drop)
+    let mut retry = Retry::new(PATIENCE, std::thread::sleep);
+    loop {
+        match connection.run(&packet) {
+            Err(Failure::Again(_)) if retry.wait() => {
+                connection.run(&Packet::of("rollback", "ROLLBACK"))?;
+            }
+            tried => return tried.map(drop),
+        }
+    }
 }
 
 fn refuse<T>(text: String) -> Result<T> {

@@ -34,7 +34,7 @@ use std::time::Duration;
 pub(in crate::sql) use session::Session;
 
 use self::connect::Database;
-use self::link::PATIENCE;
+use self::link::{Link, PATIENCE};
 use crate::clock::{StoreClock, StoreTime, Ticker};
 use crate::endpoint::Address;
 use crate::engine::metrics::Metrics;
@@ -43,7 +43,7 @@ use crate::engine::{Error, Result};
 use crate::sql::reader::SqlReader;
 use crate::sql::remote::{self, MOVED, TURN};
 use crate::sql::writer::SqlWriter;
-use crate::sql::{Opened, random};
+use crate::sql::{Lookout, Opened, random};
 
 /// How long an array of values may be, with room for those of other requests in the same commit: the server takes no
 /// message of a gigabyte.
@@ -98,6 +98,29 @@ pub(super) fn beside_server(address: &Address) -> Result<Session> {
     Ok(Session::new(Database::new(address, 0, Arc::default(), Some(PATIENCE))?, None))
 }
 
+/// Somebody who looks who serves a database.
+pub(super) fn lookout(address: &Address) -> Result<impl Lookout + use<>> {
+    Ok(Lookouts { database: Database::new(address, 0, Arc::default(), Some(PATIENCE))?, link: None })
+}
+
+/// With the connection of the last look.
+struct Lookouts {
+    database: Arc<Database>,
+    link: Option<Link>,
+}
+
+impl Lookout for Lookouts {
+    fn look(&mut self) -> Result<Option<String>> {
+        let mut link = match self.link.take() {
+            Some(link) => link,
+            None => self.database.connect()?,
+        };
+        let serving = start::look(&mut link)?;
+        self.link = Some(link);
+        Ok(serving.is_there().then_some(serving.place))
+    }
+}
+
 /// A connection that checks all that is stored, however long the server takes for a table, also if the store has moved.
 pub(super) fn audit(address: &Address) -> Result<Session> {
     Ok(open(address, Arc::default(), None, Opened::ToRead)?.0)
@@ -129,9 +152,9 @@ fn open(
     schema::prepare(&mut link, random())?;
     if opened == Opened::ToRead && note::note(&mut link)?.is_some() {
         database = Database::new(address, MOVED, metrics, patience)?;
-        let now = start::claim(&mut link, MOVED)?;
+        let now = start::claim(&mut link, MOVED, None)?;
         return Ok((Session::new(database, Some(link)), now));
     }
-    let now = start::claim(&mut link, database.owner)?;
+    let now = start::claim(&mut link, database.owner, address.standby.as_deref())?;
     Ok((Session::serving(database, link), now))
 }

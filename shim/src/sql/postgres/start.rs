@@ -9,7 +9,7 @@ use super::note;
 use crate::clock::StoreTime;
 use crate::engine::Error;
 use crate::sql::failure::{Failure, Result};
-use crate::sql::remote::{MOVED, SILENCE};
+use crate::sql::remote::{self, MOVED, Serving};
 
 /// The oldest version that is known to do, as PostgreSQL numbers them.
 const OLDEST: i32 = 130_000;
@@ -59,53 +59,56 @@ fn refused(what: String) -> Result<()> {
     Err(Failure::Final(Error::Broken(what)))
 }
 
+/// What the database says of the process that serves it; a statement without a lock. By the function a pooler sees that
+/// no standby is to answer. Behind a pooler nobody can tell whose process of the server that is.
+fn who_serves() -> String {
+    format!(
+        "SELECT owner, seen_at, (extract(epoch FROM clock_timestamp()) * 1000)::bigint, address,
+            backend = 0 OR {CONNECTED}, pg_is_in_recovery() FROM meta WHERE id = 1"
+    )
+}
+
+fn serving(row: Option<&tokio_postgres::Row>) -> Result<Serving> {
+    let Some(row) = row else { return Err(Failure::Final(Error::Damaged("the table meta is empty".into()))) };
+    let (owner, seen_at, now, connected) = (get(row, 0)?, get(row, 1)?, get(row, 2)?, get(row, 4)?);
+    Ok(Serving { owner, seen_at, now, place: get(row, 3)?, connected })
+}
+
+/// Looks who serves the store.
+pub(super) fn look(link: &mut Link) -> Result<Serving> {
+    serving(link.one(Ask::new("who serves", &who_serves(), vec![]))?.rows.first())
+}
+
 /// Makes this process the one that serves the store; returns how late it is on the server's clock. A process that
 /// served it before must be gone: it said so, its connection ended, or nothing was heard of it for a while. Through a
-/// pooler no connection tells anything.
-pub(super) fn claim(link: &mut Link, owner: i64) -> Result<StoreTime> {
-    // Behind a pooler nobody can tell whose process of the server that is.
-    let sql = format!(
-        "SELECT owner, seen_at, address, (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
-            backend = 0 OR {CONNECTED} FROM meta WHERE id = 1 FOR UPDATE"
-    );
-    let (address, is_pooled) = (place(), link.is_pooled());
+/// pooler no connection tells anything. `standby`: the URL of this process if it waits for no other one.
+pub(super) fn claim(link: &mut Link, owner: i64, standby: Option<&str>) -> Result<StoreTime> {
+    let sql = format!("{} FOR UPDATE", who_serves());
+    let (place, is_pooled) = (remote::place(standby), link.is_pooled());
     let mut before: Option<i64> = None;
     loop {
         let answers = link.all(&[Ask::plain("begin", "BEGIN"), Ask::new("owner", &sql, vec![])])?;
-        let row = answers.iter().flat_map(|answer| &answer.rows).next();
-        let Some(row) = row else { return Err(Failure::Final(Error::Damaged("the table meta is empty".into()))) };
-        let (of, seen_at, now): (i64, i64, i64) = (get(row, 0)?, get(row, 1)?, get(row, 3)?);
-        let connected: bool = get(row, 4)?;
-        if of == MOVED && owner == MOVED {
+        let other = serving(answers.iter().flat_map(|answer| &answer.rows).next())?;
+        if other.owner == MOVED && owner == MOVED {
             link.one(Ask::plain("rollback", "ROLLBACK"))?;
-            return Ok(StoreTime::from_millis(now));
+            return Ok(StoreTime::from_millis(other.now));
         }
-        if of == MOVED {
+        if other.owner == MOVED {
             return Err(note::refusal(link));
         }
-        if of == 0 || of == owner || !connected || now.saturating_sub(seen_at) >= SILENCE {
+        if !other.is_there() || other.owner == owner {
             let sql = "UPDATE meta SET owner = $1, batch = 0, seen_at = $2, address = $3,
                 backend = CASE WHEN $4 THEN 0 ELSE pg_backend_pid() END WHERE id = 1";
             let params: Vec<super::link::Param<'_>> =
-                vec![(&owner, Type::INT8), (&now, Type::INT8), (&address, Type::TEXT), (&is_pooled, Type::BOOL)];
+                vec![(&owner, Type::INT8), (&other.now, Type::INT8), (&place, Type::TEXT), (&is_pooled, Type::BOOL)];
             link.all(&[Ask::new("claim", sql, params), Ask::commit()])?;
-            return Ok(StoreTime::from_millis(now));
+            return Ok(StoreTime::from_millis(other.now));
         }
-        if before.is_some_and(|before| seen_at > before) {
-            let other: &str = get(row, 2)?;
-            return Err(Failure::Final(Error::Broken(format!(
-                "another sluice-shim serves this database: {other}; one serves it at a time, so stop that one or name \
-                 another database"
-            ))));
+        if standby.is_some() || before.is_some_and(|before| other.seen_at > before) {
+            return Err(Failure::Final(Error::Served(other.place)));
         }
-        before = before.or(Some(seen_at));
+        before = before.or(Some(other.seen_at));
         link.one(Ask::plain("rollback", "ROLLBACK"))?;
         std::thread::sleep(LOOK);
     }
-}
-
-/// Where this process is.
-fn place() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("process {} on {}", std::process::id(), host.trim())
 }

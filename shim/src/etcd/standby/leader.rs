@@ -1,0 +1,109 @@
+//! The process that serves, as others reach it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use axum::extract::Request;
+use axum::response::Response;
+use tokio::sync::{Notify, watch};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+use super::super::tls;
+use super::forward::forward;
+use crate::config::Config;
+
+/// How long it may take to connect.
+const CONNECT: Duration = Duration::from_secs(2);
+/// How often the other process is asked whether it is there, and how long it may take to say so: less than the time
+/// after which a silent process is taken for gone.
+const ASK: Duration = Duration::from_secs(3);
+const ANSWER: Duration = Duration::from_secs(4);
+
+/// How other processes are told from strangers. The files are read for each connection.
+#[derive(Debug, Clone)]
+pub struct Peers {
+    authorities: Option<PathBuf>,
+    identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl Peers {
+    /// As the flags say: what is not said of peers holds for them as for clients.
+    ///
+    /// # Errors
+    /// When a file can't be used.
+    pub fn of(config: &Config) -> Result<Self> {
+        let of = |peers: &Option<PathBuf>, clients: &Option<PathBuf>| peers.clone().or_else(|| clients.clone());
+        let cert = of(&config.peer_cert_file, &config.cert_file);
+        let peers = Self {
+            authorities: of(&config.peer_trusted_ca_file, &config.trusted_ca_file),
+            identity: cert.zip(of(&config.peer_key_file, &config.key_file)),
+        };
+        peers.check().context("prepare TLS with --peer-trusted-ca-file, --peer-cert-file and --peer-key-file")?;
+        Ok(peers)
+    }
+
+    fn check(&self) -> Result<()> {
+        if let Some(path) = &self.authorities {
+            tls::authorities(path)?;
+        }
+        if let Some((cert, key)) = &self.identity {
+            tls::certificates(cert)?;
+            tls::private_key(key)?;
+        }
+        Ok(())
+    }
+
+    fn tls(&self) -> Result<ClientTlsConfig> {
+        let read = |path: &Path| std::fs::read(path).with_context(|| format!("read {}", path.display()));
+        let authorities = self.authorities.as_deref().context("no --peer-trusted-ca-file says whom to trust")?;
+        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(authorities)?));
+        if let Some((cert, key)) = &self.identity {
+            tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
+        }
+        Ok(tls)
+    }
+}
+
+/// A connection to the process that serves.
+#[derive(Clone)]
+pub struct Leader {
+    url: Arc<str>,
+    channel: Channel,
+}
+
+impl fmt::Debug for Leader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Leader({})", self.url)
+    }
+}
+
+impl Leader {
+    /// Connects to the process at a URL.
+    ///
+    /// # Errors
+    /// When it does not answer, or its certificate is not trusted.
+    pub async fn connect(url: &str, peers: &Peers) -> Result<Self> {
+        let mut endpoint = Endpoint::from_shared(url.to_owned())?
+            .connect_timeout(CONNECT)
+            .http2_keep_alive_interval(ASK)
+            .keep_alive_timeout(ANSWER)
+            .keep_alive_while_idle(true)
+            .http2_adaptive_window(true);
+        if url.starts_with("https://") {
+            endpoint = endpoint.tls_config(peers.tls()?)?;
+        }
+        Ok(Self { url: url.into(), channel: endpoint.connect().await? })
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) async fn forward(&self, request: Request, stop: watch::Receiver<bool>, broken: Arc<Notify>) -> Response {
+        forward(self.channel.clone(), request, stop, broken).await
+    }
+}

@@ -1,0 +1,134 @@
+//! Several processes on one database: one of them serves, and the others hand requests on to it until it is gone.
+//!
+//! The row `meta` of the database says who serves, and at which URL. Whoever serves writes there with each commit, and
+//! every two seconds. No commit of a process succeeds after another one has taken its place, so there is always one
+//! order of writes.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::endpoint::Endpoint;
+use crate::engine::metrics::Metrics;
+use crate::engine::store::Store;
+use crate::engine::{self, Error};
+use crate::etcd::standby::{Leader, Peers, Standby};
+use crate::sql::{self, Lookout};
+
+/// How often to look whether the process that serves is there, and how often while nobody reaches it.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Stands by until this process is the one that serves the database, or is to end (`None`).
+///
+/// # Errors
+/// When the database can't be served.
+pub async fn wait(
+    endpoint: &Endpoint,
+    metrics: &Arc<Metrics>,
+    standby: &Standby,
+    peers: &Peers,
+    end: impl Future<Output = ()>,
+) -> Result<Option<Arc<dyn Store>>> {
+    let mut end = pin!(end);
+    let lookout = sql::lookout(endpoint)?.context("the database knows no other process")?;
+    let mut follower = Follower { standby, peers, lookout: Some(lookout), leader: None };
+    let mut waited = false;
+    loop {
+        let opened = {
+            let (endpoint, metrics) = (endpoint.clone(), Arc::clone(metrics));
+            tokio::task::spawn_blocking(move || sql::open(&endpoint, metrics)).await?
+        };
+        match opened {
+            Ok(store) => return Ok(Some(store)),
+            Err(Error::Served(place)) => {
+                tracing::info!(place, "another sluice-shim serves the database");
+                waited = true;
+                tokio::select! {
+                    () = follower.follow(place) => standby.hold("the sluice-shim that served is gone"),
+                    () = &mut end => return Ok(None),
+                }
+            }
+            // A database that could be reached before may come back.
+            Err(Error::Unavailable(error)) if waited => {
+                tracing::warn!(error, "the database is not available");
+                standby.hold(&error);
+                tokio::select! {
+                    () = tokio::time::sleep(LOOK) => {}
+                    () = &mut end => return Ok(None),
+                }
+            }
+            Err(error) => return Err(error).with_context(|| format!("--endpoint: open {endpoint}")),
+        }
+    }
+}
+
+/// Follows the process that serves.
+struct Follower<'a> {
+    standby: &'a Standby,
+    peers: &'a Peers,
+    /// Away while it looks.
+    lookout: Option<Box<dyn Lookout>>,
+    leader: Option<Leader>,
+}
+
+impl Follower<'_> {
+    /// Hands requests on until nobody serves. `place`: who serves now.
+    async fn follow(&mut self, mut place: String) {
+        loop {
+            self.reach(&place).await;
+            let pause = if self.leader.is_some() { LOOK } else { LOOK_AGAIN };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.standby.broken(), if self.leader.is_some() => {
+                    self.leader = None;
+                    self.standby.hold("the connection to the sluice-shim that serves broke");
+                }
+            }
+            match self.look().await {
+                Ok(Some(now)) => place = now,
+                Ok(None) => break,
+                Err(error) => tracing::debug!(%error, "it can't be seen who serves the database"),
+            }
+        }
+        self.leader = None;
+    }
+
+    /// Connects to the process that serves, unless that is done.
+    async fn reach(&mut self, place: &str) {
+        let url = sql::url_of(place);
+        if self.leader.as_ref().is_some_and(|leader| Some(leader.url()) == url) {
+            return;
+        }
+        self.leader = None;
+        let reached = match url {
+            Some(url) => Leader::connect(url, self.peers).await.map_err(|error| format!("{error:#}")),
+            None => Err("it was started without --standby".to_owned()),
+        };
+        match reached {
+            Ok(leader) => {
+                tracing::info!(place, "requests are handed on");
+                self.standby.follow(leader.clone());
+                self.leader = Some(leader);
+            }
+            Err(why) => {
+                let text = format!("the sluice-shim that serves the database can't be reached: {place}: {why}");
+                tracing::warn!("{text}");
+                self.standby.hold(&text);
+            }
+        }
+    }
+
+    async fn look(&mut self) -> engine::Result<Option<String>> {
+        let Some(mut lookout) = self.lookout.take() else {
+            return Err(Error::Unavailable("nobody looks".into()));
+        };
+        let looked = tokio::task::spawn_blocking(move || (lookout.look(), lookout)).await;
+        let (seen, lookout) = looked.map_err(|error| Error::Unavailable(error.to_string()))?;
+        self.lookout = Some(lookout);
+        seen
+    }
+}
