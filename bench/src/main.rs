@@ -134,6 +134,7 @@ fn candidates(cli: &StoreCmd, plan: &plan::Plan) -> Result<Vec<Candidate>> {
         (Kind::Kine, cli.kine.as_ref(), database.clone()),
         (Kind::Before, cli.before.as_ref(), database.clone()),
         (Kind::Sqlite, sqlite, None),
+        (Kind::Standby, sqlite, database.clone()),
         (Kind::Shim, cli.shim.as_ref(), database),
     ];
     let given = given.into_iter().filter(|(kind, ..)| plan.measures(*kind));

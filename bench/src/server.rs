@@ -39,6 +39,8 @@ pub(crate) enum Kind {
     Before,
     /// sluice-shim on SQLite, beside the one on a database server.
     Sqlite,
+    /// sluice-shim that stands by, and hands requests on to another one.
+    Standby,
     /// sluice-shim.
     Shim,
 }
@@ -50,6 +52,7 @@ impl fmt::Display for Kind {
             Self::Kine => "kine",
             Self::Before => "before",
             Self::Sqlite => "sqlite",
+            Self::Standby => "standby",
             Self::Shim => "sluice-shim",
         })
     }
@@ -72,6 +75,8 @@ pub(crate) struct Server {
     /// Which one.
     pub(crate) kind: Kind,
     child: Running,
+    /// The process that requests are handed on to.
+    behind: Option<Running>,
     /// From the start of the process to its first answer.
     pub(crate) ready_after: Duration,
     port: u16,
@@ -95,41 +100,33 @@ impl Server {
     }
 
     async fn run(kind: Kind, program: PathBuf, data: PathBuf, place: Option<Place>) -> Result<Self> {
-        let port = free_port()?;
+        let start = |port| spawn(kind, &program, &data, place.as_ref(), port).map(Running);
         let begin = Instant::now();
-        let child = Running(spawn(kind, &program, &data, place.as_ref(), port)?);
-        let mut server = Self { kind, child, ready_after: Duration::ZERO, port, program, data, place };
-        server.wait(begin).await?;
-        server.ready_after = begin.elapsed();
-        Ok(server)
+        let behind = match kind {
+            Kind::Standby => {
+                let port = free_port()?;
+                let mut first = start(port)?;
+                answers(&mut first, kind, port, &data).await?;
+                Some(first)
+            }
+            _ => None,
+        };
+        let port = free_port()?;
+        let mut child = start(port)?;
+        answers(&mut child, kind, port, &data).await?;
+        Ok(Self { kind, child, behind, ready_after: begin.elapsed(), port, program, data, place })
     }
 
     /// Ends the process in good order and starts it again on the same data.
     pub(crate) async fn restart(mut self) -> Result<Self> {
         self.stop()?;
+        drop(self.behind.take());
         Self::run(self.kind, self.program, self.data, self.place).await
     }
 
     /// The URL that clients connect to.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
-    }
-
-    async fn wait(&mut self, begin: Instant) -> Result<()> {
-        loop {
-            if let Some(status) = self.child.0.try_wait()? {
-                bail!("{} ended at once ({status}); see {}", self.kind, self.data.join("log").display());
-            }
-            if let Ok(store) = Store::connect(&self.url(), 1).await
-                && store.client(0).get("/ready".into()).await.is_ok()
-            {
-                return Ok(());
-            }
-            if begin.elapsed() > PATIENCE {
-                bail!("{} does not answer; see {}", self.kind, self.data.join("log").display());
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
     }
 
     fn stop(&mut self) -> Result<()> {
@@ -160,10 +157,11 @@ impl Server {
         Ok(Memory { resident: all * 1024.0, anonymous: anonymous * 1024.0 })
     }
 
-    /// CPU time that the process has used, of all its threads, and that its database server has.
+    /// CPU time that the process has used, of all its threads, with the one behind it, and that its database server has.
     pub(crate) fn cpu(&self) -> Result<Cpu> {
         let database = self.place.as_ref().map(Place::cpu).transpose()?;
-        Ok(Cpu { own: cpu_of(self.child.0.id())?, database })
+        let behind = self.behind.as_ref().map(|behind| cpu_of(behind.0.id())).transpose()?;
+        Ok(Cpu { own: cpu_of(self.child.0.id())? + behind.unwrap_or_default(), database })
     }
 
     /// Bytes that the data occupies on the disk.
@@ -172,6 +170,25 @@ impl Server {
             Some(place) => place.bytes(),
             None => disk_of(&self.data).map(|blocks| blocks as f64 * 512.0),
         }
+    }
+}
+
+/// Waits until a process answers at a port.
+async fn answers(process: &mut Running, kind: Kind, port: u16, data: &Path) -> Result<()> {
+    let begin = Instant::now();
+    loop {
+        if let Some(status) = process.0.try_wait()? {
+            bail!("{kind} ended at once ({status}); see {}", data.join("log").display());
+        }
+        if let Ok(store) = Store::connect(&format!("http://127.0.0.1:{port}"), 1).await
+            && store.client(0).get("/ready".into()).await.is_ok()
+        {
+            return Ok(());
+        }
+        if begin.elapsed() > PATIENCE {
+            bail!("{kind} does not answer; see {}", data.join("log").display());
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
@@ -211,8 +228,9 @@ fn spawn(kind: Kind, program: &Path, data: &Path, place: Option<&Place>, port: u
         Kind::Kine => command
             .args(["--metrics-bind-address", "0", "--listen-address", &format!("tcp://127.0.0.1:{port}")])
             .env("KINE_ENDPOINT", place.map_or(format!("sqlite://./state.db?{KINE_SQLITE}"), Place::for_kine)),
-        Kind::Before | Kind::Sqlite | Kind::Shim => command
+        Kind::Before | Kind::Sqlite | Kind::Standby | Kind::Shim => command
             .args(["--log-level", "warn", "--listen-client-urls", &format!("http://127.0.0.1:{port}")])
+            .args((kind == Kind::Standby).then_some("--standby"))
             .env("SLUICE_ENDPOINT", place.map_or("sqlite://state.db".to_owned(), Place::for_shim)),
     };
     command.spawn().with_context(|| format!("start {}", program.display()))
