@@ -1,5 +1,5 @@
-//! kill -9 of the shim, or of its database server, while 32 clients create objects, ten times: nothing that was
-//! acknowledged is lost, every watch sees everything.
+//! kill -9 of the shim, or of its database server, or of two shims that stand by for each other, while 32 clients create
+//! objects, ten times: nothing that was acknowledged is lost, every watch sees everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead as _;
@@ -45,7 +45,12 @@ pub(super) fn cases() -> Vec<Case> {
             run(suite, Wish::new(Column::OURS).apiserver_arg(shirts::NO_WATCH_CACHE))
         }),
     ];
-    in_a_file.into_iter().chain(on_servers).map(|case| case.of(Column::OURS)).collect()
+    let standby = Database::ALL.into_iter().map(|server| {
+        let name = format!("crash/standby-on-{server}").to_lowercase();
+        let wish = move || Wish::new(Column::OURS).server(server).store_arg("--standby");
+        Case::new(name, move |suite| run(suite, wish())).on(server)
+    });
+    in_a_file.into_iter().chain(on_servers).chain(standby).map(|case| case.of(Column::OURS)).collect()
 }
 
 /// One creation that the apiserver said yes to.
@@ -70,8 +75,14 @@ impl Creations {
 }
 
 fn run(suite: &Suite, wish: Wish) -> Result<Verdict> {
+    let several = wish.stands_by();
     let lab = Lab::start(suite, wish)?;
+    let second = several.then(|| lab.second_plane()).transpose()?;
     shirts::prepare(&lab.api)?;
+    let apis: Vec<&Client> = [&lab.api].into_iter().chain(second.as_ref().map(|second| &second.api)).collect();
+    for api in &apis {
+        until("serving shirts", LIMIT, || Ok(api.get(PATH).ok()))?;
+    }
     let mut kubectl = lab.kubectl().watch(&format!("shirts -n {NAMESPACE}"))?;
     lab.api.create(PATH, &shirt("first", "red", "S"))?;
     kubectl.wait_for("first", LIMIT, |event| event.name() == "first")?;
@@ -79,8 +90,12 @@ fn run(suite: &Suite, wish: Wish) -> Result<Verdict> {
     let creations = Creations::default();
     let give_up = AtomicBool::new(false);
     let raw = thread::scope(|scope| -> Result<Vec<Event>> {
-        let watcher = scope.spawn(|| follow(&lab.api, &give_up));
-        let crashed = create_and_crash(&lab, &creations).and_then(|()| create_last(&lab.api));
+        let watcher = scope.spawn(|| follow(apis[apis.len() - 1], &give_up));
+        let crash = |number: usize| match &second {
+            Some(second) if number.is_multiple_of(2) => second.crash(),
+            _ => crash(&lab, number),
+        };
+        let crashed = create_and_crash(&apis, &creations, crash).and_then(|()| create_last(&lab.api));
         give_up.store(crashed.is_err(), Ordering::Relaxed);
         crashed?;
         watcher.join().map_err(|_| Error::input("the watcher broke"))?
@@ -105,38 +120,44 @@ fn run(suite: &Suite, wish: Wish) -> Result<Verdict> {
     }
     drop(acks);
     drop(kubectl);
+    drop(second);
     lab.finish()?;
     Ok(Verdict::Passed(shown))
 }
 
-/// Crashes and restarts the shim, or in turns the shim and its database server, each time in the middle of the work.
-/// When it returns, all creators have ended.
-fn create_and_crash(lab: &Lab, creations: &Creations) -> Result<()> {
+/// Lets clients create shirts, and crashes something again and again in the middle of the work. When it returns, all
+/// creators have ended.
+fn create_and_crash(apis: &[&Client], creations: &Creations, crash: impl Fn(usize) -> Result<()>) -> Result<()> {
     thread::scope(|scope| {
         for thread in 0..CREATORS {
-            scope.spawn(move || create(&lab.api, thread, creations));
+            scope.spawn(move || create(apis[thread % apis.len()], thread, creations));
         }
-        let crashed = crash_often(lab, creations);
+        let crashed = crash_often(creations, crash);
         creations.stop.store(true, Ordering::Relaxed);
         crashed
     })
 }
 
-fn crash_often(lab: &Lab, creations: &Creations) -> Result<()> {
+fn crash_often(creations: &Creations, crash: impl Fn(usize) -> Result<()>) -> Result<()> {
     let more = |what: &str| {
         let before = creations.acks().len();
         until(what, LIMIT, || Ok((creations.acks().len() >= before + BETWEEN).then_some(())))
     };
-    for crash in 1..=CRASHES {
-        more(&format!("creating {BETWEEN} shirts before crash {crash}"))?;
-        // The shim must find a database server again that went and came back.
-        let server = lab.cluster.components().find(|&one| one == Component::Database);
-        let victim = server.filter(|_| crash % 2 == 0).unwrap_or(Component::Store);
-        let gone = || Error::input(format!("{} ended by itself", victim.title(&lab.cluster)));
-        lab.cluster.process(victim).ok_or_else(gone)?.kill()?;
-        lab.cluster.start_one(victim)?;
+    for number in 1..=CRASHES {
+        more(&format!("creating {BETWEEN} shirts before crash {number}"))?;
+        crash(number)?;
     }
     more(&format!("creating {BETWEEN} shirts after the last crash"))
+}
+
+/// Crashes and restarts the shim, or in turns the shim and its database server, if that is the cluster's own: the shim
+/// must find a server again that went and came back.
+fn crash(lab: &Lab, number: usize) -> Result<()> {
+    let server = lab.cluster.components().find(|&one| one == Component::Database);
+    let victim = server.filter(|_| number.is_multiple_of(2)).unwrap_or(Component::Store);
+    let gone = || Error::input(format!("{} ended by itself", victim.title(&lab.cluster)));
+    lab.cluster.process(victim).ok_or_else(gone)?.kill()?;
+    lab.cluster.start_one(victim)
 }
 
 fn create_last(api: &Client) -> Result<()> {

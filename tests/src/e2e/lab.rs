@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::{Column, Suite};
 use crate::kubectl::Kubectl;
@@ -12,6 +13,7 @@ use sluice_toolkit::cluster::component::Component;
 use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::launch::launch;
 use sluice_toolkit::cluster::leftover::{Guard, Leftover};
+use sluice_toolkit::cluster::pid::Process;
 use sluice_toolkit::cluster::port;
 use sluice_toolkit::cluster::settings::{Backend, Programs, Settings, Store};
 use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
@@ -41,6 +43,11 @@ impl Wish {
     pub(super) fn store_arg(mut self, arg: impl Into<String>) -> Self {
         self.store_args.push(arg.into());
         self
+    }
+
+    /// Whether the store stands by for another one.
+    pub(super) fn stands_by(&self) -> bool {
+        self.store_args.iter().any(|arg| arg == "--standby")
     }
 
     /// The shim's connection string.
@@ -104,15 +111,19 @@ impl Lab {
     /// When it does not get ready.
     pub(super) fn second_apiserver(&self) -> Result<SecondApiserver> {
         let cluster = self.cluster.through(port::free()?);
-        let log = cluster.folder.join("log/kube-apiserver-2.log");
-        let process = launch("the second apiserver", &Component::Apiserver.command(&cluster)?, &log)?;
-        let guard = Guard::new(Leftover::Process(process.clone()));
-        let api = cluster.client()?;
-        until("the second apiserver's readiness", LIMIT, || {
-            ensure(process.is_alive(), || format!("the second apiserver ended by itself: see {}", log.display()))?;
-            Ok(api.probe("/readyz").ok())
-        })?;
-        Ok(SecondApiserver { api, _guard: guard })
+        let (_process, guard) = start_beside(&cluster, Component::Apiserver, "kube-apiserver-2")?;
+        Ok(SecondApiserver { api: cluster.client()?, _guard: guard })
+    }
+
+    /// Starts one more store on the same database, and one more apiserver on that store.
+    ///
+    /// # Errors
+    /// When they do not get ready.
+    pub(super) fn second_plane(&self) -> Result<SecondPlane> {
+        let cluster = self.cluster.beside(port::free()?, port::free()?, port::free()?);
+        let store = start_beside(&cluster, Component::Store, "store-2")?;
+        let apiserver = start_beside(&cluster, Component::Apiserver, "kube-apiserver-2")?;
+        Ok(SecondPlane { api: cluster.client()?, cluster, store: Mutex::new(store), _apiserver: apiserver })
     }
 
     /// A kubectl for it.
@@ -132,6 +143,40 @@ impl Lab {
             fs_err::remove_dir_all(cache)?;
         }
         cluster.remove()
+    }
+}
+
+/// Starts a process that is none of the cluster's own, and waits until it is ready. It ends with the guard.
+fn start_beside(cluster: &Cluster, component: Component, name: &str) -> Result<(Process, Guard)> {
+    let log = cluster.folder.join(format!("log/{name}.log"));
+    let process = launch(name, &component.command(cluster)?, &log)?;
+    let guard = Guard::new(Leftover::Process(process.clone()));
+    until(&format!("the readiness of {name}"), LIMIT, || {
+        ensure(process.is_alive(), || format!("{name} ended by itself: see {}", log.display()))?;
+        Ok(component.probe(cluster).ok())
+    })?;
+    Ok((process, guard))
+}
+
+/// A store and an apiserver beside those of a cluster. Dropping it ends them.
+pub(super) struct SecondPlane {
+    /// Its API as admin.
+    pub(super) api: Client,
+    cluster: Cluster,
+    store: Mutex<(Process, Guard)>,
+    _apiserver: (Process, Guard),
+}
+
+impl SecondPlane {
+    /// Kills its store with SIGKILL, and starts it again.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub(super) fn crash(&self) -> Result<()> {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.0.kill()?;
+        *store = start_beside(&self.cluster, Component::Store, "store-2")?;
+        Ok(())
     }
 }
 

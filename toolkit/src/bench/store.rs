@@ -114,9 +114,9 @@ impl Cmd {
     /// Gives the load generator the programs; those that it does not measure are not built.
     fn servers(&self, shell: &Context, mut run: Run) -> Result<Run> {
         let mut known = vec![("kine", "kine", Program::Kine), ("shim", "shim", Program::SluiceShim)];
-        known.push(match self.database {
-            None => ("etcd", "etcd", Program::Etcd),
-            Some(_) => ("sqlite", "shim", Program::SluiceShim),
+        known.extend(match self.database {
+            None => [("etcd", "etcd", Program::Etcd)].as_slice(),
+            Some(_) => &[("sqlite", "shim", Program::SluiceShim), ("standby", "shim", Program::SluiceShim)],
         });
         let named = |name: &str| known.iter().any(|(known, ..)| *known == name);
         if let Some(name) = self.server.iter().find(|name| !named(name)) {

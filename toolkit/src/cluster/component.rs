@@ -74,7 +74,7 @@ impl Component {
     ///
     /// # Errors
     /// The answer, if it is no.
-    pub(super) fn probe(self, cluster: &Cluster) -> Result<()> {
+    pub fn probe(self, cluster: &Cluster) -> Result<()> {
         if let (Self::Database, Some(server)) = (self, cluster.settings.server()) {
             return server.probe(&cluster.data(), cluster.ports.database);
         }

@@ -303,6 +303,13 @@ impl Cluster {
         }
     }
 
+    /// The same cluster with a store and an apiserver at other ports, which are none of its processes: who starts them
+    /// ends them.
+    pub fn beside(&self, store: u16, store_metrics: u16, apiserver: u16) -> Self {
+        let cluster = self.through(apiserver);
+        Self { ports: Ports { store, store_metrics, ..cluster.ports }, ..cluster }
+    }
+
     /// The certificates of its processes and users.
     pub fn certificates(&self) -> &Certificates {
         &self.certs
