@@ -35,7 +35,11 @@ pub async fn wait(
 ) -> Result<Option<Arc<dyn Store>>> {
     let mut end = pin!(end);
     let lookout = sql::lookout(endpoint)?.context("the database knows no other process")?;
-    let mut follower = Follower { standby, peers, lookout: Some(lookout), leader: None };
+    let own = match endpoint {
+        Endpoint::Network(address) => address.standby.as_deref(),
+        Endpoint::Sqlite(_) => None,
+    };
+    let mut follower = Follower { own, standby, peers, lookout: Some(lookout), leader: None };
     let mut waited = false;
     loop {
         let opened = {
@@ -68,6 +72,8 @@ pub async fn wait(
 
 /// Follows the process that serves.
 struct Follower<'a> {
+    /// The URL of this process.
+    own: Option<&'a str>,
     standby: &'a Standby,
     peers: &'a Peers,
     /// Away while it looks.
@@ -105,6 +111,8 @@ impl Follower<'_> {
         }
         self.leader = None;
         let reached = match url {
+            // It was started again, and nobody can tell yet that the one before is gone.
+            Some(url) if self.own == Some(url) => Err("its URL is that of this process".to_owned()),
             Some(url) => Leader::connect(url, self.peers).await.map_err(|error| format!("{error:#}")),
             None => Err("it was started without --standby".to_owned()),
         };
