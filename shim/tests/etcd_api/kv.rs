@@ -3,6 +3,7 @@ use pb::compare::TargetUnion;
 use pb::request_op::Request;
 use pb::response_op::Response;
 use sluice_shim::pb::etcdserverpb as pb;
+use tonic::transport::Channel;
 
 #[tokio::test]
 async fn put_range_delete() {
@@ -33,6 +34,22 @@ async fn put_range_delete() {
     assert_eq!((deleted.deleted, deleted.header.unwrap().revision, &deleted.prev_kvs[0].value[..]), (1, 5, &b"2"[..]));
     let again = client.kv.delete_range(delete).await.unwrap().into_inner();
     assert_eq!((again.deleted, again.header.unwrap().revision), (0, 5));
+}
+
+/// HTTP/2's library takes so many small requests at once for an attack, where it is not told otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_of_requests_on_one_connection_is_answered() {
+    let server = TestServer::start(&[]).await;
+    let endpoint = Channel::from_shared(format!("http://{}", server.address())).unwrap();
+    // The client as well takes many small answers at once.
+    let channel = endpoint.initial_connection_window_size(64 << 20).connect().await.unwrap();
+    let get = |nth: usize| {
+        let mut client = Client::new(channel.clone());
+        tokio::spawn(async move { client.range(range_of(&format!("/a/{nth}"))).await.map(drop) })
+    };
+    for answer in (0..20_000).map(get).collect::<Vec<_>>() {
+        answer.await.unwrap().unwrap();
+    }
 }
 
 /// Codes and texts that Go clients turn into their errors.

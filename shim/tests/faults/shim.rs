@@ -46,7 +46,9 @@ impl Shim {
     }
 
     pub(crate) async fn connect(&self) -> Channel {
-        Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
+        let endpoint = Channel::from_shared(format!("http://{}", self.address)).unwrap();
+        // Many small answers may wait at once.
+        endpoint.initial_connection_window_size(64 << 20).connect().await.unwrap()
     }
 
     /// The answer to a plain HTTP GET, headers included.

@@ -70,7 +70,7 @@ pub(super) async fn forward(
             Status::deadline_exceeded("context deadline exceeded").into_http()
         }
         Err(error) => {
-            tracing::debug!(%error, "a request could not be handed on");
+            tracing::debug!(?error, "a request could not be handed on");
             broken.notify_one();
             if is_grpc { refuse(LEADER_FAILED) } else { super::unready("the sluice-shim that serves does not answer") }
         }

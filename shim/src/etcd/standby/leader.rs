@@ -11,6 +11,7 @@ use axum::response::Response;
 use tokio::sync::{Notify, watch};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
+use super::super::front::WINDOW;
 use super::super::tls;
 use super::forward::forward;
 use crate::config::Config;
@@ -21,6 +22,9 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// after which a silent process is taken for gone.
 const ASK: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(4);
+
+/// How many bytes of one answer may be on their way.
+const STREAM_WINDOW: u32 = 1 << 20;
 
 /// How other processes are told from strangers. The files are read for each connection.
 #[derive(Debug, Clone)]
@@ -91,7 +95,8 @@ impl Leader {
             .http2_keep_alive_interval(ASK)
             .keep_alive_timeout(ANSWER)
             .keep_alive_while_idle(true)
-            .http2_adaptive_window(true);
+            .initial_connection_window_size(WINDOW)
+            .initial_stream_window_size(STREAM_WINDOW);
         if url.starts_with("https://") {
             endpoint = endpoint.tls_config(peers.tls()?)?;
         }
