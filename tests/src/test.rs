@@ -126,6 +126,9 @@ impl Cmd {
             }
             (None, None) => Part::usual(),
         };
+        if self.conformance.is_end_to_end() && parts != [Part::Conformance] {
+            return Err(Error::input("`e2e` as the second word is for the part `conformance`"));
+        }
         let elsewhere = parts.iter().any(|part| !matches!(part, Part::E2e | Part::Conformance));
         if self.database.is_some() && elsewhere {
             return Err(Error::input(
@@ -389,6 +392,7 @@ mod tests {
             ("cluster --filter pods", vec![Part::Cluster]),
             ("--filter x --database postgres", vec![Part::E2e]),
             ("conformance --database mariadb", vec![Part::Conformance]),
+            ("conformance e2e --system sluice --filter Watchers", vec![Part::Conformance]),
         ];
         for (line, expected) in table {
             assert_eq!(parts(line), Ok(expected), "{line}");
@@ -404,6 +408,7 @@ mod tests {
             assert_eq!(parts(line), Err(database.to_owned()), "{line}");
         }
         assert!(parts("db --filter x").is_err());
+        assert!(parts("unit e2e").is_err());
     }
 
     #[test]

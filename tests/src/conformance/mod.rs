@@ -7,9 +7,13 @@
 //!
 //! Each top-level test runs in a process of its own ([`gotest`]): one that hangs or crashes does not take others with
 //! it.
+//!
+//! `cargo xtask test conformance e2e` runs upstream's end-to-end specs instead, against whole control planes
+//! ([`specs`]).
 
 mod gotest;
 mod report;
+mod specs;
 mod suite;
 mod tree;
 mod verdict;
@@ -19,6 +23,7 @@ use std::time::Instant;
 
 use crate::runner::Tally;
 use crate::server::Server;
+use clap::ValueEnum;
 use gotest::Runner;
 use report::Row;
 use sluice_shell::context::Context;
@@ -27,12 +32,19 @@ use sluice_toolkit::build::{self, Program};
 use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::leftover;
 use sluice_toolkit::source::Target;
+use specs::System;
 use suite::{Store, Suite};
 use verdict::Verdict;
 
 /// What to run of upstream's tests, and against what.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct Options {
+    /// Conformance: what to run instead of the storage tests; not part of all tests
+    #[arg(value_enum, value_name = "SPECS")]
+    specs: Option<Specs>,
+    /// Conformance e2e: only this system [default: all]
+    #[arg(long, value_enum, value_name = "SYSTEM", requires = "specs")]
+    system: Vec<System>,
     /// Conformance: only the tests of the apiserver's storage layer, which take some minutes
     #[arg(long)]
     quick: bool,
@@ -48,7 +60,19 @@ pub(crate) struct Options {
     write_docs: bool,
 }
 
+/// What runs against whole control planes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Specs {
+    /// Upstream's end-to-end specs of the API machinery that need no Pod, on stock Kubernetes and on ours
+    E2e,
+}
+
 impl Options {
+    /// Whether whole control planes are meant.
+    pub(crate) fn is_end_to_end(&self) -> bool {
+        self.specs.is_some()
+    }
+
     /// What runs as a part of all tests.
     pub(crate) fn quick() -> Self {
         Self { quick: true, ..Self::default() }
@@ -67,6 +91,9 @@ pub(crate) fn run(
     databases: &[Option<Database>],
     filter: Option<&str>,
 ) -> Result<Tally> {
+    if options.is_end_to_end() {
+        return end_to_end(shell, target, options, databases, filter);
+    }
     let program = program(shell, options)?;
     if !is_shim(&program) && databases != [None] {
         return Err(Error::input("`--database` is for sluice-shim: etcd has its own"));
@@ -103,6 +130,23 @@ pub(crate) fn run(
     }
     let count = |of: fn(&Verdict) -> usize| rows.iter().map(|row| of(&row.verdict)).sum();
     Ok(Tally { passed: count(|verdict| verdict.passed), failed: count(|verdict| verdict.problems().count()) })
+}
+
+/// Runs upstream's end-to-end specs; the shims' data is on the first of the databases.
+fn end_to_end(
+    shell: &Context,
+    target: &Target,
+    options: &Options,
+    databases: &[Option<Database>],
+    filter: Option<&str>,
+) -> Result<Tally> {
+    if options.quick || options.suite.is_some() || options.server.is_some() {
+        return Err(Error::input("`--quick`, `--suite` and `--server` are for the storage tests"));
+    }
+    let systems = if options.system.is_empty() { System::ALL.to_vec() } else { options.system.clone() };
+    let database = databases.first().copied().flatten();
+    let wish = specs::Wish { systems: &systems, database, filter, write_docs: options.write_docs };
+    specs::run(shell, target, &wish)
 }
 
 fn wanted(options: &Options, suite: &Suite) -> bool {

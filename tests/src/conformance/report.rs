@@ -52,11 +52,30 @@ pub(super) fn table(rows: &[Row]) -> String {
     text
 }
 
+/// Begins the section of docs/conformance.md about end-to-end specs, which `specs` writes.
+pub(super) const END_TO_END: &str = "\n## End-to-end specs\n";
+
 /// Begins the last section of docs/conformance.md, which people write.
-const DIFFERENCES: &str = "\n## How the shim differs from etcd\n";
+pub(super) const DIFFERENCES: &str = "\n## How the shim differs from etcd\n";
+
+/// What a document says before the first of these headings that it has.
+pub(super) fn up_to<'a>(document: &'a str, headings: &[&str]) -> &'a str {
+    let found = headings.iter().filter_map(|heading| document.find(heading)).min();
+    document.get(..found.unwrap_or(document.len())).unwrap_or_default()
+}
+
+/// What a document says from the first of these headings on that it has.
+pub(super) fn from<'a>(document: &'a str, headings: &[&str]) -> &'a str {
+    document.get(up_to(document, headings).len()..).unwrap_or_default()
+}
+
+/// Passed, listed and failed, for a table of the document.
+pub(super) fn counts(verdict: &Verdict) -> String {
+    format!("{} / {} / {}", verdict.passed, verdict.listed, verdict.problems().count())
+}
 
 /// For docs/conformance.md: without times, so that the same results give the same file. What `previous`, the file as
-/// it is, says of suites, minors and databases that did not run stays, and so does its last section.
+/// it is, says of suites, minors and databases that did not run stays, and so do its last sections.
 pub(super) fn document(rows: &[Row], suites: &[Suite], previous: &str) -> String {
     let mut text = String::from(concat!(
         "# Upstream's tests against sluice-shim\n\n",
@@ -80,8 +99,7 @@ pub(super) fn document(rows: &[Row], suites: &[Suite], previous: &str) -> String
         entries(&mut text, "Can't pass:", &suite.cannot);
         entries(&mut text, "Not about a store behind an endpoint, so not run:", &suite.outside);
     }
-    text.push_str(previous.find(DIFFERENCES).and_then(|at| previous.get(at..)).unwrap_or_default());
-    text
+    text + from(previous, &[END_TO_END, DIFFERENCES])
 }
 
 /// A line of the document's table.
@@ -129,7 +147,7 @@ impl Line {
         self.skipped = verdict.skipped.to_string();
         for (store, result) in Store::ALL.into_iter().zip(&mut self.results) {
             if store == row.store {
-                *result = format!("{} / {} / {}", verdict.passed, verdict.listed, verdict.problems().count());
+                *result = counts(verdict);
             }
         }
     }
@@ -156,7 +174,8 @@ fn lines(rows: &[Row], suites: &[Suite], previous: &str) -> Vec<Line> {
     suites.iter().flat_map(|suite| lines.iter().filter(|line| line.suite == suite.name)).cloned().collect()
 }
 
-fn entries(text: &mut String, heading: &str, entries: &[Entry]) {
+/// What has the same reason, below a heading.
+pub(super) fn entries(text: &mut String, heading: &str, entries: &[Entry]) {
     if entries.is_empty() {
         return;
     }
@@ -209,7 +228,7 @@ mod tests {
         let old = "| a | v1.34.4 | 0 | 0 | 7 / 0 / 0 | – | – |";
         assert_eq!(table(&third), ["| a | v1.37.3 | 0 | 0 | 8 / 0 / 0 | – | – |", old, b]);
         assert!(third.contains("## a\nAbout a.\n") && third.contains("## b\nAbout b.\n"));
-        let by_hand = format!("{third}{DIFFERENCES}Written by hand.\n");
+        let by_hand = format!("{third}{END_TO_END}Of specs.\n{DIFFERENCES}Written by hand.\n");
         assert_eq!(document(&[on("a", "v1.37.3", 8)], &suites, &by_hand), by_hand);
     }
 

@@ -52,17 +52,37 @@ pub(super) fn build(job: &Job<'_>, program: Program, to: &Path) -> Result<()> {
     }
     let (name, platform) = (program.name(), job.options.platform);
     let progress = job.shell.out.spinner(format!("build {name} {} for {platform}", job.version));
-    golang::go(job.tree, false)?
-        .args(["build", "-v", "-tags", TAGS, "-ldflags", &ldflags(job, program), "-o"])
+    let scratch = golang::scratch(job.shell, &job.name())?;
+    let go = golang::go(job.tree, false)?;
+    let go = match program {
+        // For a test `-v` is a flag of the test's own run.
+        Program::E2eTest => go.args(["test", "-c"]).args(with_sample(job, &scratch)?),
+        _ => go.args(["build", "-v"]),
+    };
+    go.args(["-tags", TAGS, "-ldflags", &ldflags(job, program), "-o"])
         .arg(to)
         .arg(package(program))
         .env("GOOS", "linux")
         .env("GOARCH", platform.arch())
-        .env("GOTMPDIR", golang::scratch(job.shell, &job.name())?)
+        .env("GOTMPDIR", &scratch)
         .log(job.shell.paths.log(&format!("{}-{name}", job.name())))
         .watch(|package| progress.now(package))?;
     progress.done("");
     Ok(())
+}
+
+/// Flags that take the module of the sample API server, which the end-to-end tests import, from where it is published:
+/// the tree is without it. They name a copy of go.mod in `folder`; Go completes the copy of go.sum, and its checksum
+/// database says what the module's checksum is.
+fn with_sample(job: &Job<'_>, folder: &Path) -> Result<[String; 2]> {
+    for name in ["go.mod", "go.sum"] {
+        fs_err::copy(job.tree.join(name), folder.join(name))?;
+    }
+    let copy = folder.join("go.mod");
+    let upstream = job.version.split('+').next().unwrap_or_default();
+    let sample = format!("-require=k8s.io/sample-apiserver@{}", upstream.replacen("v1.", "v0.", 1));
+    golang::go(job.tree, false)?.args(["mod", "edit", &sample]).arg(&copy).run()?;
+    Ok(["-mod=mod".into(), format!("-modfile={}", copy.display())])
 }
 
 /// The one program that is written in C (kubernetes: build/pause/Makefile).
@@ -77,11 +97,13 @@ fn build_pause(job: &Job<'_>, to: &Path) -> Result<()> {
 }
 
 /// Where the program's source is, as upstream's list of targets names it (hack/lib/golang.sh
-/// `kube::golang::server_targets`).
+/// `kube::golang::server_targets`, `kube::golang::test_targets`).
 fn package(program: Program) -> String {
     match program {
         Program::KubeLogRunner => "k8s.io/component-base/logs/kube-log-runner".into(),
         Program::Agnhost => "./test/images/agnhost".into(),
+        Program::E2eTest => "./test/e2e".into(),
+        Program::Ginkgo => "github.com/onsi/ginkgo/v2/ginkgo".into(),
         _ => format!("./cmd/{}", program.name()),
     }
 }
@@ -91,8 +113,9 @@ fn package(program: Program) -> String {
 pub(super) fn reported(job: &Job<'_>, program: Program, path: &Path) -> Result<String> {
     let platform = job.options.platform;
     if !platform.is_host() {
-        // This one carries no version.
-        let stamped = if program == Program::KubeLogRunner { "" } else { job.version };
+        // These carry no version of Kubernetes.
+        let unstamped = matches!(program, Program::KubeLogRunner | Program::Ginkgo);
+        let stamped = if unstamped { "" } else { job.version };
         foreign::check(program.name(), path, platform, stamped)?;
         return Ok(job.version.to_owned());
     }
@@ -100,6 +123,8 @@ pub(super) fn reported(job: &Job<'_>, program: Program, path: &Path) -> Result<S
     let found = match program {
         // It carries no version; what it does is to run its arguments.
         Program::KubeLogRunner => run.args(["echo", job.version]).read()?.lines().last().unwrap_or_default().to_owned(),
+        // Its version is its own: that of a module which Kubernetes names.
+        Program::Ginkgo => run.arg("version").read().map(|_| job.version.to_owned())?,
         Program::Kubectl | Program::Kubeadm => {
             let client = if program == Program::Kubectl { "--client=true" } else { "--v=0" };
             let versions: Versions = serde_json::from_str(&run.args(["version", client, "--output=json"]).read()?)?;

@@ -55,6 +55,10 @@ pub enum Program {
     Agnhost,
     /// Kubernetes command line client.
     Kubectl,
+    /// Kubernetes' own end-to-end tests.
+    E2eTest,
+    /// What runs those tests side by side, of the version that they are compiled with.
+    Ginkgo,
     /// The etcd server that stores in SQL.
     SluiceShim,
     /// Stock etcd, to compare with and to test against.
@@ -103,6 +107,8 @@ impl Program {
             Self::Pause => "pause",
             Self::Agnhost => "agnhost",
             Self::Kubectl => "kubectl",
+            Self::E2eTest => "e2e.test",
+            Self::Ginkgo => "ginkgo",
             Self::SluiceShim => "sluice-shim",
             Self::Etcd => "etcd",
             Self::Etcdctl => "etcdctl",

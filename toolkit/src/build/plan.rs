@@ -28,6 +28,8 @@ impl Program {
             Self::KubeScheduler | Self::Kubelet => (60, 25),
             Self::Kubectl | Self::Kubeadm => (60, 20),
             Self::KubeProxy | Self::Agnhost => (60, 20),
+            Self::E2eTest => (300, 60),
+            Self::Ginkgo => (15, 5),
             Self::KubeLogRunner => (5, 5),
             Self::Pause => (1, 1),
             Self::SluiceShim => (250, 40),

@@ -51,6 +51,30 @@ pub fn built(shell: &Context, target: &Target, store: Store, patched: bool) -> R
     })
 }
 
+/// Upstream's end-to-end tests, which are the same for each control plane.
+#[derive(Debug, Clone)]
+pub struct EndToEnd {
+    /// Upstream's version.
+    pub version: String,
+    /// The tests.
+    pub tests: PathBuf,
+    /// What runs them side by side.
+    pub ginkgo: PathBuf,
+}
+
+/// Upstream's end-to-end tests of a minor, compiled of the tree as upstream ships it.
+///
+/// # Errors
+/// When the build fails.
+pub fn end_to_end(shell: &Context, target: &Target) -> Result<EndToEnd> {
+    let stock = build::build_stock(shell, target, Options::host()?, &[Program::E2eTest, Program::Ginkgo])?;
+    Ok(EndToEnd {
+        tests: path(&stock.binaries, Program::E2eTest)?,
+        ginkgo: path(&stock.binaries, Program::Ginkgo)?,
+        version: stock.version,
+    })
+}
+
 fn path(binaries: &[Binary], program: Program) -> Result<PathBuf> {
     let found = binaries.iter().find(|binary| binary.name == program.name());
     found.map(|binary| binary.path.clone()).ok_or_else(|| Error::input(format!("{} was not built", program.name())))

@@ -1,0 +1,140 @@
+//! `cargo xtask test conformance e2e`: upstream's end-to-end specs against whole control planes.
+//!
+//! `e2e.test` is compiled from upstream's tree as it is, and Ginkgo runs it ([`ginkgo`]) against each [`System`] in
+//! turn. No kubelet runs: a [`Node`] is kept ready by its lease. A file in `ci/conformance/e2e/` says which specs run,
+//! and which can't pass without a Pod that runs ([`area`]). A listed spec that passes fails the run just as one that is
+//! not listed and fails.
+
+mod area;
+mod ginkgo;
+mod node;
+mod section;
+mod system;
+
+use std::path::Path;
+use std::time::Instant;
+
+use super::suite::{Entry, Store};
+use super::verdict::{Ran, Verdict};
+use crate::runner::Tally;
+use area::Area;
+use ginkgo::{Report, Subject};
+use node::Node;
+use section::Ended;
+use sluice_shell::context::Context;
+use sluice_shell::error::{Attempt as _, Error, Result};
+use sluice_toolkit::cluster::database::Database;
+use sluice_toolkit::cluster::leftover::{self, Guard, Leftover};
+use sluice_toolkit::cluster::programs::{self, EndToEnd};
+use sluice_toolkit::cluster::settings::Programs;
+use sluice_toolkit::source::Target;
+pub(super) use system::System;
+
+/// The file that says which specs run.
+const AREA: &str = "ci/conformance/e2e/api-machinery.toml";
+
+/// What to run.
+pub(super) struct Wish<'a> {
+    /// Against these.
+    pub(super) systems: &'a [System],
+    /// Where the shims keep their data; none for a file.
+    pub(super) database: Option<Database>,
+    /// Only the specs with this text in their names.
+    pub(super) filter: Option<&'a str>,
+    /// Whether docs/conformance.md gets the result.
+    pub(super) write_docs: bool,
+}
+
+/// Runs the specs against each of the systems, and prints a table.
+///
+/// # Errors
+/// When the specs can't be run at all; a spec that fails is in the tally.
+pub(super) fn run(shell: &Context, target: &Target, wish: &Wish<'_>) -> Result<Tally> {
+    let area = Area::load(&shell.paths.root().join(AREA))?;
+    if wish.write_docs && (wish.filter.is_some() || !System::ALL.iter().all(|system| wish.systems.contains(system))) {
+        return Err(Error::input("--write-docs is for a run of all specs against all systems"));
+    }
+    leftover::clean_up_on_ctrl_c()?;
+    let suite = programs::end_to_end(shell, target)?;
+    let built = wish.systems.iter().map(|system| Ok((*system, system.programs(shell, target)?)));
+    let built: Vec<(System, Programs)> = built.collect::<Result<_>>()?;
+    let scratch = shell.paths.cache().join("conformance-e2e");
+    fs_err::create_dir_all(&scratch)?;
+    leftover::sweep(&scratch)?;
+    let mut results = Vec::new();
+    for (system, programs) in built {
+        let folder = scratch.join(format!("{}-{}-0", system.name(), std::process::id()));
+        let ended = one(shell, &area, &suite, (system, &programs), wish, &folder)
+            .attempting(|| format!("cannot run the specs on {}; logs and data: {}", system.name(), folder.display()))?;
+        for line in problems(&area, &ended, wish.filter) {
+            shell.out.data(format!("FAIL {}: {line}", ended.title()))?;
+        }
+        results.push(ended);
+    }
+    shell.out.data(section::table(&results))?;
+    if wish.write_docs {
+        let file = shell.paths.root().join("docs/conformance.md");
+        let previous = fs_err::read_to_string(&file)?;
+        fs_err::write(&file, section::document(&area, &suite.version, &results, &previous))?;
+        shell.out.note(format!("wrote {}", file.display()));
+    }
+    let mut tally = Tally::default();
+    for result in &results {
+        tally += Tally { passed: result.verdict.passed, failed: problems(&area, result, wish.filter).count() };
+    }
+    Ok(tally)
+}
+
+/// Runs the specs against one system, which is started for this and ends with it.
+fn one(
+    shell: &Context,
+    area: &Area,
+    suite: &EndToEnd,
+    (system, programs): (System, &Programs),
+    wish: &Wish<'_>,
+    folder: &Path,
+) -> Result<Ended> {
+    let clock = Instant::now();
+    let guard = Guard::new(Leftover::Cluster(folder.to_owned()));
+    let cluster = system.start(programs, wish.database, folder)?;
+    let node = Node::start(cluster.client()?)?;
+    let files = folder.join("ginkgo");
+    fs_err::create_dir_all(&files)?;
+    let kubectl = programs.kubectl.as_deref().ok_or_else(|| Error::input("the specs need a kubectl"))?;
+    let subject = Subject { name: system.name(), kubeconfig: cluster.kubeconfig(), kubectl, folder: &files };
+    let report = ginkgo::run(shell, area, suite, &subject, wish.filter)?;
+    drop((node, guard));
+    let verdict = verdict(area, &report, wish.filter.is_none());
+    let ended =
+        Ended { system, store: Store::of(wish.database), report, verdict, seconds: clock.elapsed().as_secs_f64() };
+    match problems(area, &ended, wish.filter).next() {
+        None => fs_err::remove_dir_all(folder)?,
+        Some(_) => shell.out.note(format!("logs and data of {}: {}", system.name(), folder.display())),
+    }
+    Ok(ended)
+}
+
+/// The outcomes beside the list of specs that can't pass; `complete`: if all of them ran.
+fn verdict(area: &Area, report: &Report, complete: bool) -> Verdict {
+    let runs: Vec<Ran> = report
+        .specs
+        .iter()
+        .filter_map(|(name, spec)| {
+            let outcomes = [(name.clone(), spec.outcome?)].into();
+            Some(Ran { package: area.name.clone(), outcomes, asked: true, repeated: spec.repeated })
+        })
+        .collect();
+    let cannot: Vec<&Entry> = area.cannot.iter().collect();
+    Verdict::new(&runs, &cannot, complete)
+}
+
+/// One line for each thing that is wrong.
+fn problems<'a>(area: &'a Area, ended: &'a Ended, filter: Option<&str>) -> impl Iterator<Item = String> + 'a {
+    let gone = match filter {
+        None => area.gone(ended.report.specs.keys().map(String::as_str)),
+        Some(_) => Vec::new(),
+    };
+    let gone =
+        gone.into_iter().map(|name| format!("{name} is listed as one that is not run, and there is no such spec"));
+    ended.report.broken.iter().cloned().chain(ended.verdict.problems()).chain(gone)
+}

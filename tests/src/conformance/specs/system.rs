@@ -1,0 +1,82 @@
+//! The control planes that the specs run against.
+
+use clap::ValueEnum;
+use std::path::Path;
+
+use sluice_shell::context::Context;
+use sluice_shell::error::Result;
+use sluice_toolkit::cluster::Cluster;
+use sluice_toolkit::cluster::database::Database;
+use sluice_toolkit::cluster::programs;
+use sluice_toolkit::cluster::settings::{Backend, Programs, Settings, Store};
+use sluice_toolkit::source::Target;
+
+/// A control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum System {
+    /// Kubernetes as it is, on etcd
+    Stock,
+    /// Patched Kubernetes on sluice-shim
+    Sluice,
+    /// The same with `--watch-cache=false`
+    SluiceUncached,
+}
+
+impl System {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Stock, Self::Sluice, Self::SluiceUncached];
+
+    /// For the command line and for files.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Stock => "stock",
+            Self::Sluice => "sluice",
+            Self::SluiceUncached => "sluice-uncached",
+        }
+    }
+
+    /// For people.
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Stock => "stock + etcd",
+            Self::Sluice => "patched + shim",
+            Self::SluiceUncached => "patched + shim, `--watch-cache=false`",
+        }
+    }
+
+    fn store(self) -> Store {
+        match self {
+            Self::Stock => Store::Etcd,
+            Self::Sluice | Self::SluiceUncached => Store::Shim,
+        }
+    }
+
+    /// What it runs.
+    ///
+    /// # Errors
+    /// When a program can't be built.
+    pub(super) fn programs(self, shell: &Context, target: &Target) -> Result<Programs> {
+        programs::built(shell, target, self.store(), self != Self::Stock)
+    }
+
+    /// Starts it in a folder.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub(super) fn start(self, programs: &Programs, database: Option<Database>, folder: &Path) -> Result<Cluster> {
+        let uncached = (self == Self::SluiceUncached).then(|| "--watch-cache=false".to_owned());
+        let server = database.filter(|_| self.store() == Store::Shim);
+        let settings = Settings {
+            kubernetes: self.name().to_owned(),
+            store: self.store(),
+            backend: server.map(|server| Backend::Server { server }),
+            programs: programs.clone(),
+            apiserver_args: uncached.into_iter().collect(),
+            controller_manager_args: Vec::new(),
+            store_args: Vec::new(),
+        };
+        let cluster = Cluster::prepare(folder, settings, Some(0))?;
+        cluster.start(|_| {})?;
+        Ok(cluster)
+    }
+}
