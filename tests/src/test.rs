@@ -39,7 +39,7 @@ pub(crate) struct Cmd {
     database: Option<Database>,
     #[command(flatten)]
     target: Target,
-    /// End-to-end tests with the programs in DIR/patched and DIR/stock; build nothing
+    /// End-to-end tests and specs with the programs in DIR/patched and DIR/stock; build nothing
     #[arg(long, value_name = "DIR")]
     bin: Option<PathBuf>,
     #[command(flatten)]
@@ -214,7 +214,10 @@ impl Cmd {
 
     fn conformance(&self, shell: &Context) -> Result<Tally> {
         let clock = Instant::now();
-        let ran = if self.part.is_some() {
+        let ran = if self.conformance.is_end_to_end() {
+            let chosen = (self.filter.as_deref(), self.bin.as_deref());
+            conformance::end_to_end(shell, &self.target, &self.conformance, self.database, chosen)
+        } else if self.part.is_some() {
             conformance::run(shell, &self.target, &self.conformance, &[self.database], self.filter.as_deref())
         } else {
             let everywhere = [None].into_iter().chain(Database::ALL.map(Some)).collect::<Vec<_>>();

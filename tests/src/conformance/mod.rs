@@ -45,6 +45,9 @@ pub(crate) struct Options {
     /// Conformance e2e: only this system [default: all]
     #[arg(long, value_enum, value_name = "SYSTEM", requires = "specs")]
     system: Vec<System>,
+    /// Conformance e2e: count what the last runs of the other systems found as well; without `--system` of all
+    #[arg(long, requires = "specs")]
+    add: bool,
     /// Conformance: only the tests of the apiserver's storage layer, which take some minutes
     #[arg(long)]
     quick: bool,
@@ -91,9 +94,6 @@ pub(crate) fn run(
     databases: &[Option<Database>],
     filter: Option<&str>,
 ) -> Result<Tally> {
-    if options.is_end_to_end() {
-        return end_to_end(shell, target, options, databases, filter);
-    }
     let program = program(shell, options)?;
     if !is_shim(&program) && databases != [None] {
         return Err(Error::input("`--database` is for sluice-shim: etcd has its own"));
@@ -132,20 +132,25 @@ pub(crate) fn run(
     Ok(Tally { passed: count(|verdict| verdict.passed), failed: count(|verdict| verdict.problems().count()) })
 }
 
-/// Runs upstream's end-to-end specs; the shims' data is on the first of the databases.
-fn end_to_end(
+/// Runs upstream's end-to-end specs, with the shims' data on a database (`None`: in files). `filter`: only the specs
+/// with this text in their names; `bin`: the folder of programs, if none are to be built.
+///
+/// # Errors
+/// When the specs can't be run at all; a spec that fails is in the tally.
+pub(crate) fn end_to_end(
     shell: &Context,
     target: &Target,
     options: &Options,
-    databases: &[Option<Database>],
-    filter: Option<&str>,
+    database: Option<Database>,
+    (filter, bin): (Option<&str>, Option<&Path>),
 ) -> Result<Tally> {
     if options.quick || options.suite.is_some() || options.server.is_some() {
         return Err(Error::input("`--quick`, `--suite` and `--server` are for the storage tests"));
     }
-    let systems = if options.system.is_empty() { System::ALL.to_vec() } else { options.system.clone() };
-    let database = databases.first().copied().flatten();
-    let wish = specs::Wish { systems: &systems, database, filter, write_docs: options.write_docs };
+    let all = options.system.is_empty() && !options.add;
+    let systems = if all { System::ALL.to_vec() } else { options.system.clone() };
+    let wish =
+        specs::Wish { systems: &systems, database, bin, filter, add: options.add, write_docs: options.write_docs };
     specs::run(shell, target, &wish)
 }
 

@@ -8,6 +8,7 @@ use crate::pipeline::Binary;
 use crate::source::Target;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Error, Explain, Result};
+use sluice_shell::process::Run;
 
 /// A folder that was said to hold the programs lacks one.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +74,20 @@ pub fn end_to_end(shell: &Context, target: &Target) -> Result<EndToEnd> {
         ginkgo: path(&stock.binaries, Program::Ginkgo)?,
         version: stock.version,
     })
+}
+
+/// Upstream's end-to-end tests that someone else built.
+///
+/// # Errors
+/// When a program is missing, or the tests do not say their version.
+pub fn end_to_end_in_folder(folder: &Path) -> Result<EndToEnd> {
+    let folder = std::path::absolute(folder)?;
+    let [tests, ginkgo] = [Program::E2eTest, Program::Ginkgo].map(|program| folder.join(program.name()));
+    let version = Run::new(&tests, &folder).arg("--version").read()?;
+    if !ginkgo.is_file() {
+        return Err(Missing(ginkgo).into());
+    }
+    Ok(EndToEnd { version: version.trim().to_owned(), tests, ginkgo })
 }
 
 fn path(binaries: &[Binary], program: Program) -> Result<PathBuf> {

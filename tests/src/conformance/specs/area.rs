@@ -60,6 +60,11 @@ impl Area {
         std::iter::once(format!("--focus={focus}")).chain(skip).collect()
     }
 
+    /// Whether a spec is not to run.
+    pub(super) fn is_outside(&self, spec: &str) -> bool {
+        self.outside.iter().any(|entry| entry.covering("", spec).is_some())
+    }
+
     /// Names of specs outside that are no names of `specs`.
     pub(super) fn gone<'a>(&'a self, specs: impl Iterator<Item = &'a str> + Clone) -> Vec<&'a str> {
         let mut gone = Vec::new();
@@ -118,5 +123,6 @@ mod tests {
     fn a_name_that_fits_no_spec_is_gone() {
         assert_eq!(area().gone(["[a] b", "[a] cd"].into_iter()), Vec::<&str>::new());
         assert_eq!(area().gone(["[a] bc", "[a] cd"].into_iter()), ["[a] b"]);
+        assert!(area().is_outside("[a] cd") && !area().is_outside("[a] bc"));
     }
 }

@@ -13,6 +13,9 @@ use sluice_shell::error::{Attempt as _, Error, Result};
 use sluice_shell::process::{Failed, Limit, Run};
 use sluice_toolkit::cluster::programs::EndToEnd;
 
+/// The file of the report.
+pub(super) const REPORT: &str = "report.json";
+
 /// How much longer than its own limit Ginkgo may live: it ends what it interrupts in half a minute.
 const PATIENCE: Duration = Duration::from_mins(2);
 
@@ -65,7 +68,8 @@ pub(super) fn run(
     let workers = 2 * thread::available_parallelism().map_or(1, usize::from);
     let limit = Duration::from_mins(area.timeout);
     let ended = Run::new(&programs.ginkgo, subject.folder)
-        .args(["run", "--no-color", "--succinct", "--silence-skips", "--flake-attempts=2", "--json-report=report.json"])
+        .args(["run", "--no-color", "--succinct", "--silence-skips", "--flake-attempts=2"])
+        .args([format!("--json-report={REPORT}")])
         .args([format!("--procs={workers}"), format!("--timeout={}s", limit.as_secs())])
         .arg(format!("--output-dir={}", subject.folder.display()))
         .args(area.flags(filter))
@@ -78,12 +82,20 @@ pub(super) fn run(
         .log(log)
         .limit(Limit::Clock(limit + PATIENCE))
         .watch(|line| progress.now(line.trim()));
-    let file = subject.folder.join("report.json");
+    let file = subject.folder.join(REPORT);
     match ended {
         Err(error) if error.downcast_ref::<Failed>().is_none() || !file.is_file() => return Err(error),
         _ => progress.done(""),
     }
-    read(&fs_err::read_to_string(&file)?).attempting(|| format!("cannot read {}", file.display()))
+    read(&file)
+}
+
+/// Reads a report.
+///
+/// # Errors
+/// When the file is none, or holds no spec.
+pub(super) fn read(file: &Path) -> Result<Report> {
+    parse(&fs_err::read_to_string(file)?).attempting(|| format!("cannot read {}", file.display()))
 }
 
 /// One suite of Ginkgo's report (its `types.Report` documents the fields).
@@ -119,7 +131,7 @@ struct Failure {
     message: String,
 }
 
-fn read(text: &str) -> Result<Report> {
+fn parse(text: &str) -> Result<Report> {
     let suites: Vec<SuiteReport> = serde_json::from_str(text)?;
     let mut report = Report::default();
     for suite in suites {
@@ -181,7 +193,7 @@ mod tests {
         let suite = |specs: &str| {
             format!(r#"[{{"SpecialSuiteFailureReasons": ["Interrupted by Timeout"], "SpecReports": [{specs}]}}]"#)
         };
-        let report = read(&suite(&specs.join(","))).unwrap();
+        let report = parse(&suite(&specs.join(","))).unwrap();
         assert_eq!(report.broken, ["Interrupted by Timeout", "SynchronizedBeforeSuite: no node"]);
         let outcome = |name: &str| report.specs[&format!("[a] Things deep {name}")].outcome;
         assert_eq!(outcome("pass"), Some(Outcome::Passed));
@@ -192,7 +204,7 @@ mod tests {
         let repeated: Vec<&String> =
             report.specs.iter().filter(|(_, spec)| spec.repeated).map(|(name, _)| name).collect();
         assert_eq!(repeated, ["[a] Things deep flake"]);
-        assert!(read(&suite("")).is_err());
-        assert!(read("[]").is_err());
+        assert!(parse(&suite("")).is_err());
+        assert!(parse("[]").is_err());
     }
 }

@@ -11,7 +11,7 @@ mod node;
 mod section;
 mod system;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::suite::{Entry, Store};
@@ -39,8 +39,12 @@ pub(super) struct Wish<'a> {
     pub(super) systems: &'a [System],
     /// Where the shims keep their data; none for a file.
     pub(super) database: Option<Database>,
+    /// The folder of the programs `patched` and `stock`, if none are to be built.
+    pub(super) bin: Option<&'a Path>,
     /// Only the specs with this text in their names.
     pub(super) filter: Option<&'a str>,
+    /// Whether the other systems' last runs count as well.
+    pub(super) add: bool,
     /// Whether docs/conformance.md gets the result.
     pub(super) write_docs: bool,
 }
@@ -51,17 +55,21 @@ pub(super) struct Wish<'a> {
 /// When the specs can't be run at all; a spec that fails is in the tally.
 pub(super) fn run(shell: &Context, target: &Target, wish: &Wish<'_>) -> Result<Tally> {
     let area = Area::load(&shell.paths.root().join(AREA))?;
-    if wish.write_docs && (wish.filter.is_some() || !System::ALL.iter().all(|system| wish.systems.contains(system))) {
+    let missing = System::ALL.iter().any(|system| !wish.systems.contains(system));
+    if wish.write_docs && (wish.filter.is_some() || missing && !wish.add) {
         return Err(Error::input("--write-docs is for a run of all specs against all systems"));
     }
     leftover::clean_up_on_ctrl_c()?;
-    let suite = programs::end_to_end(shell, target)?;
-    let built = wish.systems.iter().map(|system| Ok((*system, system.programs(shell, target)?)));
+    let suite = match wish.bin {
+        Some(bin) => programs::end_to_end_in_folder(&bin.join("stock"))?,
+        None => programs::end_to_end(shell, target)?,
+    };
+    let built = wish.systems.iter().map(|system| Ok((*system, system.programs(shell, target, wish.bin)?)));
     let built: Vec<(System, Programs)> = built.collect::<Result<_>>()?;
     let scratch = shell.paths.cache().join("conformance-e2e");
     fs_err::create_dir_all(&scratch)?;
     leftover::sweep(&scratch)?;
-    let mut results = Vec::new();
+    let mut results = others(&area, &suite, wish, &scratch)?;
     for (system, programs) in built {
         let folder = scratch.join(format!("{}-{}-0", system.name(), std::process::id()));
         let ended = one(shell, &area, &suite, (system, &programs), wish, &folder)
@@ -71,6 +79,7 @@ pub(super) fn run(shell: &Context, target: &Target, wish: &Wish<'_>) -> Result<T
         }
         results.push(ended);
     }
+    results.sort_by_key(|result| System::ALL.iter().position(|system| *system == result.system));
     shell.out.data(section::table(&results))?;
     if wish.write_docs {
         let file = shell.paths.root().join("docs/conformance.md");
@@ -83,6 +92,31 @@ pub(super) fn run(shell: &Context, target: &Target, wish: &Wish<'_>) -> Result<T
         tally += Tally { passed: result.verdict.passed, failed: problems(&area, result, wish.filter).count() };
     }
     Ok(tally)
+}
+
+/// Where the report of a system's last run of all specs is.
+fn kept(scratch: &Path, suite: &EndToEnd, system: System, wish: &Wish<'_>) -> PathBuf {
+    let store = if system == System::Stock { String::new() } else { format!("-{}", Store::of(wish.database).title()) };
+    scratch.join(format!("{}-{}{store}.json", suite.version, system.name()))
+}
+
+/// What the last runs of the systems found that do not run now, if that is wished.
+fn others(area: &Area, suite: &EndToEnd, wish: &Wish<'_>, scratch: &Path) -> Result<Vec<Ended>> {
+    let mut others = Vec::new();
+    for system in System::ALL.into_iter().filter(|system| wish.add && !wish.systems.contains(system)) {
+        let file = kept(scratch, suite, system, wish);
+        if !file.is_file() && wish.write_docs {
+            return Err(Error::input(format!("{} was never run: {} is not there", system.name(), file.display())));
+        }
+        if file.is_file() {
+            let mut report = ginkgo::read(&file)?;
+            // It may be older than an entry of the list.
+            report.specs.iter_mut().filter(|(name, _)| area.is_outside(name)).for_each(|(_, spec)| spec.outcome = None);
+            let verdict = verdict(area, &report, true);
+            others.push(Ended { system, store: Store::of(wish.database), report, verdict, seconds: None });
+        }
+    }
+    Ok(others)
 }
 
 /// Runs the specs against one system, which is started for this and ends with it.
@@ -104,9 +138,12 @@ fn one(
     let subject = Subject { name: system.name(), kubeconfig: cluster.kubeconfig(), kubectl, folder: &files };
     let report = ginkgo::run(shell, area, suite, &subject, wish.filter)?;
     drop((node, guard));
+    if wish.filter.is_none() {
+        fs_err::copy(files.join(ginkgo::REPORT), kept(folder.parent().unwrap_or(folder), suite, system, wish))?;
+    }
     let verdict = verdict(area, &report, wish.filter.is_none());
-    let ended =
-        Ended { system, store: Store::of(wish.database), report, verdict, seconds: clock.elapsed().as_secs_f64() };
+    let seconds = Some(clock.elapsed().as_secs_f64());
+    let ended = Ended { system, store: Store::of(wish.database), report, verdict, seconds };
     match problems(area, &ended, wish.filter).next() {
         None => fs_err::remove_dir_all(folder)?,
         Some(_) => shell.out.note(format!("logs and data of {}: {}", system.name(), folder.display())),

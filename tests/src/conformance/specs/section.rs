@@ -18,7 +18,8 @@ pub(super) struct Ended {
     pub(super) store: Store,
     pub(super) report: Report,
     pub(super) verdict: Verdict,
-    pub(super) seconds: f64,
+    /// How long it took; none for a run before this one.
+    pub(super) seconds: Option<f64>,
 }
 
 impl Ended {
@@ -61,7 +62,8 @@ pub(super) fn table(results: &[Ended]) -> String {
         let verdict = &result.verdict;
         let counts = [verdict.passed, verdict.skipped, verdict.listed, verdict.problems().count()];
         let counts = counts.map(|count| count.to_string());
-        [vec![result.title()], counts.to_vec(), vec![format!("{:.0}", result.seconds)]].concat()
+        let seconds = result.seconds.map_or_else(|| "before".to_owned(), |seconds| format!("{seconds:.0}"));
+        [vec![result.title()], counts.to_vec(), vec![seconds]].concat()
     };
     let mut text = output::table(&[vec![heading], results.iter().map(row).collect()].concat());
     for result in results {
@@ -142,7 +144,7 @@ mod tests {
         let specs = outcomes.iter().map(|(name, outcome)| ((*name).to_owned(), spec(*outcome))).collect();
         let passed = outcomes.iter().filter(|(_, outcome)| *outcome == Outcome::Passed).count();
         let report = Report { specs, broken: vec![] };
-        Ended { system, store, report, verdict: Verdict { passed, ..Verdict::default() }, seconds: 1.0 }
+        Ended { system, store, report, verdict: Verdict { passed, ..Verdict::default() }, seconds: None }
     }
 
     fn area() -> Area {

@@ -51,12 +51,18 @@ impl System {
         }
     }
 
-    /// What it runs.
+    /// What it runs: built, or those in the folders `stock` and `patched` of another folder.
     ///
     /// # Errors
-    /// When a program can't be built.
-    pub(super) fn programs(self, shell: &Context, target: &Target) -> Result<Programs> {
-        programs::built(shell, target, self.store(), self != Self::Stock)
+    /// When a program can't be built or is missing.
+    pub(super) fn programs(self, shell: &Context, target: &Target, bin: Option<&Path>) -> Result<Programs> {
+        let patched = self != Self::Stock;
+        match bin {
+            Some(bin) => {
+                programs::in_folder(&bin.join(if patched { "patched" } else { "stock" }), self.store(), patched)
+            }
+            None => programs::built(shell, target, self.store(), patched),
+        }
     }
 
     /// Starts it in a folder.
