@@ -2,6 +2,7 @@
 
 mod collector;
 mod database;
+mod definitions;
 mod duration;
 pub(crate) mod error;
 mod files;
@@ -20,6 +21,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 pub use collector::{GcConfig, Switch};
 pub use database::{DatabaseFlags, TargetFlags};
 pub(crate) use database::{Given, PASSWORD, TARGET_PASSWORD, TARGET_PASSWORD_FILE};
+pub use definitions::DefinitionsFlags;
 pub(crate) use duration::duration;
 pub use error::ConfigError;
 pub(crate) use kinds::{group, ignored_kind};
@@ -203,6 +205,10 @@ pub struct Config {
     /// reached over the network the system's folder for temporary files.
     #[arg(long, env = "SLUICE_SNAPSHOT_DIR", value_name = "DIR")]
     pub snapshot_dir: Option<PathBuf>,
+
+    /// Whose definitions of custom resources count.
+    #[command(flatten)]
+    pub definitions: DefinitionsFlags,
 
     /// How the garbage collector works.
     #[command(flatten)]

@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod definitions;
 pub mod endpoint;
 pub mod engine;
 pub mod etcd;
@@ -14,6 +15,7 @@ pub mod inspect;
 pub mod metrics;
 pub mod migrate;
 pub mod object;
+mod remote;
 pub mod selector;
 pub mod snapshot;
 mod spelling;

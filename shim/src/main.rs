@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use prometheus_client::registry::Registry;
 use sluice_shim::cli::{Cli, Command};
 use sluice_shim::config::{Config, ConfigError};
+use sluice_shim::definitions::{self, Following};
 use sluice_shim::endpoint::Endpoint;
 use sluice_shim::engine::store::Store;
 use sluice_shim::engine::{Engine, KeyRange, ReaderThreads, metrics::Metrics};
@@ -71,7 +72,7 @@ async fn run(config: Config, shows_password: Option<(&str, &str)>) -> Result<()>
     }
     // Before anything is opened, so that no signal is missed.
     let mut signals = Signals::new()?;
-    let Some(server) = start(&config, endpoint.clone(), &mut signals).await? else { return Ok(()) };
+    let Some((server, _following)) = start(&config, endpoint.clone(), &mut signals).await? else { return Ok(()) };
     let ended = tokio::select! {
         () = signals.end() => Ok(()),
         // Its watches would see nothing more. Whoever looks after this process sees that it has ended.
@@ -102,7 +103,11 @@ impl Signals {
 }
 
 /// Serves, at once or when the process is gone that does; `None` if this process was to end before that.
-async fn start(config: &Config, mut endpoint: Endpoint, signals: &mut Signals) -> Result<Option<Server>> {
+async fn start(
+    config: &Config,
+    mut endpoint: Endpoint,
+    signals: &mut Signals,
+) -> Result<Option<(Server, Option<Following>)>> {
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::default());
     let ours = registry.sub_registry_with_prefix("sluice");
@@ -118,21 +123,31 @@ async fn start(config: &Config, mut endpoint: Endpoint, signals: &mut Signals) -
         if collector.enabled {
             warn_of_encrypted(store.as_ref())?;
         }
-        Engine::start_with(store, ReaderThreads::default(), Arc::clone(&metrics), collector)
+        let engine = Engine::start_with(store, ReaderThreads::default(), Arc::clone(&metrics), collector)
             .await
-            .context("start the store")
+            .context("start the store")?;
+        let following = match config.definitions.endpoint()? {
+            Some(source) => Some(definitions::follow(&engine, source).await?),
+            None => None,
+        };
+        anyhow::Ok((engine, following))
     };
     if !config.standby {
         let store =
             sql::open(&endpoint, Arc::clone(&metrics)).with_context(|| format!("--endpoint: open {endpoint}"))?;
-        return Server::start(engine(store).await?, config, sockets, snapshot_dir, registry).await.map(Some);
+        let (engine, following) = engine(store).await?;
+        let server = Server::start(engine, config, sockets, snapshot_dir, registry).await?;
+        return Ok(Some((server, following)));
     }
     if let Endpoint::Network(address) = &mut endpoint {
         address.standby = Some(config.check_reachable(sockets.reachable_url())?);
     }
     let standby = Standby::open(sockets, config, &mut registry);
     match standby::wait(&endpoint, &metrics, &standby, &peers, signals.end()).await? {
-        Some(store) => standby.serve(engine(store).await?, config, snapshot_dir, registry).await.map(Some),
+        Some(store) => {
+            let (engine, following) = engine(store).await?;
+            Ok(Some((standby.serve(engine, config, snapshot_dir, registry).await?, following)))
+        }
         None => {
             standby.shutdown().await;
             Ok(None)

@@ -19,6 +19,9 @@ impl Config {
             ("--peer-trusted-ca-file", &self.peer_trusted_ca_file),
             ("--peer-cert-file", &self.peer_cert_file),
             ("--peer-key-file", &self.peer_key_file),
+            ("--definitions-cacert", &self.definitions.definitions_cacert),
+            ("--definitions-cert", &self.definitions.definitions_cert),
+            ("--definitions-key", &self.definitions.definitions_key),
         ];
         for (flag, path) in read {
             if let Some(path) = path {

@@ -4,23 +4,22 @@ use std::fs::File;
 use std::future::Future;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use tokio::runtime::Handle;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-use crate::config::ConfigError;
 use crate::engine::{KeyRange, LeaseId, RangeEnd, Revision};
 use crate::pb::etcdserverpb as pb;
 use crate::pb::mvccpb;
+use crate::remote::{Flags, Remote};
 use pb::kv_client::KvClient;
 use pb::lease_client::LeaseClient;
 use pb::maintenance_client::MaintenanceClient;
 
-/// How long it may take to connect.
-const CONNECT: Duration = Duration::from_secs(10);
+/// The flags of [`Address`].
+const FLAGS: Flags = Flags { url: "--from-etcd", cacert: "--cacert", cert: "--cert", key: "--key" };
 
 /// Where the server is and how to reach it.
 #[derive(Debug, Clone, clap::Args)]
@@ -69,39 +68,9 @@ impl Address {
     }
 
     fn endpoint(&self) -> Result<Endpoint> {
-        let hint = "write it as http://127.0.0.1:2379, or as https:// with --cacert";
-        let refuse = |what: &str| Err(ConfigError::new(format!("--from-etcd {} {what}", self.url), hint).into());
-        let endpoint = || {
-            let parsed = Endpoint::from_shared(self.url.clone());
-            parsed
-                .with_context(|| format!("--from-etcd {}", self.url))
-                .map(|endpoint| endpoint.connect_timeout(CONNECT))
-        };
-        match (self.url.split_once("://"), &self.cacert) {
-            (Some(("http", _)), None) if self.cert.is_none() => endpoint(),
-            (Some(("http", _)), _) => refuse("is without TLS: --cacert, --cert and --key are for https://"),
-            (Some(("https", _)), Some(cacert)) => {
-                let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("--cacert", cacert)?));
-                if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
-                    tls = tls.identity(Identity::from_pem(read("--cert", cert)?, read("--key", key)?));
-                }
-                Ok(endpoint()?.tls_config(tls)?)
-            }
-            (Some(("https", _)), None) => {
-                refuse("can't be verified: https needs --cacert, the authority that signed the server's certificate")
-            }
-            _ => refuse("begins neither with http:// nor with https://"),
-        }
+        let Self { url, cacert, cert, key } = self;
+        Remote { flags: FLAGS, url, cacert: cacert.as_ref(), cert: cert.as_ref(), key: key.as_ref() }.endpoint()
     }
-}
-
-/// The content of a PEM file.
-fn read(flag: &str, path: &Path) -> Result<Vec<u8>> {
-    let text = std::fs::read(path).with_context(|| format!("{flag}: read {}", path.display()))?;
-    if !text.windows(10).any(|window| window == b"-----BEGIN") {
-        bail!("{flag}: there is nothing in {} that is PEM", path.display());
-    }
-    Ok(text)
 }
 
 /// Whether the server has no such call. kine says so with a text of its own instead of the code (kine:
@@ -182,27 +151,6 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses() {
-        let endpoint = |url: &str, cacert: Option<&str>| {
-            let cacert = cacert.map(PathBuf::from);
-            let address = Address { url: url.to_owned(), cacert, cert: None, key: None };
-            address.endpoint().map(|_| ()).map_err(|error| error.to_string())
-        };
-        assert_eq!(endpoint("http://127.0.0.1:2379", None), Ok(()));
-        let table = [
-            ("https://127.0.0.1:2379", None, "https needs --cacert"),
-            ("https://127.0.0.1:2379", Some("/nowhere/ca.pem"), "read /nowhere/ca.pem"),
-            ("http://127.0.0.1:2379", Some("/nowhere/ca.pem"), "is without TLS"),
-            ("127.0.0.1:2379", None, "begins neither with http://"),
-            ("unix://a", None, "begins neither with http://"),
-        ];
-        for (url, cacert, expected) in table {
-            let error = endpoint(url, cacert).unwrap_err();
-            assert!(error.contains(expected), "{url}: {error}");
-        }
-    }
 
     #[test]
     fn what_means_that_a_call_is_missing() {

@@ -5,9 +5,12 @@
 //! of in them (apiextensions: pkg/apis/apiextensions/v1/conversion.go,
 //! `Convert_v1_CustomResourceDefinitionSpec_To_apiextensions_…`). Both forms are read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+/// The annotation of an [`outline`].
+const OUTLINE: &str = "sluice-project.github.io/outline-of-definition";
 
 /// The selectable fields of the objects of a definition, as they are stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +59,21 @@ pub fn served(value: &[u8]) -> Option<Served> {
     Some(Served { group: spec.group?, kind: spec.names?.kind?, versions })
 }
 
+/// A definition with nothing but what [`selectable`] and [`served`] read, for a store whose apiserver has the whole one
+/// elsewhere. It says of itself that it is one. `None` if the definition is not readable.
+pub fn outline(name: &str, value: &[u8]) -> Option<Vec<u8>> {
+    let Definition { spec } = serde_json::from_slice(value).ok()?;
+    let metadata = Metadata { name: name.to_owned(), annotations: [(OUTLINE.to_owned(), "true".to_owned())].into() };
+    let (api_version, kind) = ("apiextensions.k8s.io/v1", "CustomResourceDefinition");
+    serde_json::to_vec(&Outline { api_version, kind, metadata, spec }).ok()
+}
+
+/// Whether a stored definition is an [`outline`], and no apiserver's.
+pub fn is_outline(value: &[u8]) -> bool {
+    let found = serde_json::from_slice(value).ok().map(|Annotated { metadata }| metadata.annotations);
+    found.is_some_and(|annotations| annotations.contains_key(OUTLINE))
+}
+
 /// Whether a path is only names with dots between them, which are read the same by JSONPath and by us.
 fn is_path(path: &str) -> bool {
     let is_name = |name: &str| {
@@ -72,21 +90,48 @@ struct Definition {
 }
 
 #[derive(Deserialize)]
+struct Annotated {
+    metadata: Metadata,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Outline {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: Metadata,
+    spec: Spec,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Metadata {
+    name: String,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Spec {
+    #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     names: Option<Names>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     versions: Option<Vec<Version>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     selectable_fields: Option<Vec<Field>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Names {
+    #[serde(skip_serializing_if = "Option::is_none")]
     kind: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Version {
     name: String,
@@ -94,10 +139,11 @@ struct Version {
     served: bool,
     #[serde(default)]
     storage: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     selectable_fields: Option<Vec<Field>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Field {
     json_path: String,
@@ -162,6 +208,25 @@ mod tests {
         assert_eq!(read(r#""version":"v1","versions":[{"name":"v1","served":false}]"#), expected(""));
         assert_eq!(served(br#"{"spec":{"group":"g.example","version":"v1"}}"#), None);
         assert_eq!(served(b"k8s:enc:aescbc:v1:"), None);
+    }
+
+    #[test]
+    fn an_outline_says_the_same_and_what_it_is() {
+        for spec in [
+            r#"{"group":"g.example","names":{"kind":"K","plural":"ks"},"versions":[{"name":"v1","served":true,"schema":{}},
+                {"name":"v2","storage":true,"selectableFields":[{"jsonPath":".a.b"},{"jsonPath":".c[0]"}]}]}"#,
+            r#"{"group":"g.example","names":{"kind":"K"},"version":"v1","selectableFields":[{"jsonPath":".a"}]}"#,
+            "{}",
+        ] {
+            let annotated = r#""metadata":{"name":"ks.g.example","annotations":{"a":"b"}}"#;
+            let whole = format!(r#"{{"kind":"CustomResourceDefinition",{annotated},"spec":{spec}}}"#);
+            let outline = outline("ks.g.example", whole.as_bytes()).unwrap();
+            assert_eq!(selectable(&outline), selectable(whole.as_bytes()), "{spec}");
+            assert_eq!(served(&outline), served(whole.as_bytes()), "{spec}");
+            assert!(is_outline(&outline) && !is_outline(whole.as_bytes()), "{spec}");
+        }
+        assert_eq!(outline("ks.g.example", b"k8s:enc:aescbc:v1:"), None);
+        assert!(!is_outline(b"k8s:enc:aescbc:v1:"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod calendar;
 mod condition;
 #[path = "../database/mod.rs"]
 mod database;
+mod definitions;
 mod election;
 mod http;
 mod kv;

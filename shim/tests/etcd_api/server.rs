@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use prometheus_client::registry::Registry;
 use sluice_shim::config::Config;
+use sluice_shim::definitions::{self, Following};
 use sluice_shim::endpoint::Endpoint;
 use sluice_shim::engine::metrics::Metrics;
 use sluice_shim::engine::store::Store;
@@ -30,6 +31,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) struct TestServer {
     pub(crate) server: Server,
     pub(crate) database: Database,
+    /// The main store, if the flags name one.
+    pub(crate) following: Option<Following>,
 }
 
 impl TestServer {
@@ -59,6 +62,10 @@ impl TestServer {
         let threads = ReaderThreads { small: 1, large: 1 };
         let engine =
             Engine::start_with(store, threads, Arc::clone(&metrics), config.gc.collector().unwrap()).await.unwrap();
+        let following = match config.definitions.endpoint().unwrap() {
+            Some(main) => Some(definitions::follow(&engine, main).await.unwrap()),
+            None => None,
+        };
         let mut registry = Registry::default();
         let ours = registry.sub_registry_with_prefix("sluice");
         metrics.register(ours);
@@ -67,7 +74,7 @@ impl TestServer {
         }
         let sockets = Sockets::open(&config, &mut registry).await.unwrap();
         let server = Server::start(engine, &config, sockets, database.folder().to_owned(), registry).await.unwrap();
-        Self { server, database }
+        Self { server, database, following }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

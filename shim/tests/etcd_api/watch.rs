@@ -316,7 +316,7 @@ async fn shutdown() {
     watch.create(all()).await;
     client.kv.put(put("a", "1")).await.unwrap();
     assert_eq!(watch.events(1).await, ["put a 1"]);
-    let TestServer { server, database } = server;
+    let TestServer { server, database, .. } = server;
     // Well before the time after which connections are closed by force.
     let in_time = tokio::time::timeout(Duration::from_secs(5), server.shutdown());
     let (ended, stopped) = tokio::join!(watch.try_next(), in_time);
