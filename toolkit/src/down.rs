@@ -10,7 +10,7 @@ use sluice_shell::error::Result;
 /// Stops the control plane that `up` started, and removes its data
 ///
 /// Processes that were killed before are no obstacle. Of the folder, only what `up` put there is removed. A database
-/// that `--backend` named is left as it is.
+/// that `--backend` or `--shard` named is left as it is.
 #[derive(clap::Args)]
 pub struct Cmd {
     /// The cluster's folder [default: .sluice/cluster in the workspace]
@@ -44,7 +44,7 @@ impl Cmd {
         cluster.remove()?;
         progress.done(format!("stopped and removed from {}", folder.display()));
         if foreign {
-            shell.out.note("the objects are still in the database that `--backend` named");
+            shell.out.note("the objects are still in each database that `--backend` or `--shard` named");
         }
         Ok(())
     }

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::cluster::Cluster;
-use crate::cluster::component::Component;
+use crate::cluster::component::{Component, OVERRIDES};
 use crate::cluster::database::Database;
 use crate::cluster::policies;
 use crate::cluster::programs;
 use crate::cluster::settings::{Backend, Place, Settings, Store};
+use crate::cluster::shard::Shard;
 use crate::source::Target;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Error, Explain, Result};
@@ -37,6 +38,10 @@ pub struct Cmd {
     /// A database server for the shim, started with the cluster, its data in the cluster's folder
     #[arg(long, value_enum, value_name = "SERVER", conflicts_with = "backend")]
     database: Option<Database>,
+    /// Custom resources that are kept in a database of their own, by a shim of their own: a group, or GROUP/RESOURCE,
+    /// and behind `=` its connection string [default: an SQLite file in the cluster's folder]; repeatable
+    #[arg(long = "shard", value_name = "GROUP[=CONNECTION]")]
+    shards: Vec<Shard>,
     /// What keeps the objects
     #[arg(long, value_enum, default_value_t)]
     store: Store,
@@ -93,11 +98,23 @@ impl Cmd {
         if self.backend.as_ref().is_some_and(|backend| !backend.contains("://")) {
             return Err(NoConnection.into());
         }
+        if !self.shards.is_empty() {
+            if self.stock || self.store != Store::Shim {
+                let what = "`--shard` needs the patches, which make kube-apiserver look for custom resources in more \
+                            than one store, and the shim";
+                return Err(Error::input(what));
+            }
+            if self.apiserver_args.iter().any(|arg| arg.starts_with(OVERRIDES)) {
+                return Err(Error::input(format!("`--shard` says it with {OVERRIDES}: give one of the two")));
+            }
+        }
+        let shards = Shard::sorted(self.shards)?;
         let folder = folder(shell, self.dir.as_deref());
         // Whoever is second finds the programs built and the cluster running.
         let _lock = shell.lock("up")?;
         let backend = self.backend.map(Backend::Url).or(self.database.map(|server| Backend::Server { server }));
-        Cluster::check(&folder, Place { store: self.store, backend: backend.as_ref() }, self.port)?;
+        let place = Place { store: self.store, backend: backend.as_ref(), shards: &shards };
+        Cluster::check(&folder, place, self.port)?;
         let programs = match &self.bin {
             Some(bin) => programs::in_folder(bin, self.store, !self.stock)?,
             None => programs::built(shell, &self.target, self.store, !self.stock)?,
@@ -111,6 +128,7 @@ impl Cmd {
             kubernetes: self.target.k8s.to_string(),
             store: self.store,
             backend,
+            shards,
             programs,
             apiserver_args,
             controller_manager_args: flags("--controller-manager-arg", self.controller_manager_args)?,
@@ -156,7 +174,7 @@ impl Explain for NoConnection {
 
 /// The command that starts a cluster once more as it was started. What may hold a password is left out.
 pub(crate) fn again(cluster: &Cluster) -> String {
-    let Settings { kubernetes, store, backend, programs, .. } = &cluster.settings;
+    let Settings { kubernetes, store, backend, shards, programs, .. } = &cluster.settings;
     let Settings { apiserver_args, controller_manager_args, store_args, .. } = &cluster.settings;
     let mut words = vec!["cargo xtask up --dir".to_owned(), quoted(&cluster.folder)];
     if kubernetes != Minor::DEFAULT {
@@ -177,6 +195,10 @@ pub(crate) fn again(cluster: &Cluster) -> String {
         Some(Backend::Server { server }) => words.push(format!("--database {}", server.value())),
         None => {}
     }
+    words.extend(shards.iter().map(|shard| match shard.endpoint {
+        Some(_) => format!("--shard {shard}=CONNECTION"),
+        None => format!("--shard {shard}"),
+    }));
     let passed = [("apiserver", apiserver_args), ("controller-manager", controller_manager_args), ("shim", store_args)];
     for (to, args) in passed {
         words.extend(args.iter().map(|arg| format!("--{to}-arg={}", quoted(Path::new(arg)))));

@@ -1,6 +1,7 @@
 //! One cluster under test.
 
 use std::path::PathBuf;
+use std::str::FromStr as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -16,6 +17,7 @@ use sluice_toolkit::cluster::leftover::{Guard, Leftover};
 use sluice_toolkit::cluster::pid::Process;
 use sluice_toolkit::cluster::port;
 use sluice_toolkit::cluster::settings::{Backend, Programs, Settings, Store};
+use sluice_toolkit::cluster::shard::Shard;
 use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
 /// What a case wants its cluster to be.
@@ -25,12 +27,13 @@ pub(super) struct Wish {
     apiserver_args: Vec<String>,
     store_args: Vec<String>,
     backend: Option<Backend>,
+    shards: Vec<String>,
 }
 
 impl Wish {
     /// A cluster of this column.
     pub(super) fn new(column: Column) -> Self {
-        Self { column, apiserver_args: Vec::new(), store_args: Vec::new(), backend: None }
+        Self { column, apiserver_args: Vec::new(), store_args: Vec::new(), backend: None, shards: Vec::new() }
     }
 
     /// One more argument for the apiserver.
@@ -53,6 +56,12 @@ impl Wish {
     /// The shim's connection string.
     pub(super) fn backend(mut self, backend: impl Into<String>) -> Self {
         self.backend = Some(Backend::Url(backend.into()));
+        self
+    }
+
+    /// A group of custom resources, or one resource of it, in a database of its own.
+    pub(super) fn shard(mut self, of: impl Into<String>) -> Self {
+        self.shards.push(of.into());
         self
     }
 
@@ -89,10 +98,19 @@ impl Lab {
             }
             wished => wished,
         };
+        let shards = wish.shards.iter().map(|of| {
+            let shard = Shard::from_str(of).map_err(|error| Error::input(error.to_string()))?;
+            let endpoint = match suite.data.database() {
+                Some(_) => Some(suite.data.endpoint(&folder.join(of.replace('/', "-")))?),
+                None => None,
+            };
+            Ok(Shard { endpoint, ..shard })
+        });
         let settings = Settings {
             kubernetes: wish.column.name().to_owned(),
             store: wish.column.store,
             backend,
+            shards: shards.collect::<Result<_>>()?,
             programs,
             apiserver_args: wish.apiserver_args,
             controller_manager_args: Vec::new(),

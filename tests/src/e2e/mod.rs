@@ -27,6 +27,7 @@ mod pushdown;
 mod raw;
 mod script;
 mod selective;
+mod shards;
 mod storage;
 mod stores;
 mod walkthrough;
@@ -239,6 +240,7 @@ fn cases() -> Vec<Case> {
     cases.extend(policies::cases());
     cases.extend(gc::cases());
     cases.extend(selective::cases());
+    cases.extend(shards::cases());
     cases.extend(equal::cases());
     cases.extend(pushdown::cases());
     cases.extend(watches::cases());

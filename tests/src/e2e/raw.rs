@@ -22,11 +22,19 @@ impl Raw {
     /// # Errors
     /// When it can't be built.
     pub(super) fn of(suite: &Suite, lab: &Lab) -> Result<Option<Self>> {
+        Self::at(suite, lab, lab.cluster.ports.store)
+    }
+
+    /// The same for another store of the cluster.
+    ///
+    /// # Errors
+    /// When it can't be built.
+    pub(super) fn at(suite: &Suite, lab: &Lab, port: u16) -> Result<Option<Self>> {
         let Some(etcdctl) = tool(suite, Program::Etcdctl)? else { return Ok(None) };
         let certificates = lab.cluster.certificates();
         let client = certificates.store_client();
         let flags = vec![
-            format!("--endpoints=https://127.0.0.1:{}", lab.cluster.ports.store),
+            format!("--endpoints=https://127.0.0.1:{port}"),
             format!("--cacert={}", certificates.store_authority().cert.display()),
             format!("--cert={}", client.cert.display()),
             format!("--key={}", client.key.display()),
@@ -44,6 +52,14 @@ impl Raw {
     /// When etcdctl fails.
     pub(super) fn get(&self, key: &str) -> Result<String> {
         self.run(&["get", "--print-value-only", key]).read()
+    }
+
+    /// The keys that begin with a text, one a line.
+    ///
+    /// # Errors
+    /// When etcdctl fails.
+    pub(super) fn keys(&self, prefix: &str) -> Result<String> {
+        self.run(&["get", "--prefix", "--keys-only", prefix]).read()
     }
 
     /// Sets a key.

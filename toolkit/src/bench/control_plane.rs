@@ -102,6 +102,7 @@ impl ControlPlane {
             kubernetes: system.name().to_owned(),
             store: system.store(),
             backend: backend.filter(|_| system == System::Sluice),
+            shards: Vec::new(),
             programs: programs.clone(),
             apiserver_args,
             controller_manager_args: Vec::new(),

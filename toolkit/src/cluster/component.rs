@@ -9,37 +9,52 @@ use super::backend;
 use super::certs::Pair;
 use super::client::Client;
 use super::settings::Store;
+use super::shard::ShardPorts;
 use sluice_shell::error::{Explain, Result};
 use sluice_shell::process::Run;
 
 /// The addresses of services. No kube-proxy serves them here; the apiserver wants a range all the same.
 const SERVICE_RANGE: &str = "10.96.0.0/16";
 
+/// The flag of kube-apiserver that says what is in which store.
+pub(crate) const OVERRIDES: &str = "--etcd-servers-overrides";
+
 /// One process of a cluster, in the order in which they start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(into = "String")]
 pub enum Component {
     /// A database server, if the cluster has one of its own.
     Database,
     /// sluice-shim, etcd or kine.
     Store,
+    /// The shim of one of the cluster's shards, by its place among them.
+    Shard(usize),
     /// kube-apiserver.
     Apiserver,
     /// kube-controller-manager.
     ControllerManager,
 }
 
-impl Component {
-    /// All, in the order in which they start.
-    pub const ALL: [Self; 4] = [Self::Database, Self::Store, Self::Apiserver, Self::ControllerManager];
+/// As reports name it.
+impl From<Component> for String {
+    fn from(component: Component) -> Self {
+        match component {
+            Component::Apiserver => "apiserver".to_owned(),
+            Component::ControllerManager => "controller-manager".to_owned(),
+            other => other.file_name(),
+        }
+    }
+}
 
+impl Component {
     /// What its files in the cluster's folder are named.
-    pub(super) fn file_name(self) -> &'static str {
+    pub(super) fn file_name(self) -> String {
         match self {
-            Self::Database => "database",
-            Self::Store => "store",
-            Self::Apiserver => "kube-apiserver",
-            Self::ControllerManager => "kube-controller-manager",
+            Self::Database => "database".to_owned(),
+            Self::Store => "store".to_owned(),
+            Self::Shard(at) => format!("shard-{}", at + 1),
+            Self::Apiserver => "kube-apiserver".to_owned(),
+            Self::ControllerManager => "kube-controller-manager".to_owned(),
         }
     }
 
@@ -48,7 +63,8 @@ impl Component {
         match self {
             Self::Database => cluster.settings.server().map_or_else(String::new, |server| server.to_string()),
             Self::Store => cluster.settings.store.to_string(),
-            other => other.file_name().to_owned(),
+            Self::Shard(at) => format!("{} of {}", cluster.settings.store, cluster.settings.shards[at]),
+            other => other.file_name(),
         }
     }
 
@@ -57,6 +73,7 @@ impl Component {
         match self {
             Self::Database => cluster.ports.database,
             Self::Store => cluster.ports.store,
+            Self::Shard(at) => cluster.ports.shards[at].store,
             Self::Apiserver => cluster.ports.apiserver,
             Self::ControllerManager => cluster.ports.controller_manager,
         }
@@ -66,6 +83,7 @@ impl Component {
     pub(super) fn ports(self, cluster: &Cluster) -> Vec<u16> {
         match self {
             Self::Store => vec![cluster.ports.store, cluster.ports.store_metrics],
+            Self::Shard(at) => vec![cluster.ports.shards[at].store, cluster.ports.shards[at].metrics],
             other => vec![other.port(cluster)],
         }
     }
@@ -83,6 +101,7 @@ impl Component {
             // It has no probe; its metrics are served when the database is there.
             Self::Store if cluster.settings.store == Store::Kine => cluster.store_client().probe("/metrics")?,
             Self::Store => cluster.store_client().probe("/readyz")?,
+            Self::Shard(at) => cluster.shard_client(at).probe("/readyz")?,
             Self::Apiserver => cluster.client()?.probe("/readyz")?,
             Self::ControllerManager => {
                 let port = cluster.ports.controller_manager;
@@ -108,11 +127,13 @@ impl Component {
             },
             Self::Store => match settings.store {
                 // Not on the command line, where every user of the machine could read its password.
-                Store::Shim => Ok(run(&programs.store, shim(cluster), &settings.store_args)?
+                Store::Shim => Ok(run(&programs.store, shim(cluster, cluster.ports.main()), &settings.store_args)?
                     .env("SLUICE_ENDPOINT", cluster.endpoint()?)),
                 Store::Etcd => run(&programs.store, etcd(cluster), &settings.store_args),
                 Store::Kine => run(&programs.store, kine(cluster), &settings.store_args),
             },
+            Self::Shard(at) => Ok(run(&programs.store, shard(cluster, at), &settings.store_args)?
+                .env("SLUICE_ENDPOINT", cluster.shard_endpoint(at))),
             Self::Apiserver => run(&programs.apiserver, apiserver(cluster), &settings.apiserver_args),
             Self::ControllerManager => {
                 run(&programs.controller_manager, controller_manager(cluster), &settings.controller_manager_args)
@@ -142,14 +163,27 @@ fn merge(ours: Vec<String>, theirs: &[String]) -> Vec<String> {
     args
 }
 
-fn shim(cluster: &Cluster) -> Vec<String> {
-    let mut args = store_tls(cluster);
+fn shim(cluster: &Cluster, ports: ShardPorts) -> Vec<String> {
+    let mut args = store_tls(cluster, ports);
     args.push("--watch-progress-notify-interval=5s".into());
     args
 }
 
+/// A shard has no definitions of its own, so its shim follows those of the main store.
+fn shard(cluster: &Cluster, at: usize) -> Vec<String> {
+    let mut args = shim(cluster, cluster.ports.shards[at]);
+    let client = cluster.certs.store_client();
+    args.extend([
+        format!("--definitions-from=https://127.0.0.1:{}", cluster.ports.store),
+        flag("definitions-cacert", &cluster.certs.store_authority().cert),
+        flag("definitions-cert", &client.cert),
+        flag("definitions-key", &client.key),
+    ]);
+    args
+}
+
 fn etcd(cluster: &Cluster) -> Vec<String> {
-    let mut args = store_tls(cluster);
+    let mut args = store_tls(cluster, cluster.ports.main());
     args.extend([
         "--name=local".into(),
         flag("data-dir", &cluster.folder.join("data/etcd")),
@@ -175,11 +209,11 @@ fn kine(cluster: &Cluster) -> Vec<String> {
     ]
 }
 
-fn store_tls(cluster: &Cluster) -> Vec<String> {
+fn store_tls(cluster: &Cluster, ports: ShardPorts) -> Vec<String> {
     let (authority, serving) = (cluster.certs.store_authority(), cluster.certs.store_serving());
     vec![
-        format!("--listen-client-urls=https://127.0.0.1:{}", cluster.ports.store),
-        format!("--listen-metrics-urls=http://127.0.0.1:{}", cluster.ports.store_metrics),
+        format!("--listen-client-urls=https://127.0.0.1:{}", ports.store),
+        format!("--listen-metrics-urls=http://127.0.0.1:{}", ports.metrics),
         flag("cert-file", &serving.cert),
         flag("key-file", &serving.key),
         flag("trusted-ca-file", &authority.cert),
@@ -205,6 +239,11 @@ fn apiserver(cluster: &Cluster) -> Vec<String> {
         flag("service-account-key-file", &certs.service_account_public_key()),
         flag("service-account-signing-key-file", &certs.service_account_key()),
     ];
+    let shards = cluster.settings.shards.iter().zip(&cluster.ports.shards);
+    let overrides: Vec<String> = shards.map(|(shard, &ports)| shard.entry(ports)).collect();
+    if !overrides.is_empty() {
+        args.push(format!("{OVERRIDES}={}", overrides.join(",")));
+    }
     args.extend(serve(cluster.ports.apiserver, &certs.serving()));
     args
 }
@@ -248,6 +287,19 @@ fn flag(name: &str, path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reports_name_a_process_without_what_kubernetes_puts_before_it() {
+        for (component, name) in [
+            (Component::Database, "database"),
+            (Component::Store, "store"),
+            (Component::Shard(1), "shard-2"),
+            (Component::Apiserver, "apiserver"),
+            (Component::ControllerManager, "controller-manager"),
+        ] {
+            assert_eq!(serde_json::to_value(component).expect("JSON"), name);
+        }
+    }
 
     #[test]
     fn what_is_given_replaces_what_we_say() {

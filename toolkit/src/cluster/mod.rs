@@ -23,6 +23,7 @@ pub(crate) mod private;
 pub mod problem;
 pub mod programs;
 pub mod settings;
+pub mod shard;
 pub mod shirts;
 pub mod standalone;
 pub mod wait;
@@ -39,6 +40,7 @@ use self::launch::{Start, launch};
 use self::pid::Process;
 use self::problem::{Busy, Foreign, NoCluster, NoFolder, OtherPlace, OtherSettings, PortTaken};
 use self::settings::{Backend, Place, Ports, Saved, Settings, Store};
+use self::shard::ShardPorts;
 use sluice_shell::error::{Attempt as _, Error, Result};
 
 /// How long a process may take to end by itself.
@@ -95,15 +97,15 @@ impl Cluster {
                 if let Some(difference) = difference(saved, &settings, port) {
                     return Err(OtherSettings { folder, difference }.into());
                 }
-                saved.ports
+                saved.ports.clone()
             }
             _ => {
                 saved.as_ref().map_or(Ok(()), |saved| refuse_other_place(&folder, saved, settings.place()))?;
-                choose_ports(saved.as_ref().map(|saved| saved.ports), port)?
+                choose_ports(saved.as_ref().map(|saved| &saved.ports), port, settings.shards.len())?
             }
         };
         let certs = Certificates::ensure(&folder.join("pki"))?;
-        Saved::new(settings.clone(), ports).save(&folder.join("cluster.json"))?;
+        Saved::new(settings.clone(), ports.clone()).save(&folder.join("cluster.json"))?;
         let cluster = Self { folder, settings, ports, certs, _lock: Some(lock) };
         cluster.write_kubeconfigs()?;
         Ok(cluster)
@@ -138,8 +140,9 @@ impl Cluster {
 
     /// Its processes, in the order in which they start.
     pub fn components(&self) -> impl DoubleEndedIterator<Item = Component> + use<> {
-        let database = self.settings.server().is_some();
-        Component::ALL.into_iter().filter(move |&component| component != Component::Database || database)
+        let database = self.settings.server().map(|_| Component::Database);
+        let stores = [Component::Store].into_iter().chain((0..self.settings.shards.len()).map(Component::Shard));
+        database.into_iter().chain(stores).chain([Component::Apiserver, Component::ControllerManager])
     }
 
     /// Whether one of its processes runs.
@@ -163,7 +166,7 @@ impl Cluster {
         saved.map_or(Ok(()), |saved| refuse_other_place(&folder, &saved, place))?;
         let port = port.or(before.map(|cluster| cluster.ports.apiserver)).filter(|&port| port != 0);
         Ok(port.map_or(Ok(()), |port| {
-            port::bind(port).map_err(|why| PortTaken::of(Component::Apiserver.file_name(), port, &why))
+            port::bind(port).map_err(|why| PortTaken::of(&Component::Apiserver.file_name(), port, &why))
         })?)
     }
 
@@ -297,7 +300,7 @@ impl Cluster {
         Self {
             folder: self.folder.clone(),
             settings: self.settings.clone(),
-            ports: Ports { apiserver, ..self.ports },
+            ports: Ports { apiserver, ..self.ports.clone() },
             certs: self.certs.clone(),
             _lock: None,
         }
@@ -343,6 +346,11 @@ impl Cluster {
         Client::plain(self.ports.store_metrics)
     }
 
+    /// Probes and metrics of a shard's shim.
+    pub fn shard_client(&self, at: usize) -> Client {
+        Client::plain(self.ports.shards[at].metrics)
+    }
+
     /// The revision that the store is at, as the apiserver reads it.
     ///
     /// # Errors
@@ -373,6 +381,12 @@ impl Cluster {
             Some(Backend::Server { server }) => server.endpoint(&self.data(), self.ports.database),
             None => Ok(backend::sqlite(&self.database())),
         }
+    }
+
+    /// The connection string of a shard's shim.
+    pub fn shard_endpoint(&self, at: usize) -> String {
+        let shard = &self.settings.shards[at];
+        shard.endpoint.clone().unwrap_or_else(|| backend::sqlite(&self.data().join(shard.file())))
     }
 
     /// Where databases are.
@@ -427,10 +441,18 @@ fn refuse_foreign(folder: &Path) -> Result<()> {
 /// knows what is in there.
 fn refuse_other_place(folder: &Path, saved: &Saved, wanted: Place<'_>) -> Result<()> {
     let is = saved.settings.place();
+    if let Some(shard) = is.lost_shard(wanted) {
+        let before = format!("with `--shard {shard}{}`", if shard.endpoint.is_some() { "=CONNECTION" } else { "" });
+        let (is, wanted) = (format!("two places: those of {shard} are in a shard"), "what is asked for".to_owned());
+        return Err(OtherPlace { folder: folder.to_owned(), is, wanted, before }.into());
+    }
     let elsewhere = matches!(is.backend, Some(Backend::Url(_)));
     // After a first start that failed there may be none.
     let has_files = fs::read_dir(folder.join("data")).is_ok_and(|mut files| files.next().is_some());
-    if is == wanted || matches!(wanted.backend, Some(Backend::Url(_))) || !(elsewhere || has_files) {
+    if (is.store, is.backend) == (wanted.store, wanted.backend)
+        || matches!(wanted.backend, Some(Backend::Url(_)))
+        || !(elsewhere || has_files)
+    {
         return Ok(());
     }
     let (folder, before) = (folder.to_owned(), is.flag());
@@ -476,6 +498,9 @@ fn difference(saved: &Saved, wanted: &Settings, port: Option<u16>) -> Option<Str
     if is.backend != wanted.backend {
         return Some("its database is another one".into());
     }
+    if is.shards != wanted.shards {
+        return Some("what is in databases of its own".into());
+    }
     if is != wanted {
         return Some("arguments passed on to its processes".into());
     }
@@ -485,7 +510,7 @@ fn difference(saved: &Saved, wanted: &Settings, port: Option<u16>) -> Option<Str
 
 /// Ports for a cluster none of whose processes run. The apiserver's is kept, because kubeconfigs name it; the others
 /// only if they are still free.
-fn choose_ports(before: Option<Ports>, apiserver: Option<u16>) -> Result<Ports> {
+fn choose_ports(before: Option<&Ports>, apiserver: Option<u16>, shards: usize) -> Result<Ports> {
     let keep = |port: Option<u16>| match port.filter(|&port| port::is_free(port)) {
         Some(port) => Ok(port),
         None => port::free(),
@@ -496,6 +521,13 @@ fn choose_ports(before: Option<Ports>, apiserver: Option<u16>) -> Result<Ports> 
         (Some(port), _) => port,
         (None, Some(before)) => before.apiserver,
     };
+    let shard = |at| {
+        let before: Option<&ShardPorts> = before.and_then(|ports| ports.shards.get(at));
+        Ok(ShardPorts {
+            store: keep(before.map(|ports| ports.store))?,
+            metrics: keep(before.map(|ports| ports.metrics))?,
+        })
+    };
     Ok(Ports {
         apiserver,
         controller_manager: keep(before.map(|ports| ports.controller_manager))?,
@@ -503,10 +535,12 @@ fn choose_ports(before: Option<Ports>, apiserver: Option<u16>) -> Result<Ports> 
         store_metrics: keep(before.map(|ports| ports.store_metrics))?,
         // 0 in a folder of an older toolkit.
         database: keep(before.map(|ports| ports.database).filter(|&port| port != 0))?,
+        shards: (0..shards).map(shard).collect::<Result<_>>()?,
     })
 }
 
 /// What would be left in a database of the user's own when the cluster's folder is gone.
 pub(crate) fn foreign_database(settings: &Settings) -> bool {
-    settings.store == Store::Shim && matches!(settings.backend, Some(Backend::Url(_)))
+    let named = settings.shards.iter().any(|shard| shard.endpoint.is_some());
+    settings.store == Store::Shim && (named || matches!(settings.backend, Some(Backend::Url(_))))
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::database::Database;
 use super::private;
+use super::shard::{Shard, ShardPorts};
 use sluice_shell::error::{Error, Result};
 
 /// The format of the settings file.
@@ -63,7 +64,7 @@ pub struct Programs {
 }
 
 /// Loopback ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ports {
     /// The Kubernetes API.
     pub apiserver: u16,
@@ -76,6 +77,16 @@ pub struct Ports {
     /// The database server, if the cluster has one of its own.
     #[serde(default)]
     pub database: u16,
+    /// The shims of [`Settings::shards`], in their order.
+    #[serde(default)]
+    pub shards: Vec<ShardPorts>,
+}
+
+impl Ports {
+    /// Where the store of all that is in no shard listens.
+    pub(super) fn main(&self) -> ShardPorts {
+        ShardPorts { store: self.store, metrics: self.store_metrics }
+    }
 }
 
 /// Everything that decides how the processes are started, except for the folder.
@@ -87,13 +98,16 @@ pub struct Settings {
     pub store: Store,
     /// The shim's database; none for an SQLite file in the cluster's folder.
     pub backend: Option<Backend>,
+    /// Custom resources that are in databases of their own, in the order of their names.
+    #[serde(default)]
+    pub shards: Vec<Shard>,
     /// What is run.
     pub programs: Programs,
     /// More arguments for kube-apiserver; they win over ours.
     pub apiserver_args: Vec<String>,
     /// More arguments for kube-controller-manager; they win over ours.
     pub controller_manager_args: Vec<String>,
-    /// More arguments for the store; they win over ours.
+    /// More arguments for the store, and for the shims of shards; they win over ours.
     pub store_args: Vec<String>,
 }
 
@@ -113,7 +127,7 @@ pub enum Backend {
 impl Settings {
     /// Where the objects are.
     pub(crate) fn place(&self) -> Place<'_> {
-        Place { store: self.store, backend: self.backend.as_ref() }
+        Place { store: self.store, backend: self.backend.as_ref(), shards: &self.shards }
     }
 
     /// The database server that runs with the cluster.
@@ -132,9 +146,21 @@ pub(crate) struct Place<'a> {
     pub(crate) store: Store,
     /// The shim's database.
     pub(crate) backend: Option<&'a Backend>,
+    /// What is in databases of its own.
+    pub(crate) shards: &'a [Shard],
 }
 
 impl Place<'_> {
+    /// A shard whose objects would be out of sight if the cluster kept them in the `wanted` place from now on. Whoever
+    /// names a database by its connection string knows what is in there.
+    pub(super) fn lost_shard(self, wanted: Self) -> Option<Shard> {
+        let is_kept = |shard: &Shard| {
+            let same = wanted.shards.iter().find(|other| other.is_of_same(shard));
+            same.is_some_and(|other| other.endpoint.is_some() || shard.endpoint.is_none())
+        };
+        self.shards.iter().find(|shard| !is_kept(shard)).cloned()
+    }
+
     /// For people; never shows a connection string.
     pub(super) fn name(self) -> String {
         match (self.store, self.backend) {

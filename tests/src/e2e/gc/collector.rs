@@ -59,7 +59,9 @@ fn restart(lab: &mut Lab, component: Component, arg: &str) -> Result<()> {
         Component::Store => &mut settings.store_args,
         Component::Apiserver => &mut settings.apiserver_args,
         Component::ControllerManager => &mut settings.controller_manager_args,
-        Component::Database => return Err(Error::input("the cluster's store is no database server")),
+        Component::Database | Component::Shard(_) => {
+            return Err(Error::input("the cluster's store is no database server"));
+        }
     };
     args.push(arg.to_owned());
     lab.cluster.start_one(component)

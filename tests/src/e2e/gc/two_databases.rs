@@ -1,8 +1,7 @@
 //! Two databases under one apiserver: `--etcd-servers-overrides` sends the ConfigMaps to a shim of their own.
 //!
-//! The flag is for kinds that are compiled into kube-apiserver (apiserver: pkg/server/options/etcd.go), so custom
-//! resources can't be parted from each other: labelled objects are on one side, objects of a built-in kind on the
-//! other.
+//! Labelled objects are on one side, objects of a built-in kind on the other. What is labelled on both sides is the same
+//! to a shim: it knows what is in its database.
 
 use std::slice::from_ref;
 

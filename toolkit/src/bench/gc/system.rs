@@ -91,6 +91,7 @@ impl System {
             kubernetes: "bench".to_owned(),
             store,
             backend: work.backend.clone(),
+            shards: Vec::new(),
             programs,
             apiserver_args,
             controller_manager_args: Vec::new(),
