@@ -80,6 +80,7 @@ impl System {
             apiserver_args: uncached.into_iter().collect(),
             controller_manager_args: Vec::new(),
             store_args: Vec::new(),
+            shards: Vec::new(),
         };
         let cluster = Cluster::prepare(folder, settings, Some(0))?;
         cluster.start(|_| {})?;
