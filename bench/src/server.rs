@@ -157,7 +157,8 @@ impl Server {
         Ok(Memory { resident: all * 1024.0, anonymous: anonymous * 1024.0 })
     }
 
-    /// CPU time that the process has used, of all its threads, with the one behind it, and that its database server has.
+    /// CPU time that the process has used, of all its threads, with the one behind it, and that its database server
+    /// has.
     pub(crate) fn cpu(&self) -> Result<Cpu> {
         let database = self.place.as_ref().map(Place::cpu).transpose()?;
         let behind = self.behind.as_ref().map(|behind| cpu_of(behind.0.id())).transpose()?;

@@ -1,5 +1,5 @@
-//! kill -9 of the shim, or of its database server, or of two shims that stand by for each other, while 32 clients create
-//! objects, ten times: nothing that was acknowledged is lost, every watch sees everything.
+//! kill -9 of the shim, or of its database server, or of two shims that stand by for each other, while 32 clients
+//! create objects, ten times: nothing that was acknowledged is lost, every watch sees everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead as _;

@@ -32,8 +32,8 @@ pub(crate) struct Cmd {
     /// A database server, which is started for it and removed afterwards
     #[arg(long, value_enum, value_name = "SERVER")]
     database: Option<Database>,
-    /// Only this server: etcd, kine, shim, or with `--database` sqlite for the shim on SQLite, or standby for a shim that
-    /// hands requests on to another one; may be repeated.
+    /// Only this server: etcd, kine, shim, or with `--database` sqlite for the shim on SQLite, or standby for a shim
+    /// that hands requests on to another one; may be repeated.
     #[arg(long, value_name = "NAME")]
     server: Vec<String>,
     /// How often each server is measured.

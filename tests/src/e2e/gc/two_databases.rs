@@ -1,7 +1,7 @@
 //! Two databases under one apiserver: `--etcd-servers-overrides` sends the ConfigMaps to a shim of their own.
 //!
-//! Labelled objects are on one side, objects of a built-in kind on the other. What is labelled on both sides is the same
-//! to a shim: it knows what is in its database.
+//! Labelled objects are on one side, objects of a built-in kind on the other. What is labelled on both sides is the
+//! same to a shim: it knows what is in its database.
 
 use std::slice::from_ref;
 
