@@ -21,7 +21,7 @@ const ELSEWHERE: [&str; 2] = ["kubeadm", "policies"];
 const OPERATORS: [&str; 2] = ["apiVersion: cert-manager.io/", "apiVersion: monitoring.coreos.com/"];
 
 /// Values that make no sense, and what the user is told. They stand in commands as they do here.
-const REFUSED: [(&str, &str); 9] = [
+const REFUSED: [(&str, &str); 11] = [
     ("database.type=postgresql", "value must be one of"),
     ("database.type=postgres", "needs database.endpoint (a URL such as postgres://user@host/database)"),
     ("database.type=mysql,database.endpoint=postgres://a@b/c", "but database.endpoint is a URL of postgres://"),
@@ -29,7 +29,9 @@ const REFUSED: [(&str, &str); 9] = [
     ("database.type=mysql,database.endpoint=mysql://a:b@c/d", "put it into a secret"),
     ("database.type=mysql,database.endpoint=mysql://a@b/c,database.endpointSecret.name=x", "not both"),
     ("image.digest=v1", "does not match pattern"),
-    ("replicas=2", "additional properties 'replicas' not allowed"),
+    ("replicas=2", "so replicas must be 1, not 2: one process serves a file"),
+    ("replicas=0", "minimum"),
+    ("replica=2", "additional properties 'replica' not allowed"),
     ("tls.secretName=", "minLength"),
 ];
 

@@ -13,6 +13,21 @@ app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
+{{/* Not empty if several Pods stand by for each other. */}}
+{{- define "sluice-shim.several" -}}
+{{- if gt (int .Values.replicas) 1 -}}
+{{- if eq .Values.database.type "sqlite" -}}
+{{- fail (printf "database.type is sqlite, so replicas must be 1, not %d: one process serves a file. Set database.type to postgres or mysql" (int .Values.replicas)) -}}
+{{- end -}}
+yes
+{{- end -}}
+{{- end -}}
+
+{{/* The domain of the Pods' own names, if there are several. */}}
+{{- define "sluice-shim.peers" -}}
+{{ include "sluice-shim.name" . }}-peers.{{ .Release.Namespace }}.svc
+{{- end -}}
+
 {{- define "sluice-shim.labels" -}}
 {{ include "sluice-shim.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}

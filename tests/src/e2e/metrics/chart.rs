@@ -1,5 +1,6 @@
 //! The alerts and the dashboard of the chart `sluice-shim` on a real shim's metrics: each query of the dashboard finds
-//! something, a healthy shim raises no alert, and what is not healthy raises the alert about it.
+//! something, a healthy shim with another one that stands by raises no alert, and what is not healthy raises the alert
+//! about it.
 
 use std::collections::BTreeSet;
 
@@ -17,9 +18,13 @@ use sluice_toolkit::cluster::wait::ensure;
 /// Where they are in the workspace.
 const FILES: &str = "images/charts/sluice-shim/files";
 
+/// What is scraped of a second process, which stands by.
+const STANDBY: &str = "sluice_standby{pod=\"second\"} 1\nsluice_forwarded_requests_total{pod=\"second\"} 7\n";
+
 /// What raises an alert, with the series that show it.
-const FAULTS: [(&str, &[(&str, &str)]); 10] = [
+const FAULTS: [(&str, &[(&str, &str)]); 11] = [
     ("SluiceUnhealthy", &[("etcd_server_healthcheck{type=\"readyz\",name=\"serializable_read\"}", "0x60")]),
+    ("SluiceNobodyServes", &[("sluice_standby", "1x60")]),
     ("SluiceCommitsFail", &[("sluice_commit_failures_total", "0+1x60")]),
     (
         "SluiceCommitsSlow",
@@ -48,7 +53,7 @@ pub(super) fn alerts_and_dashboard(suite: &Suite) -> Result<Verdict> {
         return Ok(Verdict::Skipped("needs promtool beside etcd".to_owned()));
     };
     fs_err::create_dir_all(&folder)?;
-    let metrics = scrape(&tools, &folder)?;
+    let metrics = scrape(&tools, &folder, &["--standby"])? + STANDBY;
     let files = suite.workspace.join(FILES);
     let rules = fs_err::read_to_string(files.join("alerts.yaml"))?;
     fs_err::write(folder.join("rules.yaml"), &rules)?;

@@ -52,7 +52,7 @@ pub(super) fn alerts_and_dashboards(suite: &Suite) -> Result<Verdict> {
         return Ok(Verdict::Skipped("needs promtool and jsonnet beside etcd".to_owned()));
     };
     fs_err::create_dir_all(&folder)?;
-    let metrics = scrape(&tools, &folder)?;
+    let metrics = scrape(&tools, &folder, &[])?;
     lint(&promtool, &metrics)?;
     let etcd = build::module_folder(&suite.workspace, "etcd-mixin", "go.etcd.io/etcd/v3")?;
     let mixin = render(&jsonnet, &folder, &etcd)?;

@@ -26,9 +26,10 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// The metrics of a shim that was used, with a watch open; and etcd's own check of a server is run, since it reads them
-/// too.
-fn scrape(tools: &Tools, folder: &Path) -> Result<String> {
-    let shim = Server::shim_with(tools, folder, "state.db", &["--quota-backend-bytes=1000000000"])?;
+/// too. `flags`: more of the shim's.
+fn scrape(tools: &Tools, folder: &Path, flags: &[&str]) -> Result<String> {
+    let flags = [&["--quota-backend-bytes=1000000000"][..], flags].concat();
+    let shim = Server::shim_with(tools, folder, "state.db", &flags)?;
     let etcdctl = |line: &str| Run::new(&tools.etcdctl, folder).arg(shim.flag()).args(line.split_ascii_whitespace());
     for line in ["put a 1", "get a", "check datascale --load=s --auto-compact"] {
         let said = etcdctl(line).outcome()?;
