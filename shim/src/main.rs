@@ -116,6 +116,7 @@ async fn start(
         metrics.register_server(ours);
     }
     // The database last: what can't be served makes none.
+    let main_store = config.definitions.endpoint()?;
     let sockets = Sockets::open(config, &mut registry).await?;
     let collector = config.gc.collector()?;
     let (snapshot_dir, peers) = (config.snapshot_dir(&endpoint), Peers::of(config)?);
@@ -126,7 +127,7 @@ async fn start(
         let engine = Engine::start_with(store, ReaderThreads::default(), Arc::clone(&metrics), collector)
             .await
             .context("start the store")?;
-        let following = match config.definitions.endpoint()? {
+        let following = match main_store.clone() {
             Some(source) => Some(definitions::follow(&engine, source).await?),
             None => None,
         };

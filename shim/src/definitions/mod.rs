@@ -4,7 +4,7 @@
 //! `--etcd-servers-overrides` the objects elsewhere. What a shim knows of definitions it reads from its own store:
 //! which fields have an index, and which versions an owner may be named by. So a shim that has the objects alone keeps
 //! an [outline](crate::object::crd::outline) of each definition, where the definition would be, and follows the main
-//! store: it lists once, and then watches. While the main store is away, the outlines of before hold; they are in the
+//! store: it lists once, and then watches. While the main store is away, the outlines of before hold: they are in the
 //! database.
 
 mod outlines;

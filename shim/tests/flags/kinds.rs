@@ -71,6 +71,8 @@ pub(crate) enum Kind {
     Kinds,
     /// Where to import from.
     Source,
+    /// Where definitions are, which need not be there.
+    MainStore,
 }
 
 impl Kind {
@@ -146,6 +148,12 @@ impl Kind {
             Self::Kinds => [
                 works(&["stable.example.com/Shirt,/Event", ",", ""]),
                 refused(2, "is no group/Kind", &["Event", "apps/v1/Event", "*", "apps/event"]),
+            ]
+            .concat(),
+            Self::MainStore => [
+                works(&["http://127.0.0.1:1"]),
+                refused(2, "begins neither with http", &["", "127.0.0.1:2379", "sqlite://state.db", "unix://a"]),
+                refused(2, "https needs --definitions-cacert", &["https://127.0.0.1:1"]),
             ]
             .concat(),
             Self::Source => [

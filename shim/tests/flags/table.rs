@@ -33,6 +33,8 @@ impl Row {
 
 const PASSWORD_FILE: &str = "--endpoint-password-file";
 const UNSAFE: &str = "--allow-unsafe-database";
+const MAIN: &str = "--definitions-from=https://127.0.0.1:1";
+const MAIN_AUTHORITY: &str = "--definitions-cacert=cert.pem";
 const LARGE: &str = "from 1 to 4294967295";
 const TO_I64: &str = "from 0 to 9223372036854775807";
 const POSITIVE: &str = "needs a duration of at least 1ms";
@@ -73,6 +75,10 @@ fn server() -> Vec<Row> {
         row("--grpc-keepalive-timeout", Kind::Duration(OR_ZERO)),
         row("--quota-backend-bytes", Kind::Number(&["100000000", "0", "9223372036854775807"], TO_I64)),
         row("--snapshot-dir", Kind::Folder),
+        row("--definitions-from", Kind::MainStore),
+        row("--definitions-cacert", Kind::Read("cert.pem")).with(&[MAIN]),
+        row("--definitions-cert", Kind::Read("cert.pem")).with(&[MAIN, MAIN_AUTHORITY, "--definitions-key=key.pem"]),
+        row("--definitions-key", Kind::Read("key.pem")).with(&[MAIN, MAIN_AUTHORITY, "--definitions-cert=cert.pem"]),
         row("--gc", SWITCH),
         row("--gc-rate", Kind::Number(&["1", "4294967295"], LARGE)),
         row("--gc-tombstone-ttl", Kind::Duration(POSITIVE)),
