@@ -39,7 +39,7 @@ pub async fn wait(
         Endpoint::Network(address) => address.standby.as_deref(),
         Endpoint::Sqlite(_) => None,
     };
-    let mut follower = Follower { own, standby, peers, lookout: Some(lookout), leader: None };
+    let mut follower = Follower { own, standby, peers, lookout: Some(lookout), leader: None, said: String::new() };
     let mut waited = false;
     loop {
         let opened = {
@@ -79,6 +79,8 @@ struct Follower<'a> {
     /// Away while it looks.
     lookout: Option<Box<dyn Lookout>>,
     leader: Option<Leader>,
+    /// Why the process that serves can't be reached, as it was told last.
+    said: String,
 }
 
 impl Follower<'_> {
@@ -120,12 +122,15 @@ impl Follower<'_> {
             Ok(leader) => {
                 tracing::info!(place, "requests are handed on");
                 self.standby.follow(leader.clone());
-                self.leader = Some(leader);
+                (self.leader, self.said) = (Some(leader), String::new());
             }
             Err(why) => {
                 let text = format!("the sluice-shim that serves the database can't be reached: {place}: {why}");
-                tracing::warn!("{text}");
                 self.standby.hold(&text);
+                if self.said != text {
+                    tracing::warn!("{text}");
+                    self.said = text;
+                }
             }
         }
     }

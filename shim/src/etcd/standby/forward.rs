@@ -18,6 +18,7 @@ use tonic::{Status, TimeoutExpired};
 use tower::{Service as _, ServiceExt as _};
 
 use super::super::context::stopped;
+use super::super::http::is_grpc;
 
 /// The header of a request that was handed on.
 pub(super) const FORWARDED: HeaderName = HeaderName::from_static("sluice-forwarded");
@@ -44,8 +45,8 @@ pub(super) async fn forward(
     stop: watch::Receiver<bool>,
     broken: Arc<Notify>,
 ) -> Response {
+    let (version, is_grpc) = (request.version(), is_grpc(&request));
     let (mut parts, body) = request.into_parts();
-    let (version, is_grpc) = (parts.version, is_grpc(&parts.headers));
     parts.version = Version::HTTP_2;
     // The channel knows which server it leads to.
     let path = parts.uri.path_and_query().cloned();
@@ -75,10 +76,6 @@ pub(super) async fn forward(
             if is_grpc { refuse(LEADER_FAILED) } else { super::unready("the sluice-shim that serves does not answer") }
         }
     }
-}
-
-fn is_grpc(headers: &axum::http::HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// What comes from the other process. If its connection breaks, or this process ends, the answer ends with a status.
