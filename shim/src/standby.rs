@@ -15,7 +15,7 @@ use crate::endpoint::Endpoint;
 use crate::engine::metrics::Metrics;
 use crate::engine::store::Store;
 use crate::engine::{self, Error};
-use crate::etcd::standby::{Leader, Peers, Standby};
+use crate::etcd::standby::{Leader, Minded, Peers, Standby};
 use crate::sql::{self, Lookout};
 
 /// How often to look whether the process that serves is there, and how often while nobody reaches it.
@@ -78,7 +78,7 @@ struct Follower<'a> {
     peers: &'a Peers,
     /// Away while it looks.
     lookout: Option<Box<dyn Lookout>>,
-    leader: Option<Leader>,
+    leader: Option<(Leader, Minded)>,
     /// Why the process that serves can't be reached, as it was told last.
     said: String,
 }
@@ -93,7 +93,7 @@ impl Follower<'_> {
                 () = tokio::time::sleep(pause) => {}
                 () = self.standby.broken(), if self.leader.is_some() => {
                     self.leader = None;
-                    self.standby.hold("the connection to the sluice-shim that serves broke");
+                    self.standby.hold("the sluice-shim that served ends, or its connection broke");
                 }
             }
             match self.look().await {
@@ -108,7 +108,7 @@ impl Follower<'_> {
     /// Connects to the process that serves, unless that is done.
     async fn reach(&mut self, place: &str) {
         let url = sql::url_of(place);
-        if self.leader.as_ref().is_some_and(|leader| Some(leader.url()) == url) {
+        if self.leader.as_ref().is_some_and(|(leader, _)| Some(leader.url()) == url) {
             return;
         }
         self.leader = None;
@@ -122,7 +122,8 @@ impl Follower<'_> {
             Ok(leader) => {
                 tracing::info!(place, "requests are handed on");
                 self.standby.follow(leader.clone());
-                (self.leader, self.said) = (Some(leader), String::new());
+                let minded = self.standby.mind(leader.clone());
+                (self.leader, self.said) = (Some((leader, minded)), String::new());
             }
             Err(why) => {
                 let text = format!("the sluice-shim that serves the database can't be reached: {place}: {why}");

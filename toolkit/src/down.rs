@@ -40,11 +40,11 @@ impl Cmd {
             progress.done(format!("stopped; its data stays in {}", folder.display()));
             return Ok(());
         }
-        let foreign = cluster::foreign_database(&cluster.settings);
+        let foreign = cluster::foreign_databases(&cluster.settings);
         cluster.remove()?;
         progress.done(format!("stopped and removed from {}", folder.display()));
-        if foreign {
-            shell.out.note("the objects are still in each database that `--backend` or `--shard` named");
+        if !foreign.is_empty() {
+            shell.out.note(format!("the objects are still in the database that {} named", foreign.join(" or ")));
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ const PENDING_RESETS: usize = 4096;
 /// How many bytes of requests or answers a connection holds that nobody has taken yet. HTTP/2's default of 64 KiB would
 /// not only be slow: the library closes a connection on which so many small messages wait that half of this would be
 /// wasted on their frames. A burst of 10,000 gets is that.
-pub(super) const WINDOW: u32 = 16 << 20;
+const WINDOW: u32 = 16 << 20;
 
 /// The open sockets of a server that does not serve yet. Dropped, they leave nothing.
 #[derive(Debug)]

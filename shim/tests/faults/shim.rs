@@ -48,7 +48,7 @@ impl Shim {
     pub(crate) async fn connect(&self) -> Channel {
         let endpoint = Channel::from_shared(format!("http://{}", self.address)).unwrap();
         // Many small answers may wait at once.
-        endpoint.initial_connection_window_size(64 << 20).connect().await.unwrap()
+        endpoint.initial_connection_window_size(i32::MAX as u32).connect().await.unwrap()
     }
 
     /// The answer to a plain HTTP GET, headers included.

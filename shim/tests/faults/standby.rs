@@ -103,6 +103,36 @@ async fn clients_of_a_standby_see_the_same_etcd() {
     }
 }
 
+/// Watchers that do not read hold up nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_watchers_at_a_standby_end_no_requests_of_others() {
+    if crate::is_skipped() {
+        return;
+    }
+    let database = Database::new();
+    let [first, second] = pair(&database, [&FLAGS, &FLAGS]).await;
+    let (leads, stands_by) = (first.connect().await, second.connect().await);
+    let mut watches = Vec::new();
+    for _ in 0..100 {
+        watches.push(watch(&stands_by, 0).await.unwrap());
+    }
+    let writes = (0..64).map(|writer| {
+        let channel = leads.clone();
+        tokio::spawn(async move {
+            for nth in 0..60 {
+                write(&channel, &format!("/{writer}/{nth}")).await.unwrap();
+            }
+        })
+    });
+    for writer in writes.collect::<Vec<_>>() {
+        in_time("writes", writer).await.unwrap();
+    }
+    assert_eq!(count(&stands_by).await, 64 * 60);
+    for mut events in watches {
+        assert!(event(&mut events).await.is_ok());
+    }
+}
+
 /// However it ends, nothing is lost, and clients keep their connections.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_takes_the_place_of_the_one_that_ends() {

@@ -539,8 +539,10 @@ fn choose_ports(before: Option<&Ports>, apiserver: Option<u16>, shards: usize) -
     })
 }
 
-/// What would be left in a database of the user's own when the cluster's folder is gone.
-pub(crate) fn foreign_database(settings: &Settings) -> bool {
-    let named = settings.shards.iter().any(|shard| shard.endpoint.is_some());
-    settings.store == Store::Shim && (named || matches!(settings.backend, Some(Backend::Url(_))))
+/// The flags that named databases of the user's own, in which objects are left when the cluster's folder is gone.
+pub(crate) fn foreign_databases(settings: &Settings) -> Vec<&'static str> {
+    let by_shard = settings.shards.iter().any(|shard| shard.endpoint.is_some());
+    let named = [("`--backend`", matches!(settings.backend, Some(Backend::Url(_)))), ("`--shard`", by_shard)];
+    let named = named.into_iter().filter(|(_, named)| *named && settings.store == Store::Shim);
+    named.map(|(flag, _)| flag).collect()
 }

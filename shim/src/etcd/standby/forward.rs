@@ -21,7 +21,7 @@ use super::super::context::stopped;
 use super::super::http::is_grpc;
 
 /// The header of a request that was handed on.
-pub(super) const FORWARDED: HeaderName = HeaderName::from_static("sluice-forwarded");
+pub(super) const FORWARDED: &str = "sluice-forwarded";
 
 /// etcd's text for a request whose leader went away: it may have been carried out or not (etcd:
 /// rpctypes.ErrTimeoutDueToLeaderFail).
@@ -52,7 +52,7 @@ pub(super) async fn forward(
     let path = parts.uri.path_and_query().cloned();
     parts.uri = path.map_or_else(Uri::default, Uri::from);
     OF_CONNECTION.iter().for_each(|name| drop(parts.headers.remove(name)));
-    parts.headers.insert(FORWARDED, HeaderValue::from_static("1"));
+    parts.headers.insert(HeaderName::from_static(FORWARDED), HeaderValue::from_static("1"));
     let request = axum::http::Request::from_parts(parts, tonic::body::Body::new(body));
     let answer = match channel.ready().await {
         Ok(channel) => channel.call(request).await,

@@ -1,6 +1,7 @@
 //! The process that serves, as others reach it.
 
 use std::fmt;
+use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +10,14 @@ use anyhow::{Context as _, Result};
 use axum::extract::Request;
 use axum::response::Response;
 use tokio::sync::{Notify, watch};
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
-use super::super::front::WINDOW;
 use super::super::tls;
-use super::forward::forward;
+use super::forward::{FORWARDED, forward};
 use crate::config::Config;
 
 /// How long it may take to connect.
@@ -23,8 +27,11 @@ const CONNECT: Duration = Duration::from_secs(2);
 const ASK: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(4);
 
-/// How many bytes of one answer may be on their way.
-const STREAM_WINDOW: u32 = 1 << 20;
+/// How many bytes of one answer wait at most for a client that reads slowly, and how many bytes of all answers
+/// together. The second is the most that HTTP/2 knows: the library gives a connection up when too many small frames wait
+/// on it for its window, and then slow watchers would end the requests of all.
+const STREAM_WINDOW: u32 = 256 << 10;
+const WINDOW: u32 = i32::MAX as u32;
 
 /// How other processes are told from strangers. The files are read for each connection.
 #[derive(Debug, Clone)]
@@ -101,6 +108,20 @@ impl Leader {
             endpoint = endpoint.tls_config(peers.tls()?)?;
         }
         Ok(Self { url: url.into(), channel: endpoint.connect().await? })
+    }
+
+    /// Waits until the process serves no more: it says so, or its connection breaks.
+    pub async fn ended(&self) {
+        let mut request = tonic::Request::new(HealthCheckRequest::default());
+        request.metadata_mut().insert(FORWARDED, MetadataValue::from_static("1"));
+        // If the process can't be asked, requests find out.
+        let Ok(answers) = HealthClient::new(self.channel.clone()).watch(request).await else { return pending().await };
+        let mut answers = answers.into_inner();
+        while let Ok(Some(answer)) = answers.message().await {
+            if answer.status() != ServingStatus::Serving {
+                return;
+            }
+        }
     }
 
     /// Where it is.

@@ -17,6 +17,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use prometheus_client::registry::Registry;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tower::ServiceExt as _;
 
@@ -100,7 +101,16 @@ impl Standby {
         self.desk.role.send_replace(Role::Nobody(why.into()));
     }
 
-    /// Waits until a connection to the process that serves broke.
+    /// Has [`Standby::broken`] end as soon as that process serves no more.
+    pub fn mind(&self, leader: Leader) -> Minded {
+        let broken = Arc::clone(&self.desk.broken);
+        Minded(tokio::spawn(async move {
+            leader.ended().await;
+            broken.notify_one();
+        }))
+    }
+
+    /// Waits until a connection to the process that serves broke, or that process serves no more.
     pub async fn broken(&self) {
         self.desk.broken.notified().await;
     }
@@ -129,6 +139,16 @@ impl Standby {
         tracing::info!("stopping");
         self.front.shut().await;
         tracing::info!("stopped");
+    }
+}
+
+/// A process that is minded. Dropping it ends that.
+#[derive(Debug)]
+pub struct Minded(JoinHandle<()>);
+
+impl Drop for Minded {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

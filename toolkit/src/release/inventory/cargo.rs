@@ -185,7 +185,13 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let shell = Context::for_test(root);
         for platform in Platform::ALL {
-            let found = linked(&shell, platform).unwrap();
+            let found = match linked(&shell, platform) {
+                Err(error) if !platform.is_host() && error.to_string().contains("Debian's package") => {
+                    eprintln!("skipped for {platform}: {error}; `cargo xtask doctor --for images` says what is missing");
+                    continue;
+                }
+                found => found.unwrap(),
+            };
             let library = found.iter().find(|component| component.name == "rust-std").unwrap();
             let line = Run::new(build::rustc(&shell, platform).unwrap(), root).arg("--version").read().unwrap();
             assert!(
