@@ -28,8 +28,8 @@ const ASK: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(4);
 
 /// How many bytes of one answer wait at most for a client that reads slowly, and how many bytes of all answers
-/// together. The second is the most that HTTP/2 knows: the library gives a connection up when too many small frames wait
-/// on it for its window, and then slow watchers would end the requests of all.
+/// together. The second is the most that HTTP/2 knows: the library gives a connection up when too many small frames
+/// wait on it for its window, and then slow watchers would end the requests of all.
 const STREAM_WINDOW: u32 = 256 << 10;
 const WINDOW: u32 = i32::MAX as u32;
 

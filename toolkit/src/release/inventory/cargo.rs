@@ -187,7 +187,9 @@ mod tests {
         for platform in Platform::ALL {
             let found = match linked(&shell, platform) {
                 Err(error) if !platform.is_host() && error.to_string().contains("Debian's package") => {
-                    eprintln!("skipped for {platform}: {error}; `cargo xtask doctor --for images` says what is missing");
+                    eprintln!(
+                        "skipped for {platform}: {error}; `cargo xtask doctor --for images` says what is missing"
+                    );
                     continue;
                 }
                 found => found.unwrap(),
