@@ -52,7 +52,7 @@ pub async fn wait(
                 tracing::info!(place, "another sluice-shim serves the database");
                 waited = true;
                 tokio::select! {
-                    () = follower.follow(place) => standby.hold("the sluice-shim that served is gone"),
+                    () = follower.follow(place) => standby.gone(),
                     () = &mut end => return Ok(None),
                 }
             }

@@ -30,9 +30,9 @@ const BACKLOG: usize = 64;
 /// restarts them; HTTP/2's default of 20 would close the connection.
 const PENDING_RESETS: usize = 4096;
 
-/// How many bytes of requests or answers a connection holds that nobody has taken yet. HTTP/2's default of 64 KiB would
-/// not only be slow: the library closes a connection on which so many small messages wait that half of this would be
-/// wasted on their frames. A burst of 10,000 gets is that.
+/// How many bytes of requests a connection holds that nobody has taken yet. The library closes a connection on which so
+/// many small frames wait that what each falls short of 256 bytes adds up to half of this (h2:
+/// src/proto/streams/counts.rs, `record_data_frame`). With its default of 1 MiB a burst of 10,000 gets was that.
 const WINDOW: u32 = 16 << 20;
 
 /// The open sockets of a server that does not serve yet. Dropped, they leave nothing.

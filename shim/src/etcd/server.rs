@@ -106,7 +106,7 @@ impl Server {
 #[derive(Debug)]
 pub(super) struct Setting {
     client_urls: Vec<String>,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
     stop: watch::Receiver<bool>,
 }
 

@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 pub struct Standing {
     leads: Gauge,
     pending: Gauge,
-    /// How often this process took the place of another one.
+    /// How often another process that served was seen to go.
     pub changes: Counter,
 }
 
@@ -22,7 +22,7 @@ impl Standing {
         let help = "1 while the thread that orders writes takes them: else nobody does";
         registry.register("etcd_server_has_leader", help, self.leads.clone());
         registry.register("etcd_server_is_leader", "The same: it is in this process", self.leads.clone());
-        let help = "How often this process took the place of another one that ordered the writes";
+        let help = "How often this process saw another one go that ordered the writes";
         registry.register("etcd_server_leader_changes_seen", help, self.changes.clone());
         registry.register("etcd_server_proposals_pending", "Requests that wait to be written", self.pending.clone());
         if quota > 0 {
@@ -57,9 +57,9 @@ impl StandbyMetrics {
         ours.register("forwarded_requests", "Requests handed on to the process that serves", self.requests.clone());
     }
 
-    /// Notes whether another process serves; returns whether one did.
-    pub fn stands_by(&self, stands_by: bool) -> bool {
-        self.stands_by.set(i64::from(stands_by)) != 0
+    /// Notes whether this process stands by.
+    pub fn stands_by(&self, stands_by: bool) {
+        self.stands_by.set(i64::from(stands_by));
     }
 }
 

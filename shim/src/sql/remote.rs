@@ -5,6 +5,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use super::Lookout;
 use super::failure::{Failure, Result};
 use super::turn::Turn;
 use crate::engine::store::{Nature, Portion};
@@ -81,6 +82,28 @@ impl Serving {
     /// Whether the process is there, or was a moment ago.
     pub(super) fn is_there(&self) -> bool {
         self.owner > 0 && self.connected && self.now.saturating_sub(self.seen_at) < SILENCE
+    }
+}
+
+/// Looks who serves a store, on a connection that is made when it is needed, and made anew after an error.
+pub(super) struct Looking<C> {
+    connect: Box<dyn Fn() -> Result<C> + Send>,
+    look: fn(&mut C) -> Result<Serving>,
+    connection: Option<C>,
+}
+
+impl<C> Looking<C> {
+    pub(super) fn new(connect: impl Fn() -> Result<C> + Send + 'static, look: fn(&mut C) -> Result<Serving>) -> Self {
+        Self { connect: Box::new(connect), look, connection: None }
+    }
+}
+
+impl<C: Send> Lookout for Looking<C> {
+    fn look(&mut self) -> crate::engine::Result<Option<String>> {
+        let mut connection = self.connection.take().map_or_else(&self.connect, Ok)?;
+        let serving = (self.look)(&mut connection)?;
+        self.connection = Some(connection);
+        Ok(serving.is_there().then_some(serving.place))
     }
 }
 

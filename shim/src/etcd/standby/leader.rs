@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::pending;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use tokio::sync::{Notify, watch};
 use tonic::metadata::MetadataValue;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -19,6 +19,15 @@ use tonic_health::pb::health_client::HealthClient;
 use super::super::tls;
 use super::forward::{FORWARDED, forward};
 use crate::config::Config;
+use crate::remote::{Flags, Remote};
+
+/// What says how the process is reached: its URL is what it says of itself.
+const FLAGS: Flags = Flags {
+    url: "--advertise-client-urls",
+    cacert: "--peer-trusted-ca-file",
+    cert: "--peer-cert-file",
+    key: "--peer-key-file",
+};
 
 /// How long it may take to connect.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -34,7 +43,7 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const WINDOW: u32 = i32::MAX as u32;
 
 /// How other processes are told from strangers. The files are read for each connection.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Peers {
     authorities: Option<PathBuf>,
     identity: Option<(PathBuf, PathBuf)>,
@@ -67,14 +76,11 @@ impl Peers {
         Ok(())
     }
 
-    fn tls(&self) -> Result<ClientTlsConfig> {
-        let read = |path: &Path| std::fs::read(path).with_context(|| format!("read {}", path.display()));
-        let authorities = self.authorities.as_deref().context("no --peer-trusted-ca-file says whom to trust")?;
-        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(authorities)?));
-        if let Some((cert, key)) = &self.identity {
-            tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
-        }
-        Ok(tls)
+    fn endpoint(&self, url: &str) -> Result<Endpoint> {
+        // Without TLS there is nothing to check.
+        let Self { authorities, identity } = if url.starts_with("https://") { self } else { &Self::default() };
+        let (cert, key) = identity.as_ref().map(|(cert, key)| (cert, key)).unzip();
+        Remote { flags: FLAGS, url, cacert: authorities.as_ref(), cert, key }.endpoint()
     }
 }
 
@@ -97,16 +103,14 @@ impl Leader {
     /// # Errors
     /// When it does not answer, or its certificate is not trusted.
     pub async fn connect(url: &str, peers: &Peers) -> Result<Self> {
-        let mut endpoint = Endpoint::from_shared(url.to_owned())?
+        let endpoint = peers
+            .endpoint(url)?
             .connect_timeout(CONNECT)
             .http2_keep_alive_interval(ASK)
             .keep_alive_timeout(ANSWER)
             .keep_alive_while_idle(true)
             .initial_connection_window_size(WINDOW)
             .initial_stream_window_size(STREAM_WINDOW);
-        if url.starts_with("https://") {
-            endpoint = endpoint.tls_config(peers.tls()?)?;
-        }
         Ok(Self { url: url.into(), channel: endpoint.connect().await? })
     }
 

@@ -7,6 +7,7 @@
 mod forward;
 mod leader;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +74,7 @@ impl Standby {
     /// patience.
     pub fn open(sockets: Sockets, config: &Config, registry: &mut Registry) -> Self {
         let (setting, metrics) = (Setting::of(&sockets), StandbyMetrics::default());
+        metrics.stands_by(true);
         metrics.register(registry);
         let mut alone = Registry::default();
         metrics.register(&mut alone);
@@ -91,14 +93,18 @@ impl Standby {
 
     /// Hands all requests on to that process.
     pub fn follow(&self, leader: Leader) {
-        self.desk.metrics.stands_by(true);
         self.desk.role.send_replace(Role::Another(leader));
     }
 
     /// Lets requests wait, since no process is known that serves.
     pub fn hold(&self, why: &str) {
-        self.desk.metrics.stands_by(true);
         self.desk.role.send_replace(Role::Nobody(why.into()));
+    }
+
+    /// The same, since the process that served is gone.
+    pub fn gone(&self) {
+        self.setting.metrics.standing.changes.inc();
+        self.hold("the sluice-shim that served is gone");
     }
 
     /// Has [`Standby::broken`] end as soon as that process serves no more.
@@ -123,13 +129,11 @@ impl Standby {
         self,
         engine: Engine,
         config: &Config,
-        snapshot_dir: std::path::PathBuf,
+        snapshot_dir: PathBuf,
         registry: Registry,
     ) -> Result<Server> {
         let (context, health, answers) = prepare(engine, config, self.setting, snapshot_dir, registry).await?;
-        if self.desk.metrics.stands_by(false) {
-            context.metrics.standing.changes.inc();
-        }
+        self.desk.metrics.stands_by(false);
         self.desk.role.send_replace(Role::This(answers));
         Ok(Server::of(context, health, self.front))
     }

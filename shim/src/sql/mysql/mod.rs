@@ -45,7 +45,7 @@ use connection::Connection;
 pub(super) use store::MySql;
 
 use super::failure::Result;
-use super::remote::{self, MOVED, Serving};
+use super::remote::{self, Looking, MOVED};
 use super::{Lookout, Opened};
 
 /// A connection with its tables.
@@ -124,25 +124,8 @@ impl Tables {
 
 /// Somebody who looks who serves a database.
 pub(super) fn lookout(address: &Address) -> impl Lookout + use<> {
-    Lookouts { address: Arc::new(address.clone()), connection: None }
-}
-
-/// With the connection of the last look.
-struct Lookouts {
-    address: Arc<Address>,
-    connection: Option<Connection>,
-}
-
-impl Lookout for Lookouts {
-    fn look(&mut self) -> crate::engine::Result<Option<String>> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => Connection::open(Arc::clone(&self.address), Arc::default())?,
-        };
-        let serving = serving::look(&mut connection)?;
-        self.connection = Some(connection);
-        Ok(serving.filter(Serving::is_there).map(|serving| serving.place))
-    }
+    let address = Arc::new(address.clone());
+    Looking::new(move || Connection::open(Arc::clone(&address), Arc::default()), serving::look)
 }
 
 /// What a database is like, and whether there is a store in it that could be served. Nothing is made there.

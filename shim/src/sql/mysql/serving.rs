@@ -87,9 +87,9 @@ fn serving(cells: &mut Cells) -> Result<Serving> {
 }
 
 /// Looks who serves the store.
-pub(super) fn look(connection: &mut Connection) -> Result<Option<Serving>> {
-    let sql = who_serves(connection)?;
-    connection.first("who serves", sql, serving)
+pub(super) fn look(connection: &mut Connection) -> Result<Serving> {
+    let found = connection.first("who serves", who_serves(connection)?, serving)?;
+    found.ok_or_else(|| Failure::Final(Error::Damaged("the table meta is empty".into())))
 }
 
 /// Takes the store if nobody has it; else returns who has.

@@ -34,14 +34,14 @@ use std::time::Duration;
 pub(in crate::sql) use session::Session;
 
 use self::connect::Database;
-use self::link::{Link, PATIENCE};
+use self::link::PATIENCE;
 use crate::clock::{StoreClock, StoreTime, Ticker};
 use crate::endpoint::Address;
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Nature, Reader, Store, Writer};
 use crate::engine::{Error, Result};
 use crate::sql::reader::SqlReader;
-use crate::sql::remote::{self, MOVED, TURN};
+use crate::sql::remote::{self, Looking, MOVED, TURN};
 use crate::sql::writer::SqlWriter;
 use crate::sql::{Lookout, Opened, random};
 
@@ -100,25 +100,8 @@ pub(super) fn beside_server(address: &Address) -> Result<Session> {
 
 /// Somebody who looks who serves a database.
 pub(super) fn lookout(address: &Address) -> Result<impl Lookout + use<>> {
-    Ok(Lookouts { database: Database::new(address, 0, Arc::default(), Some(PATIENCE))?, link: None })
-}
-
-/// With the connection of the last look.
-struct Lookouts {
-    database: Arc<Database>,
-    link: Option<Link>,
-}
-
-impl Lookout for Lookouts {
-    fn look(&mut self) -> Result<Option<String>> {
-        let mut link = match self.link.take() {
-            Some(link) => link,
-            None => self.database.connect()?,
-        };
-        let serving = start::look(&mut link)?;
-        self.link = Some(link);
-        Ok(serving.is_there().then_some(serving.place))
-    }
+    let database = Database::new(address, 0, Arc::default(), Some(PATIENCE))?;
+    Ok(Looking::new(move || database.connect(), start::look))
 }
 
 /// A connection that checks all that is stored, however long the server takes for a table, also if the store has moved.
