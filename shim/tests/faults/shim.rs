@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use sluice_shim::endpoint::Endpoint;
 use sluice_shim::pb::etcdserverpb as pb;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tonic::transport::Channel;
+use tonic::transport::{self, Channel};
 
 use crate::ledger::in_time;
 
@@ -45,10 +45,14 @@ impl Shim {
         Self { child, address }
     }
 
-    pub(crate) async fn connect(&self) -> Channel {
+    /// Where to connect to. Many small answers may wait at once.
+    pub(crate) fn endpoint(&self) -> transport::Endpoint {
         let endpoint = Channel::from_shared(format!("http://{}", self.address)).unwrap();
-        // Many small answers may wait at once.
-        endpoint.initial_connection_window_size(i32::MAX as u32).connect().await.unwrap()
+        endpoint.initial_connection_window_size(i32::MAX as u32)
+    }
+
+    pub(crate) async fn connect(&self) -> Channel {
+        self.endpoint().connect().await.unwrap()
     }
 
     /// The answer to a plain HTTP GET, headers included.
