@@ -1,5 +1,7 @@
 //! Random graphs of owners and dependents, and what is done to them. The same seed gives the same ones.
 
+use std::collections::BTreeSet;
+
 /// A generator of numbers that look random (splitmix64, by Sebastiano Vigna).
 pub(super) struct Dice(u64);
 
@@ -125,18 +127,25 @@ impl Graph {
         }
     }
 
-    /// The objects that are deleted in the foreground before something else is. The controller manager never forgets
-    /// that (`markDeletingDependents`, pkg/controller/garbagecollector/graph.go). One that a finalizer holds it takes
-    /// for a part of a cycle when the owner of its owner is deleted in the foreground later: it unblocks the owner,
-    /// and luck decides whether that one goes in the foreground or in the background. The shim goes by what the
-    /// object says.
-    fn marked_for_good(&self) -> Vec<usize> {
+    /// The objects that are deleted in the foreground before something else is, and all that depends on them. The
+    /// controller manager never forgets that (`markDeletingDependents`, pkg/controller/garbagecollector/graph.go). One
+    /// that a finalizer holds, its own or one below it, the controller manager takes for a part of a cycle when the
+    /// owner of its owner is deleted in the foreground later: it unblocks the owner, and luck decides whether that one
+    /// goes in the foreground or in the background. The shim goes by what the object says.
+    fn marked_for_good(&self) -> BTreeSet<usize> {
         let foreground = self.deeds.iter().filter_map(|deed| match deed {
             Deed::Foreground(place) => Some(*place),
             _ => None,
         });
-        let mut places: Vec<usize> = foreground.collect();
-        places.pop();
+        let mut first: Vec<usize> = foreground.collect();
+        first.pop();
+        let mut places: BTreeSet<usize> = first.into_iter().collect();
+        // Owners come before their dependents.
+        for (place, node) in self.nodes.iter().enumerate() {
+            if node.owners.iter().any(|edge| places.contains(&edge.owner)) {
+                places.insert(place);
+            }
+        }
         places
     }
 
@@ -198,6 +207,21 @@ mod tests {
     fn a_seed_gives_the_same_graphs() {
         assert_eq!(graphs(7), graphs(7));
         assert_ne!(graphs(7), graphs(8));
+    }
+
+    #[test]
+    fn what_waits_for_a_deletion_in_the_foreground_is_not_held() {
+        let node = |owner: Option<usize>| Node {
+            kind: Kind::Hidden,
+            elsewhere: false,
+            held: false,
+            owners: owner.map(|owner| Edge { owner, blocks: true }).into_iter().collect(),
+            cycle: None,
+        };
+        let nodes = [None, Some(0), Some(1), Some(2), Some(1), None].map(node).to_vec();
+        let deeds = vec![Deed::Foreground(2), Deed::Foreground(0), Deed::Background(5)];
+        let graph = Graph { nodes, deeds };
+        assert_eq!(graph.marked_for_good(), BTreeSet::from([2, 3]), "the object and its dependent");
     }
 
     #[test]
