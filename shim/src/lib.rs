@@ -15,6 +15,9 @@ pub mod inspect;
 pub mod metrics;
 pub mod migrate;
 pub mod object;
+#[cfg(test)]
+#[path = "../tests/servers/port.rs"]
+mod port;
 mod remote;
 pub mod selector;
 pub mod snapshot;

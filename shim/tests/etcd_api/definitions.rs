@@ -1,6 +1,5 @@
 //! `--definitions-from`: a store of some groups follows the definitions of the main store.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 
 use super::server::{Client, TestServer, range_of};
@@ -38,9 +37,7 @@ async fn stored(client: &mut Client) -> Option<String> {
 
 #[tokio::test]
 async fn fields_are_indexed_as_the_main_store_says_whenever_it_is_there() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let from = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    let from = format!("http://127.0.0.1:{}", crate::port::free());
     let shard = TestServer::start(&["--definitions-from", &from]).await;
     let mut in_shard = shard.connect().await;
 

@@ -14,6 +14,8 @@ mod lock;
 mod maintenance;
 mod metrics;
 mod oversized;
+#[path = "../servers/port.rs"]
+mod port;
 mod process;
 mod refused;
 mod server;

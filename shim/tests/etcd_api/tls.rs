@@ -161,7 +161,7 @@ async fn kubeadms_pod_listens_where_kubeadm_and_the_apiserver_look() {
     let (dir, ca) = (tempfile::tempdir().unwrap(), Authority::new());
     ca.write_server_pair(dir.path(), &["localhost"]);
     std::fs::write(dir.path().join("ca.pem"), ca.0.pem()).unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap().port().to_string();
+    let port = crate::port::free().to_string();
     let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let here = |word: &str| {
         [

@@ -15,6 +15,8 @@ mod failover;
 mod full;
 mod ledger;
 mod load;
+#[path = "../servers/port.rs"]
+mod port;
 mod proxy;
 #[path = "../servers/own.rs"]
 mod server;

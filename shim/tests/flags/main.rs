@@ -6,6 +6,8 @@
 
 mod full_disk;
 mod kinds;
+#[path = "../servers/port.rs"]
+mod port;
 mod program;
 mod secrets;
 mod table;

@@ -52,6 +52,8 @@ mod database;
 mod history;
 mod leases;
 mod model;
+#[path = "../servers/port.rs"]
+mod port;
 mod process;
 mod random;
 #[path = "../servers/own.rs"]

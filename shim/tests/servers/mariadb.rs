@@ -1,7 +1,6 @@
 //! A MariaDB of the tests' own.
 
 use std::io::Read as _;
-use std::net::TcpListener;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -57,7 +56,7 @@ pub(crate) fn start(options: &str) -> Server {
         );
     }
     let folder = tempfile::Builder::new().prefix("mariadb").tempdir().unwrap().keep();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = crate::port::free();
     let mut child = Command::new("sh")
         .args(["-c", SCRIPT, "mariadb"])
         .arg(&folder)

@@ -2,7 +2,6 @@
 #![allow(clippy::allow_attributes, dead_code, reason = "each program of tests needs a part of it")]
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -103,7 +102,7 @@ impl Server {
         let guard = tempfile::Builder::new().prefix("own-server").tempdir().unwrap();
         let folder = guard.path().to_owned();
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = crate::port::free();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         let server = Self { family, port, folder, options, mounted: None, running: None, _guard: guard };
         server.own(&server.folder);

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -61,7 +60,7 @@ impl Server {
         init.args(["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"]);
         let made = init.arg(folder.join("data")).output().unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = crate::port::free();
         let mut shell = as_nobody(Path::new("sh"), &folder);
         shell.args(["-c", SHELL, "sh"]).arg(programs::postgres("postgres")).arg(&folder).arg(port.to_string());
         // A group of its own: what ends the tests from the terminal does not end the server before its folder is

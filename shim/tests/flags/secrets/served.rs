@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -93,7 +93,7 @@ fn look(url: &str) {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     for way in ways(folder, url, PASSWORD, ENCODED) {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = crate::port::free();
         let mut command = way.command(folder, "");
         command.env("SLUICE_LISTEN_CLIENT_URLS", "unix://client.sock");
         let serving = Serving::start(command.env("SLUICE_LISTEN_METRICS_URLS", format!("http://127.0.0.1:{port}")));
