@@ -124,6 +124,20 @@ pub struct Config {
     #[arg(long, env = "SLUICE_PEER_KEY_FILE", value_name = "FILE", requires = "peer_cert_file")]
     pub peer_key_file: Option<PathBuf>,
 
+    /// Talk to the other processes on the database by TLS with a certificate that they share, which is kept in the
+    /// database: it needs no files. With this flag https:// URLs are for those processes alone.
+    #[arg(
+        long,
+        env = "SLUICE_PEER_AUTO_TLS",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    pub peer_auto_tls: bool,
+
     /// How often watchers that ask for it hear of the progress. (etcd: 10m; kubeadm sets 5s, which bookmarks need.)
     #[arg(
         long,
@@ -245,6 +259,16 @@ impl Config {
             let hint = "use a database on a server (postgres:// or mysql://), or remove the flag";
             return Err(ConfigError::new("--standby: a SQLite file has one process that serves it", hint));
         }
+        if self.peer_auto_tls && !self.standby {
+            let hint = "use it with --standby, or remove the flag";
+            return Err(ConfigError::new("--peer-auto-tls: there are no other processes", hint));
+        }
+        let files = [&self.cert_file, &self.trusted_ca_file, &self.peer_cert_file, &self.peer_trusted_ca_file];
+        if self.peer_auto_tls && files.into_iter().any(Option::is_some) {
+            let hint = "remove the flag, or the flags --cert-file, --trusted-ca-file, --peer-cert-file and \
+                        --peer-trusted-ca-file with their keys";
+            return Err(ConfigError::new("--peer-auto-tls: certificates are given in files as well", hint));
+        }
         Ok(endpoint)
     }
 
@@ -256,8 +280,9 @@ impl Config {
         let hint = "say it with --advertise-client-urls, as in https://10.0.0.1:2379";
         let what = "--standby: no URL is known at which the other processes reach this one";
         let url = url.ok_or_else(|| ConfigError::new(what, hint))?;
-        if url.starts_with("https:") && self.peer_trusted_ca_file.is_none() && self.trusted_ca_file.is_none() {
-            let hint = "use --peer-trusted-ca-file with the authorities that sign them";
+        let trusts = self.peer_auto_tls || self.peer_trusted_ca_file.is_some() || self.trusted_ca_file.is_some();
+        if url.starts_with("https:") && !trusts {
+            let hint = "use --peer-auto-tls, or --peer-trusted-ca-file with the authorities that sign them";
             return Err(ConfigError::new(
                 "--standby: nothing says whose certificates of other processes to trust",
                 hint,
@@ -271,7 +296,8 @@ impl Config {
             [("--listen-client-urls", &self.listen_client_urls), ("--listen-metrics-urls", &self.listen_metrics_urls)];
         let mut places = HashSet::new();
         for (flag, url) in listeners.into_iter().flat_map(|(flag, urls)| urls.iter().map(move |url| (flag, url))) {
-            if url.is_tls() && self.cert_file.is_none() {
+            let is_for_peers = self.peer_auto_tls && flag == "--listen-client-urls";
+            if url.is_tls() && self.cert_file.is_none() && !is_for_peers {
                 let hint = "use --cert-file and --key-file, or an http:// or unix:// URL";
                 return Err(ConfigError::new(format!("{flag}: {url} needs a certificate"), hint));
             }

@@ -117,9 +117,13 @@ async fn start(
     }
     // The database last: what can't be served makes none.
     let main_store = config.definitions.endpoint()?;
-    let sockets = Sockets::open(config, &mut registry).await?;
+    let pair = match config.peer_auto_tls {
+        true => Some(standby::pair(&endpoint)?),
+        false => None,
+    };
+    let sockets = Sockets::open(config, pair.as_ref(), &mut registry).await?;
     let collector = config.gc.collector()?;
-    let (snapshot_dir, peers) = (config.snapshot_dir(&endpoint), Peers::of(config)?);
+    let (snapshot_dir, peers) = (config.snapshot_dir(&endpoint), Peers::of(config, pair)?);
     let engine = async |store: Arc<dyn Store>| {
         if collector.enabled {
             warn_of_encrypted(store.as_ref())?;

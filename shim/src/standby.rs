@@ -15,6 +15,7 @@ use crate::endpoint::Endpoint;
 use crate::engine::metrics::Metrics;
 use crate::engine::store::Store;
 use crate::engine::{self, Error};
+use crate::etcd::pair::Pair;
 use crate::etcd::standby::{Leader, Minded, Peers, Standby};
 use crate::sql::{self, Lookout};
 
@@ -68,6 +69,15 @@ pub async fn wait(
             Err(error) => return Err(error).with_context(|| format!("--endpoint: open {endpoint}")),
         }
     }
+}
+
+/// What the processes on a database know each other by. The first process that asks makes it.
+///
+/// # Errors
+/// When the database can't be used.
+pub fn pair(endpoint: &Endpoint) -> Result<Pair> {
+    let kept = sql::keep_pair(endpoint, &Pair::fresh()?);
+    Ok(Pair::kept(kept.with_context(|| format!("--peer-auto-tls: keep a certificate in {endpoint}"))?))
 }
 
 /// Follows the process that serves.

@@ -15,6 +15,7 @@ use tonic::service::Routes;
 use super::connection::Door;
 use super::context::stopped;
 use super::listen::Listener;
+use super::pair::Pair;
 use super::refused::Refusals;
 use super::tls::{Tls, TlsFiles};
 use crate::config::{Config, ListenUrl};
@@ -49,14 +50,16 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Reads the certificates and opens the sockets. What is counted is registered.
+    /// Reads the certificates and opens the sockets. What is counted is registered. `pair`: what the processes on the
+    /// database share, in the place of files.
     ///
     /// # Errors
     /// When a certificate can't be used, or an address can't be listened at.
-    pub async fn open(config: &Config, registry: &mut Registry) -> Result<Self> {
+    pub async fn open(config: &Config, pair: Option<&Pair>, registry: &mut Registry) -> Result<Self> {
         let metrics = Metrics::new(registry);
-        let tls = tls(config, &metrics)?;
-        for url in config.listen_client_urls.iter().filter(|url| tls.is_some() && matches!(url, ListenUrl::Plain(_))) {
+        let tls = tls(config, pair, &metrics)?;
+        let has_files = config.cert_file.is_some();
+        for url in config.listen_client_urls.iter().filter(|url| has_files && matches!(url, ListenUrl::Plain(_))) {
             tracing::warn!(%url, "certificates are given, but this URL is without TLS");
         }
         let clients = bind("--listen-client-urls", &config.listen_client_urls, tls.as_ref()).await?;
@@ -128,7 +131,10 @@ impl Front {
     }
 }
 
-fn tls(config: &Config, metrics: &Metrics) -> Result<Option<Arc<Tls>>> {
+fn tls(config: &Config, pair: Option<&Pair>, metrics: &Metrics) -> Result<Option<Arc<Tls>>> {
+    if let Some(pair) = pair {
+        return Ok(Some(Arc::new(Tls::shared(pair, metrics.clone())?)));
+    }
     let (Some(cert), Some(key)) = (&config.cert_file, &config.key_file) else { return Ok(None) };
     let files = TlsFiles { cert: cert.clone(), key: key.clone(), trusted_ca: config.trusted_ca_file.clone() };
     Ok(Some(Arc::new(

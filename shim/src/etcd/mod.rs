@@ -23,6 +23,7 @@ pub mod lock;
 pub mod maintenance;
 mod observe;
 mod oversized;
+pub mod pair;
 mod refused;
 pub mod selection;
 pub mod server;

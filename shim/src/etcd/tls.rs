@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 
+use super::pair::Pair;
 use crate::metrics::Metrics;
 
 /// Files are looked at when a client connects, but not more often than this.
@@ -31,7 +32,8 @@ pub struct TlsFiles {
 /// The certificates in use.
 #[derive(Debug)]
 pub struct Tls {
-    files: TlsFiles,
+    /// `None`: what is in use never changes.
+    files: Option<TlsFiles>,
     metrics: Metrics,
     current: Mutex<Current>,
 }
@@ -51,7 +53,16 @@ impl Tls {
     pub fn new(files: TlsFiles, metrics: Metrics) -> Result<Self> {
         let state = files.state();
         let config = Arc::new(files.load()?);
-        Ok(Self { files, metrics, current: Mutex::new(Current { config, state, checked: Instant::now() }) })
+        let current = Current { config, state, checked: Instant::now() };
+        Ok(Self { files: Some(files), metrics, current: Mutex::new(current) })
+    }
+
+    /// Takes what the processes on a database share: both ends must have it.
+    pub(super) fn shared(pair: &Pair, metrics: Metrics) -> Result<Self> {
+        let (certs, key, roots) = pair.read()?;
+        let config = Arc::new(server_config(certs, key, Some(roots))?);
+        let current = Current { config, state: State::new(), checked: Instant::now() };
+        Ok(Self { files: None, metrics, current: Mutex::new(current) })
     }
 
     /// The configuration for a new connection. Reads the files if they changed; goes on with the old ones if the new
@@ -62,15 +73,16 @@ impl Tls {
 
     fn config_at(&self, now: Instant) -> Arc<ServerConfig> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(files) = &self.files else { return current.config.clone() };
         if now.saturating_duration_since(current.checked) < CHECK_EVERY {
             return current.config.clone();
         }
         current.checked = now;
-        let state = self.files.state();
+        let state = files.state();
         if state != current.state {
-            match self.files.load() {
+            match files.load() {
                 Ok(config) => {
-                    tracing::info!(cert = %self.files.cert.display(), "certificates were read again");
+                    tracing::info!(cert = %files.cert.display(), "certificates were read again");
                     current.config = Arc::new(config);
                     // A failure is tried again at the next check.
                     current.state = state;
@@ -99,22 +111,30 @@ impl TlsFiles {
     fn load(&self) -> Result<ServerConfig> {
         let certs = certificates(&self.cert)?;
         let key = private_key(&self.key)?;
-        let provider = Arc::new(ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-        let builder = match &self.trusted_ca {
-            None => builder.with_no_client_auth(),
-            Some(path) => {
-                let roots = Arc::new(authorities(path)?);
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build()?;
-                builder.with_client_cert_verifier(verifier)
-            }
-        };
-        let mut config = builder
-            .with_single_cert(certs, key)
-            .with_context(|| format!("use {} with {}", self.cert.display(), self.key.display()))?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(config)
+        let roots = self.trusted_ca.as_deref().map(authorities).transpose()?;
+        server_config(certs, key, roots)
+            .with_context(|| format!("use {} with {}", self.cert.display(), self.key.display()))
     }
+}
+
+/// `roots`: who signs the certificates of clients, if they need one.
+fn server_config(
+    certs: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    roots: Option<RootCertStore>,
+) -> Result<ServerConfig> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder = match roots {
+        None => builder.with_no_client_auth(),
+        Some(roots) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder.with_single_cert(certs, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
 }
 
 /// The authorities in a file.

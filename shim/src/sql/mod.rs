@@ -28,7 +28,7 @@ use crate::clock::{Steady, Ticker};
 use crate::endpoint::{Endpoint, Family};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Nature, Reader, Source, Store};
-use crate::engine::{RangeQuery, Result};
+use crate::engine::{Error, RangeQuery, Result};
 use crate::gc::{Overview, View};
 use explain::Explanation;
 use reader::SqlReader;
@@ -87,6 +87,21 @@ pub fn lookout(endpoint: &Endpoint) -> Result<Option<Box<dyn Lookout>>> {
         Endpoint::Network(address) => match address.family {
             Family::MySql => Ok(Some(Box::new(mysql::lookout(address)))),
             Family::Postgres => Ok(Some(Box::new(postgres::lookout(address)?))),
+        },
+    }
+}
+
+/// Keeps a certificate with its key (PEM) that all processes on a database share, unless one is kept there already.
+/// Returns the one that is kept.
+///
+/// # Errors
+/// When the database can't be used, or is a file.
+pub fn keep_pair(endpoint: &Endpoint, fresh: &str) -> Result<String> {
+    match endpoint {
+        Endpoint::Sqlite(_) => Err(Error::Broken("a SQLite file has one process that serves it".into())),
+        Endpoint::Network(address) => match address.family {
+            Family::MySql => mysql::keep_pair(address, fresh),
+            Family::Postgres => postgres::keep_pair(address, fresh),
         },
     }
 }

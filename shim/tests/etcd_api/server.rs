@@ -72,7 +72,7 @@ impl TestServer {
         if let Endpoint::Network(_) = endpoint {
             metrics.register_server(ours);
         }
-        let sockets = Sockets::open(&config, &mut registry).await.unwrap();
+        let sockets = Sockets::open(&config, None, &mut registry).await.unwrap();
         let server = Server::start(engine, &config, sockets, database.folder().to_owned(), registry).await.unwrap();
         Self { server, database, following }
     }

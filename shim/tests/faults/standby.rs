@@ -8,9 +8,10 @@ use pb::maintenance_client::MaintenanceClient;
 use pb::watch_client::WatchClient;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use sluice_shim::pb::etcdserverpb as pb;
+use sluice_shim::sql;
 use tokio_stream::StreamExt as _;
 use tonic::Status;
-use tonic::transport::Channel;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::database::Database;
 use crate::ledger::in_time;
@@ -252,4 +253,33 @@ async fn a_process_that_does_not_stand_by_gets_nothing_handed_on() {
     in_time("what a standby says", said).await;
     let refused = write(&second.connect().await, "/a").await.unwrap_err();
     assert_eq!((refused.code(), refused.message()), (tonic::Code::Unavailable, "etcdserver: no leader"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_know_each_other_by_what_is_in_the_database() {
+    if crate::is_skipped() {
+        return;
+    }
+    let database = Database::new();
+    let flags = ["--standby", "--peer-auto-tls", "--listen-client-urls", "https://127.0.0.1:0,http://127.0.0.1:0"];
+    // Both find no pair.
+    let both = [(); 2].map(|()| Shim::start_with(database.endpoint(), &flags));
+    for shim in &both {
+        in_time("a process that is ready", async { while !ready(shim).await.0 {} }).await;
+        write(&shim.connect().await, "/a").await.unwrap();
+    }
+    let stands_by = [both[0].get("/metrics").await, both[1].get("/metrics").await];
+    assert_eq!(stands_by.iter().filter(|text| text.contains("\nsluice_standby 1\n")).count(), 1, "{stands_by:?}");
+
+    // Who has the certificate alone is a stranger.
+    let endpoint = database.endpoint();
+    let (place, pem) = tokio::task::block_in_place(|| {
+        (sql::lookout(endpoint).unwrap().unwrap().look().unwrap().unwrap(), sql::keep_pair(endpoint, "").unwrap())
+    });
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&pem)).domain_name("sluice-shim");
+    for (tls, accepted) in [(tls.clone(), false), (tls.identity(Identity::from_pem(&pem, &pem)), true)] {
+        let url = sql::url_of(&place).unwrap().to_owned();
+        let channel = Endpoint::from_shared(url).unwrap().tls_config(tls).unwrap().connect_lazy();
+        assert_eq!(write(&channel, "/a").await.is_ok(), accepted);
+    }
 }

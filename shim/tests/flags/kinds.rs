@@ -39,6 +39,8 @@ pub(crate) enum Kind {
     Bool,
     /// The same, for databases on servers alone: SQLite refuses true.
     Standby,
+    /// For several processes, with `--standby`.
+    WithStandby,
     /// Alone.
     Switch,
     /// Any text but none.
@@ -99,6 +101,12 @@ impl Kind {
             Self::Standby => [
                 works(&["false"]),
                 refused(2, "a SQLite file has one process", &["true"]),
+                refused(2, "true", &["", "1", "yes"]),
+            ]
+            .concat(),
+            Self::WithStandby => [
+                works(&["false"]),
+                refused(2, "there are no other processes", &["true"]),
                 refused(2, "true", &["", "1", "yes"]),
             ]
             .concat(),

@@ -17,7 +17,7 @@ async fn serve(database: &Database, more: &[String]) -> (Server, u16) {
     let config = Config::try_parse_from(args).unwrap();
     let engine = open(database).await.unwrap();
     let mut registry = Registry::default();
-    let sockets = Sockets::open(&config, &mut registry).await.unwrap();
+    let sockets = Sockets::open(&config, None, &mut registry).await.unwrap();
     let server = Server::start(engine, &config, sockets, database.folder().to_owned(), registry).await.unwrap();
     let port = server.client_addresses()[0].port();
     (server, port)

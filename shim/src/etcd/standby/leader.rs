@@ -11,11 +11,12 @@ use axum::extract::Request;
 use axum::response::Response;
 use tokio::sync::{Notify, watch};
 use tonic::metadata::MetadataValue;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use super::super::pair::{self, Pair};
 use super::super::tls;
 use super::forward::{FORWARDED, forward};
 use crate::config::Config;
@@ -47,19 +48,22 @@ const WINDOW: u32 = i32::MAX as u32;
 pub struct Peers {
     authorities: Option<PathBuf>,
     identity: Option<(PathBuf, PathBuf)>,
+    /// In the place of files.
+    pair: Option<Pair>,
 }
 
 impl Peers {
-    /// As the flags say: what is not said of peers holds for them as for clients.
+    /// As the flags say: what is not said of peers holds for them as for clients. `pair`: what the processes share.
     ///
     /// # Errors
     /// When a file can't be used.
-    pub fn of(config: &Config) -> Result<Self> {
+    pub fn of(config: &Config, pair: Option<Pair>) -> Result<Self> {
         let of = |peers: &Option<PathBuf>, clients: &Option<PathBuf>| peers.clone().or_else(|| clients.clone());
         let cert = of(&config.peer_cert_file, &config.cert_file);
         let peers = Self {
             authorities: of(&config.peer_trusted_ca_file, &config.trusted_ca_file),
             identity: cert.zip(of(&config.peer_key_file, &config.key_file)),
+            pair,
         };
         peers.check().context("prepare TLS with --peer-trusted-ca-file, --peer-cert-file and --peer-key-file")?;
         Ok(peers)
@@ -77,8 +81,13 @@ impl Peers {
     }
 
     fn endpoint(&self, url: &str) -> Result<Endpoint> {
+        if let Some(pair) = self.pair.as_ref().filter(|_| url.starts_with("https://")) {
+            let pem = pair.pem();
+            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)).domain_name(pair::NAME);
+            return Ok(Endpoint::from_shared(url.to_owned())?.tls_config(tls.identity(Identity::from_pem(pem, pem)))?);
+        }
         // Without TLS there is nothing to check.
-        let Self { authorities, identity } = if url.starts_with("https://") { self } else { &Self::default() };
+        let Self { authorities, identity, .. } = if url.starts_with("https://") { self } else { &Self::default() };
         let (cert, key) = identity.as_ref().map(|(cert, key)| (cert, key)).unzip();
         Remote { flags: FLAGS, url, cacert: authorities.as_ref(), cert, key }.endpoint()
     }

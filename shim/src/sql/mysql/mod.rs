@@ -15,6 +15,7 @@ mod error;
 mod find;
 mod graph;
 mod note;
+mod pair;
 mod probe;
 mod read;
 mod row;
@@ -126,6 +127,12 @@ impl Tables {
 pub(super) fn lookout(address: &Address) -> impl Lookout + use<> {
     let address = Arc::new(address.clone());
     Looking::new(move || Connection::open(Arc::clone(&address), Arc::default()), serving::look)
+}
+
+/// Keeps the pair that all processes on the database share.
+pub(super) fn keep_pair(address: &Address, fresh: &str) -> crate::engine::Result<String> {
+    let mut connection = Connection::open(Arc::new(address.clone()), Arc::default())?;
+    Ok(pair::keep(&mut connection, fresh)?)
 }
 
 /// What a database is like, and whether there is a store in it that could be served. Nothing is made there.

@@ -11,6 +11,7 @@ mod find;
 mod graph;
 mod link;
 mod note;
+mod pair;
 mod planner;
 mod pooler;
 mod probe;
@@ -102,6 +103,12 @@ pub(super) fn beside_server(address: &Address) -> Result<Session> {
 pub(super) fn lookout(address: &Address) -> Result<impl Lookout + use<>> {
     let database = Database::new(address, 0, Arc::default(), Some(PATIENCE))?;
     Ok(Looking::new(move || database.connect(), start::look))
+}
+
+/// Keeps the pair that all processes on the database share.
+pub(super) fn keep_pair(address: &Address, fresh: &str) -> Result<String> {
+    let mut link = Database::new(address, 0, Arc::default(), Some(PATIENCE))?.connect()?;
+    Ok(pair::keep(&mut link, fresh)?)
 }
 
 /// A connection that checks all that is stored, however long the server takes for a table, also if the store has moved.

@@ -10,7 +10,7 @@ use crate::sql::failure::{Failure, Result};
 /// The version of these tables.
 const VERSION: i32 = 1;
 /// Keeps two that start at once apart: "Sluice".
-const LOCK: &str = "SELECT pg_advisory_xact_lock(91630053188453)";
+pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(91630053188453)";
 
 /// How often a table is vacuumed: when a fiftieth of it has changed.
 const VACUUM: &str = "autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05, \
