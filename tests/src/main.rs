@@ -11,6 +11,7 @@ mod documented;
 mod e2e;
 mod images;
 mod kubectl;
+mod libtest;
 mod runner;
 mod server;
 mod test;

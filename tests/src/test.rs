@@ -10,6 +10,7 @@ use crate::conformance;
 use crate::databases;
 use crate::e2e::{self, Suite};
 use crate::images;
+use crate::libtest::Results;
 use crate::runner::Tally;
 use sluice_shell::context::Context;
 use sluice_shell::doctor::{self, Purpose};
@@ -278,16 +279,18 @@ fn cargo(shell: &Context, name: &str, args: &[&str]) -> Result<Tally> {
 
 fn cargo_by(shell: &Context, name: &str, run: Run) -> Result<Tally> {
     let clock = Instant::now();
-    let mut tally = Tally::default();
+    let mut results = Results::default();
     let log = shell.paths.log(&format!("test-{}", name.replace(' ', "-").to_lowercase()));
     let progress = shell.out.spinner(name);
     let result = run.log(log).watch(|line| {
         progress.now(line.trim());
-        if let Some(found) = result_line(line) {
-            tally += found;
-        }
+        results.take(line);
     });
     drop(progress);
+    if let Some(said) = results.said() {
+        shell.out.data(said)?;
+    }
+    let tally = results.tally;
     let counted = match result {
         Ok(()) if tally == Tally::default() => Ok(Tally { passed: 1, failed: 0 }),
         Err(error) if tally.failed == 0 => Err(error),
@@ -319,16 +322,6 @@ fn step(shell: &Context, name: &str, clock: Instant, result: Result<Tally>) -> R
         shell.out.data(format!("{error:?}"))?;
     }
     Ok(tally)
-}
-
-/// `test result: ok. 3 passed; 1 failed; …`, the line that ends each of Rust's test programs.
-fn result_line(line: &str) -> Option<Tally> {
-    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
-    let count = |word: &str| {
-        let part = counts.split("; ").find_map(|part| part.strip_suffix(word));
-        part.and_then(|number| number.trim().parse().ok())
-    };
-    Some(Tally { passed: count("passed")?, failed: count("failed")? })
 }
 
 #[cfg(test)]
@@ -412,12 +405,5 @@ mod tests {
         }
         assert!(parts("db --filter x").is_err());
         assert!(parts("unit e2e").is_err());
-    }
-
-    #[test]
-    fn results_of_rust_tests_are_counted() {
-        let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 1 filtered out; finished in 0.1s";
-        assert_eq!(result_line(line), Some(Tally { passed: 12, failed: 3 }));
-        assert_eq!(result_line("test a::b ... ok"), None);
     }
 }
