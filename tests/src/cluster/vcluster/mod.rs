@@ -1,6 +1,7 @@
 //! Virtual clusters on the node, from the manifests that users apply: the same walk on each database.
 
 mod database;
+mod shim;
 mod virtual_cluster;
 mod walk;
 

@@ -17,8 +17,8 @@ use sluice_toolkit::cluster::wait::{ensure, until};
 /// The name of all that the manifests make, and of their namespace.
 pub(super) const NAME: &str = "my-vcluster";
 
-/// Its Pod.
-pub(super) const POD: &str = "my-vcluster-0";
+/// The Pods that it may have.
+const PODS: [&str; 2] = ["my-vcluster-0", "my-vcluster-1"];
 
 /// How long a virtual cluster may take to be ready, on a machine that does other things.
 const READY_LIMIT: Duration = Duration::from_secs(420);
@@ -30,6 +30,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(120);
 pub(super) struct VirtualCluster {
     /// How long it took from `kubectl apply` on.
     pub(super) ready: Duration,
+    /// Its Pods.
+    pub(super) pods: &'static [&'static str],
     /// kubectl inside.
     pub(super) kubectl: Kubectl,
     /// vCluster's command line, without what it shall do.
@@ -43,6 +45,8 @@ impl VirtualCluster {
     /// Does what the head of the manifest says, word for word.
     pub(super) fn make(lab: &Lab, manifest: &str, endpoint: Option<&str>) -> Result<Self> {
         let kubectl = lab.kubectl();
+        // A file has one process that serves it.
+        let pods = if endpoint.is_some() { &PODS[..] } else { &PODS[..1] };
         let file = lab.workspace.join(format!("images/manifests/vcluster/vcluster-{manifest}.yaml"));
         let clock = Instant::now();
         let warned = kubectl.warns(&format!("apply -f {}", file.display()))?;
@@ -52,13 +56,13 @@ impl VirtualCluster {
             let literal = format!("--from-literal=endpoint={endpoint}");
             kubectl.run(&format!("create secret generic sluice-database --namespace {NAME} {literal}"))?;
         }
-        wait_ready(&kubectl)?;
+        wait_ready(&kubectl, pods.len())?;
         let ready = clock.elapsed();
         let folder = lab.report.folder.with_extension("vcluster");
         fs::create_dir_all(&folder)?;
         let cli = Run::new(lab.vcluster()?, &folder).env("KUBECONFIG", &lab.report.kubeconfig).env("HOME", &folder);
         let (kubectl, connection) = connect(lab, &cli, &folder)?;
-        let made = Self { ready, kubectl, cli, folder, _connection: connection };
+        let made = Self { ready, pods, kubectl, cli, folder, _connection: connection };
         made.wait_policies()?;
         Ok(made)
     }
@@ -72,7 +76,7 @@ impl VirtualCluster {
 
     /// Waits until it is ready after its Pod was replaced, and connects again.
     pub(super) fn reconnect(&mut self, lab: &Lab) -> Result<()> {
-        wait_ready(&lab.kubectl())?;
+        wait_ready(&lab.kubectl(), self.pods.len())?;
         (self.kubectl, self._connection) = connect(lab, &self.cli, &self.folder)?;
         Ok(())
     }
@@ -96,8 +100,8 @@ impl VirtualCluster {
 }
 
 /// As the head of the manifest says.
-fn wait_ready(kubectl: &Kubectl) -> Result<()> {
-    let condition = "--for=jsonpath={.status.readyReplicas}=1";
+fn wait_ready(kubectl: &Kubectl, replicas: usize) -> Result<()> {
+    let condition = format!("--for=jsonpath={{.status.readyReplicas}}={replicas}");
     let seconds = READY_LIMIT.as_secs();
     kubectl.run(&format!("wait --namespace {NAME} statefulset/{NAME} {condition} --timeout={seconds}s")).map(drop)
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::virtual_cluster::{NAME, POD, VirtualCluster};
+use super::shim;
+use super::virtual_cluster::{NAME, VirtualCluster};
 use crate::cluster::lab::Lab;
 use crate::kubectl::{Event, Kubectl};
-use sluice_shell::error::{Error, Result};
+use sluice_shell::error::Result;
 use sluice_toolkit::cluster::shirts::{self, SKIP_LABEL};
 use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
@@ -79,33 +80,40 @@ pub(super) fn stays_inside(lab: &Lab, cluster: &VirtualCluster) -> Result<()> {
     let host = lab.kubectl();
     let unknown = host.fails("get shirts")?;
     ensure(unknown.contains("doesn't have a resource type"), || format!("the host says of shirts: {unknown}"))?;
-    let metrics = host.run(&format!("get --raw /api/v1/namespaces/{NAME}/pods/{POD}:2381/proxy/metrics"))?;
-    let reads = metrics.lines().find_map(|line| line.strip_prefix("sluice_index_reads_total "));
-    ensure(reads.is_some_and(|reads| reads != "0"), || format!("reads that an index answered: {reads:?}"))
+    let reads = shim::metric(&host, shim::serving(&host, cluster)?, "sluice_index_reads_total")?;
+    ensure(reads.as_ref().is_some_and(|reads| reads != "0"), || format!("reads that an index answered: {reads:?}"))
 }
 
-/// The shim's container gets SIGKILL between two writes; a watch that was there before goes on after.
+/// The shim that serves gets SIGKILL between two writes; a watch that was there before goes on after. Another one takes
+/// its place, if there is one.
 pub(super) fn shim_killed(lab: &Lab, cluster: &VirtualCluster) -> Result<()> {
     let (host, kubectl) = (lab.kubectl(), &cluster.kubectl);
     let mut watch = kubectl.watch("shirts -l color=green")?;
     watch.wait_for("the green ones", LIMIT, |event| event.name() == "olive")?;
-    let before = restarts(&host)?;
-    kill_shim(lab)?;
+    let pod = shim::serving(&host, cluster)?;
+    let before = shim::restarts(&host, pod)?;
+    shim::kill(lab, pod)?;
     until("a write after the shim was killed", AGAIN_LIMIT, || {
         Ok(kubectl.send("apply", &shirt("after-the-kill", "green", "S")).ok())
     })?;
     watch.wait_for("the one written after", AGAIN_LIMIT, |event| event.name() == "after-the-kill")?;
-    until("the count of the restart", AGAIN_LIMIT, || Ok((restarts(&host)? > before).then_some(())))?;
+    if cluster.pods.len() > 1 {
+        let now = shim::serving(&host, cluster)?;
+        ensure(now != pod, || format!("the shim of {pod} was killed, and serves again"))?;
+    }
+    until("the count of the restart", AGAIN_LIMIT, || Ok((shim::restarts(&host, pod)? > before).then_some(())))?;
     let all = names(kubectl, "")?;
     ensure(all == "after-the-kill blue green nobodys olive red rose", || format!("after the kill there are {all}"))
 }
 
-/// The Pod is deleted: the next one has all, and a watch goes on from where it ended.
+/// The Pod whose shim serves is deleted: the others have all, and a watch goes on from where it ended.
 pub(super) fn pod_deleted(lab: &Lab, cluster: &mut VirtualCluster) -> Result<()> {
     let list: Value = serde_json::from_str(&cluster.kubectl.run(&format!("get --raw {GREEN}"))?)?;
     let seen = list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
     cluster.kubectl.send("apply", &shirt("before-the-end", "green", "S"))?;
-    lab.kubectl().run(&format!("delete pod {POD} --namespace {NAME} --timeout=120s"))?;
+    let host = lab.kubectl();
+    let pod = shim::serving(&host, cluster)?;
+    host.run(&format!("delete pod {pod} --namespace {NAME} --timeout=120s"))?;
     cluster.reconnect(lab)?;
     let kubectl = &cluster.kubectl;
     kubectl.send("apply", &shirt("unseen", "red", "S"))?;
@@ -148,25 +156,4 @@ fn names(kubectl: &Kubectl, flags: &str) -> Result<String> {
 /// `shirt.stable.example.com/a` and more of them, one a line → `a b`.
 fn short_names(output: &str) -> String {
     output.lines().filter_map(|line| line.rsplit('/').next()).collect::<Vec<_>>().join(" ")
-}
-
-/// How often the shim's container was started again.
-fn restarts(host: &Kubectl) -> Result<u64> {
-    let pod: Value = serde_json::from_str(&host.run(&format!("get pod {POD} --namespace {NAME} --output=json"))?)?;
-    let containers = pod["status"]["initContainerStatuses"].as_array().cloned().unwrap_or_default();
-    let shim = containers.iter().find(|container| container["name"] == "sluice-shim");
-    let count = shim.and_then(|shim| shim["restartCount"].as_u64());
-    count.ok_or_else(|| Error::input(format!("the Pod has no container sluice-shim: {}", pod["status"])))
-}
-
-/// The host's own control plane has a shim as well: the virtual cluster's listens on a socket.
-fn kill_shim(lab: &Lab) -> Result<()> {
-    let node = lab.node()?;
-    let busybox = |args: &[&str]| node.inside("busybox")?.args(args).read();
-    for pid in busybox(&["pidof", "sluice-shim"])?.split_whitespace() {
-        if busybox(&["cat", &format!("/proc/{pid}/cmdline")])?.contains("unix:///vcluster/") {
-            return busybox(&["kill", "-9", pid]).map(drop);
-        }
-    }
-    Err(Error::input("no shim of a virtual cluster runs on the node"))
 }
