@@ -138,6 +138,11 @@ pub struct Config {
     )]
     pub peer_auto_tls: bool,
 
+    /// Write that certificate and its key into this folder (ca.crt, tls.crt, tls.key), for clients beside this process
+    /// that can't use a Unix socket: they connect to https://127.0.0.1.
+    #[arg(long, env = "SLUICE_PEER_AUTO_TLS_DIR", value_name = "FOLDER", requires = "peer_auto_tls")]
+    pub peer_auto_tls_dir: Option<PathBuf>,
+
     /// How often watchers that ask for it hear of the progress. (etcd: 10m; kubeadm sets 5s, which bookmarks need.)
     #[arg(
         long,

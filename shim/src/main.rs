@@ -118,7 +118,7 @@ async fn start(
     // The database last: what can't be served makes none.
     let main_store = config.definitions.endpoint()?;
     let pair = match config.peer_auto_tls {
-        true => Some(standby::pair(&endpoint)?),
+        true => Some(standby::pair(&endpoint, config.peer_auto_tls_dir.as_deref())?),
         false => None,
     };
     let sockets = Sockets::open(config, pair.as_ref(), &mut registry).await?;

@@ -5,6 +5,7 @@
 //! order of writes.
 
 use std::future::Future;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,13 +72,18 @@ pub async fn wait(
     }
 }
 
-/// What the processes on a database know each other by. The first process that asks makes it.
+/// What the processes on a database know each other by. The first process that asks makes it. `folder`: where it is
+/// written as well.
 ///
 /// # Errors
-/// When the database can't be used.
-pub fn pair(endpoint: &Endpoint) -> Result<Pair> {
+/// When the database or the folder can't be used.
+pub fn pair(endpoint: &Endpoint, folder: Option<&Path>) -> Result<Pair> {
     let kept = sql::keep_pair(endpoint, &Pair::fresh()?);
-    Ok(Pair::kept(kept.with_context(|| format!("--peer-auto-tls: keep a certificate in {endpoint}"))?))
+    let pair = Pair::kept(kept.with_context(|| format!("--peer-auto-tls: keep a certificate in {endpoint}"))?);
+    if let Some(folder) = folder {
+        pair.write(folder).with_context(|| format!("--peer-auto-tls-dir: write to {}", folder.display()))?;
+    }
+    Ok(pair)
 }
 
 /// Follows the process that serves.

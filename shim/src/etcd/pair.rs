@@ -2,6 +2,11 @@
 //!
 //! The pair is in the database. Who can read it there can read all that is stored, so the pair tells nobody more.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
@@ -9,6 +14,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// The name in the certificate; the same for all processes, whatever their addresses.
 pub(super) const NAME: &str = "sluice-shim";
+/// The others: where clients beside a process connect to.
+const HERE: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// A certificate that is its own authority, and its key, both in PEM, one after the other.
 #[derive(Clone)]
@@ -26,7 +33,8 @@ impl Pair {
     /// # Errors
     /// When there are no random numbers.
     pub fn fresh() -> Result<String> {
-        let fresh = rcgen::generate_simple_self_signed([NAME.to_owned()]).context("make a certificate for peers")?;
+        let names = [NAME].into_iter().chain(HERE).map(str::to_owned).collect::<Vec<_>>();
+        let fresh = rcgen::generate_simple_self_signed(names).context("make a certificate for peers")?;
         Ok(fresh.cert.pem() + &fresh.signing_key.serialize_pem())
     }
 
@@ -47,6 +55,24 @@ impl Pair {
             Ok((vec![certificate], PrivateKeyDer::from_pem_slice(self.pem())?, roots))
         };
         read().context("the table peer of the database holds no certificate with its key; delete its row")
+    }
+
+    /// Writes `ca.crt`, `tls.crt` and `tls.key`, the last one for this user alone.
+    ///
+    /// # Errors
+    /// Those of files.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let key = self.0.find("-----BEGIN PRIVATE KEY").unwrap_or_default();
+        let (certificate, key) = self.0.split_at(key);
+        std::fs::create_dir_all(folder)?;
+        for (name, text, mode) in
+            [("ca.crt", certificate, 0o644), ("tls.crt", certificate, 0o644), ("tls.key", key, 0o600)]
+        {
+            let mut file =
+                OpenOptions::new().create(true).write(true).truncate(true).mode(mode).open(folder.join(name))?;
+            file.write_all(text.as_bytes())?;
+        }
+        Ok(())
     }
 
     pub(super) fn pem(&self) -> &[u8] {

@@ -261,7 +261,11 @@ async fn processes_know_each_other_by_what_is_in_the_database() {
         return;
     }
     let database = Database::new();
-    let flags = ["--standby", "--peer-auto-tls", "--listen-client-urls", "https://127.0.0.1:0,http://127.0.0.1:0"];
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("tls");
+    let urls = "https://127.0.0.1:0,http://127.0.0.1:0";
+    let flags = ["--standby", "--peer-auto-tls", "--listen-client-urls", urls, "--peer-auto-tls-dir"];
+    let flags = [&flags[..], &[folder.to_str().unwrap()]].concat();
     // Both find no pair.
     let both = [(); 2].map(|()| Shim::start_with(database.endpoint(), &flags));
     for shim in &both {
@@ -271,13 +275,12 @@ async fn processes_know_each_other_by_what_is_in_the_database() {
     let stands_by = [both[0].get("/metrics").await, both[1].get("/metrics").await];
     assert_eq!(stands_by.iter().filter(|text| text.contains("\nsluice_standby 1\n")).count(), 1, "{stands_by:?}");
 
-    // Who has the certificate alone is a stranger.
+    // A client beside a process has the files. Who has the certificate alone is a stranger.
     let endpoint = database.endpoint();
-    let (place, pem) = tokio::task::block_in_place(|| {
-        (sql::lookout(endpoint).unwrap().unwrap().look().unwrap().unwrap(), sql::keep_pair(endpoint, "").unwrap())
-    });
-    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&pem)).domain_name("sluice-shim");
-    for (tls, accepted) in [(tls.clone(), false), (tls.identity(Identity::from_pem(&pem, &pem)), true)] {
+    let place = tokio::task::block_in_place(|| sql::lookout(endpoint).unwrap().unwrap().look().unwrap().unwrap());
+    let [authority, cert, key] = ["ca.crt", "tls.crt", "tls.key"].map(|name| std::fs::read(folder.join(name)).unwrap());
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority));
+    for (tls, accepted) in [(tls.clone(), false), (tls.identity(Identity::from_pem(cert, key)), true)] {
         let url = sql::url_of(&place).unwrap().to_owned();
         let channel = Endpoint::from_shared(url).unwrap().tls_config(tls).unwrap().connect_lazy();
         assert_eq!(write(&channel, "/a").await.is_ok(), accepted);

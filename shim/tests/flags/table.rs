@@ -65,6 +65,7 @@ fn server() -> Vec<Row> {
         ]),
         row("--standby", Kind::Standby),
         row("--peer-auto-tls", Kind::WithStandby),
+        row("--peer-auto-tls-dir", Kind::Text).with(&["--peer-auto-tls=false"]),
         row("--peer-trusted-ca-file", Kind::Read("cert.pem")),
         row("--peer-cert-file", Kind::Read("cert.pem")).with(&["--peer-key-file=key.pem"]),
         row("--peer-key-file", Kind::Read("key.pem")).with(&["--peer-cert-file=cert.pem"]),

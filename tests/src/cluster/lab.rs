@@ -31,7 +31,18 @@ pub(super) struct Lab {
     pub(super) workspace: PathBuf,
     /// vCluster's command line, if virtual clusters are tested.
     vcluster: Option<PathBuf>,
+    /// Helm and etcdctl, if charts are tested.
+    release_tools: Option<[PathBuf; 2]>,
     up: Run,
+}
+
+/// What the cases need beside a node.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish {
+    /// vCluster's image on the node, and its command line.
+    pub(super) vclusters: bool,
+    /// Helm, and etcdctl.
+    pub(super) charts: bool,
 }
 
 /// What `cluster up --json` prints.
@@ -46,11 +57,11 @@ pub(super) struct Report {
 }
 
 impl Lab {
-    /// Has the verb `cluster up` build what is missing and start a node, if need be one for virtual clusters.
+    /// Has the verb `cluster up` build what is missing and start a node.
     ///
     /// # Errors
     /// Those of the verb.
-    pub(super) fn start(shell: &Context, target: &Target, vclusters: bool) -> Result<Self> {
+    pub(super) fn start(shell: &Context, target: &Target, wish: Wish) -> Result<Self> {
         interrupt::before_the_end(end_active)?;
         let scratch = shell.paths.cache().join("node-tests");
         fs_err::create_dir_all(&scratch)?;
@@ -62,17 +73,24 @@ impl Lab {
         let folder = scratch.join(format!("node-{}-0", std::process::id()));
         let up = Run::new(THIS, shell.paths.root())
             .args(["cluster", "up", "--json", "--k8s", target.k8s.as_str(), "--source", &target.source.to_string()])
-            .args(vclusters.then_some("--with-vcluster"))
+            .args(wish.vclusters.then_some("--with-vcluster"))
             .arg("--dir")
             .arg(&folder);
-        let vcluster = match vclusters {
+        let vcluster = match wish.vclusters {
             true => Some(build::build_tools(shell, &[Program::VclusterCli])?.remove(0).path),
+            false => None,
+        };
+        let release_tools = match wish.charts {
+            true => {
+                let built = build::build_tools(shell, &[Program::Helm, Program::Etcdctl])?;
+                <[PathBuf; 2]>::try_from(built.into_iter().map(|built| built.path).collect::<Vec<_>>()).ok()
+            }
             false => None,
         };
         *ACTIVE.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder);
         let progress = shell.out.spinner("cluster up");
         let report = read(&up.read_with(|line| progress.now(line)).inspect_err(|_| end_active())?)?;
-        Ok(Self { scratch, report, before, workspace: shell.paths.root().to_owned(), vcluster, up })
+        Ok(Self { scratch, report, before, workspace: shell.paths.root().to_owned(), vcluster, release_tools, up })
     }
 
     /// Has the verb start it again, or say that it runs.
@@ -95,6 +113,11 @@ impl Lab {
     /// vCluster's command line.
     pub(super) fn vcluster(&self) -> Result<&Path> {
         self.vcluster.as_deref().ok_or_else(|| Error::input("vCluster's command line was not built"))
+    }
+
+    /// Helm and etcdctl.
+    pub(super) fn release_tools(&self) -> Result<&[PathBuf; 2]> {
+        self.release_tools.as_ref().ok_or_else(|| Error::input("Helm and etcdctl were not built"))
     }
 
     /// The node's address, which its Pods reach.

@@ -4,13 +4,16 @@
 //! removes.
 
 mod crash;
+mod database;
 mod down;
+mod helm;
 mod lab;
 mod machine;
 mod pods;
+mod shims;
 mod vcluster;
 
-use self::lab::Lab;
+use self::lab::{Lab, Wish};
 use crate::runner::{self, Tally, Verdict};
 use sluice_shell::context::Context;
 use sluice_shell::error::{Error, Result};
@@ -23,7 +26,7 @@ struct Case {
 }
 
 /// In the order in which they run.
-const CASES: [Case; 9] = [
+const CASES: [Case; 10] = [
     Case { name: "kubeadm/ready", body: pods::ready },
     Case { name: "kubeadm/pods", body: pods::reach_each_other },
     Case { name: "kubeadm/up-again", body: pods::up_again },
@@ -32,6 +35,7 @@ const CASES: [Case; 9] = [
     Case { name: "vcluster/sqlite", body: vcluster::sqlite },
     Case { name: "vcluster/postgres", body: vcluster::postgres },
     Case { name: "vcluster/mysql", body: vcluster::mysql },
+    Case { name: "helm/replicas", body: helm::replicas },
     Case { name: "down/nothing-left", body: down::nothing_left },
 ];
 
@@ -62,7 +66,8 @@ pub(crate) fn check(filter: Option<&str>) -> Result<()> {
 pub(crate) fn run(shell: &Context, target: &Target, filter: Option<&str>) -> Result<Tally> {
     let chosen = chosen(filter)?;
     let vclusters = chosen.iter().any(|case| case.name.starts_with("vcluster/"));
-    let mut lab = Lab::start(shell, target, vclusters)?;
+    let charts = chosen.iter().any(|case| case.name.starts_with("helm/"));
+    let mut lab = Lab::start(shell, target, Wish { vclusters, charts })?;
     let scratch = lab.scratch.clone();
     // One after the other: the node is the same for all.
     let cell = std::cell::RefCell::new(&mut lab);

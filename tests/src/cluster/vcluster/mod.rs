@@ -1,11 +1,10 @@
 //! Virtual clusters on the node, from the manifests that users apply: the same walk on each database.
 
-mod database;
-mod shim;
 mod virtual_cluster;
 mod walk;
 
 use self::virtual_cluster::VirtualCluster;
+use super::database;
 use super::lab::Lab;
 use crate::runner::Verdict;
 use sluice_shell::error::Result;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use fs_err as fs;
 
 use crate::cluster::lab::Lab;
+use crate::cluster::shims::Shims;
 use crate::kubectl::Kubectl;
 use sluice_shell::error::{Error, Result};
 use sluice_shell::process::{Limit, Run};
@@ -65,6 +66,11 @@ impl VirtualCluster {
         let made = Self { ready, pods, kubectl, cli, folder, _connection: connection };
         made.wait_policies()?;
         Ok(made)
+    }
+
+    /// The shims in its Pods.
+    pub(super) fn shims(&self, lab: &Lab) -> Shims<'static> {
+        Shims { host: lab.kubectl(), namespace: NAME, pods: self.pods }
     }
 
     /// Runs kubectl through `vcluster connect`, as a person does who wants to do one thing.

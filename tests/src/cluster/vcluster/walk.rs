@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::shim;
 use super::virtual_cluster::{NAME, VirtualCluster};
 use crate::cluster::lab::Lab;
 use crate::kubectl::{Event, Kubectl};
@@ -80,28 +79,29 @@ pub(super) fn stays_inside(lab: &Lab, cluster: &VirtualCluster) -> Result<()> {
     let host = lab.kubectl();
     let unknown = host.fails("get shirts")?;
     ensure(unknown.contains("doesn't have a resource type"), || format!("the host says of shirts: {unknown}"))?;
-    let reads = shim::metric(&host, shim::serving(&host, cluster)?, "sluice_index_reads_total")?;
+    let shims = cluster.shims(lab);
+    let reads = shims.metric(shims.serving()?, "sluice_index_reads_total")?;
     ensure(reads.as_ref().is_some_and(|reads| reads != "0"), || format!("reads that an index answered: {reads:?}"))
 }
 
 /// The shim that serves gets SIGKILL between two writes; a watch that was there before goes on after. Another one takes
 /// its place, if there is one.
 pub(super) fn shim_killed(lab: &Lab, cluster: &VirtualCluster) -> Result<()> {
-    let (host, kubectl) = (lab.kubectl(), &cluster.kubectl);
+    let (shims, kubectl) = (cluster.shims(lab), &cluster.kubectl);
     let mut watch = kubectl.watch("shirts -l color=green")?;
     watch.wait_for("the green ones", LIMIT, |event| event.name() == "olive")?;
-    let pod = shim::serving(&host, cluster)?;
-    let before = shim::restarts(&host, pod)?;
-    shim::kill(lab, pod)?;
+    let pod = shims.serving()?;
+    let before = shims.restarts(pod)?;
+    shims.kill(lab, pod)?;
     until("a write after the shim was killed", AGAIN_LIMIT, || {
         Ok(kubectl.send("apply", &shirt("after-the-kill", "green", "S")).ok())
     })?;
     watch.wait_for("the one written after", AGAIN_LIMIT, |event| event.name() == "after-the-kill")?;
     if cluster.pods.len() > 1 {
-        let now = shim::serving(&host, cluster)?;
+        let now = shims.serving()?;
         ensure(now != pod, || format!("the shim of {pod} was killed, and serves again"))?;
     }
-    until("the count of the restart", AGAIN_LIMIT, || Ok((shim::restarts(&host, pod)? > before).then_some(())))?;
+    until("the count of the restart", AGAIN_LIMIT, || Ok((shims.restarts(pod)? > before).then_some(())))?;
     let all = names(kubectl, "")?;
     ensure(all == "after-the-kill blue green nobodys olive red rose", || format!("after the kill there are {all}"))
 }
@@ -111,9 +111,8 @@ pub(super) fn pod_deleted(lab: &Lab, cluster: &mut VirtualCluster) -> Result<()>
     let list: Value = serde_json::from_str(&cluster.kubectl.run(&format!("get --raw {GREEN}"))?)?;
     let seen = list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
     cluster.kubectl.send("apply", &shirt("before-the-end", "green", "S"))?;
-    let host = lab.kubectl();
-    let pod = shim::serving(&host, cluster)?;
-    host.run(&format!("delete pod {pod} --namespace {NAME} --timeout=120s"))?;
+    let pod = cluster.shims(lab).serving()?;
+    lab.kubectl().run(&format!("delete pod {pod} --namespace {NAME} --timeout=120s"))?;
     cluster.reconnect(lab)?;
     let kubectl = &cluster.kubectl;
     kubectl.send("apply", &shirt("unseen", "red", "S"))?;

@@ -1,8 +1,8 @@
-//! What the data of a virtual cluster is on: a volume of the node, or a server of this machine.
+//! What the data of a case is on: a volume of the node, or a server of this machine.
 
 use serde_json::json;
 
-use crate::cluster::lab::Lab;
+use super::lab::Lab;
 use sluice_shell::error::{Error, Result};
 use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::standalone::Standalone;

@@ -1,0 +1,140 @@
+//! The Helm chart on the node, as docs/helm.md has it for several replicas.
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+
+use super::database;
+use super::lab::Lab;
+use super::shims::Shims;
+use crate::runner::Verdict;
+use sluice_shell::error::{Error, Result};
+use sluice_shell::process::{Limit, Run};
+use sluice_toolkit::cluster::database::Database;
+use sluice_toolkit::cluster::leftover::{Guard, Leftover};
+use sluice_toolkit::cluster::pid::Process;
+use sluice_toolkit::cluster::port;
+use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
+
+/// The namespace of the release `store`.
+const NAMESPACE: &str = "tenant-1";
+const NAME: &str = "store-sluice-shim";
+const PODS: [&str; 2] = ["store-sluice-shim-0", "store-sluice-shim-1"];
+
+/// Two replicas on PostgreSQL: one serves, and the other one hands requests on to it and takes its place. An update
+/// loses nothing.
+pub(super) fn replicas(lab: &mut Lab) -> Result<Verdict> {
+    let (server, kubectl) = (database::server(lab, Database::Postgres)?, lab.kubectl());
+    let release = Release::new(lab)?;
+    kubectl.run(&format!("create namespace {NAMESPACE}"))?;
+    kubectl.run(&format!("label namespace {NAMESPACE} pod-security.kubernetes.io/enforce=restricted"))?;
+    let endpoint = format!("--from-literal=endpoint={}", server.endpoint);
+    kubectl.run(&format!("create secret generic sluice-database --namespace {NAMESPACE} {endpoint}"))?;
+    let file = |name: &str| format!("--from-file={name}={}", release.folder.join(name).display());
+    let files = ["ca.crt", "tls.crt", "tls.key"].map(file).join(" ");
+    kubectl.run(&format!("create secret generic sluice-shim-tls --namespace {NAMESPACE} {files}"))?;
+    release.helm(lab, &["install", "--set", "replicas=2"])?;
+
+    let shims = Shims { host: lab.kubectl(), namespace: NAMESPACE, pods: &PODS };
+    for (number, pod) in PODS.into_iter().enumerate() {
+        release.put(lab, pod, &format!("/{number}"))?;
+    }
+    let serving = shims.serving()?;
+    let other = PODS.into_iter().find(|pod| *pod != serving).unwrap_or_default();
+    let handed_on = shims.metric(other, "sluice_forwarded_requests_total")?;
+    ensure(handed_on.as_ref().is_some_and(|count| count != "0"), || format!("{other} handed on {handed_on:?}"))?;
+
+    shims.kill(lab, serving)?;
+    release.put(lab, other, "/after-the-kill")?;
+    let now = shims.serving()?;
+    ensure(now == other, || format!("the shim of {serving} was killed, and that of {now} serves"))?;
+
+    release.helm(lab, &["upgrade", "--set", "replicas=2,podAnnotations.another=update"])?;
+    let stored = release.etcdctl(lab, PODS[0], &["get", "/", "--prefix", "--keys-only"])?;
+    let keys: Vec<&str> = stored.split_whitespace().collect();
+    ensure(keys == ["/0", "/1", "/after-the-kill"], || format!("after the update there are {keys:?}"))?;
+
+    release.helm(lab, &["uninstall"])?;
+    kubectl.run(&format!("delete namespace {NAMESPACE} --timeout=180s"))?;
+    server.stop()?;
+    fs_err::remove_dir_all(&release.folder)?;
+    Ok(Verdict::PASSED)
+}
+
+/// A release of the chart, and who talks to its Pods.
+struct Release {
+    folder: PathBuf,
+}
+
+impl Release {
+    fn new(lab: &Lab) -> Result<Self> {
+        let folder = lab.report.folder.with_extension("helm");
+        fs_err::create_dir_all(&folder)?;
+        certify(&folder)?;
+        Ok(Self { folder })
+    }
+
+    /// Runs Helm, and waits until all Pods are as they shall be.
+    fn helm(&self, lab: &Lab, words: &[&str]) -> Result<()> {
+        let [program, _] = lab.release_tools()?;
+        let home = |name: &str| self.folder.join(name);
+        let run = Run::new(program, &self.folder).args(&words[..1]).arg("store");
+        let chart = lab.workspace.join("images/charts/sluice-shim");
+        let (repository, tag) = lab.image("sluice-shim")?.rsplit_once(':').unwrap_or_default();
+        let sets = [
+            format!("image.repository={repository},image.tag={tag}"),
+            "database.type=postgres,database.endpointSecret.name=sluice-database".to_owned(),
+        ];
+        let run = match words {
+            ["uninstall", ..] => run,
+            _ => run.arg(chart).args(sets.iter().flat_map(|set| ["--set", set])),
+        };
+        let run = run.args(&words[1..]).args(["--namespace", NAMESPACE, "--wait", "--timeout=300s"]);
+        let run = run.env("KUBECONFIG", &lab.report.kubeconfig).limit(Limit::HUNG);
+        let homes = ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"];
+        homes.iter().fold(run, |run, name| run.env(name, home(name))).run()
+    }
+
+    /// Writes a key by way of one Pod, as soon as that one answers.
+    fn put(&self, lab: &Lab, pod: &str, key: &str) -> Result<()> {
+        until("a write", LIMIT, || Ok(self.etcdctl(lab, pod, &["put", key, "x"]).ok().map(drop)))
+    }
+
+    /// Runs etcdctl on a Pod.
+    fn etcdctl(&self, lab: &Lab, pod: &str, words: &[&str]) -> Result<String> {
+        let (port, log) = (port::free()?, self.folder.join("forward.log"));
+        let forward = Run::new(&lab.report.kubectl, &self.folder).arg("--kubeconfig").arg(&lab.report.kubeconfig);
+        let forward = forward.args(["port-forward", "--namespace", NAMESPACE, pod, &format!("{port}:2379")]);
+        let child = forward.spawn(&log)?;
+        let pid = i32::try_from(child.id()).map_err(anyhow::Error::from)?;
+        let process = Process::of(pid).ok_or_else(|| Error::input("kubectl port-forward is gone after its start"))?;
+        let _guard = Guard::new(Leftover::Process(process.clone()));
+        until("a forwarded port", LIMIT, || {
+            let said = || fs_err::read_to_string(&log).unwrap_or_default();
+            ensure(process.is_alive(), || format!("kubectl port-forward ended: {}", said()))?;
+            Ok(std::net::TcpStream::connect(("127.0.0.1", port)).ok().map(drop))
+        })?;
+        let [_, etcdctl] = lab.release_tools()?;
+        let file = |flag: &str, name: &str| format!("--{flag}={}", self.folder.join(name).display());
+        let tls = [file("cacert", "ca.crt"), file("cert", "tls.crt"), file("key", "tls.key")];
+        let endpoint = format!("--endpoints=https://127.0.0.1:{port}");
+        Run::new(etcdctl, &self.folder).arg(endpoint).args(tls).args(words).read()
+    }
+}
+
+/// Writes an authority, and a certificate for servers and clients that has the names which docs/helm.md asks for.
+fn certify(folder: &Path) -> anyhow::Result<()> {
+    let mut params = CertificateParams::new(vec![])?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+    let service = format!("{NAME}.{NAMESPACE}.svc");
+    let names = ["127.0.0.1".to_owned(), service, format!("*.{NAME}-peers.{NAMESPACE}.svc")];
+    let mut params = CertificateParams::new(names)?;
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate()?;
+    let cert = params.signed_by(&key, &authority)?;
+    for (name, text) in [("ca.crt", authority.pem()), ("tls.crt", cert.pem()), ("tls.key", key.serialize_pem())] {
+        fs_err::write(folder.join(name), text)?;
+    }
+    Ok(())
+}
