@@ -57,7 +57,9 @@ pub(super) fn volume(lab: &Lab) -> Result<&'static str> {
 pub(super) fn server(lab: &Lab, database: Database) -> Result<Server> {
     let server = Standalone::start(database, &lab.report.folder.with_extension(database.value()))?;
     let node = lab.node()?;
-    let (port, log) = (server.port, lab.report.folder.with_extension("socat.log"));
+    let folder = lab.report.folder.with_extension("socat");
+    fs_err::create_dir_all(&folder)?;
+    let (port, log) = (server.port, folder.join("log"));
     let (socket, port_inside) = (format!("/run/{}", database.value()), port_inside(database));
     // One end is on this machine's network, the other one on the node's; both end with the node.
     let outside = format!("--net={HOST_NETWORK}");

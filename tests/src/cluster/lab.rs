@@ -137,10 +137,7 @@ impl Lab {
         if self.report.folder.exists() {
             self.node()?.remove()?;
         }
-        let log = self.report.folder.with_extension("socat.log");
-        if log.exists() {
-            fs_err::remove_file(log)?;
-        }
+        remove(&self.report.folder.with_extension("socat"))?;
         remove(&self.report.folder.with_extension("kubectl"))
     }
 }
