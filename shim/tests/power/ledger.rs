@@ -213,6 +213,11 @@ struct Head {
     kvs: Vec<sluice_shim::pb::mvccpb::KeyValue>,
 }
 
+/// Whether nothing was ever written to a store.
+pub(crate) async fn is_empty(channel: &Channel) -> Result<bool, String> {
+    Ok(look(channel).await?.revision == 1)
+}
+
 async fn look(channel: &Channel) -> Result<Head, String> {
     let request = pb::RangeRequest { key: vec![0].into(), range_end: vec![0].into(), ..Default::default() };
     let mut client = KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX);

@@ -76,15 +76,32 @@ impl World {
         let request = pb::TxnRequest { compare: vec![], success, failure: vec![] };
         let mut client = KvClient::new(self.channel.clone());
         let answer = client.txn(request).await;
-        if answer.as_ref().is_err_and(|status| status.message().contains("space exceeded")) {
-            // "Refused": the ledger says if it happens all the same.
+        if answer.as_ref().is_err_and(is_full) {
+            // From now on it is an error if it happens all the same.
             self.ledger.refuse(ticket);
         }
         self.ledger.acknowledge(ticket, answer?.into_inner().header.unwrap_or_default().revision);
         Ok(())
     }
 
-    /// One client, until it has written all or is not answered any more. With `persists` it goes on after an error.
+    /// The same; `false` if the disk is full.
+    async fn try_write(&self, puts: Vec<(String, Vec<u8>)>, deletes: Vec<String>) -> Result<bool, Status> {
+        match self.write(puts, deletes).await {
+            Err(status) if is_full(&status) => Ok(false),
+            done => done.map(|()| true),
+        }
+    }
+
+    /// Writes until there is room, with a pause between two tries.
+    pub(crate) async fn write_at_last(&self) -> Result<(), Status> {
+        let key = format!("{GROUP}things/l{}-last", self.life);
+        while !self.try_write(vec![(key.clone(), self.name().into_bytes())], vec![]).await? {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    /// One client, until it has written all or is not answered any more. A full disk does not stop it.
     async fn client(self, number: u64, load: Load, mut random: Random) -> Result<(), Status> {
         let keys = 1 + random.within(0..12);
         let mut live = vec![false; keys as usize];
@@ -92,8 +109,7 @@ impl World {
             let at = random.within(0..keys) as usize;
             let key = |at: usize| format!("{GROUP}things/l{}-c{number}-{at}", self.life);
             if live[at] && random.once_in(6) {
-                self.write(vec![], vec![key(at)]).await?;
-                live[at] = false;
+                live[at] &= !self.try_write(vec![], vec![key(at)]).await?;
                 continue;
             }
             let mut puts = Vec::new();
@@ -104,9 +120,11 @@ impl World {
                 let name = format!("l{}-c{number}-{at}", self.life);
                 let more = format!(r#","annotations":{{"a":"{}"}}"#, self.name());
                 puts.push((key(at), values::object(&name, &more, length)));
-                live[at] = true;
             }
-            self.write(puts, vec![]).await?;
+            let written: Vec<_> = (0..several as usize).map(|next| (at + next) % live.len()).collect();
+            if self.try_write(puts, vec![]).await? {
+                written.into_iter().for_each(|at| live[at] = true);
+            }
         }
         Ok(())
     }
@@ -166,6 +184,11 @@ impl World {
         self.write(items, vec![]).await?;
         Ok(key)
     }
+}
+
+/// Whether a write was refused because the disk is full.
+pub(crate) fn is_full(status: &Status) -> bool {
+    status.message().contains("space exceeded")
 }
 
 /// Puts load on a shim until it is done or `ended` says so; returns the errors of clients.

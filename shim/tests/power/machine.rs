@@ -1,6 +1,7 @@
 //! A machine with a disk and the program, whose power may fail.
 
-use std::path::Path;
+use std::process::Child;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tonic::transport::Channel;
@@ -8,14 +9,24 @@ use tonic::transport::Channel;
 use crate::disk::{Disk, Fate};
 use crate::mount::{Faults, Mount};
 use crate::random::Random;
-use crate::shim::{Shim, endpoint, fsck};
+use crate::shim::{PATIENCE, Shim, command, endpoint, fsck, outcome};
 
 /// The database's name.
 pub(crate) const NAME: &str = "state.db";
 
+/// What came of a start.
+pub(crate) enum Start {
+    Serves(Channel),
+    /// It ended by itself, with what it said.
+    Ended(String),
+    /// The power failed.
+    Cut,
+}
+
 pub(crate) struct Machine {
     // Dropped in this order, after what `drop` does.
     shim: Option<Shim>,
+    tool: Option<Child>,
     pub(crate) mount: Mount,
     folder: TempDir,
 }
@@ -25,30 +36,61 @@ impl Machine {
     pub(crate) fn new(disk: Disk, faults: Faults, random: Random) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mount = Mount::new(disk, faults, random, folder.path());
-        Self { shim: None, mount, folder }
+        Self { shim: None, tool: None, mount, folder }
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
+    /// A database on its disk, as an endpoint.
+    pub(crate) fn endpoint(&self, name: &str) -> String {
+        endpoint(self.folder.path(), name)
     }
 
-    pub(crate) fn endpoint(&self) -> String {
-        endpoint(self.folder(), NAME)
-    }
-
-    /// Starts the program. `None` if the power fails meanwhile.
-    pub(crate) async fn serve(&mut self) -> Option<Channel> {
-        let mut shim = Shim::start(&self.endpoint());
+    /// Starts the program on a database.
+    pub(crate) async fn start(&mut self, name: &str) -> Start {
+        let shim = self.shim.insert(Shim::start(&self.endpoint(name)));
         let mount = &self.mount;
-        let channel = shim.serves(|| mount.is_cut()).await;
-        let (ended, said) = (shim.ended(), shim.said());
-        self.shim = Some(shim);
-        assert!(channel.is_some() || self.mount.is_cut(), "it does not serve ({ended:?}): {said}");
-        channel
+        match shim.serves(|| mount.is_cut()).await {
+            Some(channel) => Start::Serves(channel),
+            None if mount.is_cut() => Start::Cut,
+            None => Start::Ended(format!("{:?}: {}", shim.ended(), shim.said())),
+        }
+    }
+
+    /// The same where it has to serve, unless the power fails.
+    pub(crate) async fn serve(&mut self, name: &str) -> Option<Channel> {
+        match self.start(name).await {
+            Start::Serves(channel) => Some(channel),
+            Start::Ended(said) => panic!("it does not serve: {said}"),
+            Start::Cut => None,
+        }
     }
 
     pub(crate) fn shim(&mut self) -> &mut Shim {
         self.shim.as_mut().unwrap()
+    }
+
+    /// Begins a command beside the server.
+    pub(crate) fn run(&mut self, args: &[&str]) {
+        self.tool = Some(command(args).spawn().unwrap());
+    }
+
+    /// Waits for the end of the command: whether it succeeded, and what it said. `None` if the power fails before.
+    pub(crate) async fn done(&mut self) -> Option<(bool, String)> {
+        let (mut tool, start) = (self.tool.take().unwrap(), Instant::now());
+        while tool.try_wait().unwrap().is_none() {
+            if self.mount.is_cut() {
+                self.tool = Some(tool);
+                return None;
+            }
+            assert!(start.elapsed() < PATIENCE, "the command does not end");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Some(outcome(&tool.wait_with_output().unwrap()))
+    }
+
+    /// Kills the program, and nothing happens to the power.
+    pub(crate) fn crash(mut self) -> Disk {
+        self.kill();
+        self.mount.take()
     }
 
     /// Has the power fail, if it has not, and ends the program. Returns what is on the disk.
@@ -79,8 +121,14 @@ impl Machine {
         if let Some(shim) = &mut self.shim {
             shim.kill();
         }
+        if let Some(tool) = &mut self.tool {
+            let _ = tool.kill();
+        }
         self.mount.release();
         self.shim = None;
+        if let Some(mut tool) = self.tool.take() {
+            let _ = tool.wait();
+        }
     }
 }
 
@@ -90,9 +138,12 @@ impl Drop for Machine {
     }
 }
 
-/// Whether a disk holds a sound database; what else is said about it.
-pub(crate) fn sound(disk: &Disk) -> (bool, String) {
+/// Whether a database on a disk is sound; if not, why.
+pub(crate) fn sound(disk: &Disk, name: &str) -> Result<(), String> {
     let folder = tempfile::tempdir().unwrap();
     disk.write_to(folder.path());
-    fsck(&endpoint(folder.path(), NAME))
+    match fsck(&endpoint(folder.path(), name)) {
+        (true, _) => Ok(()),
+        (false, said) => Err(format!("fsck: {said}; {}", disk.lengths())),
+    }
 }

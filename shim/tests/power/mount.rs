@@ -3,7 +3,6 @@
 //! What programs map (SQLite's `-shm`) goes through the system's page cache, as it does on any file system: nothing is
 //! opened with `FOPEN_DIRECT_IO`. Writes come here at once: there is no `FUSE_WRITEBACK_CACHE`.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
@@ -137,13 +136,12 @@ struct Files(Arc<Shared>);
 
 /// Answers a call with what came of it.
 macro_rules! answer {
-    ($reply:ident, $result:expr, $done:pat => $with:expr) => {{
-        let done = (|| $result)();
-        match done {
+    ($reply:ident, $result:expr, $done:pat => $with:expr) => {
+        match $result {
             Ok($done) => $with,
             Err(error) => $reply.error(error),
         }
-    }};
+    };
 }
 
 impl Filesystem for Files {
@@ -156,7 +154,8 @@ impl Filesystem for Files {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        answer!(reply, self.0.look()?.attributes(ino.0), found => reply.attr(&FOR_LONG, &found));
+        let found = self.0.look().and_then(|state| state.attributes(ino.0));
+        answer!(reply, found, found => reply.attr(&FOR_LONG, &found));
     }
 
     fn setattr(
@@ -236,8 +235,8 @@ impl Filesystem for Files {
     }
 
     fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        let there = || self.0.look()?.attributes(ino.0);
-        answer!(reply, there(), _ => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE));
+        let there = self.0.look().and_then(|state| state.attributes(ino.0));
+        answer!(reply, there, _ => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE));
     }
 
     fn read(
@@ -322,8 +321,8 @@ impl Filesystem for Files {
     }
 
     fn readdir(&self, _: &Request, _: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        answer!(reply, Ok(self.0.look()?.disk.names.clone()), names => {
-            let names: BTreeMap<_, _> = names;
+        let names = self.0.look().map(|state| state.disk.names.clone());
+        answer!(reply, names, names => {
             for (at, (name, number)) in names.iter().enumerate().skip(offset as usize) {
                 if reply.add(INodeNo(*number), at as u64 + 1, FileType::RegularFile, name) {
                     break;
@@ -378,11 +377,6 @@ impl Mount {
         self.shared.lock().is_cut
     }
 
-    /// How many changes and syncs there were.
-    pub(crate) fn calls(&self) -> u64 {
-        self.shared.lock().calls
-    }
-
     /// How many calls failed on purpose.
     pub(crate) fn failed(&self) -> u64 {
         self.shared.lock().failed
@@ -412,7 +406,17 @@ impl Mount {
     fn unmount(&mut self) {
         let Some(session) = self.session.take() else { return };
         self.release();
-        session.umount_and_join().unwrap();
+        if let Err(error) = unmount(session) {
+            panic!("the file system can't be taken away: {error}");
+        }
+    }
+}
+
+fn unmount(session: BackgroundSession) -> io::Result<()> {
+    match session.umount_and_join() {
+        // What the thread is told that waits for the next call.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(()),
+        ended => ended,
     }
 }
 
@@ -420,7 +424,7 @@ impl Drop for Mount {
     fn drop(&mut self) {
         self.release();
         if let Some(session) = self.session.take() {
-            let ended = session.umount_and_join();
+            let ended = unmount(session);
             // The first failure says more.
             assert!(std::thread::panicking() || ended.is_ok(), "{ended:?}");
         }

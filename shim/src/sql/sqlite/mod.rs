@@ -65,6 +65,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_micros(500);
 /// How long a row may be, with room for what is beside the value (sqlite3.h: `SQLITE_MAX_LENGTH`).
 const LONGEST: usize = 1_000_000_000 - (1 << 20);
+/// A page, in bytes: SQLite's usual size. A file of one page has no tables, which take one each: its making was cut off.
+const PAGE: u64 = 4096;
 /// SQLite's own way to the file system.
 const SYSTEM: &CStr = c"unix";
 /// Statements that a connection keeps compiled.
@@ -181,8 +183,8 @@ pub(super) fn source(path: &Path) -> Result<Box<dyn Reading>> {
     Ok(Box::new(Tables::new(Box::new(depart::connect_source(path)?), Arc::default())))
 }
 
-/// Whether there is a database at a path that one can be at. Nothing is made there. Fails if a server has it open, as
-/// far as that is seen without a trace.
+/// Whether there is a database at a path that one can be at. Nothing is made there; what was cut off while a database
+/// was made is undone. Fails if a server has it open, as far as that is seen without a trace.
 pub(super) fn is_there(path: &Path) -> Result<bool> {
     place::check(path)?;
     note::refuse(&note::of(path))?;
@@ -190,7 +192,13 @@ pub(super) fn is_there(path: &Path) -> Result<bool> {
     if !place::is_missing(&name) {
         lock(path, &name)?;
     }
-    Ok(std::fs::metadata(path).is_ok_and(|file| file.len() > 0))
+    if place::is_cut_off(path) && !place::is_missing(path) {
+        // Which a connection that only reads can't.
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let undone = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
+        undone.map_err(|error| at(path, error))?;
+    }
+    Ok(std::fs::metadata(path).is_ok_and(|file| file.len() > PAGE))
 }
 
 /// A connection that only reads, maybe beside a server.

@@ -22,11 +22,17 @@ pub(super) fn check(path: &Path) -> Result<()> {
             refuse(format!("{shown} is a folder; name a file in it, such as {shown}/state.db"))
         }
         Ok(found) if !found.is_file() => refuse(format!("{shown} is no file; name a file")),
-        Ok(found) if found.len() > 0 => check_magic(path),
+        Ok(found) if found.len() > 0 && !is_cut_off(path) => check_magic(path),
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => check_folder(path),
         Err(error) => refuse(format!("cannot look at the database {shown}: {error}")),
     }
+}
+
+/// Whether a transaction was cut off that only SQLite can undo (a "hot journal"): the making of a database, since later
+/// ones are in the log. Any page may be missing until then, also the first.
+pub(super) fn is_cut_off(path: &Path) -> bool {
+    fs::metadata(beside(path, "-journal")).is_ok_and(|journal| journal.len() > 0)
 }
 
 fn check_folder(path: &Path) -> Result<()> {

@@ -111,3 +111,25 @@ async fn writes_do_not_wait_too_long() {
         assert_eq!(served(&from, &to).await, (true, false));
     }
 }
+
+/// A target whose making was stopped is as good as none, whatever is left of it.
+#[tokio::test]
+async fn a_target_that_was_half_made_is_made_anew() {
+    for statements in ["PRAGMA auto_vacuum = incremental", "PRAGMA cache_size = 1; BEGIN; CREATE TABLE meta (id)"] {
+        let [from, to] = [crate::database::Database::sqlite(), crate::database::Database::sqlite()];
+        let before = filled(&from, Some(4)).await;
+        let half = to.folder().join("half");
+        let maker = rusqlite::Connection::open(&half).unwrap();
+        maker.execute_batch(statements).unwrap();
+        if !maker.is_autocommit() {
+            maker.execute_batch("INSERT INTO meta VALUES (zeroblob(100000))").unwrap();
+        }
+        let journal = to.folder().join("half-journal");
+        if journal.exists() {
+            std::fs::copy(journal, to.folder().join("state.db-journal")).unwrap();
+        }
+        std::fs::copy(&half, to.file()).unwrap();
+        assert_eq!(migrate(&from, &to, &[]).await, Ok(true), "{statements}");
+        has_moved(&before, &from, &to).await;
+    }
+}
