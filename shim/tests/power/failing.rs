@@ -37,7 +37,7 @@ async fn failing_syncs(seed: u64) -> Result<u64, String> {
         let mut machine = Machine::new(disk, Faults::None, Random::new(random.within(0..u64::MAX), 0));
         // The first one has some for sure.
         let often = if life == 0 { 5 } else { [5, 30, 200][random.within(0..3) as usize] };
-        let at_the_start = life > 0 && random.once_in(3);
+        let at_the_start = random.once_in(3);
         if at_the_start {
             machine.mount.set_faults(Faults::FailingSyncs(often));
         }
@@ -113,6 +113,24 @@ async fn a_sync_that_fails_ends_the_process_and_loses_nothing() {
     let failed = each("SLUICE_POWER_FAULTS", USUAL, failing_syncs).await;
     assert!(failed.is_none_or(|failed| failed > 0), "no sync failed");
     println!("{failed:?} failed syncs, no acknowledged write lost");
+}
+
+/// SQLite does not look at what came of such a sync.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_whose_names_can_not_be_synced_hold_nothing_that_was_acknowledged() {
+    if crate::is_skipped() {
+        return;
+    }
+    let (ledger, random) = (Arc::<Ledger>::default(), &mut Random::new(0, 0));
+    let mut machine = Machine::new(Disk::default(), Faults::FailingNames, Random::new(0, 0));
+    if let Start::Serves(channel) = machine.start(NAME).await {
+        let written = World::new(&ledger, &channel, 0).write_at_last().await;
+        assert!(written.is_err(), "the names of its files are not on the disk");
+        assert_eq!(machine.shim().wait(|| false).await, Some(Some(1)));
+    }
+    let said = machine.shim().said();
+    assert!(said.contains("the disk did not keep what was written"), "{said}");
+    whole(machine.cut(Fate::Dropped, random), &ledger).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,6 +29,8 @@ pub(crate) enum Faults {
     Lies,
     /// One sync in so many fails; from the first on nothing of that file is on the disk that was not before.
     FailingSyncs(u64),
+    /// Each sync of the folder fails, and none of a file.
+    FailingNames,
     /// There is no room: one call in so many that needs some still finds it, or a part of it.
     Full(u64),
 }
@@ -309,7 +311,7 @@ impl Filesystem for Files {
     fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
         let synced = || {
             let mut state = self.0.change()?;
-            if state.fails_to_sync() {
+            if state.faults == Faults::FailingNames || state.fails_to_sync() {
                 return Err(Errno::EIO);
             }
             if state.faults != Faults::Lies {

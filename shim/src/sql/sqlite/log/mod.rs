@@ -36,6 +36,8 @@ mod mark;
 #[cfg(test)]
 mod tests;
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -162,6 +164,9 @@ impl Guarded {
     /// Says in the mark that the log as it is now must be there.
     fn name(&mut self) -> rusqlite::Result<()> {
         if let Some(salt) = sluice_wal::log_salt(&self.connection)? {
+            if !self.begun {
+                sync_names(&self.connection)?;
+            }
             // None would say that the file is whole.
             self.mark(salt, self.frames.load(Ordering::Relaxed).max(1))?;
             sluice_wal::sync_database(&self.connection)?;
@@ -234,6 +239,21 @@ impl Guarded {
 /// Where SQLite has the log of the database, also if its path leads over a link.
 fn log_of(connection: &Connection, path: &Path) -> PathBuf {
     beside(connection.path().filter(|path| !path.is_empty()).map_or(path, Path::new), "-wal")
+}
+
+/// Makes sure that the names of the database and its log are on the disk. SQLite syncs their folder too, but does not
+/// look at what came of that (`unixSync` in os_unix.c).
+fn sync_names(connection: &Connection) -> rusqlite::Result<()> {
+    let folder = connection.path().and_then(|path| Path::new(path).parent());
+    // A folder that may not be read, or a file system that syncs none, is nothing to end for.
+    let Some(Ok(folder)) = folder.map(File::open) else { return Ok(()) };
+    match folder.sync_all() {
+        Err(error) if error.kind() != ErrorKind::InvalidInput => {
+            let failed = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+            Err(rusqlite::Error::SqliteFailure(failed, Some(format!("the folder can't be synced: {error}"))))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What is wrong with a log.
