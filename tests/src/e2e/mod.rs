@@ -5,6 +5,7 @@
 //! side. Its shims keep their data where the run's [`data::Data`] says.
 
 mod annotation;
+mod at_rest;
 mod controllers;
 mod crash;
 mod data;

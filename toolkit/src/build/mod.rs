@@ -79,6 +79,8 @@ pub enum Program {
     Cosign,
     /// Copies images under a signature policy, with the library of skopeo.
     ImageCopy,
+    /// A plugin of Kubernetes' KMS v2 API, for tests of encryption at rest.
+    KmsPlugin,
     /// The name server of a cluster, which kubeadm installs.
     Coredns,
     /// What renders and installs charts.
@@ -119,6 +121,7 @@ impl Program {
             Self::Actionlint => "actionlint",
             Self::Cosign => "cosign",
             Self::ImageCopy => "image-copy",
+            Self::KmsPlugin => "kms-plugin",
             Self::Coredns => "coredns",
             Self::Helm => "helm",
             Self::Vcluster => "vcluster",
@@ -139,6 +142,7 @@ impl Program {
                 | Self::Actionlint
                 | Self::Cosign
                 | Self::ImageCopy
+                | Self::KmsPlugin
                 | Self::Coredns
                 | Self::Helm
                 | Self::Vcluster

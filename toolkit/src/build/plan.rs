@@ -40,6 +40,7 @@ impl Program {
             Self::Actionlint => (10, 5),
             Self::Cosign => (400, 30),
             Self::ImageCopy => (60, 5),
+            Self::KmsPlugin => (30, 5),
             Self::Coredns => (300, 30),
             Self::Helm => (300, 20),
             Self::Vcluster => (500, 40),

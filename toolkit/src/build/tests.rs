@@ -104,6 +104,7 @@ fn versions_of_tools() {
         (Program::Actionlint, "v1.7.12\ninstalled by building from source", Some("1.7.12")),
         (Program::Cosign, "  ____\n / 3  |\ncosign: A tool\n\nGitVersion:    v3.1.3\nGitCommit: 1", Some("3.1.3")),
         (Program::ImageCopy, "image-copy: go.podman.io/image/v5 v5.42.1", Some("5.42.1")),
+        (Program::KmsPlugin, "kms-plugin: k8s.io/kms v0.37.2", Some("0.37.2")),
         (Program::Helm, "v4.3.1", Some("4.3.1")),
         (Program::VclusterCli, "vcluster version 0.30.0", Some("0.30.0")),
         (Program::SluiceShim, "sluice-shim 0.1.0", Some("0.1.0")),

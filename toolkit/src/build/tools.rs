@@ -67,6 +67,7 @@ fn recipe(program: Program) -> (&'static str, &'static str, bool) {
         Program::Actionlint => ("actionlint", "github.com/rhysd/actionlint/cmd/actionlint", false),
         Program::Cosign => ("cosign", "github.com/sigstore/cosign/v3/cmd/cosign", false),
         Program::ImageCopy => ("containers-image", ".", false),
+        Program::KmsPlugin => ("kms-plugin", ".", false),
         Program::Coredns => ("coredns", "github.com/coredns/coredns", false),
         Program::Helm => ("helm", "helm.sh/helm/v4/cmd/helm", false),
         Program::Vcluster => ("vcluster", "github.com/loft-sh/vcluster/cmd/vcluster", false),

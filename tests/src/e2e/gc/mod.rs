@@ -7,6 +7,7 @@
 
 mod background;
 mod collector;
+mod encrypted;
 mod foreground;
 mod graph;
 mod label;
@@ -76,6 +77,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases.push(Case::new("gc/on-and-off", procedures::run).of(Column::OURS));
     cases.push(Case::new("gc/collector-seen", collector::seen).of(Column::OURS));
     cases.push(Case::new("gc/collector-missing", collector::missing).of(collector::WITHOUT));
+    cases.push(Case::new("gc/encrypted", encrypted::run).of(Column::OURS));
     cases.push(Case::new("gc/random", move |suite| shared.with(suite, random::run)));
     cases
 }

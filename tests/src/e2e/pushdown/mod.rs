@@ -20,6 +20,7 @@ use std::thread;
 use serde_json::json;
 
 use self::probe::Probe;
+use super::at_rest::{Keys, Plugin};
 use super::lab::{Lab, Wish};
 use super::raw::Raw;
 use super::{Case, Column, Suite, Verdict};
@@ -29,7 +30,7 @@ use sluice_toolkit::cluster::shirts::NAMESPACE;
 use sluice_toolkit::cluster::wait::ensure;
 
 /// Custom resources of the checks; none has a watch cache.
-const RESOURCES: [&str; 11] = [
+const RESOURCES: [&str; 12] = [
     "plains",
     "defaulteds",
     "nesteds",
@@ -39,6 +40,7 @@ const RESOURCES: [&str; 11] = [
     "hookeds",
     "ciphereds",
     "boxeds",
+    "sealeds",
     "odds",
     "brokens",
 ];
@@ -72,12 +74,13 @@ pub(super) fn cases() -> Vec<Case> {
 
 /// All checks in one cluster, each on resources of its own.
 fn run(suite: &Suite, column: Column, cbor: bool) -> Result<Verdict> {
-    let keys = encryption::Keys::write(&suite.scratch)?;
+    // Before the cluster, which ends first.
+    let plugin = Plugin::start(suite)?;
+    let keys = Keys::write(&suite.scratch, &encryption::resources(plugin.as_ref()))?;
     let custom = RESOURCES.map(|plural| format!("{plural}.{}#0", resource::GROUP)).join(",");
     let builtin = builtin::RESOURCES.map(|resource| format!("{resource}#0")).join(",");
-    let mut wish = Wish::new(column)
-        .apiserver_arg(format!("--watch-cache-sizes={custom},{builtin}"))
-        .apiserver_arg(format!("--encryption-provider-config={}", keys.path().display()));
+    let mut wish =
+        Wish::new(column).apiserver_arg(format!("--watch-cache-sizes={custom},{builtin}")).apiserver_arg(keys.flag());
     if cbor {
         wish = wish.apiserver_arg("--feature-gates=CBORServingAndStorage=true");
     }
@@ -85,16 +88,19 @@ fn run(suite: &Suite, column: Column, cbor: bool) -> Result<Verdict> {
     lab.api.create("/api/v1/namespaces", &json!({"metadata": {"name": NAMESPACE}}))?;
     let raw = Raw::of(suite, &lab)?;
 
+    let sealed: Option<Check> = plugin.as_ref().map(|_| encryption::sealed as Check);
     let (mut asked, mut wrong) = (0, Vec::new());
     // Most of a check's time is waiting for the apiserver to take up a definition, so they wait together.
     let probes: Vec<Result<Probe<'_>>> = thread::scope(|scope| {
         let (lab, raw) = (&lab, raw.as_ref());
-        let checks = CHECKS.map(|check| {
+        let checks = CHECKS.into_iter().chain(sealed).map(|check| {
             scope.spawn(move || {
                 let mut probe = Probe::new(lab, column == Column::OURS);
                 check(&mut probe, raw).map(|()| probe)
             })
         });
+        // All are started before the first is waited for.
+        let checks: Vec<_> = checks.collect();
         checks.into_iter().map(|check| check.join().unwrap_or_else(|_| Err(Error::input("a check panicked")))).collect()
     });
     let mut crashed = Probe::new(&lab, column == Column::OURS);
