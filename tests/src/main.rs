@@ -12,6 +12,7 @@ mod e2e;
 mod images;
 mod kubectl;
 mod libtest;
+mod python;
 mod runner;
 mod server;
 mod test;

@@ -26,10 +26,10 @@ use sluice_toolkit::source::{Origin, Target};
 /// Runs the tests: all of them, or one part. The last line is `N passed, N failed`; exit code 1 if one failed.
 #[derive(clap::Args)]
 pub(crate) struct Cmd {
-    /// Which part [default: all but `images` and `cluster`]
+    /// Which part [default: all but `images`, `cluster` and `clients`]
     #[arg(value_enum)]
     part: Option<Part>,
-    /// Only the end-to-end, conformance, cluster or image tests whose name holds this text; no other part
+    /// Only the end-to-end, conformance, cluster, image or client tests whose name holds this text; no other part
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     /// Only say what this machine lacks; install nothing
@@ -40,7 +40,7 @@ pub(crate) struct Cmd {
     database: Option<Database>,
     #[command(flatten)]
     target: Target,
-    /// End-to-end tests and specs with the programs in DIR/patched and DIR/stock; build nothing
+    /// End-to-end tests, specs and clients with the programs in DIR/patched and DIR/stock; build nothing
     #[arg(long, value_name = "DIR")]
     bin: Option<PathBuf>,
     #[command(flatten)]
@@ -74,12 +74,18 @@ enum Part {
     Images,
     /// A cluster that kubeadm makes of our images, on a node that runs Pods (as root)
     Cluster,
+    /// Client programs of others, as they are, on patched Kubernetes and the shim: half an hour
+    Clients,
 }
 
 impl Part {
     /// Those that are run if none is named.
     fn usual() -> Vec<Self> {
-        Self::value_variants().iter().copied().filter(|part| !matches!(part, Self::Images | Self::Cluster)).collect()
+        Self::value_variants()
+            .iter()
+            .copied()
+            .filter(|part| !matches!(part, Self::Images | Self::Cluster | Self::Clients))
+            .collect()
     }
 }
 
@@ -121,9 +127,11 @@ impl Cmd {
             }
             (Some(part), None) => vec![part],
             (None | Some(Part::E2e), Some(_)) => vec![Part::E2e],
-            (Some(part @ (Part::Conformance | Part::Cluster | Part::Images)), Some(_)) => vec![part],
+            (Some(part @ (Part::Conformance | Part::Cluster | Part::Images | Part::Clients)), Some(_)) => vec![part],
             (Some(_), Some(_)) => {
-                return Err(Error::input("`--filter` chooses among end-to-end, conformance, cluster or image tests"));
+                return Err(Error::input(
+                    "`--filter` chooses among end-to-end, conformance, cluster, image or client tests",
+                ));
             }
             (None, None) => Part::usual(),
         };
@@ -154,6 +162,7 @@ impl Cmd {
             Part::E2e => &[Purpose::Build, Purpose::Images, Purpose::Databases],
             Part::Images => &[Purpose::Images, Purpose::Test],
             Part::Cluster => &[Purpose::Build, Purpose::Images, Purpose::Cluster],
+            Part::Clients => &[Purpose::Build, Purpose::Test],
         };
         let platforms: &[Platform] = if part == Part::Images { &Platform::ALL } else { &[] };
         if let Err(missing) = doctor::require_for(shell, needed, platforms, !self.no_install) {
@@ -185,6 +194,14 @@ impl Cmd {
                 Ok(ran) => tally += ran,
                 Err(error) => tally += step(shell, "cluster up", clock, Err(error))?,
             },
+            Part::Clients => {
+                let wish = conformance::ClientsWish {
+                    bin: self.bin.as_deref(),
+                    filter: self.filter.as_deref(),
+                    write_docs: self.conformance.writes_docs(),
+                };
+                tally += step(shell, "clients", clock, conformance::clients(shell, &self.target, &wish))?;
+            }
             Part::Images => {
                 leftover::clean_up_on_ctrl_c()?;
                 for (name, run) in images::chosen(self.filter.as_deref())? {
@@ -386,6 +403,7 @@ mod tests {
             ("images", vec![Part::Images]),
             ("images --filter release", vec![Part::Images]),
             ("cluster --filter pods", vec![Part::Cluster]),
+            ("clients --filter python", vec![Part::Clients]),
             ("--filter x --database postgres", vec![Part::E2e]),
             ("conformance --database mariadb", vec![Part::Conformance]),
             ("conformance e2e --system sluice --filter Watchers", vec![Part::Conformance]),

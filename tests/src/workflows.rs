@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
+use crate::python;
 use sluice_shell::context::Context;
 use sluice_shell::process::Run;
 use sluice_toolkit::build::{self, Program};
@@ -51,29 +51,10 @@ fn a_workflow_that_github_does_not_understand_is_found() {
     }
 }
 
-/// check-jsonschema, from packages with pinned digests; installed once.
-fn check_jsonschema() -> PathBuf {
-    let shell = Context::from_env().unwrap();
-    let pins = root().join("toolkit/python/check-jsonschema.txt");
-    let folder = shell.paths.cache().join("python");
-    let digest = Sha256::digest(fs_err::read(&pins).unwrap());
-    let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let installed = folder.join(format!("check-jsonschema-{digest}"));
-    let _lock = shell.lock("python").unwrap();
-    if !installed.exists() {
-        fs_err::create_dir_all(&folder).unwrap();
-        let partial = tempfile::Builder::new().prefix(".partial-").tempdir_in(&folder).unwrap();
-        let options = ["--quiet", "--disable-pip-version-check", "--require-hashes", "--only-binary", ":all:"];
-        let run = Run::new("pip3", root()).arg("install").args(options).arg("--target").arg(partial.path());
-        run.arg("--requirement").arg(&pins).run().unwrap();
-        fs_err::rename(partial.keep(), &installed).unwrap();
-    }
-    installed
-}
-
 /// What GitLab's own schema says against a pipeline.
 fn gitlab(file: &Path) -> Option<String> {
-    let run = Run::new("python3", root()).env("PYTHONPATH", check_jsonschema()).args(["-m", "check_jsonschema"]);
+    let schemas = python::packages(&Context::from_env().unwrap(), "check-jsonschema").unwrap();
+    let run = Run::new("python3", root()).env("PYTHONPATH", schemas).args(["-m", "check_jsonschema"]);
     let said = run.args(["--builtin-schema", "vendor.gitlab-ci", "--color", "never"]).arg(file).outcome().unwrap();
     (!said.status.success()).then(|| said.stdout + &said.stderr)
 }

@@ -9,14 +9,17 @@
 //! it.
 //!
 //! `cargo xtask test conformance e2e` runs upstream's end-to-end specs instead, against whole control planes
-//! ([`specs`]).
+//! ([`specs`]). `cargo xtask test clients` runs programs of others against a control plane ([`clients`]).
 
+mod clients;
 mod gotest;
 mod report;
 mod specs;
 mod suite;
 mod tree;
 mod verdict;
+
+pub(crate) use clients::{Wish as ClientsWish, run as clients};
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -74,6 +77,11 @@ impl Options {
     /// Whether whole control planes are meant.
     pub(crate) fn is_end_to_end(&self) -> bool {
         self.specs.is_some()
+    }
+
+    /// Whether docs/conformance.md gets the result.
+    pub(crate) fn writes_docs(&self) -> bool {
+        self.write_docs
     }
 
     /// What runs as a part of all tests.

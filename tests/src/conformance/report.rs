@@ -55,6 +55,9 @@ pub(super) fn table(rows: &[Row]) -> String {
 /// Begins the section of docs/conformance.md about end-to-end specs, which `specs` writes.
 pub(super) const END_TO_END: &str = "\n## End-to-end specs\n";
 
+/// Begins the section of docs/conformance.md about client programs, which `clients` writes.
+pub(super) const CLIENTS: &str = "\n## Client programs\n";
+
 /// Begins the last section of docs/conformance.md, which people write.
 pub(super) const DIFFERENCES: &str = "\n## How the shim differs from etcd\n";
 
@@ -99,7 +102,7 @@ pub(super) fn document(rows: &[Row], suites: &[Suite], previous: &str) -> String
         entries(&mut text, "Can't pass:", &suite.cannot);
         entries(&mut text, "Not about a store behind an endpoint, so not run:", &suite.outside);
     }
-    text + from(previous, &[END_TO_END, DIFFERENCES])
+    text + from(previous, &[END_TO_END, CLIENTS, DIFFERENCES])
 }
 
 /// A line of the document's table.

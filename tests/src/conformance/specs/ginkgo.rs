@@ -33,20 +33,20 @@ pub(super) struct Subject<'a> {
 
 /// What became of the specs.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub(in crate::conformance) struct Report {
     /// All specs that there are, by their names.
-    pub(super) specs: BTreeMap<String, Spec>,
+    pub(in crate::conformance) specs: BTreeMap<String, Spec>,
     /// What went wrong outside of specs.
-    pub(super) broken: Vec<String>,
+    pub(in crate::conformance) broken: Vec<String>,
 }
 
 /// What became of a spec.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Spec {
+pub(in crate::conformance) struct Spec {
     /// None for one that was not chosen.
-    pub(super) outcome: Option<Outcome>,
+    pub(in crate::conformance) outcome: Option<Outcome>,
     /// Whether it failed first and passed then.
-    pub(super) repeated: bool,
+    pub(in crate::conformance) repeated: bool,
 }
 
 /// Runs the specs of an area. A spec that fails is tried once more.
@@ -94,7 +94,7 @@ pub(super) fn run(
 ///
 /// # Errors
 /// When the file is none, or holds no spec.
-pub(super) fn read(file: &Path) -> Result<Report> {
+pub(in crate::conformance) fn read(file: &Path) -> Result<Report> {
     parse(&fs_err::read_to_string(file)?).attempting(|| format!("cannot read {}", file.display()))
 }
 

@@ -6,7 +6,7 @@
 //! not listed and fails.
 
 mod area;
-mod ginkgo;
+pub(super) mod ginkgo;
 mod node;
 mod section;
 mod system;

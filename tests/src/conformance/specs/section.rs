@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::area::Area;
 use super::ginkgo::Report;
 use super::system::System;
-use crate::conformance::report::{self, DIFFERENCES, END_TO_END};
+use crate::conformance::report::{self, CLIENTS, DIFFERENCES, END_TO_END};
 use crate::conformance::suite::Store;
 use crate::conformance::verdict::{Outcome, Verdict};
 use sluice_shell::output;
@@ -80,7 +80,8 @@ pub(super) fn table(results: &[Ended]) -> String {
 /// docs/conformance.md with this section anew. What `previous`, the file as it is, says of other minors and databases
 /// stays. The results are of all systems.
 pub(super) fn document(area: &Area, version: &str, results: &[Ended], previous: &str) -> String {
-    let (before, after) = (report::up_to(previous, &[END_TO_END, DIFFERENCES]), report::from(previous, &[DIFFERENCES]));
+    let before = report::up_to(previous, &[END_TO_END, CLIENTS, DIFFERENCES]);
+    let after = report::from(previous, &[CLIENTS, DIFFERENCES]);
     let old = previous.get(before.len()..previous.len() - after.len()).unwrap_or_default();
     let mut text = format!("{before}{END_TO_END}");
     text.push_str(concat!(

@@ -55,7 +55,12 @@ impl System {
     ///
     /// # Errors
     /// When a program can't be built or is missing.
-    pub(super) fn programs(self, shell: &Context, target: &Target, bin: Option<&Path>) -> Result<Programs> {
+    pub(in crate::conformance) fn programs(
+        self,
+        shell: &Context,
+        target: &Target,
+        bin: Option<&Path>,
+    ) -> Result<Programs> {
         let patched = self != Self::Stock;
         match bin {
             Some(bin) => {
