@@ -221,7 +221,7 @@ fn take<'a, T>(items: &'a [T], next: &AtomicUsize) -> Option<(usize, &'a T)> {
 }
 
 /// The outcomes, and all that was printed. A test that began and did not end has failed.
-fn read(stream: &str) -> Result<(BTreeMap<String, Outcome>, String)> {
+pub(super) fn read(stream: &str) -> Result<(BTreeMap<String, Outcome>, String)> {
     let (mut outcomes, mut output) = (BTreeMap::new(), String::new());
     for line in stream.lines() {
         let event: Event = serde_json::from_str(line).attempting(|| format!("cannot read the event {line}"))?;

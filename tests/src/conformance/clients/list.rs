@@ -15,6 +15,9 @@ pub(super) struct List {
     pub(super) name: String,
     /// What runs, in a line for people.
     pub(super) about: String,
+    /// Its packages of tests, if not all run.
+    #[serde(default)]
+    pub(super) packages: Vec<String>,
     /// Tests that say nothing about a control plane: they do not run, or are not counted.
     #[serde(default)]
     pub(super) outside: Vec<Entry>,
@@ -37,5 +40,10 @@ impl List {
             return Err(Error::input(format!("{}: no reason for {}", path.display(), entry.tests.join(", "))));
         }
         Ok(list)
+    }
+
+    /// Whether a test is not counted.
+    pub(super) fn is_outside(&self, package: &str, test: &str) -> bool {
+        self.outside.iter().any(|entry| entry.covering(package, test).is_some())
     }
 }

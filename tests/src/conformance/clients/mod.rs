@@ -4,6 +4,8 @@
 //! A [`Program`] finds out what became of each of its tests. A file in `ci/conformance/clients/` says which of them
 //! can't pass, and why ([`list`]). A listed test that passes fails the run just as one that is not listed and fails.
 
+mod check;
+mod envtest;
 mod list;
 mod python;
 mod section;
@@ -56,7 +58,11 @@ struct Program {
     run: fn(&Bench<'_>, &List) -> Result<Ended>,
 }
 
-const PROGRAMS: [Program; 1] = [Program { name: "kubernetes-python", run: python::run }];
+const PROGRAMS: [Program; 3] = [
+    Program { name: "kubernetes-python", run: python::run },
+    Program { name: "controller-runtime", run: envtest::run },
+    Program { name: "etcdctl-check", run: check::run },
+];
 
 /// Runs the client programs, one after the other, and prints a table.
 ///

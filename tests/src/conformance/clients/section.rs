@@ -53,6 +53,7 @@ mod tests {
         let list = |name: &str| List {
             name: name.to_owned(),
             about: format!("About {name}."),
+            packages: vec![],
             outside: vec![],
             cannot: vec![],
         };
