@@ -15,7 +15,6 @@ use crate::conformance::verdict::{Outcome, Ran};
 use sluice_shell::error::{Attempt as _, Error, Result};
 use sluice_shell::process::{Limit, Run};
 use sluice_toolkit::build;
-use walkdir::WalkDir;
 
 const MODULE: &str = "sigs.k8s.io/controller-runtime";
 
@@ -30,7 +29,7 @@ pub(super) fn run(bench: &Bench<'_>, list: &List) -> Result<Ended> {
     let version = version.ok_or_else(|| Error::input(format!("{} names no version", module.display())))?.to_owned();
     // The tests write beside their sources, and run scripts there.
     let source = bench.folder.join("source");
-    copy(&module, &source)?;
+    super::copy(&module, &source)?;
     let packages = Packages { bench, list, assets: assets(bench)?, converter: gotest::converter()?, source };
     let progress = bench.shell.out.bar(format!("test {}", list.name), 2 * list.packages.len() as u64);
     for package in &list.packages {
@@ -46,22 +45,6 @@ pub(super) fn run(bench: &Bench<'_>, list: &List) -> Result<Ended> {
     }
     progress.done("");
     Ok(Ended { version, runs })
-}
-
-/// Copies a module's files, which the Go command keeps without the right to write or to run them.
-fn copy(module: &Path, to: &Path) -> Result<()> {
-    for entry in WalkDir::new(module) {
-        let entry = entry.map_err(anyhow::Error::from)?;
-        let target = to.join(entry.path().strip_prefix(module).map_err(anyhow::Error::from)?);
-        if entry.file_type().is_dir() {
-            fs_err::create_dir_all(&target)?;
-            continue;
-        }
-        fs_err::copy(entry.path(), &target)?;
-        let mode = if target.extension().is_some_and(|extension| extension == "sh") { 0o755 } else { 0o644 };
-        fs_err::set_permissions(&target, std::fs::Permissions::from_mode(mode))?;
-    }
-    Ok(())
 }
 
 /// The folder where envtest finds its programs. It starts an etcd with a data folder, which becomes that of a database.

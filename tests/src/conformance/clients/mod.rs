@@ -6,10 +6,12 @@
 
 mod check;
 mod envtest;
+mod kube_rs;
 mod list;
 mod python;
 mod section;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -21,9 +23,11 @@ use crate::runner::Tally;
 use list::List;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Result};
-use sluice_toolkit::cluster::leftover;
-use sluice_toolkit::cluster::settings::Programs;
+use sluice_toolkit::cluster::leftover::{self, Guard, Leftover};
+use sluice_toolkit::cluster::settings::{Programs, Settings};
+use sluice_toolkit::cluster::{self, Cluster, shirts};
 use sluice_toolkit::source::Target;
+use walkdir::WalkDir;
 
 /// What to run.
 pub(crate) struct Wish<'a> {
@@ -58,10 +62,11 @@ struct Program {
     run: fn(&Bench<'_>, &List) -> Result<Ended>,
 }
 
-const PROGRAMS: [Program; 3] = [
+const PROGRAMS: [Program; 4] = [
     Program { name: "kubernetes-python", run: python::run },
     Program { name: "controller-runtime", run: envtest::run },
     Program { name: "etcdctl-check", run: check::run },
+    Program { name: "kube-rs", run: kube_rs::run },
 ];
 
 /// Runs the client programs, one after the other, and prints a table.
@@ -118,6 +123,41 @@ fn chosen(filter: Option<&str>) -> Result<Vec<&'static Program>> {
         return Err(Error::input(format!("no client program of that name; there are:\n{}", names.join("\n"))));
     }
     Ok(chosen)
+}
+
+/// Starts a cluster whose group of shirts has no watch cache. It ends with the guard.
+fn start(bench: &Bench<'_>, list: &List) -> Result<(Cluster, Guard)> {
+    let folder = bench.folder.join("cluster");
+    let guard = Guard::new(Leftover::Cluster(folder.clone()));
+    let settings = Settings {
+        kubernetes: list.name.clone(),
+        store: cluster::settings::Store::Shim,
+        backend: None,
+        programs: bench.programs.clone(),
+        apiserver_args: vec![shirts::NO_WATCH_CACHE_FOR_GROUP.to_owned()],
+        controller_manager_args: Vec::new(),
+        store_args: Vec::new(),
+        shards: Vec::new(),
+    };
+    let cluster = Cluster::prepare(&folder, settings, Some(0))?;
+    cluster.start(|_| {})?;
+    Ok((cluster, guard))
+}
+
+/// Copies the files of a package. The Go command keeps a module's without the right to write or to run them.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    for entry in WalkDir::new(from) {
+        let entry = entry.map_err(anyhow::Error::from)?;
+        let target = to.join(entry.path().strip_prefix(from).map_err(anyhow::Error::from)?);
+        if entry.file_type().is_dir() {
+            fs_err::create_dir_all(&target)?;
+            continue;
+        }
+        fs_err::copy(entry.path(), &target)?;
+        let mode = if target.extension().is_some_and(|extension| extension == "sh") { 0o755 } else { 0o644 };
+        fs_err::set_permissions(&target, std::fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

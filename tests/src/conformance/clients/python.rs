@@ -5,14 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::list::List;
-use super::{Bench, Ended};
+use super::{Bench, Ended, start};
 use crate::conformance::verdict::{Outcome, Ran};
 use crate::python;
 use sluice_shell::error::{Error, Result};
 use sluice_shell::process::{Limit, Run};
-use sluice_toolkit::cluster::Cluster;
-use sluice_toolkit::cluster::leftover::{Guard, Leftover};
-use sluice_toolkit::cluster::settings::{Settings, Store};
 use sluice_toolkit::cluster::shirts;
 
 /// How long the program may take.
@@ -21,20 +18,7 @@ const LIMIT: Limit = Limit::Clock(Duration::from_mins(10));
 /// Runs the program against a cluster whose shirts have no watch cache.
 pub(super) fn run(bench: &Bench<'_>, list: &List) -> Result<Ended> {
     let packages = python::packages(bench.shell, "kubernetes")?;
-    let folder = bench.folder.join("cluster");
-    let guard = Guard::new(Leftover::Cluster(folder.clone()));
-    let settings = Settings {
-        kubernetes: list.name.clone(),
-        store: Store::Shim,
-        backend: None,
-        programs: bench.programs.clone(),
-        apiserver_args: vec![shirts::NO_WATCH_CACHE_FOR_GROUP.to_owned()],
-        controller_manager_args: Vec::new(),
-        store_args: Vec::new(),
-        shards: Vec::new(),
-    };
-    let cluster = Cluster::prepare(&folder, settings, Some(0))?;
-    cluster.start(|_| {})?;
+    let (cluster, guard) = start(bench, list)?;
     shirts::prepare(&cluster.client()?)?;
     let program = bench.shell.paths.root().join("ci/conformance/clients/kubernetes_client.py");
     let ended = Run::new("python3", &bench.folder)
