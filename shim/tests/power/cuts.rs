@@ -13,7 +13,7 @@ use crate::mount::Faults;
 use crate::random::Random;
 
 /// How long the usual run takes, about.
-const USUAL: Duration = Duration::from_secs(12);
+const USUAL: Duration = Duration::from_secs(10);
 /// How long the usual run of first starts takes, and how many changes and syncs a first start makes, about.
 const STARTS: Duration = Duration::from_secs(4);
 const CALLS: u64 = 120;

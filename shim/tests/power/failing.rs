@@ -12,7 +12,7 @@ use crate::mount::Faults;
 use crate::random::Random;
 
 /// How long the usual run of a test takes, about.
-const USUAL: Duration = Duration::from_secs(5);
+const USUAL: Duration = Duration::from_secs(3);
 /// How long a load takes at most.
 const LOAD: Duration = Duration::from_secs(3);
 

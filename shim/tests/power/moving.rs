@@ -16,7 +16,7 @@ const TARGET: &str = "target.db";
 /// How often the power of one machine fails at most.
 const CUTS: u64 = 8;
 /// How long the usual run of a test takes, about.
-const USUAL: Duration = Duration::from_secs(5);
+const USUAL: Duration = Duration::from_secs(3);
 /// How long a load takes at most.
 const LOAD: Duration = Duration::from_secs(5);
 

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use sluice_shim::endpoint::Endpoint;
@@ -32,6 +33,7 @@ pub(crate) struct Shim {
     child: Child,
     /// What it said so far.
     said: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
     address: watch::Receiver<Option<String>>,
 }
 
@@ -43,7 +45,7 @@ impl Shim {
         let (sender, address) = watch::channel(None);
         let said = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&said);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in log.lines().map_while(Result::ok) {
                 let entry: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
                 if let Some(address) = entry["clients"].as_str() {
@@ -52,7 +54,7 @@ impl Shim {
                 heard.lock().unwrap().push(line);
             }
         });
-        Self { child, said, address }
+        Self { child, said, reader: Some(reader), address }
     }
 
     /// Waits until it serves; `None` if something else comes first.
@@ -71,9 +73,13 @@ impl Shim {
         }
     }
 
-    /// Its exit code, if it has ended by itself.
+    /// Its exit code, if it has ended by itself. Then all that it said is known.
     pub(crate) fn ended(&mut self) -> Option<Option<i32>> {
-        self.child.try_wait().unwrap().map(|status| status.code())
+        let status = self.child.try_wait().unwrap()?;
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        Some(status.code())
     }
 
     /// Asks for a clean stop.
