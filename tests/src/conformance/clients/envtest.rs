@@ -15,6 +15,7 @@ use crate::conformance::verdict::{Outcome, Ran};
 use sluice_shell::error::{Attempt as _, Error, Result};
 use sluice_shell::process::{Limit, Run};
 use sluice_toolkit::build;
+use sluice_toolkit::cluster::pid::Process;
 
 const MODULE: &str = "sigs.k8s.io/controller-runtime";
 
@@ -116,6 +117,7 @@ impl Packages<'_> {
             .env("TMPDIR", &temporary)
             .limit(Limit::Clock(LIMIT + PATIENCE))
             .outcome()?;
+        end(&self.bench.folder)?;
         let tests = Tests::read(&said.stdout)?;
         fs_err::write(self.file(package, "log"), format!("{}{}", tests.output, said.stderr))?;
         let mut runs = tests.ran(package, report.is_file());
@@ -139,6 +141,22 @@ impl Packages<'_> {
         });
         patterns.collect::<Vec<_>>().join("|")
     }
+}
+
+/// Ends the servers that tests left: they have a folder in their command lines that no other run has.
+fn end(folder: &Path) -> Result<()> {
+    let folder = folder.to_string_lossy();
+    for entry in fs_err::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // It may have ended meanwhile.
+        let words = fs_err::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&words).contains(&*folder)
+            && let Some(process) = Process::of(pid)
+        {
+            process.kill()?;
+        }
+    }
+    Ok(())
 }
 
 /// One event of `test2json`; cmd/test2json documents the fields.
@@ -201,6 +219,8 @@ fn specs(package: &str, report: &Path) -> Result<Vec<Ran>> {
 mod tests {
     use std::fmt::Write as _;
 
+    use sluice_toolkit::cluster::launch::launch;
+
     use super::*;
 
     #[test]
@@ -224,6 +244,16 @@ mod tests {
         };
         assert_eq!(names(true), ["TestPlain", "TestPlain/a"]);
         assert_eq!(names(false), ["TestPlain", "TestPlain/a", "TestSuite"]);
+    }
+
+    #[test]
+    fn servers_that_tests_left_are_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = folder.path().display().to_string();
+        let script = ["-c", "while :; do sleep 1; done", here.as_str()];
+        let left = launch("a server", &Run::new("sh", "/").args(script), &folder.path().join("log")).unwrap();
+        end(folder.path()).unwrap();
+        assert!(!left.is_alive());
     }
 
     /// As envtest starts etcd.
