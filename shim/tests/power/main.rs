@@ -5,8 +5,8 @@
 //! on what is left.
 //!
 //! Each test goes on for some seconds with one machine after the other, or for as many machines as a variable says:
-//! `SLUICE_POWER_MACHINES` (six cuts each), `SLUICE_POWER_STARTS`, `SLUICE_POWER_MOVES`, `SLUICE_POWER_FAULTS`. A failure
-//! names the seed of its machine, `SLUICE_POWER_SEED`, which makes the same choices again (not the scheduling).
+//! `SLUICE_POWER_MACHINES` (six cuts each), `SLUICE_POWER_STARTS`, `SLUICE_POWER_MOVES`, `SLUICE_POWER_FAULTS`. A
+//! failure names the seed of its machine, `SLUICE_POWER_SEED`, which makes the same choices again (not the scheduling).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

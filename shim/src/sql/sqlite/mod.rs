@@ -65,7 +65,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_micros(500);
 /// How long a row may be, with room for what is beside the value (sqlite3.h: `SQLITE_MAX_LENGTH`).
 const LONGEST: usize = 1_000_000_000 - (1 << 20);
-/// A page, in bytes: SQLite's usual size. A file of one page has no tables, which take one each: its making was cut off.
+/// A page, in bytes: SQLite's usual size. A file of one page has no tables, which take one each: its making was cut
+/// off.
 const PAGE: u64 = 4096;
 /// SQLite's own way to the file system.
 const SYSTEM: &CStr = c"unix";
