@@ -2,15 +2,14 @@
 //!
 //! The pair is in the database. Who can read it there can read all that is stored, so the pair tells nobody more.
 
-use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tempfile::NamedTempFile;
 
 /// The name in the certificate; the same for all processes, whatever their addresses.
 pub(super) const NAME: &str = "sluice-shim";
@@ -57,20 +56,19 @@ impl Pair {
         read().context("the table peer of the database holds no certificate with its key; delete its row")
     }
 
-    /// Writes `ca.crt`, `tls.crt` and `tls.key`, the last one for this user alone.
+    /// Writes `ca.crt`, `tls.crt` and `tls.key`, for this user alone. Who reads a file meanwhile sees the old one or the
+    /// new one.
     ///
     /// # Errors
     /// Those of files.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let key = self.0.find("-----BEGIN PRIVATE KEY").unwrap_or_default();
+        let key = self.0.find("-----BEGIN PRIVATE KEY").context("the pair has no key")?;
         let (certificate, key) = self.0.split_at(key);
         std::fs::create_dir_all(folder)?;
-        for (name, text, mode) in
-            [("ca.crt", certificate, 0o644), ("tls.crt", certificate, 0o644), ("tls.key", key, 0o600)]
-        {
-            let mut file =
-                OpenOptions::new().create(true).write(true).truncate(true).mode(mode).open(folder.join(name))?;
+        for (name, text) in [("ca.crt", certificate), ("tls.crt", certificate), ("tls.key", key)] {
+            let mut file = NamedTempFile::new_in(folder)?;
             file.write_all(text.as_bytes())?;
+            file.persist(folder.join(name))?;
         }
         Ok(())
     }
