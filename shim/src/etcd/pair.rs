@@ -56,8 +56,8 @@ impl Pair {
         read().context("the table peer of the database holds no certificate with its key; delete its row")
     }
 
-    /// Writes `ca.crt`, `tls.crt` and `tls.key`, for this user alone. Who reads a file meanwhile sees the old one or the
-    /// new one.
+    /// Writes `ca.crt`, `tls.crt` and `tls.key`, for this user alone. Who reads a file meanwhile sees the old one or
+    /// the new one.
     ///
     /// # Errors
     /// Those of files.
