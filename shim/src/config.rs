@@ -125,7 +125,8 @@ pub struct Config {
     pub peer_key_file: Option<PathBuf>,
 
     /// Talk to the other processes on the database by TLS with a certificate that they share, which is kept in the
-    /// database: it needs no files. With this flag https:// URLs are for those processes alone.
+    /// database: it needs no files. With this flag https:// URLs are for those who have its key: these processes, and
+    /// clients with the files of --peer-auto-tls-dir.
     #[arg(
         long,
         env = "SLUICE_PEER_AUTO_TLS",

@@ -115,7 +115,8 @@ async fn start(
     if let Endpoint::Network(_) = endpoint {
         metrics.register_server(ours);
     }
-    // The database last: what can't be served makes none.
+    // The database last: what can't be served makes none. A certificate that is kept in the database comes before the
+    // sockets that need it.
     let main_store = config.definitions.endpoint()?;
     let pair = match config.peer_auto_tls {
         true => Some(standby::pair(&endpoint, config.peer_auto_tls_dir.as_deref())?),

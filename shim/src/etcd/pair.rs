@@ -1,6 +1,7 @@
 //! The certificate and key that processes on one database share, so that nobody needs to give them any.
 //!
-//! The pair is in the database. Who can read it there can read all that is stored, so the pair tells nobody more.
+//! The pair is in the database. Who can read it there can read all that is stored; with the pair also write, if they
+//! reach the port. So it is to be kept as the password of the database is, in backups as well.
 
 use std::io::Write as _;
 use std::path::Path;

@@ -131,10 +131,7 @@ pub(crate) fn run(
     servers.iter().flatten().try_for_each(Server::stop)?;
     shell.out.data(report::table(&rows))?;
     if options.write_docs {
-        let file = shell.paths.root().join("docs/conformance.md");
-        let previous = if file.is_file() { fs_err::read_to_string(&file)? } else { String::new() };
-        fs_err::write(&file, report::document(&rows, &suites, &previous))?;
-        shell.out.note(format!("wrote {}", file.display()));
+        report::write(shell, |previous| report::document(&rows, &suites, previous))?;
     }
     let count = |of: fn(&Verdict) -> usize| rows.iter().map(|row| of(&row.verdict)).sum();
     Ok(Tally { passed: count(|verdict| verdict.passed), failed: count(|verdict| verdict.problems().count()) })

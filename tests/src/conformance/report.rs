@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use super::suite::{Entry, Store, Suite};
 use super::verdict::Verdict;
+use sluice_shell::context::Context;
+use sluice_shell::error::Result;
 use sluice_shell::output;
+use textwrap::{Options, WordSplitter};
 
 /// The result of one suite on one database.
 #[derive(Clone, Debug)]
@@ -50,6 +53,32 @@ pub(super) fn table(rows: &[Row]) -> String {
         }
     }
     text
+}
+
+/// How long a line of the document is at most. Markdown does not let rows of tables break.
+const COLUMNS: usize = 120;
+
+/// Writes docs/conformance.md anew. `document`: the text, from the file as it is.
+///
+/// # Errors
+/// Those of the file.
+pub(super) fn write(shell: &Context, document: impl FnOnce(&str) -> String) -> Result<()> {
+    let file = shell.paths.root().join("docs/conformance.md");
+    let previous = if file.is_file() { fs_err::read_to_string(&file)? } else { String::new() };
+    fs_err::write(&file, wrapped(&document(&previous)))?;
+    shell.out.note(format!("wrote {}", file.display()));
+    Ok(())
+}
+
+/// The text with paragraphs and items in lines that fit.
+fn wrapped(text: &str) -> String {
+    let wrap = |line: &str| {
+        let indent = if line.starts_with("- ") { "  " } else { "" };
+        let options = Options::new(COLUMNS).subsequent_indent(indent).break_words(false);
+        textwrap::fill(line, options.word_splitter(WordSplitter::NoHyphenation)) + "\n"
+    };
+    let line = |line: &str| if line.starts_with('|') { format!("{line}\n") } else { wrap(line) };
+    text.lines().map(line).collect()
 }
 
 /// Begins the section of docs/conformance.md about end-to-end specs, which `specs` writes.
@@ -195,6 +224,18 @@ pub(super) fn entries(text: &mut String, heading: &str, entries: &[Entry]) {
 mod tests {
     use super::*;
     use crate::conformance::suite::Upstream;
+
+    #[test]
+    fn lines_fit_but_those_of_tables() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let written = fs_err::read_to_string(root.join("docs/conformance.md")).unwrap();
+        assert_eq!(wrapped(&written), written, "as it was written");
+        let (word, row) = ("`TestOfAClient/with-a-name`", format!("| {} |\n", "x".repeat(COLUMNS)));
+        let item = format!("- A reason: {}\n", [word; 9].join(", "));
+        let text = wrapped(&format!("{row}{item}"));
+        assert!(text.starts_with(&row) && text[row.len()..].lines().all(|line| line.len() <= COLUMNS), "{text}");
+        assert_eq!(text[row.len()..].replace("\n  ", " "), item);
+    }
 
     fn row(name: &str, version: &str, store: Store, passed: usize) -> Row {
         let verdict = Verdict { passed, ..Verdict::default() };

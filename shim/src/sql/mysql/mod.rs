@@ -103,9 +103,7 @@ impl Tables {
     }
 
     fn open_by(mut connection: Connection, metrics: Arc<Metrics>, accepts_loss: bool, opened: Opened) -> Result<Self> {
-        settings::check(&mut connection, accepts_loss)?;
-        tables::prepare(&mut connection)?;
-        settings::check_privileges(&mut connection)?;
+        prepare(&mut connection, accepts_loss)?;
         if opened == Opened::ToRead && note::note(&mut connection)?.is_some() {
             return Ok(Self::new(connection, MOVED, metrics));
         }
@@ -123,15 +121,23 @@ impl Tables {
     }
 }
 
+/// Refuses a database that can't be served, and makes its tables if it has none.
+fn prepare(connection: &mut Connection, accepts_loss: bool) -> Result<()> {
+    settings::check(connection, accepts_loss)?;
+    tables::prepare(connection)?;
+    settings::check_privileges(connection)
+}
+
 /// Somebody who looks who serves a database.
 pub(super) fn lookout(address: &Address) -> impl Lookout + use<> {
     let address = Arc::new(address.clone());
     Looking::new(move || Connection::open(Arc::clone(&address), Arc::default()), serving::look)
 }
 
-/// Keeps the pair that all processes on the database share.
+/// Keeps the pair that all processes on the database share, in a database that can be served.
 pub(super) fn keep_pair(address: &Address, fresh: &str) -> crate::engine::Result<String> {
     let mut connection = Connection::open(Arc::new(address.clone()), Arc::default())?;
+    prepare(&mut connection, address.accepts_loss)?;
     Ok(pair::keep(&mut connection, fresh)?)
 }
 

@@ -35,7 +35,7 @@ use std::time::Duration;
 pub(in crate::sql) use session::Session;
 
 use self::connect::Database;
-use self::link::PATIENCE;
+use self::link::{Link, PATIENCE};
 use crate::clock::{StoreClock, StoreTime, Ticker};
 use crate::endpoint::Address;
 use crate::engine::metrics::Metrics;
@@ -105,9 +105,10 @@ pub(super) fn lookout(address: &Address) -> Result<impl Lookout + use<>> {
     Ok(Looking::new(move || database.connect(), start::look))
 }
 
-/// Keeps the pair that all processes on the database share.
+/// Keeps the pair that all processes on the database share, in a database that can be served.
 pub(super) fn keep_pair(address: &Address, fresh: &str) -> Result<String> {
     let mut link = Database::new(address, 0, Arc::default(), Some(PATIENCE))?.connect()?;
+    prepare(&mut link, address)?;
     Ok(pair::keep(&mut link, fresh)?)
 }
 
@@ -127,6 +128,12 @@ pub(super) fn probe(address: &Address) -> Result<(bool, Nature)> {
     Ok((there, remote::nature(LONGEST_ARRAY)))
 }
 
+/// Refuses a database that can't be served, and makes its tables if it has none.
+fn prepare(link: &mut Link, address: &Address) -> Result<()> {
+    start::check(link, address.accepts_loss)?;
+    Ok(schema::prepare(link, random())?)
+}
+
 /// Connects to a database, makes its tables if it has none, and makes this process the one that serves it, until the
 /// connection that writes is dropped; but for a store that has moved, which is only to be read. Returns that
 /// connection, and how late it is on the server's clock. `patience`: how long the server may take for an answer.
@@ -138,8 +145,7 @@ fn open(
 ) -> Result<(Session, StoreTime)> {
     let mut database = Database::new(address, random(), Arc::clone(&metrics), patience)?;
     let mut link = database.connect()?;
-    start::check(&mut link, address.accepts_loss)?;
-    schema::prepare(&mut link, random())?;
+    prepare(&mut link, address)?;
     if opened == Opened::ToRead && note::note(&mut link)?.is_some() {
         database = Database::new(address, MOVED, metrics, patience)?;
         let now = start::claim(&mut link, MOVED, None)?;

@@ -107,9 +107,7 @@ pub(crate) fn run(shell: &Context, target: &Target, wish: &Wish<'_>) -> Result<T
     if wish.write_docs {
         let all =
             PROGRAMS.iter().map(|program| List::load(shell.paths.root(), program.name)).collect::<Result<Vec<_>>>()?;
-        let file = shell.paths.root().join("docs/conformance.md");
-        fs_err::write(&file, section::document(&rows, &all, &fs_err::read_to_string(&file)?))?;
-        shell.out.note(format!("wrote {}", file.display()));
+        report::write(shell, |previous| section::document(&rows, &all, previous))?;
     }
     let count = |of: fn(&Verdict) -> usize| rows.iter().map(|row| of(&row.verdict)).sum();
     Ok(Tally { passed: count(|verdict| verdict.passed), failed: count(|verdict| verdict.problems().count()) })

@@ -14,6 +14,7 @@ mod system;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::report;
 use super::suite::{Entry, Store};
 use super::verdict::{Ran, Verdict};
 use crate::runner::Tally;
@@ -82,10 +83,7 @@ pub(super) fn run(shell: &Context, target: &Target, wish: &Wish<'_>) -> Result<T
     results.sort_by_key(|result| System::ALL.iter().position(|system| *system == result.system));
     shell.out.data(section::table(&results))?;
     if wish.write_docs {
-        let file = shell.paths.root().join("docs/conformance.md");
-        let previous = fs_err::read_to_string(&file)?;
-        fs_err::write(&file, section::document(&area, &suite.version, &results, &previous))?;
-        shell.out.note(format!("wrote {}", file.display()));
+        report::write(shell, |previous| section::document(&area, &suite.version, &results, previous))?;
     }
     let mut tally = Tally::default();
     for result in &results {

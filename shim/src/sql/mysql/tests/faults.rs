@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::super::Tables;
 use super::super::connection::Connection;
 use super::super::testing::{address, database, root, start};
+use super::super::{Tables, keep_pair};
 use super::connection::refusal;
 use super::store::next;
 use crate::clock::StoreTime;
@@ -183,6 +183,9 @@ fn a_server_that_can_not_serve_is_refused_with_the_setting_and_the_remedy() {
         refused.contains("innodb_flush_log_at_trx_commit is 2") && refused.contains("--allow-unsafe-database"),
         "{refused}"
     );
+    // Nothing is kept where nothing is served.
+    let refused = keep_pair(&at(""), "a pair").unwrap_err().to_string();
+    assert!(refused.contains("innodb_flush_log_at_trx_commit is 2"), "{refused}");
     drop(serve(true).unwrap());
     server.set("SET GLOBAL innodb_flush_log_at_trx_commit = 1");
     server.set("CREATE USER weak@localhost; GRANT SELECT, UPDATE, INSERT ON x.* TO weak@localhost");

@@ -155,6 +155,9 @@ fn a_setting_that_will_not_do_is_named_with_what_to_do() {
     for (user, database, expected) in table {
         let refused = refusal(&address_as(user, &database));
         assert!(refused.contains(expected), "{user} at {database}: {refused}");
+        // Nothing is kept where nothing is served.
+        let refused = super::keep_pair(&address_as(user, &database), "a pair").unwrap_err().to_string();
+        assert!(refused.contains(expected), "{user} at {database}, for a pair: {refused}");
     }
     let name = with(&format!("{all} reader"));
     drop(opened(&address(&name)).unwrap());
