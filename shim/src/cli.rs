@@ -8,7 +8,7 @@ use clap::builder::styling::Styles;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::config::{Config, Given, TARGET_PASSWORD_FILE, version};
+use crate::config::{Config, Given, READ_ENDPOINT, TARGET_PASSWORD_FILE, version};
 use crate::endpoint::{Endpoint, PASSWORD_FILE};
 use crate::inspect::explain::Explain;
 use crate::inspect::gc::Gc;
@@ -89,11 +89,15 @@ fn shows_password(matches: &ArgMatches) -> Option<(&'static str, &'static str)> 
         matches = of_command;
     }
     let shows = |id| {
-        let given = matches.try_get_one::<Given>(id).ok().flatten().and_then(|given| given.as_ref().ok());
-        let is_seen = given.is_some() && matches.value_source(id) == Some(ValueSource::CommandLine);
-        is_seen && given.is_some_and(Endpoint::has_password)
+        let mut given = matches.try_get_many::<Given>(id).ok().flatten().into_iter().flatten().flatten();
+        let has_password = given.any(Endpoint::has_password);
+        has_password && matches.value_source(id) == Some(ValueSource::CommandLine)
     };
-    let all = [("endpoint", ("--endpoint", PASSWORD_FILE)), ("target", ("TARGET", TARGET_PASSWORD_FILE))];
+    let all = [
+        ("endpoint", ("--endpoint", PASSWORD_FILE)),
+        ("read_endpoint", (READ_ENDPOINT, PASSWORD_FILE)),
+        ("target", ("TARGET", TARGET_PASSWORD_FILE)),
+    ];
     all.into_iter().find(|(id, _)| shows(id)).map(|(_, names)| names)
 }
 

@@ -20,7 +20,7 @@ use clap::builder::styling::Styles;
 use clap::{ArgAction, Parser, ValueEnum};
 pub use collector::{GcConfig, Switch};
 pub use database::{DatabaseFlags, TargetFlags};
-pub(crate) use database::{Given, PASSWORD, TARGET_PASSWORD, TARGET_PASSWORD_FILE};
+pub(crate) use database::{Given, PASSWORD, READ_ENDPOINT, TARGET_PASSWORD, TARGET_PASSWORD_FILE};
 pub use definitions::DefinitionsFlags;
 pub(crate) use duration::duration;
 pub use error::ConfigError;
@@ -49,6 +49,19 @@ pub struct Config {
     /// Where the data is.
     #[command(flatten)]
     pub database: DatabaseFlags,
+
+    /// A server that holds a copy of the database, such as a replica: postgres://user@replica/database. Lists are read
+    /// there as long as the copy is not late; else from --endpoint, as all that is written and all else that is read.
+    /// May be given several times; URLs are separated by spaces. The password is found as that of --endpoint is.
+    #[arg(
+        long,
+        env = "SLUICE_READ_ENDPOINT",
+        hide_env_values = true,
+        value_delimiter = ' ',
+        value_name = "URL",
+        value_parser = database::given
+    )]
+    pub read_endpoint: Vec<Given>,
 
     /// The name of this member.
     #[arg(long, env = "SLUICE_NAME", default_value = "default", value_parser = NonEmptyStringValueParser::new())]
@@ -255,7 +268,7 @@ pub enum LogFormat {
 impl Config {
     /// Checks what flags have to do with each other; returns where the data is.
     pub fn check(&self) -> Result<Endpoint, ConfigError> {
-        let endpoint = self.database.endpoint()?;
+        let endpoint = self.database.endpoint_with_replicas(&self.read_endpoint)?;
         self.check_urls()?;
         if self.client_cert_auth && self.trusted_ca_file.is_none() {
             let hint = "use --trusted-ca-file with the authorities that sign them";

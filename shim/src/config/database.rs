@@ -18,6 +18,9 @@ pub(crate) const TARGET_PASSWORD: &str = "SLUICE_TARGET_PASSWORD";
 /// The flag that names the file with it.
 pub(crate) const TARGET_PASSWORD_FILE: &str = "--target-password-file";
 
+/// The flag that names a server with a copy.
+pub(crate) const READ_ENDPOINT: &str = "--read-endpoint";
+
 /// What `--endpoint` says: read at once, so that no other part of the program has the text with the password.
 pub(crate) type Given = Result<Endpoint, ConfigError>;
 
@@ -50,7 +53,7 @@ pub struct DatabaseFlags {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "an error of clap's would show the URL")]
-fn given(url: &str) -> Result<Given, Infallible> {
+pub(super) fn given(url: &str) -> Result<Given, Infallible> {
     Ok(url.parse())
 }
 
@@ -61,6 +64,34 @@ impl DatabaseFlags {
     /// When there is no endpoint, or it is none, or the file with the password can't be read.
     pub fn endpoint(&self) -> Result<Endpoint, ConfigError> {
         self.endpoint_with(&|name| std::env::var_os(name).filter(|value| !value.is_empty()))
+    }
+
+    /// The same with the servers that hold copies of it.
+    ///
+    /// # Errors
+    /// The same, and when one of these can't hold a copy of it.
+    pub(super) fn endpoint_with_replicas(&self, replicas: &[Given]) -> Result<Endpoint, ConfigError> {
+        let mut endpoint = self.endpoint()?;
+        for given in replicas {
+            let replica = given
+                .clone()
+                .map_err(|error| of_another(error, READ_ENDPOINT, (READ_ENDPOINT, "SLUICE_READ_ENDPOINT")))?;
+            let replica = Self { endpoint: Some(Ok(replica)), ..self.clone() }.endpoint()?;
+            let (Endpoint::Network(address), Endpoint::Network(replica)) = (&mut endpoint, replica) else {
+                let hint = "use it with a database on a server (postgres:// or mysql://), or remove it";
+                return Err(ConfigError::new(format!("{READ_ENDPOINT}: a SQLite file has no copies on servers"), hint));
+            };
+            if address.family != replica.family {
+                let hint = format!("give the URL of a server that holds a copy of it: {}://…", address.family);
+                let what = format!(
+                    "{READ_ENDPOINT}: a {} server holds no copy of a {} database",
+                    replica.family, address.family
+                );
+                return Err(ConfigError::new(what, hint));
+            }
+            address.replicas.push(*replica);
+        }
+        Ok(endpoint)
     }
 
     fn endpoint_with(&self, variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Endpoint, ConfigError> {
@@ -90,14 +121,18 @@ impl TargetFlags {
     /// # Errors
     /// When it is no endpoint, or the file with the password can't be read.
     pub fn endpoint(&self, source: &DatabaseFlags) -> Result<Endpoint, ConfigError> {
-        let endpoint = self.target.clone().map_err(|error| {
-            let hint = error.hint.replace("--endpoint", "TARGET").replace("SLUICE_ENDPOINT", "SLUICE_TARGET");
-            ConfigError { what: format!("the target: {}", error.what), hint, ..error }
-        })?;
+        let endpoint =
+            self.target.clone().map_err(|error| of_another(error, "the target", ("TARGET", "SLUICE_TARGET")))?;
         let file = self.target_password_file.as_deref();
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         with_passwords(endpoint, source.allow_unsafe_database, (file, &OF_TARGET), &variable)
     }
+}
+
+/// What is wrong with a URL that is another one's than `--endpoint`'s. `names`: those of its flag and its variable.
+fn of_another(error: ConfigError, whose: &str, names: (&str, &str)) -> ConfigError {
+    let hint = error.hint.replace("--endpoint", names.0).replace("SLUICE_ENDPOINT", names.1);
+    ConfigError { what: format!("{whose}: {}", error.what), hint, ..error }
 }
 
 /// The names of the ways to give a password.
@@ -195,6 +230,28 @@ mod tests {
         assert_eq!(passwords("postgres://db/x", None, &variables[2..]), Ok(usual));
         assert_eq!(passwords("postgres://db/x", None, &[]), Ok(Passwords::default()));
         assert_eq!(passwords("sqlite://a.db", None, &variables), Ok(Passwords::default()));
+    }
+
+    #[test]
+    fn servers_that_hold_copies() {
+        let check = |url: &str, replicas: &[&str]| -> Result<Vec<String>, String> {
+            let replicas: Vec<Given> = replicas.iter().map(|url| url.parse()).collect();
+            match flags(url, None).endpoint_with_replicas(&replicas).map_err(|error| error.what)? {
+                Endpoint::Network(address) => Ok(address.replicas.iter().map(ToString::to_string).collect()),
+                Endpoint::Sqlite(_) => Ok(Vec::new()),
+            }
+        };
+        let two = ["postgres://me@r1/x", "postgres://me@r2:1,r3/x"];
+        let known = ["postgres://me@r1:5432/x", "postgres://me@r2:1,r3:5432/x"].map(str::to_owned).to_vec();
+        assert_eq!(check("postgres://me@db/x", &two), Ok(known));
+        assert_eq!(check("sqlite://a.db", &[]), Ok(vec![]));
+        let refused = |url, replica| check(url, &[replica]).unwrap_err();
+        let file = "--read-endpoint: a SQLite file has no copies on servers";
+        assert_eq!(refused("sqlite://a.db", "postgres://r/x"), file);
+        assert_eq!(refused("postgres://db/x", "sqlite://a.db"), file);
+        let other = "--read-endpoint: a mysql server holds no copy of a postgres database";
+        assert_eq!(refused("postgres://db/x", "mysql://r/x"), other);
+        assert_eq!(refused("mysql://db/x", "r1"), "--read-endpoint: the endpoint is not a URL");
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub struct Address {
     pub accepts_loss: bool,
     /// Where others reach this process while it serves the database, if it stands by while another process serves it.
     pub standby: Option<String>,
+    /// Servers that hold copies of it and may answer reads, of the same kind.
+    pub replicas: Vec<Self>,
 }
 
 impl Address {
@@ -85,6 +87,11 @@ impl Address {
         let user = self.user.as_deref().unwrap_or_default();
         let login = Login { host: &host.name, port: host.port, database: &self.database, user };
         self.passwords.find(&login)
+    }
+
+    /// Where its servers are, separated by commas.
+    pub fn hosts(&self) -> String {
+        self.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
 
     /// Reads what stands behind `://`.
@@ -130,6 +137,7 @@ impl Address {
             options: Options::parse(family == Family::Postgres, query)?,
             accepts_loss: false,
             standby: None,
+            replicas: Vec::new(),
         })
     }
 }
@@ -172,10 +180,7 @@ impl fmt::Display for Address {
         if let Some(user) = &self.user {
             write!(f, "{}@", percent::encode(user))?;
         }
-        for (index, host) in self.hosts.iter().enumerate() {
-            write!(f, "{}{host}", if index > 0 { "," } else { "" })?;
-        }
-        write!(f, "/{}{}", percent::encode(&self.database), self.options)
+        write!(f, "{}/{}{}", self.hosts(), percent::encode(&self.database), self.options)
     }
 }
 

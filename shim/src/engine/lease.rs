@@ -60,7 +60,7 @@ impl Engine {
     /// What a lease has left, and its keys if asked for.
     pub async fn lease_time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseStatus> {
         let clock = self.inner.clock.clone();
-        let read = move |snapshot: super::reader::Snapshot<'_>| {
+        let read = move |snapshot: super::snapshot::Snapshot<'_>| {
             let lease = snapshot.reader.lease(id)?.ok_or(Error::LeaseNotFound)?;
             let keys = if keys { snapshot.reader.lease_keys(id)? } else { Vec::new() };
             Ok(lease.status(clock.now(), keys))

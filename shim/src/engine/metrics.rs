@@ -38,6 +38,28 @@ pub enum IndexState {
     Dropping,
 }
 
+/// What became of a read on a server that holds a copy of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum ReplicaOutcome {
+    /// It was answered there.
+    Answered,
+    /// The copy was late, so the database itself was read.
+    Late,
+    /// It failed there, so the database itself was read.
+    Failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReplicaRead {
+    endpoint: String,
+    outcome: ReplicaOutcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReplica {
+    endpoint: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Read {
     source: ReadSource,
@@ -61,6 +83,8 @@ pub struct Metrics {
     pub field_index_objects: Gauge,
     reads: Family<Read, Counter>,
     field_indexes: Family<OfState, Gauge>,
+    replica_reads: Family<ReplicaRead, Counter>,
+    replica_revisions: Family<OfReplica, Gauge>,
     pub batch_requests: Histogram,
     pub commit_seconds: Histogram,
     pub commit_failures: Counter,
@@ -92,6 +116,8 @@ impl Default for Metrics {
             field_index_objects: Gauge::default(),
             reads: Family::default(),
             field_indexes: Family::default(),
+            replica_reads: Family::default(),
+            replica_revisions: Family::default(),
             batch_requests: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
             commit_seconds: Histogram::new(exponential_buckets(0.000_125, 2.0, 16)),
             commit_failures: Counter::default(),
@@ -117,6 +143,16 @@ impl Metrics {
     /// The number of field indexes in a state.
     pub fn field_indexes(&self, state: IndexState) -> Gauge {
         self.field_indexes.get_or_create_owned(&OfState { state })
+    }
+
+    /// Counts reads at a read endpoint with such an end.
+    pub fn replica_reads(&self, endpoint: &str, outcome: ReplicaOutcome) -> Counter {
+        self.replica_reads.get_or_create_owned(&ReplicaRead { endpoint: endpoint.to_owned(), outcome })
+    }
+
+    /// The revision of a read endpoint.
+    pub fn replica_revision(&self, endpoint: &str) -> Gauge {
+        self.replica_revisions.get_or_create_owned(&OfReplica { endpoint: endpoint.to_owned() })
     }
 
     /// Adds to a registry what etcd has too, under etcd's names: its alerts and dashboards ask for them
@@ -170,6 +206,10 @@ impl Metrics {
 
     /// Adds what only a database on a server has.
     pub fn register_server(&self, registry: &mut Registry) {
+        let help = "Reads that a read endpoint was asked for, by what became of them";
+        registry.register("read_endpoint_reads", help, self.replica_reads.clone());
+        let help = "The newest revision that a read endpoint had when it was asked last";
+        registry.register("read_endpoint_revision", help, self.replica_revisions.clone());
         self.database.register_server(registry);
     }
 }

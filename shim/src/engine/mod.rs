@@ -31,10 +31,12 @@ mod publish;
 mod range;
 mod reader;
 pub mod receive;
+mod replicas;
 mod request;
 mod required;
 mod ring_event;
 mod session;
+mod snapshot;
 pub mod store;
 pub mod types;
 mod writer;
@@ -53,12 +55,15 @@ use metrics::Metrics;
 use pages::Counts;
 use prometheus_client::registry::Registry;
 use range::{assemble, strip_values};
-use reader::{Readers, Snapshot, Weight};
+pub use reader::ReaderThreads;
+use reader::{Readers, Weight};
+use replicas::Floor;
 #[cfg(test)]
 pub(crate) use request::Request as Asked;
 use request::{Envelope, Outcome, Request, Rooms};
 use ring_event::RingEvent;
 pub use session::WatchSession;
+use snapshot::Snapshot;
 use store::{Nature, Store};
 use tokio::sync::{Notify, mpsc, oneshot};
 pub use types::*;
@@ -109,21 +114,6 @@ struct Inner {
     metrics: Arc<Metrics>,
 }
 
-/// How many threads read.
-#[derive(Debug, Clone, Copy)]
-pub struct ReaderThreads {
-    /// For single keys.
-    pub small: usize,
-    /// For ranges.
-    pub large: usize,
-}
-
-impl Default for ReaderThreads {
-    fn default() -> Self {
-        Self { small: 2, large: 4 }
-    }
-}
-
 impl Engine {
     /// Starts the engine on a database, with a collector that has the usual rules. Needs a tokio runtime, for the
     /// ends of the leases.
@@ -140,7 +130,7 @@ impl Engine {
     ) -> Result<Self> {
         let mut writer = store.writer()?;
         let condition = Arc::<Condition>::default();
-        let readers = Readers::start(&store, threads.small, threads.large, Arc::clone(&condition))?;
+        let readers = Readers::start(&store, threads, Arc::clone(&condition), &metrics)?;
         let state = readers.run(Weight::Small, |snapshot| Ok((snapshot.revision, snapshot.compact_revision))).await?;
         if state.0 == 0 {
             return Err(load::unfinished());
@@ -185,7 +175,13 @@ impl Engine {
             }
             None => {
                 let inner = Arc::clone(&self.inner);
-                readers.run(weight, move |snapshot| inner.read(snapshot, &query)).await?
+                match weight {
+                    Weight::Small => readers.run(weight, move |snapshot| inner.read(snapshot, &query)).await?,
+                    Weight::Large => {
+                        let floor = self.floor(if query.revision > 0 { Some(query.revision) } else { None });
+                        readers.run_anywhere(floor, move |snapshot| inner.read(snapshot, &query)).await?
+                    }
+                }
             }
         };
         self.inner.metrics.rows_returned.inc_by(result.kvs.len() as u64);
@@ -382,10 +378,18 @@ impl Engine {
             let wanted = events.into_iter().map(|event| RingEvent::new(Arc::new(event)));
             Ok((wanted.filter(|event| event.wanted_by(&spec)).map(|event| event.event).collect(), until))
         };
-        let (events, until): (Vec<_>, _) = self.inner.readers.run(Weight::Large, read).await?;
+        let (events, until): (Vec<_>, _) = self.inner.readers.run_anywhere(self.floor(Some(from)), read).await?;
         self.reached(until).await?;
         // Not if the limit cut it, nor if newer ones came meanwhile: then the watcher looks again.
         Ok(Recent { events, until, complete: until >= self.revision() })
+    }
+
+    /// What a read must not lack: all that there is (`None`), or a revision, and what any answer named before, so that
+    /// no client goes back in time.
+    fn floor(&self, revision: Option<Revision>) -> Floor {
+        let hub = &self.inner.hub;
+        let revision = revision.map_or(0, |revision| revision.max(hub.revision()));
+        Floor { revision, compact_revision: hub.compact_revision() }
     }
 
     /// Waits until a revision that was read is published. What this process committed has been when its writer answers;

@@ -17,6 +17,9 @@ use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::oneshot;
 
 use super::condition::Condition;
+use super::metrics::Metrics;
+use super::replicas::{Floor, Replicas};
+use super::snapshot::Snapshot;
 use super::store::{Reader, Store};
 use super::types::{Error, KeyValue, Result, Revision};
 
@@ -24,25 +27,6 @@ use super::types::{Error, KeyValue, Result, Revision};
 const WAITING_READS: usize = 10_000;
 /// How many small reads share a snapshot at most.
 const SHARED_READS: usize = 64;
-
-/// A snapshot to read from.
-pub(super) struct Snapshot<'a> {
-    pub(super) reader: &'a mut dyn Reader,
-    pub(super) revision: Revision,
-    pub(super) compact_revision: Revision,
-}
-
-impl Snapshot<'_> {
-    /// The revision to read at for a request: the newest for 0. Errors on one that was compacted or lies in the future.
-    pub(super) fn at(&self, requested: Revision) -> Result<Revision> {
-        match requested {
-            ..=0 => Ok(self.revision),
-            future if future > self.revision => Err(Error::FutureRevision),
-            old if old < self.compact_revision => Err(Error::Compacted { compact_revision: self.compact_revision }),
-            revision => Ok(revision),
-        }
-    }
-}
 
 /// A read of any kind.
 type Work = Box<dyn FnOnce(Result<Snapshot<'_>>) + Send>;
@@ -56,6 +40,21 @@ enum Job {
     Newest(Bytes, oneshot::Sender<Result<Newest>>),
     /// Anything else.
     Read(Work),
+}
+
+/// How many threads read.
+#[derive(Debug, Clone, Copy)]
+pub struct ReaderThreads {
+    /// For single keys.
+    pub small: usize,
+    /// For ranges; and so many connections there are to each server that holds a copy of the database.
+    pub large: usize,
+}
+
+impl Default for ReaderThreads {
+    fn default() -> Self {
+        Self { small: 2, large: 4 }
+    }
 }
 
 /// How much a read has to do.
@@ -72,6 +71,7 @@ pub(super) struct Readers {
     free: Arc<[Mutex<Box<dyn Reader>>]>,
     small: Sender<Job>,
     large: Sender<Job>,
+    replicas: Replicas,
     condition: Arc<Condition>,
 }
 
@@ -83,7 +83,14 @@ impl std::fmt::Debug for Readers {
 
 impl Readers {
     /// Opens the connections and starts a thread for each.
-    pub(super) fn start(store: &Arc<dyn Store>, small: usize, large: usize, condition: Arc<Condition>) -> Result<Self> {
+    pub(super) fn start(
+        store: &Arc<dyn Store>,
+        threads: ReaderThreads,
+        condition: Arc<Condition>,
+        metrics: &Metrics,
+    ) -> Result<Self> {
+        let ReaderThreads { small, large } = threads;
+        let replicas = Replicas::start(store.replicas(), large, metrics)?;
         let pool = |name: &str, threads: usize, shared: usize| -> Result<Sender<Job>> {
             let (sender, jobs) = crossbeam_channel::unbounded();
             for number in 0..threads {
@@ -98,7 +105,7 @@ impl Readers {
         let on_the_spot = store.nature().free_readers;
         let free = (0..on_the_spot).map(|_| store.reader().map(Mutex::new)).collect::<Result<_>>()?;
         let (small, large) = (pool("read-small", small, SHARED_READS)?, pool("read-large", large, 1)?);
-        Ok(Self { free, small, large, condition })
+        Ok(Self { free, small, large, replicas, condition })
     }
 
     /// Runs a read: a small one here if a connection is free, else on a reader thread. Dropping the future leaves it to
@@ -111,6 +118,33 @@ impl Readers {
         let result = self.run_somewhere(weight, read).await;
         self.condition.heed(&result);
         result
+    }
+
+    /// Runs a large read on a server that holds a copy of the database, if one is free; else here.
+    /// `floor`: what the read must not lack besides; a revision of 0 stands for the newest one.
+    pub(super) async fn run_anywhere<T, F>(&self, floor: Floor, read: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(Snapshot<'_>) -> Result<T> + Send + Sync + 'static,
+    {
+        let read = Arc::new(read);
+        if let Some(answer) = self.run_there(floor, Arc::clone(&read)).await {
+            return answer;
+        }
+        self.run(Weight::Large, move |snapshot| read(snapshot)).await
+    }
+
+    async fn run_there<T, F>(&self, mut floor: Floor, read: Arc<F>) -> Option<Result<T>>
+    where
+        T: Send + 'static,
+        F: Fn(Snapshot<'_>) -> Result<T> + Send + Sync + 'static,
+    {
+        let lent = self.replicas.lend()?;
+        if floor.revision == 0 {
+            // No key is empty. All that wait for this share one question to the database.
+            floor.revision = self.newest(Bytes::new()).await.ok()?.0;
+        }
+        tokio::task::spawn_blocking(move || lent.read(floor, &*read)).await.ok()?
     }
 
     /// Whether the newest values of keys are to be asked for with [`Readers::newest`]: where a question to the database
@@ -317,13 +351,17 @@ mod tests {
         }
     }
 
+    fn readers(store: &Arc<dyn Store>) -> Result<Readers> {
+        Readers::start(store, ReaderThreads { small: 1, large: 1 }, Arc::default(), &Metrics::default())
+    }
+
     /// Upstream's TestScaleUpdateWithoutResourceVersionWithConflicts found it: a get right after an update gave the
     /// value before it.
     #[tokio::test]
     async fn a_read_that_comes_during_another_sees_what_was_written_in_between() {
         let revision = Arc::new(AtomicI64::new(1));
         let store: Arc<dyn Store> = Arc::new(Bare(Arc::clone(&revision)));
-        let mut readers = Readers::start(&store, 1, 1, Arc::default()).unwrap();
+        let mut readers = readers(&store).unwrap();
         // No connection is free, so both go to the one thread.
         readers.free = Arc::new([]);
         let (began, begins) = oneshot::channel();
@@ -350,7 +388,7 @@ mod tests {
     #[tokio::test]
     async fn those_that_want_the_newest_of_a_key_share_a_question() {
         let store: Arc<dyn Store> = Arc::new(Bare::default());
-        let mut readers = Readers::start(&store, 1, 1, Arc::default()).unwrap();
+        let mut readers = readers(&store).unwrap();
         assert!(!readers.gather());
         readers.free = Arc::new([]);
         assert!(readers.gather());
@@ -379,7 +417,7 @@ mod tests {
     async fn a_small_read_is_done_on_the_spot_unless_all_connections_are_taken() {
         let revision = Arc::new(AtomicI64::new(1));
         let store: Arc<dyn Store> = Arc::new(Bare(Arc::clone(&revision)));
-        let readers = Readers::start(&store, 1, 1, Arc::default()).unwrap();
+        let readers = readers(&store).unwrap();
         let here = thread::current().id();
         let read = |readers: &Readers| {
             let readers = readers.clone();

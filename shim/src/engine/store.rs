@@ -369,4 +369,24 @@ pub trait Store: Send + Sync + 'static {
 
     /// Opens a reader.
     fn reader(&self) -> Result<Box<dyn Reader>>;
+
+    /// The servers that hold copies of it and may answer reads.
+    fn replicas(&self) -> Vec<Replica> {
+        Vec::new()
+    }
+}
+
+/// A server that holds a copy of the database. What is read there is a state that the database had, maybe a while ago.
+pub struct Replica {
+    /// Where it is, for people.
+    pub name: String,
+    /// Opens a reader. Its `begin` fails if the server does not hold a copy of this database that is newer than the
+    /// moment when this process began to serve it.
+    pub open: Box<dyn Fn() -> Result<Box<dyn Reader>> + Send>,
+}
+
+impl std::fmt::Debug for Replica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)
+    }
 }

@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(in crate::sql) struct SqlReader {
     session: Box<dyn Reading>,
     metrics: Arc<Metrics>,
+    /// How long the begin of a read is tried.
+    patience: Duration,
     /// Of the snapshot.
     head: Head,
     /// Whether the last snapshot began.
@@ -34,13 +36,18 @@ pub(in crate::sql) struct SqlReader {
 impl SqlReader {
     /// Reads with that connection.
     pub(in crate::sql) fn new(session: Box<dyn Reading>, metrics: Arc<Metrics>) -> Self {
-        Self { session, metrics, head: Head::default(), reached: true }
+        Self { session, metrics, patience: PATIENCE, head: Head::default(), reached: true }
+    }
+
+    /// Reads a copy of the database with that connection. What fails is not tried again: others can answer.
+    pub(in crate::sql) fn of_replica(session: Box<dyn Reading>, metrics: Arc<Metrics>) -> Self {
+        Self { patience: Duration::ZERO, ..Self::new(session, metrics) }
     }
 
     /// Begins a read, again if the database can't be reached. Behind a read that waited in vain the next ones do not
     /// wait: they would wait for each other.
     fn patiently<T>(&mut self, read: impl Fn(&mut dyn Reading) -> failure::Result<T>) -> Result<T> {
-        let patience = if self.reached { PATIENCE } else { Duration::ZERO };
+        let patience = if self.reached { self.patience } else { Duration::ZERO };
         let mut retry = Retry::new(patience, std::thread::sleep);
         loop {
             let begun = read(&mut *self.session);

@@ -24,6 +24,8 @@ const GATHER: Duration = Duration::from_micros(500);
 pub(super) const BEAT: Duration = Duration::from_secs(2);
 /// How long that process may be silent and still be taken to serve the store, in milliseconds.
 pub(super) const SILENCE: i64 = 10_000;
+/// How long a server that holds a copy of the database may take for an answer, or to be connected: others can answer.
+pub(super) const OF_REPLICA: Duration = Duration::from_secs(2);
 /// Who serves a database that a store has left: nobody. Where else the address of the process is, there is the note.
 pub(super) const MOVED: i64 = -1;
 
@@ -115,6 +117,13 @@ pub(super) fn place(url: Option<&str>) -> String {
         Some(url) => format!("{url} ({process})"),
         None => process,
     }
+}
+
+/// What is wrong with a server that is to hold a copy of the database that this process serves, and does not.
+pub(super) fn no_copy() -> Failure {
+    Failure::Lost(Error::Unavailable(
+        "the server lacks what this process wrote when it began to serve: it is late, or holds another database".into(),
+    ))
 }
 
 /// The newest revision that this process has seen of its database, on whichever connection and server.

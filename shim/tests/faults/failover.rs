@@ -36,27 +36,13 @@ impl Pair {
                 Self { family, first, second }
             }
             Family::MySql => {
-                let first = Server::start(family, &["--log-bin", "--server-id=1"]);
-                let second =
-                    Server::start(family, &["--log-bin", "--server-id=2", "--read-only", "--log-slave-updates"]);
-                second.set(&format!(
-                    "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={}, MASTER_USER='root', MASTER_USE_GTID=slave_pos",
-                    first.port
-                ));
-                second.set("START SLAVE");
+                let first = Server::primary(family);
+                let second = Server::replica_of(&first, "second");
                 MADE.iter().for_each(|statement| drop(first.set(statement)));
-                let pair = Self { family, first, second };
-                pair.catch_up();
-                pair
+                second.catch_up(&first);
+                Self { family, first, second }
             }
         }
-    }
-
-    /// Waits until the second server has all that the first one has.
-    fn catch_up(&self) {
-        let at = &self.first.set("SELECT @@gtid_binlog_pos")[0][0];
-        let reached = self.second.set(&format!("SELECT MASTER_GTID_WAIT('{at}', 60)"));
-        assert_eq!(reached, [["0"]]);
     }
 
     /// Both, in this order or the other one.
@@ -71,7 +57,7 @@ impl Pair {
         match self.family {
             Family::Postgres => self.second.promote(),
             Family::MySql => {
-                self.second.set("STOP SLAVE");
+                self.second.follow(false);
                 self.second.set("SET GLOBAL read_only = 0");
             }
         }
@@ -106,7 +92,7 @@ async fn a_server_that_takes_over_with_everything_goes_on() {
             // Readers keep their connections to it.
             (0, Family::MySql) => {
                 pair.first.set("SET GLOBAL read_only = 1");
-                pair.catch_up();
+                pair.second.catch_up(&pair.first);
                 pair.promote();
             }
             (_, Family::Postgres) => {
@@ -131,17 +117,10 @@ async fn a_server_that_lacks_what_was_acknowledged_is_not_served() {
     let observer = Observer::new(&engine);
     let mut writer = Writer::new(&engine, "w");
     writer.step().await.unwrap();
+    pair.second.catch_up(&pair.first);
     match family {
-        Family::Postgres => {
-            let at = &pair.first.set("SELECT pg_current_wal_lsn()")[0][0];
-            let reached = format!("SELECT pg_last_wal_replay_lsn() >= '{at}'");
-            in_time("replication", async { while pair.second.set(&reached) != [["t"]] {} }).await;
-            pair.second.stop(Stop::Clean);
-        }
-        Family::MySql => {
-            pair.catch_up();
-            pair.second.set("STOP SLAVE");
-        }
+        Family::Postgres => pair.second.stop(Stop::Clean),
+        Family::MySql => pair.second.follow(false),
     }
     // The last one alone is enough.
     writer.step().await.unwrap();

@@ -22,7 +22,11 @@ type Change = Vec<(Bytes, Option<Bytes>)>;
 
 /// Opens the engine on a database.
 pub(crate) async fn open(endpoint: &Endpoint) -> Engine {
-    let metrics = Arc::new(Metrics::default());
+    open_counted(endpoint, Arc::default()).await
+}
+
+/// The same, counted with these.
+pub(crate) async fn open_counted(endpoint: &Endpoint, metrics: Arc<Metrics>) -> Engine {
     let store = sql::open(endpoint, Arc::clone(&metrics)).unwrap();
     Engine::start(store, ReaderThreads { small: 1, large: 2 }, metrics).await.unwrap()
 }
@@ -117,12 +121,17 @@ impl Writer {
         }
     }
 
-    /// Reads what it wrote last: no read may be older.
+    /// Reads what it wrote last, by its key and in a list: no read may be older.
     pub(crate) async fn look(&self) -> Result<()> {
-        let range = RangeQuery { range: KeyRange::single(self.counter()), ..RangeQuery::default() };
-        let found = in_time("a read", self.engine.range(range)).await?;
-        let revision = found.kvs.first().map_or(0, |kv| kv.mod_revision);
-        assert_eq!(revision, self.last, "{}: a read is older than a write that was acknowledged", self.name);
+        // A dot comes behind a dash.
+        let [start, end] = ["-", "."].map(|end| Bytes::from(format!("{ALL}things/{}{end}", self.name)));
+        let things = KeyRange { start, end: RangeEnd::Before(end) };
+        for range in [KeyRange::single(self.counter()), things] {
+            let found = in_time("a read", self.engine.range(RangeQuery { range, ..RangeQuery::default() })).await?;
+            let revisions: Vec<_> = found.kvs.iter().map(|kv| kv.mod_revision).collect();
+            let last = if self.last > 0 { vec![self.last] } else { vec![] };
+            assert_eq!(revisions, last, "{}: a read is older than a write that was acknowledged", self.name);
+        }
         Ok(())
     }
 }

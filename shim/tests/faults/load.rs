@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sluice_shim::endpoint::{Endpoint, Family};
-use sluice_shim::engine::Error;
+use sluice_shim::engine::{Engine, Error};
 
 use crate::database::Database;
 use crate::ledger::{DEADLINE, Observer, Writer, open, sound};
@@ -16,8 +16,12 @@ const WRITERS: usize = 4;
 const BETWEEN: u64 = 12;
 
 /// Lets clients write until all blows were dealt, and then checks all that they were told.
-pub(crate) async fn under_load(database: &Endpoint, blows: usize, mut blow: impl FnMut(usize) + Send + 'static) {
-    let engine = open(database).await;
+pub(crate) async fn under_load(database: &Endpoint, blows: usize, blow: impl FnMut(usize) + Send + 'static) {
+    engine_under_load(open(database).await, blows, blow).await;
+}
+
+/// The same with an engine of one's own.
+pub(crate) async fn engine_under_load(engine: Engine, blows: usize, mut blow: impl FnMut(usize) + Send + 'static) {
     let observer = Observer::new(&engine);
     let (done, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let spawn = |number: usize| {

@@ -18,6 +18,7 @@ mod load;
 #[path = "../servers/port.rs"]
 mod port;
 mod proxy;
+mod replicas;
 #[path = "../servers/own.rs"]
 mod server;
 mod shim;

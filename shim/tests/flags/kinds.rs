@@ -57,6 +57,8 @@ pub(crate) enum Kind {
     Target,
     /// A file with the password of a database; SQLite has none.
     Password,
+    /// A server that holds a copy of a database; SQLite has none.
+    Copy,
     /// URLs to listen at for clients, or for metrics.
     Listen,
     /// URLs for clients.
@@ -123,6 +125,12 @@ impl Kind {
             Self::Password => [
                 refused(2, "a SQLite database has no password", &["text.txt", "missing"]),
                 refused(2, "a value is required", &[""]),
+            ]
+            .concat(),
+            Self::Copy => [
+                refused(2, "a SQLite file has no copies on servers", &["postgres://me@db/x", "sqlite://a.db"]),
+                refused(2, "--read-endpoint: the endpoint is not a URL", &["db"]),
+                refused(2, "--read-endpoint: no database is given", &[""]),
             ]
             .concat(),
             Self::Listen => listen(world),

@@ -51,6 +51,7 @@ fn server() -> Vec<Row> {
         row("--endpoint", Kind::Database),
         row(PASSWORD_FILE, Kind::Password),
         row(UNSAFE, Kind::Bool),
+        row("--read-endpoint", Kind::Copy),
         row("--name", Kind::Text),
         row("--listen-client-urls", Kind::Listen),
         row("--advertise-client-urls", Kind::Advertise),

@@ -187,7 +187,7 @@ impl World {
     fn try_spellings(&self, row: &Row, good: &str) {
         let before = self.names();
         let given = if matches!(row.kind, Kind::Switch) { row.flag.to_owned() } else { format!("{}={good}", row.flag) };
-        let is_list = matches!(row.kind, Kind::Listen | Kind::Advertise | Kind::Groups | Kind::Kinds);
+        let is_list = matches!(row.kind, Kind::Listen | Kind::Advertise | Kind::Groups | Kind::Kinds | Kind::Copy);
         if !is_list {
             let said = program::refused(self.base(row).args([&given, &given]), 2);
             assert!(said.contains(row.flag) && said.contains("cannot be used multiple times"), "{said}");

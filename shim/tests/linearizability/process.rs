@@ -73,13 +73,37 @@ impl Lives {
     }
 }
 
+/// What is around a database.
+pub(crate) struct World {
+    /// The test's own server, with the database. It is killed too, unless there is a copy.
+    pub(crate) server: Option<Server>,
+    /// A server that holds a copy and answers lists.
+    pub(crate) copy: Option<Server>,
+    /// How many shims serve the database.
+    pub(crate) shims: usize,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self { server: None, copy: None, shims: 1 }
+    }
+}
+
 /// Runs shims on a database.
 pub(crate) struct Keeper<'a> {
     database: &'a Database,
-    /// Where the database is, if that is killed too.
-    server: Option<&'a mut Server>,
+    world: &'a mut World,
+    /// How the copy was disturbed, until that ends.
+    disturbed: Option<Disturbed>,
     outages: Arc<AtomicU64>,
     shims: Vec<Shim>,
+}
+
+/// What was done to a copy.
+#[derive(Debug, Clone, Copy)]
+enum Disturbed {
+    Late,
+    Gone,
 }
 
 /// One of them.
@@ -90,11 +114,12 @@ struct Shim {
 }
 
 impl<'a> Keeper<'a> {
-    /// Starts so many shims; several stand by for each other.
-    pub(crate) async fn start(database: &'a Database, server: Option<&'a mut Server>, shims: usize) -> Self {
+    /// Starts the shims; several stand by for each other.
+    pub(crate) async fn start(database: &'a Database, world: &'a mut World) -> Self {
         let shim = |_| Shim { child: None, number: 0, lives: watch::Sender::new(None) };
-        let mut keeper = Self { database, server, outages: Arc::default(), shims: (0..shims).map(shim).collect() };
-        for nth in 0..shims {
+        let shims: Vec<_> = (0..world.shims).map(shim).collect();
+        let mut keeper = Self { database, world, disturbed: None, outages: Arc::default(), shims };
+        for nth in 0..keeper.shims.len() {
             keeper.live(nth).await;
         }
         keeper
@@ -111,7 +136,10 @@ impl<'a> Keeper<'a> {
         if self.shims.len() > 1 {
             return self.kill_one(random).await;
         }
-        if self.server.is_none() || random.once_in(3) {
+        if self.world.copy.is_some() {
+            self.disturb(random);
+        }
+        if self.world.server.is_none() || self.world.copy.is_some() || random.once_in(3) {
             return self.kill(0, random).await;
         }
         let both = random.once_in(2);
@@ -171,9 +199,33 @@ impl<'a> Keeper<'a> {
     }
 
     fn on_server(&mut self, work: impl FnOnce(&mut Server)) {
-        if let Some(server) = &mut self.server {
+        if let Some(server) = &mut self.world.server {
             work(server);
         }
+    }
+
+    /// Lets the copy be late, or go, or ends that.
+    fn disturb(&mut self, random: &mut Random) {
+        let Some(copy) = &mut self.world.copy else { return };
+        match self.disturbed.take() {
+            None if random.once_in(2) => {
+                copy.follow(false);
+                self.disturbed = Some(Disturbed::Late);
+            }
+            None => {
+                copy.stop(Stop::Kill);
+                self.disturbed = Some(Disturbed::Gone);
+            }
+            Some(Disturbed::Late) => copy.follow(true),
+            Some(Disturbed::Gone) => copy.run(),
+        }
+    }
+
+    /// The flag for the copy of the database.
+    fn read_endpoint(&self) -> Option<String> {
+        let (server, copy) = (self.world.server.as_ref()?, self.world.copy.as_ref()?);
+        let url = self.database.url().replace(&format!(":{}/", server.port), &format!(":{}/", copy.port));
+        Some(format!("--read-endpoint={url}"))
     }
 
     fn end(&mut self, nth: usize) {
@@ -201,6 +253,7 @@ impl<'a> Keeper<'a> {
             .args(["--endpoint", self.database.url()])
             .args(["--listen-client-urls", "http://127.0.0.1:0", "--log-format", "json"])
             .args((self.shims.len() > 1).then_some("--standby"))
+            .args(self.read_endpoint())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -230,5 +283,10 @@ impl<'a> Keeper<'a> {
 impl Drop for Keeper<'_> {
     fn drop(&mut self) {
         (0..self.shims.len()).for_each(|nth| self.end(nth));
+        match (self.disturbed.take(), &mut self.world.copy) {
+            (Some(Disturbed::Late), Some(copy)) => copy.follow(true),
+            (Some(Disturbed::Gone), Some(copy)) => copy.run(),
+            _ => {}
+        }
     }
 }

@@ -125,6 +125,55 @@ impl Server {
         server
     }
 
+    /// A new one that others can follow.
+    pub(crate) fn primary(family: Family) -> Self {
+        match family {
+            Family::Postgres => Self::start(family, &[]),
+            Family::MySql => Self::start(family, &["--log-bin", "--server-id=1"]),
+        }
+    }
+
+    /// One that follows another one, has all that it had, and takes no writes.
+    pub(crate) fn replica_of(primary: &Self, name: &str) -> Self {
+        if primary.family == Family::Postgres {
+            return Self::standby_of(primary, name);
+        }
+        let mut server = Self::bare(primary.family, &["--log-bin", "--read-only", "--log-slave-updates"]);
+        server.options.push(format!("--server-id={}", server.port));
+        let server = server.filled();
+        server.set(&format!(
+            "CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={}, MASTER_USER='root', MASTER_USE_GTID=slave_pos",
+            primary.port
+        ));
+        server.set("START SLAVE");
+        server.catch_up(primary);
+        server
+    }
+
+    /// Waits until it has all that the one has which it follows.
+    pub(crate) fn catch_up(&self, primary: &Self) {
+        let (at, reached) = match self.family {
+            Family::Postgres => ("SELECT pg_current_wal_lsn()", "SELECT pg_last_wal_replay_lsn() >= '"),
+            Family::MySql => ("SELECT @@gtid_binlog_pos", "SELECT 0 = MASTER_GTID_WAIT('"),
+        };
+        let end = if self.family == Family::Postgres { "'" } else { "', 60)" };
+        let (reached, until) = (format!("{reached}{}{end}", primary.set(at)[0][0]), Instant::now() + START);
+        while !["t", "1"].contains(&&*self.set(&reached)[0][0]) {
+            assert!(Instant::now() < until, "it does not catch up: {reached}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Lets it fall behind the one that it follows, or catch up again.
+    pub(crate) fn follow(&self, follows: bool) {
+        self.set(match (self.family, follows) {
+            (Family::Postgres, true) => "SELECT pg_wal_replay_resume()",
+            (Family::Postgres, false) => "SELECT pg_wal_replay_pause()",
+            (Family::MySql, true) => "START SLAVE",
+            (Family::MySql, false) => "STOP SLAVE",
+        });
+    }
+
     /// Its program as the one who runs it.
     fn command(&self, program: &str) -> Command {
         let path = match self.family {

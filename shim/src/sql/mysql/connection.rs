@@ -17,7 +17,7 @@ use crate::engine::Error;
 use crate::engine::database_metrics::Counted;
 use crate::engine::metrics::Metrics;
 use crate::sql::failure::{Failure, Result};
-use crate::sql::remote::Seen;
+use crate::sql::remote::{OF_REPLICA, Seen};
 
 /// How long a statement may take, at most, unless somebody waits for as long as it takes. None of ours is long: all but
 /// reads of whole tables have a limit, and a lock is waited for less long than that.
@@ -38,6 +38,8 @@ pub(super) struct Connection {
     open: Option<Open>,
     /// The newest revision that this process has seen.
     pub(super) seen: Arc<Seen>,
+    /// Whether it leads to a copy of the database, which may be late and takes no writes.
+    is_replica: bool,
     /// How long a statement may take; `None`: as long as it takes.
     patience: Option<Duration>,
     /// The statements that went to the server, if a test wants them.
@@ -61,11 +63,21 @@ impl Connection {
 
     /// The same; `patience`: how long a statement may take, `None` as long as it takes.
     pub(super) fn open_with(address: Arc<Address>, metrics: Arc<Metrics>, patience: Option<Duration>) -> Result<Self> {
+        Self::new(address, metrics, patience, false)
+    }
+
+    /// Connects to a server that holds a copy of the database: the first that answers.
+    pub(super) fn to_replica(address: Arc<Address>, metrics: Arc<Metrics>) -> Result<Self> {
+        Self::new(address, metrics, Some(OF_REPLICA), true)
+    }
+
+    fn new(address: Arc<Address>, metrics: Arc<Metrics>, patience: Option<Duration>, is_replica: bool) -> Result<Self> {
         let mut connection = Self {
             address,
             metrics,
             open: None,
             seen: Arc::default(),
+            is_replica,
             patience,
             #[cfg(test)]
             texts: None,
@@ -80,16 +92,20 @@ impl Connection {
         let mut first = None;
         for host in &self.address.hosts {
             match connect(&self.address, host, self.patience) {
-                Ok((mut connection, server)) if !server.read_only => match self.lacks_nothing(&mut connection, host) {
-                    Ok(()) => {
-                        let metrics = &self.metrics.database;
-                        metrics.leads_to(server.engine.name(), server.number());
-                        let (host, counted) = (host.clone(), metrics.connected());
-                        self.open = Some(Open { connection, server, host, _counted: counted });
-                        return Ok(());
+                Ok((mut connection, server)) if self.is_replica || !server.read_only => {
+                    match self.lacks_nothing(&mut connection, host) {
+                        Ok(()) => {
+                            let metrics = &self.metrics.database;
+                            if !self.is_replica {
+                                metrics.leads_to(server.engine.name(), server.number());
+                            }
+                            let (host, counted) = (host.clone(), metrics.connected());
+                            self.open = Some(Open { connection, server, host, _counted: counted });
+                            return Ok(());
+                        }
+                        Err(failure) => first = first.or(Some(failure)),
                     }
-                    Err(failure) => first = first.or(Some(failure)),
-                },
+                }
                 Ok(_) => {
                     let text = format!(
                         "the database at {host} is read-only (read_only=1): a replica takes no writes; name the server \
@@ -126,6 +142,11 @@ impl Connection {
     /// Ends it: what the server does with it does not matter any more.
     pub(super) fn close(&mut self) {
         self.open = None;
+    }
+
+    /// Whether it leads to a copy of the database.
+    pub(super) fn is_replica(&self) -> bool {
+        self.is_replica
     }
 
     /// Whether there is one.

@@ -59,12 +59,21 @@ pub(super) struct Tables {
     /// Numbers of labels' names. They never change.
     names: HashMap<Box<str>, i64>,
     transaction: Transaction,
-    /// Whether it reads for the process that serves the store, and so no more once the store has moved.
-    heeds: bool,
+    heeds: Heeds,
     /// When this process last said that it is there.
     said: Instant,
     /// Where commits are counted.
     metrics: Arc<Metrics>,
+}
+
+/// When a connection reads no more.
+#[derive(Debug, Clone, Copy)]
+enum Heeds {
+    Nothing,
+    /// It reads for the process that serves the store: when the store has moved.
+    Move,
+    /// It reads a copy for the process that serves the store as this owner: when the copy names another one.
+    Owner(i64),
 }
 
 /// The transaction that changes the store.
@@ -85,7 +94,7 @@ struct Transaction {
 impl Tables {
     fn new(connection: Connection, owner: i64, metrics: Arc<Metrics>) -> Self {
         let (names, transaction, said) = (HashMap::new(), Transaction::default(), Instant::now());
-        Self { connection, owner, open: false, names, transaction, heeds: false, said, metrics }
+        Self { connection, owner, open: false, names, transaction, heeds: Heeds::Nothing, said, metrics }
     }
 
     /// The connection that changes the store, which this process serves from now on; but for one that has moved, which
@@ -118,6 +127,14 @@ impl Tables {
         let mut connection = Connection::open(address, Arc::clone(&metrics))?;
         tables::check(&mut connection)?;
         Ok(Self::new(connection, 0, metrics))
+    }
+
+    /// A connection that reads a copy of the store that this process serves as `owner`.
+    fn replica(address: Arc<Address>, metrics: Arc<Metrics>, owner: i64) -> Result<Self> {
+        let connection = Connection::to_replica(address, Arc::clone(&metrics))?;
+        let mut tables = Self::new(connection, 0, metrics);
+        tables.heeds = Heeds::Owner(owner);
+        Ok(tables)
     }
 }
 

@@ -2,18 +2,18 @@
 
 use bytes::Bytes as Buffer;
 
-use super::Tables;
 use super::engine::Engine;
 use super::find::{columns, paged};
 use super::note;
 use super::row::{Cells, ROW};
 use super::serving::NOW;
 use super::text::{In, Packet, Within};
+use super::{Heeds, Tables};
 use crate::engine::store::{Lease, Row};
 use crate::engine::{KeyRange, KeyValue, LeaseId, Revision, StoreStatus};
 use crate::sql::failure::{Failure, Result};
 use crate::sql::numbers;
-use crate::sql::remote::MOVED;
+use crate::sql::remote::{self, MOVED};
 use crate::sql::session::{Change, Find, Head, Log, RECENT, Read, Take};
 
 /// How many keys are looked up at a time.
@@ -59,10 +59,14 @@ impl Tables {
     }
 }
 
-/// Reads the columns owner, address; refuses who `heeds` that the store has moved.
-fn stays(cells: &mut Cells, heeds: bool) -> Result<()> {
+/// Reads the columns owner, address; refuses what the reader heeds.
+fn stays(cells: &mut Cells, heeds: Heeds) -> Result<()> {
     let (owner, address) = (cells.int()?, cells.text()?);
-    if heeds && owner == MOVED { Err(note::refusal(&address)) } else { Ok(()) }
+    match heeds {
+        Heeds::Move if owner == MOVED => Err(note::refusal(&address)),
+        Heeds::Owner(served_by) if owner != served_by => Err(remote::no_copy()),
+        Heeds::Nothing | Heeds::Move | Heeds::Owner(_) => Ok(()),
+    }
 }
 
 /// Reads the columns revision, compact_revision, the time, batch.
@@ -76,7 +80,7 @@ impl Read for Tables {
         self.end();
         numbers::bound(&mut self.names);
         match self.begin_snapshot() {
-            Err(Failure::Lost(_)) => {
+            Err(Failure::Lost(_)) if !self.connection.is_replica() => {
                 self.connection.reconnect()?;
                 self.begin_snapshot()
             }

@@ -2,22 +2,24 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Tables;
 use super::serving::NOW;
+use super::{Heeds, Tables};
 use crate::clock::{StoreClock, StoreTime, Ticker};
 use crate::endpoint::Address;
 use crate::engine::metrics::Metrics;
-use crate::engine::store::{Nature, Reader, Store, Writer};
+use crate::engine::store::{Nature, Reader, Replica, Store, Writer};
 use crate::engine::{Error, Result};
 use crate::sql::Opened;
 use crate::sql::reader::SqlReader;
-use crate::sql::remote::{self, Seen, TURN};
+use crate::sql::remote::{self, OF_REPLICA, Seen, TURN};
 use crate::sql::writer::SqlWriter;
 
 /// A database, which this process serves.
 pub(in crate::sql) struct MySql {
     address: Arc<Address>,
     opened: Opened,
+    /// The number of this process.
+    owner: i64,
     /// The newest revision that this process has seen.
     seen: Arc<Seen>,
     metrics: Arc<Metrics>,
@@ -42,7 +44,8 @@ impl MySql {
         let now = StoreTime::from_millis(tables.connection.number("time", format_args!("SELECT {NOW}"))?);
         let longest = tables.connection.longest_value()?;
         let (seen, clock) = (Arc::clone(&tables.connection.seen), StoreClock::from(now, ticker));
-        Ok(Self { address, opened, seen, metrics, clock, longest, writer: Mutex::new(Some(tables)) })
+        let owner = tables.owner;
+        Ok(Self { address, opened, owner, seen, metrics, clock, longest, writer: Mutex::new(Some(tables)) })
     }
 }
 
@@ -64,7 +67,24 @@ impl Store for MySql {
     fn reader(&self) -> Result<Box<dyn Reader>> {
         let mut tables = Tables::read(Arc::clone(&self.address), Arc::clone(&self.metrics))?;
         tables.connection.seen = Arc::clone(&self.seen);
-        tables.heeds = self.opened == Opened::ToServe;
+        if self.opened == Opened::ToServe {
+            tables.heeds = Heeds::Move;
+        }
         Ok(Box::new(SqlReader::new(Box::new(tables), Arc::clone(&self.metrics))))
+    }
+
+    fn replicas(&self) -> Vec<Replica> {
+        let replica = |address: &Address| {
+            let mut address = address.clone();
+            address.options.connect_timeout = address.options.connect_timeout.min(OF_REPLICA);
+            let (name, address) = (address.hosts(), Arc::new(address));
+            let (metrics, owner) = (Arc::clone(&self.metrics), self.owner);
+            let open = move || {
+                let tables = Tables::replica(Arc::clone(&address), Arc::clone(&metrics), owner)?;
+                Ok(Box::new(SqlReader::of_replica(Box::new(tables), Arc::clone(&metrics))) as Box<dyn Reader>)
+            };
+            Replica { name, open: Box::new(open) }
+        };
+        self.address.replicas.iter().map(replica).collect()
     }
 }

@@ -17,7 +17,7 @@ use crate::endpoint::{Address, Host, TlsMode};
 use crate::engine::Error;
 use crate::engine::metrics::Metrics;
 use crate::sql::failure::{Failure, Result};
-use crate::sql::remote::Seen;
+use crate::sql::remote::{OF_REPLICA, Seen};
 
 /// What all connections of this process to a database share.
 pub(super) struct Database {
@@ -28,6 +28,8 @@ pub(super) struct Database {
     pub(super) owner: i64,
     /// The newest revision that this process has seen.
     pub(super) seen: Seen,
+    /// Whether it is a copy of the database that this process serves, which may be late and takes no writes.
+    pub(super) is_replica: bool,
     /// How long the server may take for an answer; `None`: as long as it takes.
     patience: Option<Duration>,
     /// Whether it turned out that statements do not stay prepared.
@@ -51,10 +53,25 @@ impl Database {
         let options = &address.options;
         let tls = if options.tls.mode == TlsMode::Disable { None } else { Some(Connector::new(&options.tls)?) };
         let (address, seen, forgets) = (address.clone(), Seen::default(), AtomicBool::new(false));
-        Ok(Arc::new(Self { address, tls, metrics, owner, seen, patience, forgets }))
+        Ok(Arc::new(Self { address, tls, metrics, owner, seen, is_replica: false, patience, forgets }))
     }
 
-    /// Connects to the primary among the hosts.
+    /// A server that holds a copy of it.
+    pub(super) fn replica(&self, address: &Address) -> crate::engine::Result<Arc<Self>> {
+        let mut replica = Self::new(address, self.owner, Arc::clone(&self.metrics), Some(OF_REPLICA))?;
+        if let Some(replica) = Arc::get_mut(&mut replica) {
+            replica.is_replica = true;
+            replica.address.options.connect_timeout = OF_REPLICA.min(address.options.connect_timeout);
+        }
+        Ok(replica)
+    }
+
+    /// Where its servers are.
+    pub(super) fn hosts(&self) -> String {
+        self.address.hosts()
+    }
+
+    /// Connects to the primary among the hosts; if these hold a copy, to the first that answers.
     pub(super) fn connect(&self) -> Result<Link> {
         let unusable = |error| Failure::Final(Error::Unavailable(format!("a connection can't be made: {error}")));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unusable)?;
@@ -94,13 +111,15 @@ impl Database {
         };
         let sql = "SELECT pg_is_in_recovery(), pg_backend_pid(), current_setting('server_version')";
         let row = client.query_typed_one(sql, &[]).await.map_err(|error| error::failed(&error, "primary", false))?;
-        if row.try_get(0).unwrap_or(true) {
+        if !self.is_replica && row.try_get(0).unwrap_or(true) {
             let text = format!("the database at {host} is a standby, which takes no writes; name the primary as well");
             return Err(Failure::Lost(Error::Unavailable(text)));
         }
         let is_pooled = self.forgets.load(Ordering::Relaxed)
             || pooler::greeted_by(client.cancel_token()).await != row.try_get(1).ok();
-        if let Some(version) = row.try_get::<_, &str>(2).ok().and_then(|version| version.split(' ').next()) {
+        if !self.is_replica
+            && let Some(version) = row.try_get::<_, &str>(2).ok().and_then(|version| version.split(' ').next())
+        {
             self.metrics.database.leads_to("PostgreSQL", version);
         }
         if is_pooled {

@@ -39,7 +39,7 @@ use self::link::{Link, PATIENCE};
 use crate::clock::{StoreClock, StoreTime, Ticker};
 use crate::endpoint::Address;
 use crate::engine::metrics::Metrics;
-use crate::engine::store::{Nature, Reader, Store, Writer};
+use crate::engine::store::{Nature, Reader, Replica, Store, Writer};
 use crate::engine::{Error, Result};
 use crate::sql::reader::SqlReader;
 use crate::sql::remote::{self, Looking, MOVED, TURN};
@@ -54,6 +54,8 @@ const LONGEST_ARRAY: usize = 960 << 20;
 #[derive(Debug)]
 pub(super) struct Postgres {
     database: Arc<Database>,
+    /// Servers that hold copies of it.
+    replicas: Vec<Arc<Database>>,
     clock: StoreClock,
     /// Until the writer takes it.
     writer: Mutex<Option<Session>>,
@@ -69,7 +71,8 @@ impl Postgres {
     ) -> Result<Self> {
         let (session, now) = open(address, metrics, Some(PATIENCE), opened)?;
         let database = Arc::clone(&session.database);
-        Ok(Self { database, clock: StoreClock::from(now, ticker), writer: Mutex::new(Some(session)) })
+        let replicas = address.replicas.iter().map(|replica| database.replica(replica)).collect::<Result<_>>()?;
+        Ok(Self { database, replicas, clock: StoreClock::from(now, ticker), writer: Mutex::new(Some(session)) })
     }
 }
 
@@ -91,6 +94,19 @@ impl Store for Postgres {
     fn reader(&self) -> Result<Box<dyn Reader>> {
         let session = Session::new(Arc::clone(&self.database), None);
         Ok(Box::new(SqlReader::new(Box::new(session), Arc::clone(&self.database.metrics))))
+    }
+
+    fn replicas(&self) -> Vec<Replica> {
+        let replica = |database: &Arc<Database>| {
+            let (name, database) = (database.hosts(), Arc::clone(database));
+            let open = move || {
+                let session = Session::new(Arc::clone(&database), None);
+                let reader = SqlReader::of_replica(Box::new(session), Arc::clone(&database.metrics));
+                Ok(Box::new(reader) as Box<dyn Reader>)
+            };
+            Replica { name, open: Box::new(open) }
+        };
+        self.replicas.iter().map(replica).collect()
     }
 }
 

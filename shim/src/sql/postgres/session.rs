@@ -16,7 +16,7 @@ use crate::clock::StoreTime;
 use crate::engine::{Error, Revision};
 use crate::sql::failure::{Failure, Result};
 use crate::sql::numbers;
-use crate::sql::remote::MOVED;
+use crate::sql::remote::{self, MOVED};
 use crate::sql::session::Head;
 
 /// How a snapshot of several statements begins.
@@ -164,7 +164,7 @@ impl Session {
         }
         let newest = self.database.seen.newest();
         let mut begun = self.begin_snapshot(first, ends);
-        if matches!(begun, Err(Failure::Lost(_) | Failure::Again(_))) {
+        if matches!(begun, Err(Failure::Lost(_) | Failure::Again(_))) && !self.database.is_replica {
             self.rollback();
             self.database.metrics.database.retries.inc();
             begun = self.begin_snapshot(first, ends);
@@ -258,6 +258,9 @@ impl Session {
             owner: get(row, 5)?,
             next_id: get(row, 6)?,
         };
+        if self.database.is_replica {
+            return if stand.owner == self.database.owner { Ok(stand) } else { Err(remote::no_copy()) };
+        }
         if stand.in_recovery {
             return Err(Failure::Lost(Error::Unavailable("the database has become a standby".into())));
         }

@@ -88,6 +88,22 @@ fn no_password_of_a_target_is_shown() {
     assert!(said.contains("error: --target-password-file missing can't be used: No such file"), "{said}");
 }
 
+/// The password of a server that holds a copy.
+#[test]
+fn no_password_of_a_read_endpoint_is_shown() {
+    let world = World::new("");
+    let endpoint = ["--endpoint", "mysql://me@127.0.0.1:1/x"];
+    let url = format!("mysql://me:{PASSWORD}@127.0.0.1:1/x");
+    let flag = [&endpoint[..], &["--read-endpoint", &url]].concat();
+    let ways: [Way<'_>; 2] = [("the URL", &flag, &[]), ("its variable", &endpoint, &[("SLUICE_READ_ENDPOINT", &url)])];
+    for (way, args, variables) in ways {
+        let said = said(&world, "", args, variables);
+        assert!(!said.contains(PASSWORD), "password in {way}: {said}");
+        let warnings = said.matches("can see the password in --read-endpoint").count();
+        assert_eq!(warnings, usize::from(way == "the URL"), "{way}: {said}");
+    }
+}
+
 #[test]
 fn a_password_file_that_is_missing_is_told_at_once() {
     let world = World::new("");

@@ -1,0 +1,23 @@
+//! What a read sees.
+
+use super::store::Reader;
+use super::types::{Error, Result, Revision};
+
+/// A snapshot to read from.
+pub(super) struct Snapshot<'a> {
+    pub(super) reader: &'a mut dyn Reader,
+    pub(super) revision: Revision,
+    pub(super) compact_revision: Revision,
+}
+
+impl Snapshot<'_> {
+    /// The revision to read at for a request: the newest for 0. Errors on one that was compacted or lies in the future.
+    pub(super) fn at(&self, requested: Revision) -> Result<Revision> {
+        match requested {
+            ..=0 => Ok(self.revision),
+            future if future > self.revision => Err(Error::FutureRevision),
+            old if old < self.compact_revision => Err(Error::Compacted { compact_revision: self.compact_revision }),
+            revision => Ok(revision),
+        }
+    }
+}
