@@ -12,6 +12,7 @@ use crate::config::{Config, Given, READ_ENDPOINT, TARGET_PASSWORD_FILE, version}
 use crate::endpoint::{Endpoint, PASSWORD_FILE};
 use crate::inspect::explain::Explain;
 use crate::inspect::gc::Gc;
+use crate::migrate::accept_rollback::AcceptRollback;
 use crate::migrate::export::Export;
 use crate::migrate::fsck::Fsck;
 use crate::migrate::import::Import;
@@ -51,6 +52,8 @@ pub enum Command {
     MigrateTo(MigrateTo),
     /// Check a database that no server has open for damage.
     Fsck(Fsck),
+    /// Go on with a database that went back, to a backup or to what a standby had.
+    AcceptRollback(AcceptRollback),
     /// Show how a list with a selector is read.
     Explain(Explain),
     /// Look at the garbage collector's work, also while a server has the database open.
@@ -113,6 +116,7 @@ impl Command {
             Self::Import(import) => writeln!(out, "imported {}", import.run()?)?,
             Self::Export(export) => writeln!(out, "exported {}", export.run()?)?,
             Self::MigrateTo(migrate) => return migrate.run(out),
+            Self::AcceptRollback(accept) => writeln!(out, "accepted {}", accept.run()?)?,
             Self::Fsck(fsck) => return fsck.run(out),
             Self::Explain(explain) => explain.run(out)?,
             Self::Gc(gc) => gc.run(out)?,

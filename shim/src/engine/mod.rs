@@ -35,6 +35,7 @@ mod replicas;
 mod request;
 mod required;
 mod ring_event;
+pub mod rollback;
 mod session;
 mod snapshot;
 pub mod store;

@@ -1,6 +1,7 @@
 //! Moving data in and out, and looking after it, while no server has the database open; and moving a store to another
 //! database while a server serves it.
 
+pub mod accept_rollback;
 mod digest;
 pub mod export;
 pub mod fsck;

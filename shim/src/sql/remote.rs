@@ -119,6 +119,22 @@ pub(super) fn place(url: Option<&str>) -> String {
     }
 }
 
+/// Why none of several hosts can be used: what is wrong with each that may be right again, else with the first.
+pub(super) fn none_of(failures: &[Failure]) -> Failure {
+    let mut texts = Vec::new();
+    for failure in failures {
+        if let Failure::Again(error) | Failure::Lost(error) = failure {
+            let text = if let Error::Unavailable(text) = error { text.clone() } else { error.to_string() };
+            texts.push(text);
+        }
+    }
+    if !texts.is_empty() {
+        return Failure::Lost(Error::Unavailable(texts.join("; ")));
+    }
+    let none = || Failure::Final(Error::Broken("the endpoint names no host".into()));
+    failures.first().cloned().unwrap_or_else(none)
+}
+
 /// What is wrong with a server that is to hold a copy of the database that this process serves, and does not.
 pub(super) fn no_copy() -> Failure {
     Failure::Lost(Error::Unavailable(
@@ -146,7 +162,8 @@ impl Seen {
         }
         Err(Failure::Lost(Error::Unavailable(format!(
             "the database is at revision {revision}, but it was at {newest} before: it lacks commits that were \
-             acknowledged, as a standby does that was promoted too early; connect to a server that has them"
+             acknowledged, as a standby does that was promoted too early; connect to a server that has them, or \
+             accept that they are lost, with sluice-shim accept-rollback"
         ))))
     }
 }
@@ -182,6 +199,17 @@ mod tests {
         let replaced = |()| Err(Failure::Final(Error::Replaced("by another".into())));
         let done = beside(Duration::from_millis(1), long, || told.send(()).map_or(Ok(()), replaced));
         assert!(matches!(done, Err(Failure::Final(Error::Replaced(_)))), "{done:?}");
+    }
+
+    #[test]
+    fn of_several_hosts_all_are_told_that_may_be_right_again() {
+        fn told(failures: &[Failure]) -> (bool, String) {
+            (matches!(none_of(failures), Failure::Lost(_)), Error::from(none_of(failures)).to_string())
+        }
+        let lost = |text: &str| Failure::Lost(Error::Unavailable(text.into()));
+        let wrong = |text: &str| Failure::Final(Error::Broken(text.into()));
+        assert_eq!(told(&[lost("a"), wrong("b"), lost("c")]), (true, Error::Unavailable("a; c".into()).to_string()));
+        assert_eq!(told(&[wrong("a"), wrong("b")]), (false, Error::Broken("a".into()).to_string()));
     }
 
     #[test]

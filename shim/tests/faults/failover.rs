@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
+use clap::Parser as _;
+use sluice_shim::cli::Cli;
 use sluice_shim::endpoint::{Endpoint, Family};
-use sluice_shim::engine::Error;
+use sluice_shim::engine::{Error, KeyRange, RangeQuery};
 
 use crate::ledger::{Observer, Writer, in_time, open};
 use crate::load::under_load;
@@ -63,6 +65,25 @@ impl Pair {
         }
     }
 
+    /// Lets the second server have what there is, and nothing more.
+    fn fall_behind(&mut self) {
+        self.second.catch_up(&self.first);
+        match self.family {
+            // One that replays nothing gets everything all the same, and replays it when it takes over.
+            Family::Postgres => self.second.stop(Stop::Clean),
+            Family::MySql => self.second.follow(false),
+        }
+    }
+
+    /// Lets the second server, which fell behind, take over from one that is gone.
+    fn fail_over(&mut self) {
+        self.first.stop(Stop::Kill);
+        if self.family == Family::Postgres {
+            self.second.run();
+        }
+        self.promote();
+    }
+
     /// Ends all connections of the shim to the second server.
     fn end_connections(&self) {
         match self.family {
@@ -117,18 +138,10 @@ async fn a_server_that_lacks_what_was_acknowledged_is_not_served() {
     let observer = Observer::new(&engine);
     let mut writer = Writer::new(&engine, "w");
     writer.step().await.unwrap();
-    pair.second.catch_up(&pair.first);
-    match family {
-        Family::Postgres => pair.second.stop(Stop::Clean),
-        Family::MySql => pair.second.follow(false),
-    }
+    pair.fall_behind();
     // The last one alone is enough.
     writer.step().await.unwrap();
-    pair.first.stop(Stop::Kill);
-    if family == Family::Postgres {
-        pair.second.run();
-    }
-    pair.promote();
+    pair.fail_over();
     let lacks = |error: &Error| matches!(error, Error::Unavailable(why) if why.contains("at revision 2, but it was at 3 before"));
     // Until then nothing is known but that the first one is gone.
     let refused = in_time("a read that is refused", async {
@@ -148,4 +161,40 @@ async fn a_server_that_lacks_what_was_acknowledged_is_not_served() {
     in_time("a write", async { while writer.step().await.is_err() {} }).await;
     writer.look().await.unwrap();
     observer.check([writer]).await;
+}
+
+/// What was acknowledged last is lost with the server that had it, and an operator accepts that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_that_is_accepted_is_served_with_revisions_that_nobody_saw() {
+    let Some(family) = crate::family_or_skip() else { return };
+    let mut pair = Pair::start(family, false);
+    let endpoint = pair.endpoint(true);
+    let engine = open(&endpoint).await;
+    let mut writer = Writer::new(&engine, "w");
+    writer.step().await.unwrap();
+    pair.fall_behind();
+    writer.step().await.unwrap();
+    pair.fail_over();
+    let lacks =
+        async { while !engine.writable().await.is_err_and(|error| error.to_string().contains("accept-rollback")) {} };
+    in_time("a server that lacks something", lacks).await;
+    let accepted = endpoint.to_string();
+    let accept = ["sluice-shim", "accept-rollback", "--endpoint", &accepted, "--bump-revision", "100"];
+    let accept = Cli::try_parse_from(accept).unwrap().command.unwrap();
+    let said = tokio::task::spawn_blocking(move || {
+        let mut said = Vec::new();
+        accept.run(&mut said).map(|_| String::from_utf8(said).unwrap())
+    });
+    let said = in_time("the command", said).await.unwrap().unwrap();
+    assert_eq!(said, "accepted revision 2, which is raised to 102; compacted at 102: clients list again\n");
+    // The process that saw what is lost ends; the next one has never seen it.
+    let ended = in_time("the end of the process that served", engine.ended()).await;
+    assert!(matches!(ended, Error::Replaced(_)), "{ended}");
+    drop(engine);
+    let engine = open(&endpoint).await;
+    let all = KeyRange::tree(b"/registry/");
+    let old = RangeQuery { range: all.clone(), revision: 3, ..RangeQuery::default() };
+    assert_eq!(engine.range(old).await.unwrap_err(), Error::Compacted { compact_revision: 102 });
+    let now = engine.range(RangeQuery { range: all, ..RangeQuery::default() }).await.unwrap();
+    assert_eq!((now.revision, now.kvs.len()), (102, 2));
 }

@@ -127,6 +127,11 @@ fn commands() -> Vec<Row> {
         row(UNSAFE, Kind::Bool).of("fsck"),
         row("--repair", Kind::Switch).of("fsck"),
         row("--accept-lost-log", Kind::Switch).of("fsck"),
+        row("--endpoint", Kind::ExistingDatabase).of("accept-rollback"),
+        row(PASSWORD_FILE, Kind::Password).of("accept-rollback"),
+        row(UNSAFE, Kind::Bool).of("accept-rollback"),
+        row("--bump-revision", Kind::Number(&["5", "1000000000"], "from 1 to 9223372036854775807"))
+            .of("accept-rollback"),
         row("--endpoint", Kind::ExistingDatabase).of("explain"),
         row(PASSWORD_FILE, Kind::Password).of("explain"),
         row(UNSAFE, Kind::Bool).of("explain"),

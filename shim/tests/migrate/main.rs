@@ -9,5 +9,6 @@ mod import;
 mod moving;
 mod pages;
 mod restore;
+mod rollback;
 mod support;
 mod upgrade;

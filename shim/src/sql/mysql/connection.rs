@@ -17,7 +17,7 @@ use crate::engine::Error;
 use crate::engine::database_metrics::Counted;
 use crate::engine::metrics::Metrics;
 use crate::sql::failure::{Failure, Result};
-use crate::sql::remote::{OF_REPLICA, Seen};
+use crate::sql::remote::{OF_REPLICA, Seen, none_of};
 
 /// How long a statement may take, at most, unless somebody waits for as long as it takes. None of ours is long: all but
 /// reads of whole tables have a limit, and a lock is waited for less long than that.
@@ -89,7 +89,7 @@ impl Connection {
     /// Connects anew, to the first of the hosts that takes writes and has all that was acknowledged.
     pub(super) fn reconnect(&mut self) -> Result<()> {
         self.open = None;
-        let mut first = None;
+        let mut failures = Vec::new();
         for host in &self.address.hosts {
             match connect(&self.address, host, self.patience) {
                 Ok((mut connection, server)) if self.is_replica || !server.read_only => {
@@ -103,7 +103,7 @@ impl Connection {
                             self.open = Some(Open { connection, server, host, _counted: counted });
                             return Ok(());
                         }
-                        Err(failure) => first = first.or(Some(failure)),
+                        Err(failure) => failures.push(failure),
                     }
                 }
                 Ok(_) => {
@@ -111,12 +111,12 @@ impl Connection {
                         "the database at {host} is read-only (read_only=1): a replica takes no writes; name the server \
                          that does"
                     );
-                    first = first.or(Some(Failure::Lost(Error::Unavailable(text))));
+                    failures.push(Failure::Lost(Error::Unavailable(text)));
                 }
-                Err(failure) => first = first.or(Some(failure)),
+                Err(failure) => failures.push(failure),
             }
         }
-        Err(first.unwrap_or_else(closed))
+        Err(none_of(&failures))
     }
 
     /// Checks that a server has all that this process has seen.

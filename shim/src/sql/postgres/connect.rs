@@ -17,7 +17,7 @@ use crate::endpoint::{Address, Host, TlsMode};
 use crate::engine::Error;
 use crate::engine::metrics::Metrics;
 use crate::sql::failure::{Failure, Result};
-use crate::sql::remote::{OF_REPLICA, Seen};
+use crate::sql::remote::{OF_REPLICA, Seen, none_of};
 
 /// What all connections of this process to a database share.
 pub(super) struct Database {
@@ -75,7 +75,7 @@ impl Database {
     pub(super) fn connect(&self) -> Result<Link> {
         let unusable = |error| Failure::Final(Error::Unavailable(format!("a connection can't be made: {error}")));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unusable)?;
-        let mut last = None;
+        let mut failures = Vec::new();
         for host in &self.address.hosts {
             match wait(&runtime, self.connect_to(host)) {
                 Ok((client, is_pooled)) => {
@@ -89,11 +89,11 @@ impl Database {
                         Nature { prepares, is_pooled, patience: self.patience },
                     ));
                 }
-                Err(failure) => last = Some(last.filter(|last| !matches!(last, Failure::Final(_))).unwrap_or(failure)),
+                Err(failure) => failures.push(failure),
             }
         }
         runtime.shutdown_background();
-        Err(last.unwrap_or_else(|| Failure::Final(Error::Broken("the endpoint names no host".into()))))
+        Err(none_of(&failures))
     }
 
     /// Connects to a host that takes writes; tells whether it is a pooler.

@@ -13,12 +13,13 @@ const PASSWORD: &str = "hunter2";
 const WARNING: &str = "every user of this machine can see the password in --endpoint";
 
 /// Everything that opens a database; without words it is the server.
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 10] = [
     "",
     "restore --from kept.snapshot",
     "import --from-etcd http://127.0.0.1:1",
     "export --to new.snapshot",
     "fsck",
+    "accept-rollback",
     "migrate-to sqlite://new.db",
     "explain --prefix /registry/a/ --selector color=green",
     "gc status",
