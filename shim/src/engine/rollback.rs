@@ -13,14 +13,14 @@ pub struct Raised {
     pub to: Revision,
 }
 
-/// Raises the revision of a store that nobody serves, and compacts all that was. So no revision that a client saw before
-/// the store went back means something else now: a client that knows one is told that it is compacted, and lists anew
-/// (etcdutl: `snapshot restore --bump-revision --mark-compacted`). The server that serves the store next removes the
-/// history.
+/// Raises the revision of a store that nobody serves, and compacts all that was. So no revision that a client saw
+/// before the store went back means something else now: a client that knows one is told that it is compacted, and lists
+/// anew (etcdutl: `snapshot restore --bump-revision --mark-compacted`). The server that serves the store next removes
+/// the history.
 ///
 /// # Errors
-/// When the store is not whole, or can't be changed. After [`Error::Unknown`] it may be raised or not; to raise it twice
-/// does no harm.
+/// When the store is not whole, or can't be changed. After [`Error::Unknown`] it may be raised or not; to raise it
+/// twice does no harm.
 pub fn raise_revision(store: &dyn Store, by: Revision) -> Result<Raised> {
     let mut raised = None;
     store.writer()?.commit(&Footprint::default(), &mut |before| {
