@@ -15,6 +15,9 @@ use crate::cpu::cpu_of;
 /// The variable with the connection string: a password in an argument would be seen by all users of the machine.
 pub(crate) const VARIABLE: &str = "SLUICE_BENCH_DATABASE";
 
+/// The variable with the hosts of its replicas and their ports, separated by spaces.
+pub(crate) const REPLICAS: &str = "SLUICE_BENCH_REPLICAS";
+
 /// What the server is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -42,6 +45,8 @@ pub(crate) struct Database {
     user: String,
     password: String,
     host: String,
+    /// Those of its replicas.
+    replicas: Vec<String>,
     /// The process that all others of the server are children of.
     pid: u32,
     /// How many databases were made.
@@ -57,7 +62,12 @@ pub(crate) struct Place {
 
 impl Database {
     /// The server that a connection string leads to.
-    pub(crate) fn new(software: Software, url: &str, pid: u32) -> Result<Arc<Self>> {
+    pub(crate) fn new<'a>(
+        software: Software,
+        url: &str,
+        pid: u32,
+        replicas: impl Iterator<Item = &'a str>,
+    ) -> Result<Arc<Self>> {
         let parts = url.split_once("://").and_then(|(_, rest)| {
             let (who, rest) = rest.split_once('@')?;
             let ((user, password), (host, _)) = (who.split_once(':')?, rest.split_once('/')?);
@@ -66,7 +76,8 @@ impl Database {
         let Some((user, password, host)) = parts else {
             bail!("{VARIABLE} must be SCHEME://USER:PASSWORD@HOST:PORT/DATABASE");
         };
-        Ok(Arc::new(Self { software, user, password, host, pid, made: AtomicU32::new(0) }))
+        let replicas = replicas.map(str::to_owned).collect();
+        Ok(Arc::new(Self { software, user, password, host, replicas, pid, made: AtomicU32::new(0) }))
     }
 
     /// Makes a database.
@@ -126,12 +137,21 @@ impl Database {
 impl Place {
     /// The connection string that the shim takes.
     pub(crate) fn for_shim(&self) -> String {
+        self.at(&self.on.host)
+    }
+
+    /// Those of its copies on replicas, as the shim takes them.
+    pub(crate) fn of_replicas(&self) -> String {
+        self.on.replicas.iter().map(|host| self.at(host)).collect::<Vec<_>>().join(" ")
+    }
+
+    fn at(&self, host: &str) -> String {
         let Self { on, name } = self;
         let scheme = match on.software {
             Software::Postgres => "postgres",
             Software::Mariadb => "mysql",
         };
-        format!("{scheme}://{}:{}@{}/{name}?sslmode=disable", on.user, on.password, on.host)
+        format!("{scheme}://{}:{}@{host}/{name}?sslmode=disable", on.user, on.password)
     }
 
     /// The connection string that kine takes.
@@ -194,11 +214,13 @@ mod tests {
             ),
         ] {
             let place = std::mem::ManuallyDrop::new(Place {
-                on: Database::new(software, url, 1).unwrap(),
+                on: Database::new(software, url, 1, ["r1:1", "r2:2"].into_iter()).unwrap(),
                 name: "x".to_owned(),
             });
             assert_eq!((place.for_shim().as_str(), place.for_kine().as_str()), (shim, kine));
+            let [first, second] = ["r1:1", "r2:2"].map(|replica| shim.replace("127.0.0.1:3307", replica));
+            assert_eq!(place.of_replicas(), format!("{first} {second}"));
         }
-        assert!(Database::new(Software::Postgres, "postgres://nobody", 1).is_err());
+        assert!(Database::new(Software::Postgres, "postgres://nobody", 1, [].into_iter()).is_err());
     }
 }

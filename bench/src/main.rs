@@ -124,7 +124,8 @@ fn candidates(cli: &StoreCmd, plan: &plan::Plan) -> Result<Vec<Candidate>> {
     let database = match (cli.database, cli.database_pid) {
         (Some(software), Some(pid)) => {
             let url = std::env::var(database::VARIABLE).with_context(|| format!("read {}", database::VARIABLE))?;
-            Some(database::Database::new(software, &url, pid)?)
+            let replicas = std::env::var(database::REPLICAS).unwrap_or_default();
+            Some(database::Database::new(software, &url, pid, replicas.split_whitespace())?)
         }
         _ => None,
     };
@@ -135,6 +136,7 @@ fn candidates(cli: &StoreCmd, plan: &plan::Plan) -> Result<Vec<Candidate>> {
         (Kind::Before, cli.before.as_ref(), database.clone()),
         (Kind::Sqlite, sqlite, None),
         (Kind::Standby, sqlite, database.clone()),
+        (Kind::Replicas, sqlite, database.clone()),
         (Kind::Shim, cli.shim.as_ref(), database),
     ];
     let given = given.into_iter().filter(|(kind, ..)| plan.measures(*kind));

@@ -256,7 +256,7 @@ impl Report {
                 let _ = write!(line, ", p99 {p99:.1} ms)");
             }
         }
-        for other in [Kind::Etcd, Kind::Kine, Kind::Before, Kind::Sqlite, Kind::Standby] {
+        for other in [Kind::Etcd, Kind::Kine, Kind::Before, Kind::Sqlite, Kind::Standby, Kind::Replicas] {
             if let Some(ratio) = row.ratio(other) {
                 let _ = write!(line, "  ×{:.2} of {other}", ratio.median);
             }
@@ -280,7 +280,8 @@ impl Report {
     /// A table for the documentation.
     pub(crate) fn markdown(&self) -> String {
         let machine = &self.machine;
-        let versions = machine.versions.iter().filter(|(kind, _)| ![Kind::Sqlite, Kind::Standby].contains(*kind));
+        let versions =
+            machine.versions.iter().filter(|(kind, _)| ![Kind::Sqlite, Kind::Standby, Kind::Replicas].contains(*kind));
         let versions = versions.map(|(kind, version)| format!("{kind} {version}"));
         let versions: Vec<String> = versions.chain(machine.database.clone()).collect();
         let mut text = format!(

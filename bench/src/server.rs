@@ -41,6 +41,8 @@ pub(crate) enum Kind {
     Sqlite,
     /// sluice-shim that stands by, and hands requests on to another one.
     Standby,
+    /// sluice-shim that reads lists from replicas of its database as well.
+    Replicas,
     /// sluice-shim.
     Shim,
 }
@@ -53,6 +55,7 @@ impl fmt::Display for Kind {
             Self::Before => "before",
             Self::Sqlite => "sqlite",
             Self::Standby => "standby",
+            Self::Replicas => "replicas",
             Self::Shim => "sluice-shim",
         })
     }
@@ -229,9 +232,10 @@ fn spawn(kind: Kind, program: &Path, data: &Path, place: Option<&Place>, port: u
         Kind::Kine => command
             .args(["--metrics-bind-address", "0", "--listen-address", &format!("tcp://127.0.0.1:{port}")])
             .env("KINE_ENDPOINT", place.map_or(format!("sqlite://./state.db?{KINE_SQLITE}"), Place::for_kine)),
-        Kind::Before | Kind::Sqlite | Kind::Standby | Kind::Shim => command
+        Kind::Before | Kind::Sqlite | Kind::Standby | Kind::Replicas | Kind::Shim => command
             .args(["--log-level", "warn", "--listen-client-urls", &format!("http://127.0.0.1:{port}")])
             .args((kind == Kind::Standby).then_some("--standby"))
+            .envs(place.filter(|_| kind == Kind::Replicas).map(|place| ("SLUICE_READ_ENDPOINT", place.of_replicas())))
             .env("SLUICE_ENDPOINT", place.map_or("sqlite://state.db".to_owned(), Place::for_shim)),
     };
     command.spawn().with_context(|| format!("start {}", program.display()))

@@ -1,7 +1,6 @@
 //! PostgreSQL behind a pooler: what stands between keeps no session from one transaction to the next, or lets a standby
 //! answer what only reads.
 
-use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -24,14 +23,14 @@ const DATABASE: Database = Database::Postgres;
 const MORE: &str = "max_connections = 300\nshared_buffers = 64MB\n";
 
 /// How late the standby is. Each read that follows a write and goes there does not see the write.
-const LATE: &str = "recovery_min_apply_delay = 300ms\nhot_standby = on\n";
+const LATE: &str = "recovery_min_apply_delay = 300ms\n";
 
 /// Through PgBouncer, which gives each transaction the connection to the server that is free.
 pub(super) fn pgbouncer(folder: &Path) -> Result<Part> {
     let program = installed("pgbouncer", "/usr/sbin/pgbouncer")?;
     standalone::empty(folder)?;
-    let primary = primary(folder)?;
-    let (port, own) = (port::free()?, folder_of_server(folder, "pgbouncer")?);
+    let primary = Standalone::primary(folder, MORE)?;
+    let (port, own) = (port::free()?, primary.folder_beside("pgbouncer")?);
     let settings = format!(
         "[databases]\n* = host=127.0.0.1 port={} user=sluice password={}\n[pgbouncer]\nlisten_addr=127.0.0.1\n\
          listen_port={port}\nunix_socket_dir=\npool_mode=transaction\nauth_type=any\nmax_client_conn=1000\n\
@@ -48,9 +47,9 @@ pub(super) fn pgbouncer(folder: &Path) -> Result<Part> {
 pub(super) fn pgpool(folder: &Path) -> Result<Part> {
     let program = installed("pgpool2", "/usr/sbin/pgpool")?;
     standalone::empty(folder)?;
-    let primary = primary(folder)?;
-    let standby = standby(folder, &primary)?;
-    let (port, own) = (port::free()?, folder_of_server(folder, "pgpool")?);
+    let primary = Standalone::primary(folder, MORE)?;
+    let standby = primary.standby("standby", LATE)?;
+    let (port, own) = (port::free()?, primary.folder_beside("pgpool")?);
     let at = own.display();
     let mut settings = format!(
         "backend_clustering_mode='streaming_replication'\nlisten_addresses='127.0.0.1'\nport={port}\n\
@@ -101,35 +100,6 @@ fn through(
     Ok(part)
 }
 
-/// The server that takes writes.
-fn primary(folder: &Path) -> Result<Standalone> {
-    DATABASE.prepare(folder)?;
-    let data = DATABASE.data(folder);
-    append(&data.join("postgresql.conf"), MORE)?;
-    append(&data.join("pg_hba.conf"), "host replication all 127.0.0.1/32 scram-sha-256\n")?;
-    Standalone::start_in(DATABASE, folder)
-}
-
-/// A standby that follows it, late.
-fn standby(folder: &Path, primary: &Standalone) -> Result<Standalone> {
-    let own = folder_of_server(folder, "standby")?;
-    let data = DATABASE.data(&own);
-    let copy = DATABASE.tool("pg_basebackup", "/")?.env("PGPASSWORD", DATABASE.password(folder)?);
-    let copy = copy.args(["-h", "127.0.0.1", "-U", "sluice", "-R", "-X", "stream", "-c", "fast", "-p"]);
-    copy.arg(primary.port.to_string()).arg("-D").arg(&data).run()?;
-    append(&data.join("postgresql.conf"), LATE)?;
-    fs::copy(folder.join("postgres.password"), own.join("postgres.password"))?;
-    Standalone::start_in(DATABASE, &own)
-}
-
-/// A folder beside the data of the primary, which belongs to the same user.
-fn folder_of_server(folder: &Path, name: &str) -> Result<PathBuf> {
-    let (own, owner) = (folder.join(name), fs::metadata(DATABASE.data(folder))?);
-    fs::create_dir(&own)?;
-    fs_err::os::unix::fs::chown(&own, Some(owner.uid()), Some(owner.gid()))?;
-    Ok(own)
-}
-
 /// A file with passwords in it, of the user that its folder belongs to.
 fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
     let (path, owner) = (folder.join(name), fs::metadata(folder)?);
@@ -137,10 +107,6 @@ fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
     fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     fs_err::os::unix::fs::chown(&path, Some(owner.uid()), Some(owner.gid()))?;
     Ok(path)
-}
-
-fn append(path: &Path, text: &str) -> Result<()> {
-    Ok(fs::OpenOptions::new().append(true).open(path)?.write_all(text.as_bytes())?)
 }
 
 /// Poolers refuse to run as root, as PostgreSQL does.

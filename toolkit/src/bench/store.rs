@@ -8,13 +8,26 @@ use super::{MEASURING, document};
 use crate::build::{self, Program};
 use crate::cluster::database::Database;
 use crate::cluster::leftover;
-use crate::cluster::standalone::Standalone;
+use crate::cluster::standalone::{self, Standalone};
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Result};
 use sluice_shell::process::Run;
 
 /// Where the load generator finds the connection string of the database server.
 const VARIABLE: &str = "SLUICE_BENCH_DATABASE";
+
+/// Where the load generator finds the hosts of its replicas.
+const HOSTS: &str = "SLUICE_BENCH_REPLICAS";
+
+/// What the load generator calls a shim that reads from replicas.
+const REPLICAS: &str = "replicas";
+
+/// What else can be measured on a database server, the last on PostgreSQL alone: name, flag and program.
+const ON_A_SERVER: [(&str, &str, Program); 3] = [
+    ("sqlite", "shim", Program::SluiceShim),
+    ("standby", "shim", Program::SluiceShim),
+    (REPLICAS, "shim", Program::SluiceShim),
+];
 
 /// Measure the etcd API: etcd, kine on SQLite and sluice-shim on SQLite, in turns.
 ///
@@ -32,8 +45,9 @@ pub(crate) struct Cmd {
     /// A database server, which is started for it and removed afterwards
     #[arg(long, value_enum, value_name = "SERVER")]
     database: Option<Database>,
-    /// Only this server: etcd, kine, shim, or with `--database` sqlite for the shim on SQLite, or standby for a shim
-    /// that hands requests on to another one; may be repeated.
+    /// Only this server: etcd, kine, shim, or with `--database` sqlite for the shim on SQLite, standby for a shim that
+    /// hands requests on to another one, or replicas for one that reads lists from two PostgreSQL standbys as well; may
+    /// be repeated.
     #[arg(long, value_name = "NAME")]
     server: Vec<String>,
     /// How often each server is measured.
@@ -88,9 +102,23 @@ impl Cmd {
         let Some(database) = self.database else { return run.watch(|line| shell.out.note(line)) };
         leftover::clean_up_on_ctrl_c()?;
         let _lock = shell.lock("bench-database")?;
-        let server = Standalone::start(database, &out.join("server"))?;
+        let folder = out.join("server");
+        let (server, replicas) = if self.server.iter().any(|name| name == REPLICAS) {
+            standalone::empty(&folder)?;
+            let server = Standalone::primary(&folder, "")?;
+            let replicas = [server.standby("standby-1", "")?, server.standby("standby-2", "")?];
+            (server, replicas.into())
+        } else {
+            (Standalone::start(database, &folder)?, Vec::new())
+        };
+        let hosts: Vec<String> = replicas.iter().map(|replica| format!("127.0.0.1:{}", replica.port)).collect();
         let run = run.arg("--database").arg(database.value()).arg("--database-pid").arg(server.pid().to_string());
-        let measured = run.env(VARIABLE, &server.endpoint).watch(|line| shell.out.note(line));
+        let run = run.env(VARIABLE, &server.endpoint).env(HOSTS, hosts.join(" "));
+        let measured = run.watch(|line| shell.out.note(line));
+        // Their folders are in that of the server.
+        for replica in &replicas {
+            replica.stop()?;
+        }
         server.stop()?;
         measured
     }
@@ -116,7 +144,8 @@ impl Cmd {
         let mut known = vec![("kine", "kine", Program::Kine), ("shim", "shim", Program::SluiceShim)];
         known.extend(match self.database {
             None => [("etcd", "etcd", Program::Etcd)].as_slice(),
-            Some(_) => &[("sqlite", "shim", Program::SluiceShim), ("standby", "shim", Program::SluiceShim)],
+            Some(Database::Mariadb) => &ON_A_SERVER[..2],
+            Some(Database::Postgres) => &ON_A_SERVER,
         });
         let named = |name: &str| known.iter().any(|(known, ..)| *known == name);
         if let Some(name) = self.server.iter().find(|name| !named(name)) {

@@ -1,6 +1,7 @@
 //! A database server without a cluster, which ends with whoever started it.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,6 +52,43 @@ impl Standalone {
         Ok(Self { database, endpoint, port, folder: folder.to_owned(), process, _guard: guard })
     }
 
+    /// Starts a PostgreSQL that standbys can follow, with settings of one's own, in a folder that is there.
+    ///
+    /// # Errors
+    /// When PostgreSQL is not installed, or does not get ready.
+    pub fn primary(folder: &Path, settings: &str) -> Result<Self> {
+        let database = Database::Postgres;
+        database.prepare(folder)?;
+        append(&database.data(folder).join("postgresql.conf"), settings)?;
+        append(&database.data(folder).join("pg_hba.conf"), "host replication all 127.0.0.1/32 scram-sha-256\n")?;
+        Self::start_in(database, folder)
+    }
+
+    /// Starts a standby that follows this primary, with settings of one's own. Its folder is in that of the primary.
+    ///
+    /// # Errors
+    /// When no copy can be made, or the standby does not get ready.
+    pub fn standby(&self, name: &str, settings: &str) -> Result<Self> {
+        let (database, own) = (Database::Postgres, self.folder_beside(name)?);
+        let copy = database.tool("pg_basebackup", "/")?.env("PGPASSWORD", database.password(&self.folder)?);
+        let copy = copy.args(["-h", "127.0.0.1", "-U", "sluice", "-R", "-X", "stream", "-c", "fast", "-p"]);
+        copy.arg(self.port.to_string()).arg("-D").arg(database.data(&own)).run()?;
+        append(&database.data(&own).join("postgresql.conf"), settings)?;
+        fs::copy(self.folder.join("postgres.password"), own.join("postgres.password"))?;
+        Self::start_in(database, &own)
+    }
+
+    /// A new folder beside the data, which belongs to the same user.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn folder_beside(&self, name: &str) -> Result<PathBuf> {
+        let (own, owner) = (self.folder.join(name), fs::metadata(self.database.data(&self.folder))?);
+        fs::create_dir(&own)?;
+        fs_err::os::unix::fs::chown(&own, Some(owner.uid()), Some(owner.gid()))?;
+        Ok(own)
+    }
+
     /// The first of its processes.
     pub(crate) fn pid(&self) -> i32 {
         self.process.pid
@@ -80,6 +118,10 @@ impl Standalone {
         self.process.stop(GRACE)?;
         Ok(fs::remove_dir_all(&self.folder)?)
     }
+}
+
+fn append(file: &Path, text: &str) -> Result<()> {
+    Ok(fs::OpenOptions::new().append(true).open(file)?.write_all(text.as_bytes())?)
 }
 
 /// Makes a folder for servers anew, each of which may be in a folder below it. Those of a run that was killed are
