@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fs_err as fs;
 use sluice_shell::context::Context;
-use sluice_shell::error::Result;
+use sluice_shell::error::{Explain, Result};
 use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::leftover::Guard;
 use sluice_toolkit::cluster::pid::Process;
@@ -14,6 +14,7 @@ use sluice_toolkit::cluster::standalone::Standalone;
 use crate::server::Server;
 
 mod archive;
+mod galera;
 mod pooler;
 mod seekdb;
 mod version;
@@ -36,6 +37,9 @@ const SQL_OF_MYSQL: [&str; 4] =
 
 /// Those of them that are run through a pooler as well.
 const THROUGH_POOLERS: [&str; 3] = ["engine", "etcd_api", "gc"];
+
+/// Set where tests are to start clusters of their own.
+const GALERA: &str = "SLUICE_TEST_GALERA";
 
 /// How long a process may take to end by itself.
 const GRACE: Duration = Duration::from_secs(30);
@@ -63,6 +67,8 @@ pub(crate) enum Kind {
     Pgbouncer,
     /// PostgreSQL with a standby that is late, behind Pgpool-II, which sends it what only reads
     Pgpool,
+    /// Three nodes of a Galera cluster of MariaDB
+    Galera,
     /// The SQL on PostgreSQL 17
     #[value(name = "postgres-17")]
     Postgres17,
@@ -136,13 +142,19 @@ impl Servers {
             let name = endpoint.split_once("://").map_or("?", |(scheme, _)| scheme);
             Ok(Part::new(format!("shim on {name}"), &PROGRAMS, endpoint, vec![]))
         });
-        let kinds = self.only.map_or(vec![Kind::Postgres, Kind::Mariadb], |only| vec![only]);
-        let started = kinds.into_iter().filter(|_| self.starts_servers()).map(|kind| {
+        let kinds = match self.only {
+            None => vec![(Kind::Postgres, true), (Kind::Mariadb, true)],
+            // Through one node, and through all.
+            Some(Kind::Galera) => vec![(Kind::Galera, false), (Kind::Galera, true)],
+            Some(kind) => vec![(kind, true)],
+        };
+        let started = kinds.into_iter().filter(|_| self.starts_servers()).map(|(kind, all)| {
             let database = match kind {
                 Kind::Postgres => Database::Postgres,
                 Kind::Mariadb => Database::Mariadb,
                 Kind::Pgbouncer => return pooler::pgbouncer(&shell.paths.cache().join("pgbouncer")),
                 Kind::Pgpool => return pooler::pgpool(&shell.paths.cache().join("pgpool")),
+                Kind::Galera => return galera::part(shell, all),
                 Kind::Postgres17 => return version::POSTGRES_17.part(shell),
                 Kind::Postgres18 => return version::POSTGRES_18.part(shell),
                 Kind::Mariadb114 => return version::MARIADB_11_4.part(shell),
@@ -176,6 +188,26 @@ impl Part {
             Running::Standalone(server) => server.stop(),
             Running::Launched(launched) => launched.stop(),
         })
+    }
+}
+
+/// A file of a Debian package.
+fn installed(package: &'static str, file: &'static str) -> Result<PathBuf> {
+    let path = PathBuf::from(file);
+    if path.is_file() { Ok(path) } else { Err(NotInstalled { package, file }.into()) }
+}
+
+/// What a test needs is not on this machine.
+#[derive(Debug, thiserror::Error)]
+#[error("{package} is not installed: there is no {file}")]
+struct NotInstalled {
+    package: &'static str,
+    file: &'static str,
+}
+
+impl Explain for NotInstalled {
+    fn hint(&self) -> Option<String> {
+        Some(format!("`apt-get install --no-install-recommends -y {}` installs it on Debian", self.package))
     }
 }
 

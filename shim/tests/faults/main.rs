@@ -7,12 +7,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod checked;
+#[path = "../servers/galera.rs"]
+mod cluster;
 mod crowded;
 mod cut;
 #[path = "../database/mod.rs"]
 mod database;
 mod failover;
 mod full;
+mod galera;
 mod ledger;
 mod load;
 #[path = "../servers/port.rs"]

@@ -17,7 +17,7 @@ use crate::database::Database;
 use crate::ledger::in_time;
 use crate::shim::{Shim, put};
 
-const FLAGS: [&str; 3] = ["--standby", "--listen-client-urls", "http://127.0.0.1:0"];
+pub(crate) const FLAGS: [&str; 3] = ["--standby", "--listen-client-urls", "http://127.0.0.1:0"];
 
 /// Two processes: the one that serves, and the one that stands by.
 async fn pair(database: &Database, flags: [&[&str]; 2]) -> [Shim; 2] {
@@ -27,17 +27,17 @@ async fn pair(database: &Database, flags: [&[&str]; 2]) -> [Shim; 2] {
 }
 
 /// Whether a process is ready, and what it says.
-async fn ready(shim: &Shim) -> (bool, String) {
+pub(crate) async fn ready(shim: &Shim) -> (bool, String) {
     let answer = shim.get("/readyz").await;
     (answer.starts_with("HTTP/1.1 200"), answer)
 }
 
-async fn write(channel: &Channel, key: &str) -> Result<i64, Status> {
+pub(crate) async fn write(channel: &Channel, key: &str) -> Result<i64, Status> {
     let answer = KvClient::new(channel.clone()).put(put(key, "x")).await?.into_inner();
     Ok(answer.header.unwrap().revision)
 }
 
-async fn count(channel: &Channel) -> i64 {
+pub(crate) async fn count(channel: &Channel) -> i64 {
     let request = pb::RangeRequest { key: "/".into(), range_end: "0".into(), count_only: true, ..Default::default() };
     KvClient::new(channel.clone()).range(request).await.unwrap().into_inner().count
 }

@@ -3,8 +3,9 @@
 //! Clients send random calls to the real process while it is killed with SIGKILL and started again; watches run beside
 //! them. Where the database is on a server, a second test kills that as well: a server of the test's own. A third test
 //! has three processes on the database, which stand by for each other, and kills one after the other. A fourth test has
-//! a server that holds a copy of the database and answers lists; now and then the copy is late, or the server is gone.
-//! All events are watched from revision 1 on, and everything is checked against them.
+//! three nodes of a Galera cluster below one process, and kills the node in use, or cuts it off. A fifth test has a
+//! server that holds a copy of the database and answers lists; now and then the copy is late, or the server is gone. All
+//! events are watched from revision 1 on, and everything is checked against them.
 //!
 //! # Why this is a check of linearizability
 //!
@@ -44,9 +45,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod backing;
 mod checker;
 mod checker_tests;
 mod client;
+#[path = "../servers/galera.rs"]
+mod cluster;
 mod compactions;
 #[path = "../database/mod.rs"]
 mod database;
@@ -68,10 +72,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use backing::{Backing, Copied, Struck};
 use client::{Client, KEYS, Shared, all_keys, key, some_keys};
+use cluster::Cluster;
 use database::Database;
 use history::{Call, History, Keys, Message, Operation, Outcome, Refusal};
-use process::{Keeper, Lives, World};
+use process::{Keeper, Lives};
 use random::Random;
 use server::Server;
 use tokio::sync::watch;
@@ -83,40 +89,47 @@ const WATCHES: u64 = 5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn histories_are_linearizable() {
-    rounds(&mut World::default()).await;
+    rounds(None, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn histories_of_several_shims_are_linearizable() {
     if database::family_or_skip().is_some() {
-        rounds(&mut World { shims: 3, ..World::default() }).await;
+        rounds(None, 3).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn histories_are_linearizable_while_the_database_is_killed_as_well() {
     let Some(family) = database::family_or_skip() else { return };
-    rounds(&mut World { server: Some(Server::start(family, &[])), ..World::default() }).await;
+    rounds(Some(&mut Server::start(family, &[])), 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn histories_are_linearizable_while_nodes_of_a_cluster_are_struck_as_well() {
+    if !cluster::is_skipped() {
+        rounds(Some(&mut Struck::new(Cluster::start())), 1).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn histories_with_a_copy_that_answers_lists_are_linearizable() {
-    let Some(family) = database::family_or_skip() else { return };
-    let server = Server::primary(family);
-    let copy = Some(Server::replica_of(&server, "copy"));
-    rounds(&mut World { server: Some(server), copy, shims: 1 }).await;
+    if let Some(family) = database::family_or_skip() {
+        rounds(Some(&mut Copied::start(family)), 1).await;
+    }
 }
 
-/// Rounds, each with a database of its own.
-async fn rounds(world: &mut World) {
+/// Rounds, each with a database of its own: on the server that is killed, or of the kind under test. `shims`: how many
+/// shims serve it.
+async fn rounds(mut server: Option<&mut (dyn Backing + 'static)>, shims: usize) {
     let seed = variable("SLUICE_LINEARIZABILITY_SEED")
         .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64);
     let mut left = Duration::from_secs(variable("SLUICE_LINEARIZABILITY_SECONDS").unwrap_or(ROUND.as_secs()));
     for seed in seed.. {
         let time = left.min(ROUND);
         eprintln!("SLUICE_LINEARIZABILITY_SEED={seed} for {time:?}");
-        let database = world.server.as_ref().map_or_else(Database::new, |server| Database::on(&server.url()));
-        let (history, deaths) = round((seed, time), &database, world).await;
+        let database = server.as_ref().map_or_else(Database::new, |server| Database::on(&server.url()));
+        let (history, deaths) = round((seed, time), &database, server.as_deref_mut(), shims).await;
         match checker::check(&history) {
             Ok(revision) => eprintln!("{deaths} deaths, {} at revision {revision}", summary(&history)),
             Err(why) => {
@@ -137,8 +150,13 @@ fn variable<T: FromStr<Err: Debug>>(name: &str) -> Option<T> {
 }
 
 /// One database with clients and watches; returns also how often the server died.
-async fn round((seed, time): (u64, Duration), database: &Database, world: &mut World) -> (History, u64) {
-    let mut keeper = Keeper::start(database, world).await;
+async fn round(
+    (seed, time): (u64, Duration),
+    database: &Database,
+    server: Option<&mut (dyn Backing + 'static)>,
+    shims: usize,
+) -> (History, u64) {
+    let mut keeper = Keeper::start(database, server, shims).await;
     let shared = Shared::new();
     let (ending, end) = watch::channel(None);
     let heard = Arc::new(Mutex::new(HashMap::new()));

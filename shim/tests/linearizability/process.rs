@@ -12,9 +12,10 @@ use sluice_shim::pb::etcdserverpb::kv_client::KvClient;
 use tokio::sync::{oneshot, watch};
 use tonic::transport::Channel;
 
+use super::backing::Backing;
 use super::database::Database;
 use super::random::Random;
-use super::server::{Server, Stop};
+use super::server::Stop;
 
 /// Nothing that is alive takes longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -73,37 +74,13 @@ impl Lives {
     }
 }
 
-/// What is around a database.
-pub(crate) struct World {
-    /// The test's own server, with the database. It is killed too, unless there is a copy.
-    pub(crate) server: Option<Server>,
-    /// A server that holds a copy and answers lists.
-    pub(crate) copy: Option<Server>,
-    /// How many shims serve the database.
-    pub(crate) shims: usize,
-}
-
-impl Default for World {
-    fn default() -> Self {
-        Self { server: None, copy: None, shims: 1 }
-    }
-}
-
 /// Runs shims on a database.
 pub(crate) struct Keeper<'a> {
     database: &'a Database,
-    world: &'a mut World,
-    /// How the copy was disturbed, until that ends.
-    disturbed: Option<Disturbed>,
+    /// Where the database is, if that is killed too.
+    server: Option<&'a mut (dyn Backing + 'static)>,
     outages: Arc<AtomicU64>,
     shims: Vec<Shim>,
-}
-
-/// What was done to a copy.
-#[derive(Debug, Clone, Copy)]
-enum Disturbed {
-    Late,
-    Gone,
 }
 
 /// One of them.
@@ -114,12 +91,15 @@ struct Shim {
 }
 
 impl<'a> Keeper<'a> {
-    /// Starts the shims; several stand by for each other.
-    pub(crate) async fn start(database: &'a Database, world: &'a mut World) -> Self {
+    /// Starts so many shims; several stand by for each other.
+    pub(crate) async fn start(
+        database: &'a Database,
+        server: Option<&'a mut (dyn Backing + 'static)>,
+        shims: usize,
+    ) -> Self {
         let shim = |_| Shim { child: None, number: 0, lives: watch::Sender::new(None) };
-        let shims: Vec<_> = (0..world.shims).map(shim).collect();
-        let mut keeper = Self { database, world, disturbed: None, outages: Arc::default(), shims };
-        for nth in 0..keeper.shims.len() {
+        let mut keeper = Self { database, server, outages: Arc::default(), shims: (0..shims).map(shim).collect() };
+        for nth in 0..shims {
             keeper.live(nth).await;
         }
         keeper
@@ -136,10 +116,7 @@ impl<'a> Keeper<'a> {
         if self.shims.len() > 1 {
             return self.kill_one(random).await;
         }
-        if self.world.copy.is_some() {
-            self.disturb(random);
-        }
-        if self.world.server.is_none() || self.world.copy.is_some() || random.once_in(3) {
+        if self.server.is_none() || random.once_in(3) {
             return self.kill(0, random).await;
         }
         let both = random.once_in(2);
@@ -148,15 +125,16 @@ impl<'a> Keeper<'a> {
         }
         let how = if random.once_in(2) { Stop::Kill } else { Stop::AtOnce };
         let away = Duration::from_millis(random.within(0..400));
-        self.outages.fetch_add(1, Ordering::SeqCst);
-        self.on_server(|server| server.stop(how));
+        let outage = u64::from(self.server.as_ref().is_some_and(|server| server.excuses()));
+        self.outages.fetch_add(outage, Ordering::SeqCst);
+        self.on_server(|server| server.strike(how));
         // Some calls begin meanwhile.
         tokio::time::sleep(away).await;
         if both {
             self.end(0);
         }
-        self.on_server(Server::run);
-        self.outages.fetch_add(1, Ordering::SeqCst);
+        self.on_server(|server| server.mend());
+        self.outages.fetch_add(outage, Ordering::SeqCst);
         if both {
             self.live(0).await;
         }
@@ -198,34 +176,10 @@ impl<'a> Keeper<'a> {
         self.live(nth).await;
     }
 
-    fn on_server(&mut self, work: impl FnOnce(&mut Server)) {
-        if let Some(server) = &mut self.world.server {
-            work(server);
+    fn on_server(&mut self, work: impl FnOnce(&mut dyn Backing)) {
+        if let Some(server) = &mut self.server {
+            work(*server);
         }
-    }
-
-    /// Lets the copy be late, or go, or ends that.
-    fn disturb(&mut self, random: &mut Random) {
-        let Some(copy) = &mut self.world.copy else { return };
-        match self.disturbed.take() {
-            None if random.once_in(2) => {
-                copy.follow(false);
-                self.disturbed = Some(Disturbed::Late);
-            }
-            None => {
-                copy.stop(Stop::Kill);
-                self.disturbed = Some(Disturbed::Gone);
-            }
-            Some(Disturbed::Late) => copy.follow(true),
-            Some(Disturbed::Gone) => copy.run(),
-        }
-    }
-
-    /// The flag for the copy of the database.
-    fn read_endpoint(&self) -> Option<String> {
-        let (server, copy) = (self.world.server.as_ref()?, self.world.copy.as_ref()?);
-        let url = self.database.url().replace(&format!(":{}/", server.port), &format!(":{}/", copy.port));
-        Some(format!("--read-endpoint={url}"))
     }
 
     fn end(&mut self, nth: usize) {
@@ -248,12 +202,13 @@ impl<'a> Keeper<'a> {
 
     /// Starts a shim; the address comes when it answers.
     fn spawn(&mut self, nth: usize) -> oneshot::Receiver<SocketAddr> {
+        let copy = self.server.as_ref().and_then(|server| server.copy_of(self.database.url()));
         let mut child = Command::new(env!("CARGO_BIN_EXE_sluice-shim"))
             .env_clear()
             .args(["--endpoint", self.database.url()])
             .args(["--listen-client-urls", "http://127.0.0.1:0", "--log-format", "json"])
             .args((self.shims.len() > 1).then_some("--standby"))
-            .args(self.read_endpoint())
+            .args(copy.map(|url| format!("--read-endpoint={url}")))
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -283,10 +238,5 @@ impl<'a> Keeper<'a> {
 impl Drop for Keeper<'_> {
     fn drop(&mut self) {
         (0..self.shims.len()).for_each(|nth| self.end(nth));
-        match (self.disturbed.take(), &mut self.world.copy) {
-            (Some(Disturbed::Late), Some(copy)) => copy.follow(true),
-            (Some(Disturbed::Gone), Some(copy)) => copy.run(),
-            _ => {}
-        }
     }
 }

@@ -74,11 +74,25 @@ impl Server {
         server.filled()
     }
 
+    /// A node of a cluster, with options of its program, which has no data and is not started.
+    pub(crate) fn of_cluster(family: Family, options: Vec<String>) -> Self {
+        let mut server = Self::bare(family, &[]);
+        server.options = options;
+        server
+    }
+
     /// Makes its data and starts it.
     fn filled(self) -> Self {
         let mut server = self;
-        let (family, data) = (server.family, server.folder.join("data"));
-        let made = match family {
+        server.fill();
+        server.run();
+        server
+    }
+
+    /// Makes its data.
+    pub(crate) fn fill(&self) {
+        let (server, data) = (self, self.folder.join("data"));
+        let made = match server.family {
             Family::Postgres => server
                 .command("initdb")
                 .args(["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
@@ -93,8 +107,13 @@ impl Server {
         };
         let made = made.unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        server.run();
-        server
+    }
+
+    /// Makes the folder of its data alone: others will send it what is to be in there.
+    pub(crate) fn fill_not(&self) {
+        let data = self.folder.join("data");
+        fs::create_dir(&data).unwrap();
+        self.own(&data);
     }
 
     /// One without data.
@@ -208,16 +227,29 @@ impl Server {
 
     /// Starts it; waits until it answers.
     pub(crate) fn run(&mut self) {
+        self.run_with(&[]);
+    }
+
+    /// The same with more options, this one time.
+    pub(crate) fn run_with(&mut self, more: &[String]) {
         let started = Instant::now();
         // Of one that was killed some processes may still have its memory.
-        while !self.try_run(started) {
+        while !self.try_run(started, more) {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 
-    fn try_run(&mut self, started: Instant) -> bool {
-        let (data, log) = (self.folder.join("data"), self.folder.join("log"));
-        let inner = match self.family {
+    /// Runs its program until it ends by itself; returns what it said.
+    pub(crate) fn says(&self, more: &[&str]) -> String {
+        let mut program = self.program();
+        let said = program.args(&self.options).args(more).output().unwrap();
+        String::from_utf8_lossy(&said.stderr).into_owned()
+    }
+
+    /// The command that runs it.
+    fn program(&self) -> Command {
+        let data = self.folder.join("data");
+        match self.family {
             Family::Postgres => {
                 let mut command = self.command("postgres");
                 command.arg("-D").arg(data).args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
@@ -232,9 +264,14 @@ impl Server {
                 command.args([format!("--port={}", self.port), format!("--socket={}/socket", self.folder.display())]);
                 command
             }
-        };
+        }
+    }
+
+    fn try_run(&mut self, started: Instant, more: &[String]) -> bool {
+        let (inner, log) = (self.program(), self.folder.join("log"));
         let mut shell = Command::new("sh");
-        shell.args(["-c", SHELL, "sh"]).arg(&log).arg(inner.get_program()).args(inner.get_args()).args(&self.options);
+        shell.args(["-c", SHELL, "sh"]).arg(&log).arg(inner.get_program()).args(inner.get_args());
+        shell.args(&self.options).args(more);
         shell.current_dir(&self.folder).env("LC_ALL", "C");
         shell.env("MOUNTED", self.mounted.as_deref().unwrap_or(Path::new("")));
         let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -273,6 +310,12 @@ impl Server {
         }
         std::io::Write::write_all(&mut input, b"keep\n").unwrap();
         shell.wait().unwrap();
+    }
+
+    /// Sends it a signal while it runs.
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
+        let (_, _, pid) = self.running.as_ref().expect("it does not run");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw((*pid).try_into().unwrap()), signal).unwrap();
     }
 
     /// Whether it has not ended by itself.

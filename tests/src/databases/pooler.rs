@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use nix::unistd::{Gid, Uid, geteuid};
-use sluice_shell::error::{Explain, Result};
+use sluice_shell::error::Result;
 use sluice_shell::process::Run;
 use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::launch::launch;
@@ -15,7 +15,7 @@ use sluice_toolkit::cluster::port;
 use sluice_toolkit::cluster::standalone::{self, Standalone};
 use sluice_toolkit::cluster::wait::{LIMIT, until};
 
-use super::{DIRECT, Launched, Part, Running, THROUGH_POOLERS};
+use super::{DIRECT, Launched, Part, Running, THROUGH_POOLERS, installed};
 
 const DATABASE: Database = Database::Postgres;
 
@@ -114,24 +114,4 @@ fn as_owner_of(file: &Path, program: &Path) -> Result<Run> {
     let (run, owner) = (Run::new(program, "/"), fs::metadata(file)?);
     let (user, group) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
     Ok(if geteuid().is_root() { run.user(user, group) } else { run })
-}
-
-/// A program of a Debian package.
-fn installed(package: &'static str, program: &'static str) -> Result<PathBuf> {
-    let path = PathBuf::from(program);
-    if path.is_file() { Ok(path) } else { Err(NotInstalled { package, program }.into()) }
-}
-
-/// A pooler is not on this machine.
-#[derive(Debug, thiserror::Error)]
-#[error("{package} is not installed: there is no {program}")]
-struct NotInstalled {
-    package: &'static str,
-    program: &'static str,
-}
-
-impl Explain for NotInstalled {
-    fn hint(&self) -> Option<String> {
-        Some(format!("`apt-get install --no-install-recommends -y {}` installs it on Debian", self.package))
-    }
 }

@@ -118,11 +118,7 @@ impl Database {
         fs::create_dir(&unfinished)?;
         let password = private::random()?;
         private::write(&self.password_file(folder), password.as_bytes())?;
-        if let Some(user) = &user {
-            nix::unistd::chown(&unfinished, Some(user.uid), Some(user.gid))
-                .map_err(std::io::Error::from)
-                .attempting(|| format!("cannot give {} to the user {}", unfinished.display(), user.name))?;
-        }
+        self.own(&unfinished)?;
         match self {
             Self::Postgres => self.prepare_postgres(&unfinished, &password)?,
             Self::Mariadb => self.prepare_mariadb(&unfinished, &password)?,
@@ -312,6 +308,17 @@ impl Database {
     /// When it is not installed, or there is no such user.
     pub fn tool(self, program: &'static str, folder: impl AsRef<Path>) -> Result<Run> {
         self.run(self.program(program)?, folder)
+    }
+
+    /// Gives a file or folder to the server's user.
+    ///
+    /// # Errors
+    /// When there is no such user, or it can't be given.
+    pub fn own(self, path: &Path) -> Result<()> {
+        let Some(user) = self.user()? else { return Ok(()) };
+        nix::unistd::chown(path, Some(user.uid), Some(user.gid))
+            .map_err(std::io::Error::from)
+            .attempting(|| format!("cannot give {} to the user {}", path.display(), user.name))
     }
 
     fn run(self, program: PathBuf, folder: impl AsRef<Path>) -> Result<Run> {

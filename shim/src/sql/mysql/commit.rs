@@ -259,19 +259,20 @@ impl Commit for Tables {
 
     fn reconnect(&mut self) -> Result<()> {
         (self.open, self.transaction) = (false, Transaction::default());
-        self.connection.reconnect()
+        self.connection.reconnect()?;
+        if self.owner <= 0 || !self.connection.server()?.galera {
+            return Ok(());
+        }
+        let arrived = self.tell_that_it_serves(&serving::arrive(self.owner));
+        if arrived.is_err() {
+            self.connection.close();
+        }
+        arrived
     }
 
     fn try_commit(&mut self) -> Result<()> {
-        let changed = self.alone(&serving::go_on(self.owner))?;
-        self.said = Instant::now();
-        if changed.first() == Some(&0) {
-            let sql = "SELECT owner, address FROM meta WHERE id = 1";
-            let who = self.connection.first("who serves", sql, |cells| Ok((cells.int()?, cells.text()?)))?;
-            let (owner, address) = who.unwrap_or_default();
-            return Err(serving::taken_over(owner, &address));
-        }
-        Ok(())
+        self.ready()?;
+        self.tell_that_it_serves(&serving::go_on(self.owner))
     }
 
     fn compact(&mut self, limit: usize) -> Result<usize> {
@@ -369,6 +370,19 @@ impl Tables {
     /// Makes sure that there is a connection, and no transaction.
     pub(super) fn ready(&mut self) -> Result<()> {
         self.rollback();
-        if self.connection.is_open() { Ok(()) } else { self.connection.reconnect() }
+        if self.connection.is_open() { Ok(()) } else { Commit::reconnect(self) }
+    }
+
+    /// Carries out a statement that finds the process in the table, if the process serves the store.
+    fn tell_that_it_serves(&mut self, statement: &str) -> Result<()> {
+        let changed = self.connection.run(&Packet::of("background", statement))?;
+        self.said = Instant::now();
+        if changed.first() == Some(&0) {
+            let sql = "SELECT owner, address FROM meta WHERE id = 1";
+            let who = self.connection.first("who serves", sql, |cells| Ok((cells.int()?, cells.text()?)))?;
+            let (owner, address) = who.unwrap_or_default();
+            return Err(serving::taken_over(owner, &address));
+        }
+        Ok(())
     }
 }

@@ -276,7 +276,7 @@ fn connect(address: &Address, host: &Host, patience: Option<Duration>) -> Result
     let server = engine::server(&mut connection)
         .map_err(|error| wrong(&error, "server"))?
         .ok_or_else(|| Failure::Final(Error::Broken(format!("the database at {host} does not say what it is"))))?;
-    connection.query_drop(engine::session(server.engine)).map_err(|error| wrong(&error, "session"))?;
+    connection.query_drop(engine::session(&server)).map_err(|error| wrong(&error, "session"))?;
     Ok((connection, server))
 }
 

@@ -62,6 +62,8 @@ pub(super) struct Server {
     pub(super) version: String,
     pub(super) read_only: bool,
     pub(super) max_allowed_packet: usize,
+    /// Whether it is a node of a Galera cluster, each of which takes writes.
+    pub(super) galera: bool,
 }
 
 impl Server {
@@ -84,20 +86,26 @@ pub(super) fn server(connection: &mut Conn) -> mysql::Result<Option<Server>> {
         Some(row) => mysql::from_row_opt(row).ok(),
         None => None,
     };
-    Ok(told.map(|(version, read_only, max_allowed_packet)| Server {
-        engine: Engine::of(&version),
-        version,
-        read_only: read_only != 0,
-        max_allowed_packet,
-    }))
+    let Some((version, read_only, max_allowed_packet)) = told else { return Ok(None) };
+    let engine = Engine::of(&version);
+    // Others don't know the variable, which is no error then.
+    let galera = engine.is_innodb() && {
+        let set: Option<(String, String)> = connection.query_first("SHOW GLOBAL VARIABLES LIKE 'wsrep_on'")?;
+        set.is_some_and(|(_, value)| value == "ON")
+    };
+    Ok(Some(Server { engine, version, read_only: read_only != 0, max_allowed_packet, galera }))
 }
 
 /// How a session is set up.
 ///
 /// `SET NAMES binary`: literals are bytes. READ COMMITTED: a statement sees what was committed before it, so what is
 /// read behind the lock is new. A session that says nothing for a while is ended, since it may hold the lock.
-pub(super) fn session(engine: Engine) -> String {
-    let own = match engine {
+///
+/// On a node of a Galera cluster a transaction waits at its begin until the node has all that the cluster had committed
+/// by then: what another node acknowledged may not be carried out here yet.
+pub(super) fn session(server: &Server) -> String {
+    let causal = if server.galera { "; SET SESSION wsrep_sync_wait=1, wsrep_dirty_reads=0" } else { "" };
+    let own = match server.engine {
         // A list of more than a thousand keys would become a table to join with.
         Engine::MariaDb => {
             "SET SESSION innodb_lock_wait_timeout=5, idle_transaction_timeout=5, in_predicate_conversion_threshold=0, \
@@ -112,7 +120,7 @@ pub(super) fn session(engine: Engine) -> String {
     };
     format!(
         "SET NAMES binary; SET SESSION sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone='+00:00', \
-         autocommit=1, wait_timeout=60; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; {own}"
+         autocommit=1, wait_timeout=60; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; {own}{causal}"
     )
 }
 

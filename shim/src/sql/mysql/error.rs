@@ -50,7 +50,7 @@ fn kind(code: u16, doing: Doing) -> Kind {
         // Read-only: certainly not committed, even if COMMIT is refused.
         1290 | 1792 | 1836 => Kind::Lost,
         // It shuts down, is not in its cluster, or cut the connection.
-        1047 | 1053 | 1077 | 1079 | 1080 | 1158..=1161 | 1927 | 2006 | 2013 | 4031 | 9001..=9005 => {
+        NO_MAJORITY | 1053 | 1077 | 1079 | 1080 | 1158..=1161 | 1927 | 2006 | 2013 | 4031 | 9001..=9005 => {
             if doing.committing { Kind::Unknown } else { Kind::Lost }
         }
         // An error in COMMIT, and any other of it that is not known to undo it.
@@ -64,6 +64,9 @@ fn kind(code: u16, doing: Doing) -> Kind {
         _ => Kind::Broken,
     }
 }
+
+/// A node of a Galera cluster that may neither read nor write.
+const NO_MAJORITY: u16 = 1047;
 
 /// The statement that creates keys, which are not there.
 pub(super) const CREATE: &str = "create keys";
@@ -87,6 +90,11 @@ pub(super) fn failed(server: &str, error: &mysql::Error, doing: Doing) -> Failur
     let code = answer.code;
     let text =
         format!("the database at {server} refused the statement \"{statement}\": error {code} ({})", answer.state);
+    let text = if code == NO_MAJORITY {
+        format!("{text}: it is no part of the majority of its Galera cluster, or not yet (wsrep_ready=OFF)")
+    } else {
+        text
+    };
     match kind(code, doing) {
         Kind::Again => Failure::Again(Error::Unavailable(text)),
         Kind::Lost => Failure::Lost(Error::Unavailable(text)),

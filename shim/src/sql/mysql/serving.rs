@@ -140,6 +140,18 @@ pub(super) fn go_on(owner: i64) -> String {
     format!("UPDATE meta SET seen_at = {NOW}, backend = CONNECTION_ID() WHERE id = 1 AND owner = {owner}")
 }
 
+/// Says that the process is there on a node of a Galera cluster that it has come to.
+///
+/// A commit that was under way on another node may still be on its way to this one. The statement changes the row that
+/// each commit changes, whatever is in it. So either the commit is carried out here before, or no node accepts it any
+/// more: its outcome is known from then on.
+pub(super) fn arrive(owner: i64) -> String {
+    format!(
+        "UPDATE meta SET seen_at = {NOW}, backend = IF(backend = CONNECTION_ID(), 0, CONNECTION_ID())
+         WHERE id = 1 AND owner = {owner}"
+    )
+}
+
 /// Ends it: the next process need not wait.
 pub(super) fn end(owner: i64) -> String {
     format!("UPDATE meta SET owner = 0, seen_at = 0 WHERE id = 1 AND owner = {owner}")
