@@ -1,15 +1,12 @@
 //! What the data of a case is on: a volume of the node, or a server of this machine.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::lab::Lab;
 use sluice_shell::error::{Error, Result};
 use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::standalone::Standalone;
 use sluice_toolkit::node::HOST_NETWORK;
-
-/// Where the volume is on the node.
-const PLACE: &str = "/var/lib/volumes/one";
 
 /// Where Pods reach a server, on the node's address.
 const PORT: u16 = 15432;
@@ -21,36 +18,65 @@ pub(super) struct Server {
     server: Standalone,
 }
 
-/// Makes a volume that the claim of the manifest gets, as a cloud's provisioner would; returns its name.
-pub(super) fn volume(lab: &Lab) -> Result<&'static str> {
-    // Of a kind that the kubelet gives to the group of the Pod.
-    lab.node()?.inside("busybox")?.args(["mkdir", "-p", PLACE]).run()?;
+/// Volumes for the claims of a case.
+pub(super) struct Volumes {
+    names: Vec<String>,
+}
+
+impl Volumes {
+    /// Makes so many that claims get, as a cloud's provisioner would.
+    pub(super) fn make(lab: &Lab, count: usize) -> Result<Self> {
+        let names: Vec<String> = (1..=count).map(|number| format!("volume-{number}")).collect();
+        let class = json!({
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {
+                "name": "local",
+                "annotations": { "storageclass.kubernetes.io/is-default-class": "true" },
+            },
+            "provisioner": "kubernetes.io/no-provisioner",
+            "volumeBindingMode": "WaitForFirstConsumer",
+        });
+        let mut items = vec![class];
+        for name in &names {
+            lab.node()?.inside("busybox")?.args(["mkdir", "-p", &place(name)]).run()?;
+            items.push(volume(name));
+        }
+        lab.kubectl().send("apply", &json!({ "apiVersion": "v1", "kind": "List", "items": items }))?;
+        Ok(Self { names })
+    }
+
+    /// Removes them with what is on them.
+    pub(super) fn remove(&self, lab: &Lab) -> Result<()> {
+        for name in &self.names {
+            lab.kubectl().run(&format!("delete persistentvolume {name}"))?;
+            lab.node()?.inside("busybox")?.args(["rm", "-r", &place(name)]).run()?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a volume is on the node.
+fn place(name: &str) -> String {
+    format!("/var/lib/volumes/{name}")
+}
+
+/// A volume of a kind that the kubelet gives to the group of the Pod.
+fn volume(name: &str) -> Value {
     let node = json!({ "key": "kubernetes.io/hostname", "operator": "In", "values": ["sluice-node"] });
-    let class = json!({
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "StorageClass",
-        "metadata": {
-            "name": "local",
-            "annotations": { "storageclass.kubernetes.io/is-default-class": "true" },
-        },
-        "provisioner": "kubernetes.io/no-provisioner",
-        "volumeBindingMode": "WaitForFirstConsumer",
-    });
-    let volume = json!({
+    json!({
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": { "name": "one" },
+        "metadata": { "name": name },
         "spec": {
             "capacity": { "storage": "10Gi" },
             "accessModes": ["ReadWriteOnce"],
             "storageClassName": "local",
             "persistentVolumeReclaimPolicy": "Retain",
-            "local": { "path": PLACE },
+            "local": { "path": place(name) },
             "nodeAffinity": { "required": { "nodeSelectorTerms": [{ "matchExpressions": [node] }] } },
         },
-    });
-    lab.kubectl().send("apply", &json!({ "apiVersion": "v1", "kind": "List", "items": [class, volume] }))?;
-    Ok("one")
+    })
 }
 
 /// Starts a server on this machine's loopback, and lets Pods reach it at the node's address.

@@ -79,7 +79,7 @@ pub(super) fn answers(kubectl: &Kubectl) -> Result<()> {
 }
 
 /// A Deployment of two servers, the Service in front of them, and a Pod that asks.
-fn workload(image: &str) -> Value {
+pub(super) fn workload(image: &str) -> Value {
     let container = json!({
         "name": "agnhost",
         "image": image,

@@ -18,8 +18,8 @@ use sluice_shell::process::Run;
 /// Of the images that a release holds, those that kubeadm's patches name.
 const OURS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "sluice-shim"];
 
-/// What a virtual cluster needs besides: our image of its control plane, and vCluster.
-const FOR_VCLUSTERS: [&str; 2] = ["kubernetes", VCLUSTER];
+/// What a virtual cluster needs besides: our image of its control plane, vCluster, and a client in the host cluster.
+const FOR_VCLUSTERS: [&str; 3] = ["kubernetes", VCLUSTER, "kubectl"];
 
 /// The image of vCluster.
 const VCLUSTER: &str = "vcluster";
@@ -66,7 +66,8 @@ impl Images {
         let folder = shell.paths.root().join("images");
         let stand_ins = Definitions::read(&folder.join("cluster"))?;
         let names = stand_ins.select(&[])?.into_iter().map(|image| image.name.clone());
-        let names = OURS.map(str::to_owned).into_iter().chain(names.filter(|name| name != VCLUSTER));
+        let names =
+            OURS.map(str::to_owned).into_iter().chain(names.filter(|name| !FOR_VCLUSTERS.contains(&name.as_str())));
         let more = FOR_VCLUSTERS.into_iter().filter(|_| vclusters).map(str::to_owned);
         let names: Vec<String> = names.chain(more).collect();
         let definitions = Definitions::read(&folder)?.with(stand_ins);

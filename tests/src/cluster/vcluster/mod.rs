@@ -1,10 +1,12 @@
 //! Virtual clusters on the node, from the manifests that users apply: the same walk on each database.
 
+mod access;
 mod virtual_cluster;
 mod walk;
+mod workload;
 
 use self::virtual_cluster::VirtualCluster;
-use super::database;
+use super::database::{self, Volumes};
 use super::lab::Lab;
 use crate::runner::Verdict;
 use sluice_shell::error::Result;
@@ -12,10 +14,7 @@ use sluice_toolkit::cluster::database::Database;
 
 /// On a SQLite file in a persistent volume.
 pub(super) fn sqlite(lab: &mut Lab) -> Result<Verdict> {
-    let volume = database::volume(lab)?;
-    let verdict = run(lab, "sqlite", None)?;
-    lab.kubectl().run(&format!("delete persistentvolume {volume}"))?;
-    Ok(verdict)
+    run(lab, "sqlite", None)
 }
 
 /// On a PostgreSQL server outside the cluster.
@@ -36,14 +35,20 @@ pub(super) fn mysql(lab: &mut Lab) -> Result<Verdict> {
 
 /// Makes a virtual cluster of a manifest, walks through it, and removes it.
 fn run(lab: &Lab, manifest: &str, endpoint: Option<&str>) -> Result<Verdict> {
+    // One for the file of SQLite, one for the workload.
+    let volumes = Volumes::make(lab, if endpoint.is_some() { 1 } else { 2 })?;
     let mut cluster = VirtualCluster::make(lab, manifest, endpoint)?;
     walk::shirts(&cluster)?;
     walk::name_server(&cluster)?;
     walk::collector(&cluster)?;
     walk::stays_inside(lab, &cluster)?;
+    workload::runs(lab, &cluster)?;
+    access::from_the_host(lab, &cluster)?;
+    access::disconnects(lab, &cluster)?;
     walk::shim_killed(lab, &cluster)?;
     walk::pod_deleted(lab, &mut cluster)?;
     let ready = cluster.ready.as_secs_f64();
     cluster.remove(lab)?;
+    volumes.remove(lab)?;
     Ok(Verdict::Passed(format!("ready {ready:.0} s after kubectl apply")))
 }

@@ -1,6 +1,6 @@
 //! A virtual cluster on the node, and a connection to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
@@ -38,7 +38,7 @@ pub(super) struct VirtualCluster {
     /// vCluster's command line, without what it shall do.
     cli: Run,
     /// Where that keeps its files, and we ours.
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     _connection: Guard,
 }
 
@@ -80,6 +80,17 @@ impl VirtualCluster {
         run.args(args.split(' ')).limit(Limit::ANSWER).read()
     }
 
+    /// Connects a kubeconfig that is in use, in a terminal of its own.
+    pub(super) fn connect_current(&self, kubeconfig: &Path) -> Result<Guard> {
+        let run = self.cli.clone().env("KUBECONFIG", kubeconfig).args(["connect", NAME, "--background-proxy=false"]);
+        Ok(Guard::new(Leftover::Process(spawn(run, &self.folder.join("connect-current.log"))?)))
+    }
+
+    /// Disconnects it again.
+    pub(super) fn disconnect_current(&self, kubeconfig: &Path) -> Result<()> {
+        self.cli.clone().env("KUBECONFIG", kubeconfig).arg("disconnect").run()
+    }
+
     /// Waits until it is ready after its Pod was replaced, and connects again.
     pub(super) fn reconnect(&mut self, lab: &Lab) -> Result<()> {
         wait_ready(&lab.kubectl(), self.pods.len())?;
@@ -113,15 +124,13 @@ fn wait_ready(kubectl: &Kubectl, replicas: usize) -> Result<()> {
 }
 
 /// Connects as a person does, in a terminal of its own.
-fn connect(lab: &Lab, cli: &Run, folder: &std::path::Path) -> Result<(Kubectl, Guard)> {
+fn connect(lab: &Lab, cli: &Run, folder: &Path) -> Result<(Kubectl, Guard)> {
     let (kubeconfig, log) = (folder.join("kubeconfig"), folder.join("connect.log"));
     if kubeconfig.exists() {
         fs::remove_file(&kubeconfig)?;
     }
     let run = cli.clone().args(["connect", NAME, "--background-proxy=false", "--update-current=false"]);
-    let child = run.arg(format!("--kube-config={}", kubeconfig.display())).spawn(&log)?;
-    let pid = i32::try_from(child.id()).map_err(anyhow::Error::from)?;
-    let process = Process::of(pid).ok_or_else(|| Error::input("vcluster connect is gone right after its start"))?;
+    let process = spawn(run.arg(format!("--kube-config={}", kubeconfig.display())), &log)?;
     let guard = Guard::new(Leftover::Process(process.clone()));
     let kubectl = Kubectl::new(&lab.report.kubectl, folder, &kubeconfig);
     until("an answer through vcluster connect", CONNECT_LIMIT, || {
@@ -130,4 +139,11 @@ fn connect(lab: &Lab, cli: &Run, folder: &std::path::Path) -> Result<(Kubectl, G
         Ok(kubeconfig.exists().then(|| kubectl.run("get --raw=/readyz").ok()).flatten().map(drop))
     })?;
     Ok((kubectl, guard))
+}
+
+/// Starts `vcluster connect`.
+fn spawn(run: Run, log: &Path) -> Result<Process> {
+    let child = run.spawn(log)?;
+    let pid = i32::try_from(child.id()).map_err(anyhow::Error::from)?;
+    Process::of(pid).ok_or_else(|| Error::input("vcluster connect is gone right after its start"))
 }

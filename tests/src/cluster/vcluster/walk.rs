@@ -108,8 +108,7 @@ pub(super) fn shim_killed(lab: &Lab, cluster: &VirtualCluster) -> Result<()> {
 
 /// The Pod whose shim serves is deleted: the others have all, and a watch goes on from where it ended.
 pub(super) fn pod_deleted(lab: &Lab, cluster: &mut VirtualCluster) -> Result<()> {
-    let list: Value = serde_json::from_str(&cluster.kubectl.run(&format!("get --raw {GREEN}"))?)?;
-    let seen = list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+    let seen = seen(&cluster.kubectl)?;
     cluster.kubectl.send("apply", &shirt("before-the-end", "green", "S"))?;
     let pod = cluster.shims(lab).serving()?;
     lab.kubectl().run(&format!("delete pod {pod} --namespace {NAME} --timeout=120s"))?;
@@ -117,18 +116,29 @@ pub(super) fn pod_deleted(lab: &Lab, cluster: &mut VirtualCluster) -> Result<()>
     let kubectl = &cluster.kubectl;
     kubectl.send("apply", &shirt("unseen", "red", "S"))?;
     kubectl.send("apply", &shirt("after-the-end", "green", "S"))?;
-    let events = kubectl.run(&format!("get --raw {GREEN}&watch=1&resourceVersion={seen}&timeoutSeconds=5"))?;
-    let events = events.lines().map(|line| Ok(Event::from_json(&serde_json::from_str(line)?)));
-    let events = events.collect::<Result<Vec<Event>>>()?;
-    let events: Vec<&str> = events.iter().map(Event::name).collect();
-    ensure(events == ["before-the-end", "after-the-end"], || format!("the watch went on with {events:?}"))?;
+    goes_on(kubectl, &seen, &["before-the-end", "after-the-end"])?;
     let all = names(kubectl, "")?;
     let expected = "after-the-end after-the-kill before-the-end blue green nobodys olive red rose unseen";
     ensure(all == expected, || format!("after the end of the Pod there are {all}"))
 }
 
+/// The revision of a list of the green ones.
+pub(super) fn seen(kubectl: &Kubectl) -> Result<String> {
+    let list: Value = serde_json::from_str(&kubectl.run(&format!("get --raw {GREEN}"))?)?;
+    Ok(list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Whether a watch of the green ones from a revision on shows these.
+pub(super) fn goes_on(kubectl: &Kubectl, seen: &str, expected: &[&str]) -> Result<()> {
+    let events = kubectl.run(&format!("get --raw {GREEN}&watch=1&resourceVersion={seen}&timeoutSeconds=5"))?;
+    let events = events.lines().map(|line| Ok(Event::from_json(&serde_json::from_str(line)?)));
+    let events = events.collect::<Result<Vec<Event>>>()?;
+    let events: Vec<&str> = events.iter().map(Event::name).collect();
+    ensure(events == expected, || format!("the watch went on with {events:?}"))
+}
+
 /// In the namespace that kubectl has without being told of one.
-fn shirt(name: &str, color: &str, size: &str) -> Value {
+pub(super) fn shirt(name: &str, color: &str, size: &str) -> Value {
     let mut shirt = shirts::shirt(name, color, size);
     shirt["metadata"]["namespace"] = "default".into();
     shirt
