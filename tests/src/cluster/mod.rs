@@ -26,7 +26,7 @@ struct Case {
 }
 
 /// In the order in which they run.
-const CASES: [Case; 10] = [
+const CASES: [Case; 11] = [
     Case { name: "kubeadm/ready", body: pods::ready },
     Case { name: "kubeadm/pods", body: pods::reach_each_other },
     Case { name: "kubeadm/up-again", body: pods::up_again },
@@ -35,6 +35,7 @@ const CASES: [Case; 10] = [
     Case { name: "vcluster/sqlite", body: vcluster::sqlite },
     Case { name: "vcluster/postgres", body: vcluster::postgres },
     Case { name: "vcluster/mysql", body: vcluster::mysql },
+    Case { name: "vcluster/small", body: vcluster::small },
     Case { name: "helm/replicas", body: helm::replicas },
     Case { name: "down/nothing-left", body: down::nothing_left },
 ];

@@ -1,10 +1,12 @@
 //! Virtual clusters on the node, from the manifests that users apply: the same walk on each database.
 
 mod access;
+mod small;
 mod virtual_cluster;
 mod walk;
 mod workload;
 
+pub(super) use self::small::small;
 use self::virtual_cluster::VirtualCluster;
 use super::database::{self, Volumes};
 use super::lab::Lab;
@@ -37,7 +39,7 @@ pub(super) fn mysql(lab: &mut Lab) -> Result<Verdict> {
 fn run(lab: &Lab, manifest: &str, endpoint: Option<&str>) -> Result<Verdict> {
     // One for the file of SQLite, one for the workload.
     let volumes = Volumes::make(lab, if endpoint.is_some() { 1 } else { 2 })?;
-    let mut cluster = VirtualCluster::make(lab, manifest, endpoint)?;
+    let mut cluster = VirtualCluster::make(lab, &VirtualCluster::file(lab, manifest), endpoint)?;
     walk::shirts(&cluster)?;
     walk::name_server(&cluster)?;
     walk::collector(&cluster)?;

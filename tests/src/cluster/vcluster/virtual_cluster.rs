@@ -43,12 +43,16 @@ pub(super) struct VirtualCluster {
 }
 
 impl VirtualCluster {
-    /// Does what the head of the manifest says, word for word.
-    pub(super) fn make(lab: &Lab, manifest: &str, endpoint: Option<&str>) -> Result<Self> {
+    /// The manifest of a database.
+    pub(super) fn file(lab: &Lab, manifest: &str) -> PathBuf {
+        lab.workspace.join(format!("images/manifests/vcluster/vcluster-{manifest}.yaml"))
+    }
+
+    /// Does what the head of a manifest says, word for word.
+    pub(super) fn make(lab: &Lab, file: &Path, endpoint: Option<&str>) -> Result<Self> {
         let kubectl = lab.kubectl();
         // A file has one process that serves it.
         let pods = if endpoint.is_some() { &PODS[..] } else { &PODS[..1] };
-        let file = lab.workspace.join(format!("images/manifests/vcluster/vcluster-{manifest}.yaml"));
         let clock = Instant::now();
         let warned = kubectl.warns(&format!("apply -f {}", file.display()))?;
         // The namespace warns of Pods that are not `restricted`.
