@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::machine::Machine;
 use crate::kubectl::Kubectl;
@@ -33,6 +34,8 @@ pub(super) struct Lab {
     vcluster: Option<PathBuf>,
     /// Helm and etcdctl, if charts are tested.
     release_tools: Option<[PathBuf; 2]>,
+    /// The control plane of a virtual cluster in an older minor, if upgrades are tested.
+    older: Option<Older>,
     up: Run,
 }
 
@@ -43,6 +46,17 @@ pub(super) struct Wish {
     pub(super) vclusters: bool,
     /// Helm, and etcdctl.
     pub(super) charts: bool,
+    /// The image of a virtual cluster's control plane in the minor [`OLDER`].
+    pub(super) upgrade: bool,
+}
+
+/// The minor that upgrades begin with: Kubernetes goes one minor at a time.
+const OLDER: &str = "v1.36";
+
+/// An image that was built.
+struct Older {
+    reference: String,
+    archive: PathBuf,
 }
 
 /// What `cluster up --json` prints.
@@ -87,10 +101,12 @@ impl Lab {
             }
             false => None,
         };
+        let older = if wish.upgrade { Some(build_older(shell)?) } else { None };
         *ACTIVE.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder);
         let progress = shell.out.spinner("cluster up");
         let report = read(&up.read_with(|line| progress.now(line)).inspect_err(|_| end_active())?)?;
-        Ok(Self { scratch, report, before, workspace: shell.paths.root().to_owned(), vcluster, release_tools, up })
+        let workspace = shell.paths.root().to_owned();
+        Ok(Self { scratch, report, before, workspace, vcluster, release_tools, older, up })
     }
 
     /// Has the verb start it again, or say that it runs.
@@ -120,6 +136,14 @@ impl Lab {
         self.release_tools.as_ref().ok_or_else(|| Error::input("Helm and etcdctl were not built"))
     }
 
+    /// Loads the image of a virtual cluster's control plane in an older minor; returns its whole name.
+    pub(super) fn load_older(&self) -> Result<&str> {
+        let older = self.older.as_ref().ok_or_else(|| Error::input("no image of an older minor was built"))?;
+        let archive = fs_err::read(&older.archive)?;
+        self.node()?.inside("ctr")?.args(["--namespace=k8s.io", "images", "import", "-"]).stdin(archive).run()?;
+        Ok(&older.reference)
+    }
+
     /// The node's address, which its Pods reach.
     pub(super) fn address(&self) -> Result<String> {
         let address = "jsonpath={.items[0].status.addresses[?(@.type==\"InternalIP\")].address}";
@@ -146,6 +170,22 @@ impl Drop for Lab {
     fn drop(&mut self) {
         end_active();
     }
+}
+
+/// Has the verb `build-images` build the image of an older minor.
+fn build_older(shell: &Context) -> Result<Older> {
+    let run = Run::new(THIS, shell.paths.root()).args(["build-images", "--only=kubernetes", "--k8s", OLDER, "--json"]);
+    let progress = shell.out.spinner("build-images");
+    let out = shell.paths.cache().join("node-images-older");
+    let report = run.arg("--out").arg(out).read_with(|line| progress.now(line))?;
+    progress.done(OLDER);
+    let report: Value = serde_json::from_str(&report)?;
+    // The first variant is the one that the manifests name.
+    let image = &report["images"][0];
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let (reference, archive) = (text(&image["reference"]), text(&image["platforms"][0]["archive"]));
+    let found = reference.zip(archive).map(|(reference, archive)| Older { reference, archive: archive.into() });
+    found.ok_or_else(|| Error::input("build-images reports no image"))
 }
 
 fn read(report: &str) -> Result<Report> {

@@ -26,7 +26,7 @@ struct Case {
 }
 
 /// In the order in which they run.
-const CASES: [Case; 11] = [
+const CASES: [Case; 12] = [
     Case { name: "kubeadm/ready", body: pods::ready },
     Case { name: "kubeadm/pods", body: pods::reach_each_other },
     Case { name: "kubeadm/up-again", body: pods::up_again },
@@ -35,6 +35,7 @@ const CASES: [Case; 11] = [
     Case { name: "vcluster/sqlite", body: vcluster::sqlite },
     Case { name: "vcluster/postgres", body: vcluster::postgres },
     Case { name: "vcluster/mysql", body: vcluster::mysql },
+    Case { name: "vcluster/upgrade", body: vcluster::upgrade },
     Case { name: "vcluster/small", body: vcluster::small },
     Case { name: "helm/replicas", body: helm::replicas },
     Case { name: "down/nothing-left", body: down::nothing_left },
@@ -68,7 +69,8 @@ pub(crate) fn run(shell: &Context, target: &Target, filter: Option<&str>) -> Res
     let chosen = chosen(filter)?;
     let vclusters = chosen.iter().any(|case| case.name.starts_with("vcluster/"));
     let charts = chosen.iter().any(|case| case.name.starts_with("helm/"));
-    let mut lab = Lab::start(shell, target, Wish { vclusters, charts })?;
+    let upgrade = chosen.iter().any(|case| case.name.ends_with("/upgrade"));
+    let mut lab = Lab::start(shell, target, Wish { vclusters, charts, upgrade })?;
     let scratch = lab.scratch.clone();
     // One after the other: the node is the same for all.
     let cell = std::cell::RefCell::new(&mut lab);

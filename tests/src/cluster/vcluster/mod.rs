@@ -2,11 +2,13 @@
 
 mod access;
 mod small;
+mod upgrade;
 mod virtual_cluster;
 mod walk;
 mod workload;
 
 pub(super) use self::small::small;
+pub(super) use self::upgrade::upgrade;
 use self::virtual_cluster::VirtualCluster;
 use super::database::{self, Volumes};
 use super::lab::Lab;
