@@ -17,6 +17,7 @@ mod archive;
 mod galera;
 mod pooler;
 mod seekdb;
+mod tidb;
 mod version;
 
 /// Programs of tests that make their databases where this variable says.
@@ -80,6 +81,8 @@ pub(crate) enum Kind {
     Mariadb114,
     /// The SQL on OceanBase's server of one process
     Seekdb,
+    /// The SQL on TiDB with its storage within the process
+    Tidb,
 }
 
 /// What was started for a run, and ends with it.
@@ -159,6 +162,7 @@ impl Servers {
                 Kind::Postgres18 => return version::POSTGRES_18.part(shell),
                 Kind::Mariadb114 => return version::MARIADB_11_4.part(shell),
                 Kind::Seekdb => return seekdb::part(shell),
+                Kind::Tidb => return tidb::part(shell),
             };
             let server = Server::start(shell, database)?;
             let endpoint = server.endpoint();

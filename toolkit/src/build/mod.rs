@@ -89,6 +89,8 @@ pub enum Program {
     Vcluster,
     /// vCluster's command line.
     VclusterCli,
+    /// The SQL server TiDB, which speaks MySQL's protocol, to test the shim on.
+    Tidb,
 }
 
 impl Program {
@@ -126,6 +128,7 @@ impl Program {
             Self::Helm => "helm",
             Self::Vcluster => "vcluster",
             Self::VclusterCli => "vcluster-cli",
+            Self::Tidb => "tidb-server",
         }
     }
 
@@ -147,6 +150,7 @@ impl Program {
                 | Self::Helm
                 | Self::Vcluster
                 | Self::VclusterCli
+                | Self::Tidb
         )
     }
 }
