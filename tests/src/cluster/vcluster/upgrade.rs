@@ -24,6 +24,7 @@ pub(in crate::cluster) fn upgrade(lab: &mut Lab) -> Result<Verdict> {
     let volumes = Volumes::make(lab, 1)?;
     let (older, newer) = (older(lab)?, VirtualCluster::file(lab, "sqlite"));
     let mut cluster = VirtualCluster::make(lab, &older, None)?;
+    fs::remove_file(older)?;
     let before = version(&cluster.kubectl)?;
     walk::shirts(&cluster)?;
     walk::collector(&cluster)?;
