@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use sluice_shim::endpoint::{Address, Endpoint, Family};
 use sluice_shim::engine::metrics::{Metrics, ReplicaOutcome};
 use sluice_shim::engine::{Engine, Error, KeyRange, Op, Put, RangeQuery, WatchMessage, WatchSpec};
@@ -85,6 +87,16 @@ async fn a_copy_answers_lists_while_it_is_not_late() {
     let answered = copied.count(&address, ReplicaOutcome::Answered);
     let again = || copied.count(&address, ReplicaOutcome::Answered) > answered;
     go_on(&mut writer, "lists from a copy that was started again", again).await;
+    // As docs/monitoring.md calls them.
+    let (mut registry, mut text) = (Registry::default(), String::new());
+    copied.metrics.register_server(&mut registry);
+    encode(&mut text, &registry).unwrap();
+    let endpoint = address.hosts();
+    for outcome in ["Answered", "Late", "Failed"] {
+        let name = format!("read_endpoint_reads_total{{endpoint=\"{endpoint}\",outcome=\"{outcome}\"}} ");
+        assert!(text.contains(&name) && !text.contains(&format!("{name}0\n")), "{name}: {text}");
+    }
+    assert!(text.contains(&format!("read_endpoint_revision{{endpoint=\"{endpoint}\"}} ")), "{text}");
 }
 
 /// Watchers that begin in the past, and pages of the past, see the same from a copy.
