@@ -94,6 +94,8 @@ impl Read for Tables {
             && let Err(error) = self.connection.run(&Packet::of("end", "COMMIT"))
         {
             tracing::warn!(?error, "could not end a read");
+            // The snapshot is there still, and no other one can begin.
+            self.connection.close();
         }
     }
 

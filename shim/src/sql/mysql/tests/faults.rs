@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::super::connection::Connection;
 use super::super::testing::{address, database, root, start};
+use super::super::text::Packet;
 use super::super::{Tables, keep_pair};
 use super::connection::refusal;
 use super::store::next;
@@ -255,4 +256,17 @@ fn encryption(at: &dyn Fn(&str) -> Arc<crate::endpoint::Address>, folder: &std::
     named.hosts[0].name = "localhost".to_owned();
     // The name has another address as well, at which no server listens.
     Connection::open(Arc::new(named), Arc::default()).unwrap();
+}
+
+/// As one whose COMMIT an administrator ended: the transaction is there still.
+#[test]
+fn a_read_that_can_not_be_ended_is_in_the_way_of_no_other_one() {
+    let address = database();
+    drop(Tables::serve(Arc::clone(&address), Arc::default()).unwrap());
+    let mut tables = Tables::read(address, Arc::default()).unwrap();
+    // In such a transaction COMMIT is refused.
+    tables.connection.run(&Packet::of("begin", "XA START 'read'")).unwrap();
+    tables.open = true;
+    tables.end();
+    tables.snapshot().unwrap();
 }
