@@ -1,15 +1,19 @@
 //! The shim's tests on database servers: those that are about what any database does, under the same names.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fs_err as fs;
+use nix::unistd::{Gid, Uid, geteuid};
 use sluice_shell::context::Context;
 use sluice_shell::error::{Explain, Result};
+use sluice_shell::process::Run;
 use sluice_toolkit::cluster::database::Database;
-use sluice_toolkit::cluster::leftover::Guard;
+use sluice_toolkit::cluster::launch::launch;
+use sluice_toolkit::cluster::leftover::{Guard, Leftover};
 use sluice_toolkit::cluster::pid::Process;
 use sluice_toolkit::cluster::standalone::Standalone;
+use sluice_toolkit::cluster::wait::{LIMIT, until};
 
 use crate::server::Server;
 
@@ -101,6 +105,22 @@ struct Launched {
 }
 
 impl Launched {
+    /// Starts one with its log in its folder, and waits until it answers.
+    fn start(title: &str, run: &Run, folder: PathBuf, answers: impl Fn() -> Result<()>) -> Result<Self> {
+        let process = launch(title, run, &folder.join("log"))?;
+        let guard = Guard::new(Leftover::Process(process.clone()));
+        process.save(&folder.join("pid"))?;
+        until(&format!("the start of {title}"), LIMIT, || Ok(answers().is_ok().then_some(())))?;
+        Ok(Self { process, folder, _guard: guard })
+    }
+
+    /// The same of one that speaks MySQL's protocol and knows root without a password.
+    fn mysql(title: &str, run: &Run, folder: PathBuf, port: u16) -> Result<Self> {
+        let ask = Database::Mariadb.tool("mariadb", "/")?;
+        let ask = ask.args(["--no-defaults", "-h127.0.0.1", "-uroot", "-eSELECT 1"]).arg(format!("-P{port}"));
+        Self::start(title, run, folder, || ask.run())
+    }
+
     /// Ends it and removes its data.
     fn stop(&self) -> Result<()> {
         self.process.stop(GRACE)?;
@@ -193,6 +213,17 @@ impl Part {
             Running::Launched(launched) => launched.stop(),
         })
     }
+}
+
+/// A program that keeps its data in a folder, which is made, as a user who owns nothing else.
+fn as_nobody(run: Run, data: &Path) -> Result<Run> {
+    const NOBODY: u32 = 65534;
+    fs::create_dir(data)?;
+    if !geteuid().is_root() {
+        return Ok(run);
+    }
+    fs_err::os::unix::fs::chown(data, Some(NOBODY), Some(NOBODY))?;
+    Ok(run.user(Uid::from_raw(NOBODY), Gid::from_raw(NOBODY)))
 }
 
 /// A file of a Debian package.

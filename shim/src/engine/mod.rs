@@ -4,6 +4,8 @@
 //! hub ([`hub`]) and then answers. A read goes to a reader thread ([`reader`]). A watcher ([`session`]) takes its
 //! events from the hub's ring, or from the database when it starts in the past or fell behind.
 
+#[cfg(test)]
+mod bare;
 mod batch;
 pub mod catalog;
 mod collect;
@@ -58,7 +60,6 @@ use prometheus_client::registry::Registry;
 use range::{assemble, strip_values};
 pub use reader::ReaderThreads;
 use reader::{Readers, Weight};
-use replicas::Floor;
 #[cfg(test)]
 pub(crate) use request::Request as Asked;
 use request::{Envelope, Outcome, Request, Rooms};
@@ -178,10 +179,7 @@ impl Engine {
                 let inner = Arc::clone(&self.inner);
                 match weight {
                     Weight::Small => readers.run(weight, move |snapshot| inner.read(snapshot, &query)).await?,
-                    Weight::Large => {
-                        let floor = self.floor(if query.revision > 0 { Some(query.revision) } else { None });
-                        readers.run_anywhere(floor, move |snapshot| inner.read(snapshot, &query)).await?
-                    }
+                    Weight::Large => readers.run_anywhere(move |snapshot| inner.read(snapshot, &query)).await?,
                 }
             }
         };
@@ -376,21 +374,16 @@ impl Engine {
                 return Err(Error::Compacted { compact_revision: snapshot.compact_revision });
             }
             let (events, until) = snapshot.reader.events(&spec.range, from, limit.min(REPLAY_CHANGES))?;
-            let wanted = events.into_iter().map(|event| RingEvent::new(Arc::new(event)));
+            // A copy may be ahead of the snapshot.
+            let until = until.min(snapshot.revision);
+            let events = events.into_iter().filter(|event| event.kv.mod_revision <= until);
+            let wanted = events.map(|event| RingEvent::new(Arc::new(event)));
             Ok((wanted.filter(|event| event.wanted_by(&spec)).map(|event| event.event).collect(), until))
         };
-        let (events, until): (Vec<_>, _) = self.inner.readers.run_anywhere(self.floor(Some(from)), read).await?;
+        let (events, until): (Vec<_>, _) = self.inner.readers.run_anywhere(read).await?;
         self.reached(until).await?;
         // Not if the limit cut it, nor if newer ones came meanwhile: then the watcher looks again.
         Ok(Recent { events, until, complete: until >= self.revision() })
-    }
-
-    /// What a read must not lack: all that there is (`None`), or a revision, and what any answer named before, so that
-    /// no client goes back in time.
-    fn floor(&self, revision: Option<Revision>) -> Floor {
-        let hub = &self.inner.hub;
-        let revision = revision.map_or(0, |revision| revision.max(hub.revision()));
-        Floor { revision, compact_revision: hub.compact_revision() }
     }
 
     /// Waits until a revision that was read is published. What this process committed has been when its writer answers;

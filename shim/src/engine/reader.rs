@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::condition::Condition;
 use super::metrics::Metrics;
-use super::replicas::{Floor, Replicas};
+use super::replicas::Replicas;
 use super::snapshot::Snapshot;
 use super::store::{Reader, Store};
 use super::types::{Error, KeyValue, Result, Revision};
@@ -120,31 +120,28 @@ impl Readers {
         result
     }
 
-    /// Runs a large read on a server that holds a copy of the database, if one is free; else here.
-    /// `floor`: what the read must not lack besides; a revision of 0 stands for the newest one.
-    pub(super) async fn run_anywhere<T, F>(&self, floor: Floor, read: F) -> Result<T>
+    /// Runs a large read on a server that holds a copy of the database, if one is free and not late; else here.
+    pub(super) async fn run_anywhere<T, F>(&self, read: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(Snapshot<'_>) -> Result<T> + Send + Sync + 'static,
     {
         let read = Arc::new(read);
-        if let Some(answer) = self.run_there(floor, Arc::clone(&read)).await {
+        if let Some(answer) = self.run_there(Arc::clone(&read)).await {
             return answer;
         }
         self.run(Weight::Large, move |snapshot| read(snapshot)).await
     }
 
-    async fn run_there<T, F>(&self, mut floor: Floor, read: Arc<F>) -> Option<Result<T>>
+    async fn run_there<T, F>(&self, read: Arc<F>) -> Option<Result<T>>
     where
         T: Send + 'static,
         F: Fn(Snapshot<'_>) -> Result<T> + Send + Sync + 'static,
     {
         let lent = self.replicas.lend()?;
-        if floor.revision == 0 {
-            // No key is empty. All that wait for this share one question to the database.
-            floor.revision = self.newest(Bytes::new()).await.ok()?.0;
-        }
-        tokio::task::spawn_blocking(move || lent.read(floor, &*read)).await.ok()?
+        // All that ask at the same time share one question to the database.
+        let stand = self.run(Weight::Small, |snapshot| Ok(snapshot.stand())).await.ok()?;
+        tokio::task::spawn_blocking(move || lent.read(stand, &*read)).await.ok()?
     }
 
     /// Whether the newest values of keys are to be asked for with [`Readers::newest`]: where a question to the database
@@ -253,103 +250,11 @@ fn serve(mut reader: Box<dyn Reader>, jobs: &Receiver<Job>, shared: usize) {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
-    use std::time::Duration;
 
     use futures::FutureExt as _;
 
-    use super::super::store::{Lease, Nature, Page, Portion, Writer};
-    use super::super::types::{Event, KeyRange, LeaseId, RangeQuery, Record, StoreStatus};
+    use super::super::bare::Bare;
     use super::*;
-    use crate::clock::{Steady, StoreClock, StoreTime};
-
-    /// A database that holds nothing but its revision.
-    #[derive(Clone, Default)]
-    struct Bare(Arc<AtomicI64>);
-
-    impl Store for Bare {
-        fn nature(&self) -> Nature {
-            let portion = Portion { least: 1, hold: Duration::ZERO };
-            Nature { free_readers: 1, gather: Duration::ZERO, portion, key_limit: None, values_limit: None }
-        }
-
-        fn writer(&self) -> Result<Box<dyn Writer>> {
-            Err(stopped())
-        }
-
-        fn clock(&self) -> StoreClock {
-            StoreClock::from(StoreTime::default(), Arc::new(Steady::default()))
-        }
-
-        fn reader(&self) -> Result<Box<dyn Reader>> {
-            Ok(Box::new(self.clone()))
-        }
-    }
-
-    impl Reader for Bare {
-        fn begin(&mut self) -> Result<(Revision, Revision)> {
-            Ok((self.0.load(Ordering::SeqCst), 0))
-        }
-
-        fn end(&mut self) {}
-
-        fn newest(&mut self, keys: &[&[u8]]) -> Result<(Revision, Vec<KeyValue>)> {
-            let revision = self.0.fetch_add(1, Ordering::SeqCst);
-            let kv = |key: &&[u8]| KeyValue { key: Bytes::copy_from_slice(key), ..KeyValue::default() };
-            Ok((revision, keys.iter().filter(|key| !key.is_empty()).map(kv).collect()))
-        }
-
-        fn page(&mut self, _: &RangeQuery, _: Revision, _: usize) -> Result<Page> {
-            Ok(Page { kvs: Vec::<KeyValue>::new(), more: false })
-        }
-
-        fn count(&mut self, _: &KeyRange, _: Revision) -> Result<i64> {
-            Ok(0)
-        }
-
-        fn events(&mut self, _: &KeyRange, _: Revision, _: usize) -> Result<(Vec<Event>, Revision)> {
-            Err(stopped())
-        }
-
-        fn records(&mut self, _: (Revision, i64), _: Revision, _: usize) -> Result<Vec<Record>> {
-            Ok(Vec::new())
-        }
-
-        fn lease(&mut self, _: LeaseId) -> Result<Option<Lease>> {
-            Ok(None)
-        }
-
-        fn lease_keys(&mut self, _: LeaseId) -> Result<Vec<bytes::Bytes>> {
-            Ok(Vec::new())
-        }
-
-        fn leases(&mut self, _: usize) -> Result<Vec<Lease>> {
-            Ok(Vec::new())
-        }
-
-        fn status(&mut self) -> Result<StoreStatus> {
-            Err(stopped())
-        }
-
-        fn collector(&mut self) -> Result<crate::gc::Status> {
-            Err(stopped())
-        }
-
-        fn opaque_directories(&mut self) -> Result<Vec<Vec<u8>>> {
-            Err(stopped())
-        }
-
-        fn opaque_key(&mut self, _: &KeyRange, _: &[u8]) -> Result<Option<bytes::Bytes>> {
-            Err(stopped())
-        }
-
-        fn tasks(&mut self, _: i64, _: usize) -> Result<Vec<crate::gc::Task>> {
-            Err(stopped())
-        }
-
-        fn tombstones(&mut self, _: i64, _: usize) -> Result<Vec<crate::gc::Tombstone>> {
-            Err(stopped())
-        }
-    }
 
     fn readers(store: &Arc<dyn Store>) -> Result<Readers> {
         Readers::start(store, ReaderThreads { small: 1, large: 1 }, Arc::default(), &Metrics::default())
@@ -360,7 +265,7 @@ mod tests {
     #[tokio::test]
     async fn a_read_that_comes_during_another_sees_what_was_written_in_between() {
         let revision = Arc::new(AtomicI64::new(1));
-        let store: Arc<dyn Store> = Arc::new(Bare(Arc::clone(&revision)));
+        let store: Arc<dyn Store> = Arc::new(Bare { revision: Arc::clone(&revision), ..Bare::default() });
         let mut readers = readers(&store).unwrap();
         // No connection is free, so both go to the one thread.
         readers.free = Arc::new([]);
@@ -416,7 +321,7 @@ mod tests {
     #[tokio::test]
     async fn a_small_read_is_done_on_the_spot_unless_all_connections_are_taken() {
         let revision = Arc::new(AtomicI64::new(1));
-        let store: Arc<dyn Store> = Arc::new(Bare(Arc::clone(&revision)));
+        let store: Arc<dyn Store> = Arc::new(Bare { revision: Arc::clone(&revision), ..Bare::default() });
         let readers = readers(&store).unwrap();
         let here = thread::current().id();
         let read = |readers: &Readers| {

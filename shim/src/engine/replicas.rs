@@ -1,8 +1,12 @@
 //! Servers that hold copies of the database, and answer reads of ranges.
 //!
-//! A copy may be late, so a read says what it must not lack ([`Floor`]). If the snapshot of a copy does not reach that
-//! in a moment, or anything goes wrong there, the database itself is read. So a copy that is late, stuck or gone costs
-//! time, never truth.
+//! A copy may be late, so a read says how far the database is ([`Stand`]), and is answered as of that moment. A copy
+//! that does not get there soon leaves the answer to the database itself, and so does one where anything goes wrong. So
+//! a copy that is late, stuck or gone costs time, never truth.
+//!
+//! After a failover a server may follow the primary of before, and have a commit that nobody acknowledged. Its number
+//! ([`Reader::batch`]) is lower than that of the commit that got the same revision on the new primary. Up to the last
+//! acknowledged commit both are the same; an answer as of that is right.
 //!
 //! A thread for each server opens the connections to it, and tries each one before a request gets it. A request takes a
 //! connection that is free now; if there is none, it reads the database itself.
@@ -16,7 +20,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::metrics::{Metrics, ReplicaOutcome};
-use super::snapshot::Snapshot;
+use super::snapshot::{Snapshot, Stand};
 use super::store::{self, Reader};
 use super::types::{Error, Result, Revision};
 
@@ -25,14 +29,6 @@ const WAIT: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(2);
 /// How long a server is left alone after it was late, or could not be reached: at first and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
-
-/// What a snapshot must not lack to answer a read.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Floor {
-    pub(super) revision: Revision,
-    /// What is older than this is compacted, whatever the copy still has.
-    pub(super) compact_revision: Revision,
-}
 
 /// The servers. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -114,19 +110,19 @@ impl Replicas {
 }
 
 impl Lent {
-    /// Reads, if the copy has all that is needed and nothing goes wrong.
-    pub(super) fn read<T>(mut self, floor: Floor, read: &dyn Fn(Snapshot<'_>) -> Result<T>) -> Option<Result<T>> {
+    /// Reads the database as it was when it stood there, if the copy has got there and nothing goes wrong.
+    pub(super) fn read<T>(mut self, stand: Stand, read: &dyn Fn(Snapshot<'_>) -> Result<T>) -> Option<Result<T>> {
         let mut reader = self.reader.take()?;
         let until = Instant::now() + WAIT;
         let done = loop {
             match reader.begin() {
-                Ok((revision, compact_revision)) if revision >= floor.revision => {
+                Ok((revision, compact_revision)) => {
                     self.server.revision.set(revision);
-                    let compact_revision = compact_revision.max(floor.compact_revision);
-                    break read(Snapshot { reader: reader.as_mut(), revision, compact_revision });
-                }
-                Ok((revision, _)) => {
-                    self.server.revision.set(revision);
+                    if has(&stand, &Stand { revision, compact_revision, batch: reader.batch() }) {
+                        let Stand { revision, compact_revision: least, .. } = stand;
+                        let compact_revision = compact_revision.max(least);
+                        break read(Snapshot { reader: reader.as_mut(), revision, compact_revision });
+                    }
                     reader.end();
                     if Instant::now() >= until {
                         self.reader = Some(reader);
@@ -197,6 +193,11 @@ impl Server {
     }
 }
 
+/// Whether a copy has all that the database had, and still tells it from what came later.
+fn has(stand: &Stand, copy: &Stand) -> bool {
+    copy.revision >= stand.revision && copy.batch >= stand.batch && copy.compact_revision <= stand.revision
+}
+
 /// Opens the connections to a server that are wanted, until the server is dropped.
 fn look_after(server: &Weak<Server>, replica: &store::Replica, orders: &Receiver<()>) {
     let mut was_well = None;
@@ -234,4 +235,51 @@ fn open(replica: &store::Replica) -> Result<(Box<dyn Reader>, Revision)> {
     let (revision, _) = reader.begin()?;
     reader.end();
     Ok((reader, revision))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bare::Bare;
+    use super::*;
+
+    /// Revision, revision of the last compaction, number of the last commit.
+    fn stand((revision, compact_revision, batch): (i64, i64, i64)) -> Stand {
+        Stand { revision, compact_revision, batch }
+    }
+
+    /// Asks a copy; returns the revisions as of which it answers.
+    fn asked(copy: Stand, stand: Stand) -> Option<(Revision, Revision)> {
+        let Stand { revision, compact_revision, batch } = copy;
+        let bare = Bare { revision: Arc::new(revision.into()), compact_revision, batch };
+        let open = move || Ok(Box::new(bare.clone()) as Box<dyn Reader>);
+        let replica = store::Replica { name: "copy".into(), open: Box::new(open) };
+        let replicas = Replicas::start(vec![replica], 1, &Metrics::default()).unwrap();
+        let lent = loop {
+            if let Some(lent) = replicas.lend() {
+                break lent;
+            }
+            thread::yield_now();
+        };
+        let answer = lent.read(stand, &|snapshot| Ok((snapshot.revision, snapshot.compact_revision)));
+        assert!(answer.is_none() || replicas.lend().is_some(), "the connection is not given back");
+        answer.map(|answer| answer.unwrap())
+    }
+
+    #[test]
+    fn a_copy_answers_as_of_what_the_database_had() {
+        let database = stand((7, 3, 20));
+        let table = [
+            ("the same", (7, 3, 20), Some((7, 3))),
+            ("more writes", (9, 3, 22), Some((7, 3))),
+            ("a commit without a revision more", (7, 3, 21), Some((7, 3))),
+            ("a compaction less, which is a commit", (7, 0, 19), None),
+            ("more writes and a compaction of what the database has", (9, 8, 23), None),
+            ("a write less", (6, 3, 19), None),
+            ("the same revision, of the primary that was before", (7, 3, 19), None),
+            ("a higher revision, of the primary that was before", (8, 3, 19), None),
+        ];
+        for (what, copy, expected) in table {
+            assert_eq!(asked(stand(copy), database), expected, "{what}");
+        }
+    }
 }

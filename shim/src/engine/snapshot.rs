@@ -10,7 +10,22 @@ pub(super) struct Snapshot<'a> {
     pub(super) compact_revision: Revision,
 }
 
+/// How far a database was at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stand {
+    pub(super) revision: Revision,
+    pub(super) compact_revision: Revision,
+    /// As [`Reader::batch`] says.
+    pub(super) batch: i64,
+}
+
 impl Snapshot<'_> {
+    /// How far the database is in it.
+    pub(super) fn stand(&self) -> Stand {
+        let Self { revision, compact_revision, .. } = *self;
+        Stand { revision, compact_revision, batch: self.reader.batch() }
+    }
+
     /// The revision to read at for a request: the newest for 0. Errors on one that was compacted or lies in the future.
     pub(super) fn at(&self, requested: Revision) -> Result<Revision> {
         match requested {

@@ -266,6 +266,10 @@ pub trait Reader: Send {
     /// Ends the snapshot.
     fn end(&mut self);
 
+    /// The number of the last commit in the snapshot, counted from when this process began to serve the database; 0 for
+    /// a database that has no copies. Commits that make no revision have one too.
+    fn batch(&self) -> i64;
+
     /// The newest revision, and the newest values of these keys, in no order; a key without one does not exist. It is a
     /// snapshot of its own, which ends with the call, and as few round trips as the database can do with.
     fn newest(&mut self, keys: &[&[u8]]) -> Result<(Revision, Vec<KeyValue>)>;

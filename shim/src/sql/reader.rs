@@ -101,6 +101,10 @@ impl Reader for SqlReader {
         self.session.end();
     }
 
+    fn batch(&self) -> i64 {
+        self.head.batch
+    }
+
     fn newest(&mut self, keys: &[&[u8]]) -> Result<(Revision, Vec<KeyValue>)> {
         let (head, rows) = self.patiently(|session| session.newest(keys))?;
         self.metrics.rows_read.inc_by(rows.len() as u64);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Lookout;
 use super::failure::{Failure, Result};
 use super::turn::Turn;
+use crate::endpoint::Address;
 use crate::engine::store::{Nature, Portion};
 use crate::engine::{Error, Revision};
 
@@ -25,7 +26,7 @@ pub(super) const BEAT: Duration = Duration::from_secs(2);
 /// How long that process may be silent and still be taken to serve the store, in milliseconds.
 pub(super) const SILENCE: i64 = 10_000;
 /// How long a server that holds a copy of the database may take for an answer, or to be connected: others can answer.
-pub(super) const OF_REPLICA: Duration = Duration::from_secs(2);
+pub(super) const OF_COPY: Duration = Duration::from_secs(2);
 /// Who serves a database that a store has left: nobody. Where else the address of the process is, there is the note.
 pub(super) const MOVED: i64 = -1;
 
@@ -133,6 +134,14 @@ pub(super) fn none_of(failures: &[Failure]) -> Failure {
     }
     let none = || Failure::Final(Error::Broken("the endpoint names no host".into()));
     failures.first().cloned().unwrap_or_else(none)
+}
+
+/// How to reach a server that holds a copy of the database.
+pub(super) fn of_copy(address: &Address) -> Address {
+    let mut address = address.clone();
+    let timeout = &mut address.options.connect_timeout;
+    *timeout = OF_COPY.min(*timeout);
+    address
 }
 
 /// What is wrong with a server that is to hold a copy of the database that this process serves, and does not.

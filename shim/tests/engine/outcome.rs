@@ -127,6 +127,10 @@ impl Reader for FaultyReader {
         self.0.end();
     }
 
+    fn batch(&self) -> i64 {
+        self.0.batch()
+    }
+
     fn newest(&mut self, keys: &[&[u8]]) -> Result<(Revision, Vec<KeyValue>)> {
         let (revision, kvs) = self.0.newest(keys)?;
         Ok((revision + self.1.lock().unwrap().foreign, kvs))

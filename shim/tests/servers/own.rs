@@ -91,18 +91,18 @@ impl Server {
 
     /// Makes its data.
     pub(crate) fn fill(&self) {
-        let (server, data) = (self, self.folder.join("data"));
-        let made = match server.family {
-            Family::Postgres => server
+        let data = self.folder.join("data");
+        let made = match self.family {
+            Family::Postgres => self
                 .command("initdb")
                 .args(["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
                 .arg(&data)
-                .arg(format!("--waldir={}", server.folder.join("wal").display()))
+                .arg(format!("--waldir={}", self.folder.join("wal").display()))
                 .output(),
-            Family::MySql => server
+            Family::MySql => self
                 .command("mariadb-install-db")
                 .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
-                .args([format!("--datadir={}", data.display()), format!("--tmpdir={}", server.folder.display())])
+                .args([format!("--datadir={}", data.display()), format!("--tmpdir={}", self.folder.display())])
                 .output(),
         };
         let made = made.unwrap();
@@ -171,12 +171,12 @@ impl Server {
 
     /// Waits until it has all that the one has which it follows.
     pub(crate) fn catch_up(&self, primary: &Self) {
-        let (at, reached) = match self.family {
-            Family::Postgres => ("SELECT pg_current_wal_lsn()", "SELECT pg_last_wal_replay_lsn() >= '"),
-            Family::MySql => ("SELECT @@gtid_binlog_pos", "SELECT 0 = MASTER_GTID_WAIT('"),
+        let at = |sql| primary.set(sql)[0][0].clone();
+        let reached = match self.family {
+            Family::Postgres => format!("SELECT pg_last_wal_replay_lsn() >= '{}'", at("SELECT pg_current_wal_lsn()")),
+            Family::MySql => format!("SELECT 0 = MASTER_GTID_WAIT('{}', 60)", at("SELECT @@gtid_binlog_pos")),
         };
-        let end = if self.family == Family::Postgres { "'" } else { "', 60)" };
-        let (reached, until) = (format!("{reached}{}{end}", primary.set(at)[0][0]), Instant::now() + START);
+        let until = Instant::now() + START;
         while !["t", "1"].contains(&&*self.set(&reached)[0][0]) {
             assert!(Instant::now() < until, "it does not catch up: {reached}");
             std::thread::sleep(Duration::from_millis(5));

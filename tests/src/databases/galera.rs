@@ -6,11 +6,8 @@ use fs_err as fs;
 use sluice_shell::context::Context;
 use sluice_shell::error::Result;
 use sluice_toolkit::cluster::database::Database;
-use sluice_toolkit::cluster::launch::launch;
-use sluice_toolkit::cluster::leftover::{Guard, Leftover};
 use sluice_toolkit::cluster::port;
 use sluice_toolkit::cluster::standalone;
-use sluice_toolkit::cluster::wait::{LIMIT, until};
 
 use super::{GALERA, Launched, PROGRAMS, Part, Running, THROUGH_POOLERS, installed};
 
@@ -87,13 +84,7 @@ fn start(folder: &Path, nodes: &[Node], nth: usize) -> Result<Launched> {
         ),
     ]);
     let run = if nth == 0 { run.arg("--wsrep-new-cluster") } else { run };
-    let process = launch(&title, &run, &own.join("log"))?;
-    let guard = Guard::new(Leftover::Process(process.clone()));
-    process.save(&own.join("pid"))?;
-    let ask = DATABASE.tool("mariadb", "/")?.args(["--no-defaults", "-h127.0.0.1", "-uroot", "-eSELECT 1"]);
-    let ask = ask.arg(format!("-P{sql}"));
-    until(&format!("the start of {title}"), LIMIT, || Ok(ask.run().is_ok().then_some(())))?;
-    Ok(Launched { process, folder: own, _guard: guard })
+    Launched::mysql(&title, &run, own, *sql)
 }
 
 /// The folder of a node's data, with data in it if it is to have some.

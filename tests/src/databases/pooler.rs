@@ -9,11 +9,8 @@ use nix::unistd::{Gid, Uid, geteuid};
 use sluice_shell::error::Result;
 use sluice_shell::process::Run;
 use sluice_toolkit::cluster::database::Database;
-use sluice_toolkit::cluster::launch::launch;
-use sluice_toolkit::cluster::leftover::{Guard, Leftover};
 use sluice_toolkit::cluster::port;
 use sluice_toolkit::cluster::standalone::{self, Standalone};
-use sluice_toolkit::cluster::wait::{LIMIT, until};
 
 use super::{DIRECT, Launched, Part, Running, THROUGH_POOLERS, installed};
 
@@ -85,14 +82,10 @@ fn through(
     primary: Standalone,
     others: Vec<Standalone>,
 ) -> Result<Part> {
-    let process = launch(title, run, &own.join("log"))?;
-    let guard = Guard::new(Leftover::Process(process.clone()));
-    process.save(&own.join("pid"))?;
     let ready = DATABASE.tool("pg_isready", "/")?.args(["-q", "-h", "127.0.0.1", "-p"]).arg(port.to_string());
-    until(&format!("the start of {title}"), LIMIT, || Ok(ready.run().is_ok().then_some(())))?;
+    let pooler = Running::Launched(Launched::start(title, run, own.to_owned(), || ready.run())?);
     let direct = primary.endpoint.clone();
     let endpoint = direct.replace(&format!(":{}/", primary.port), &format!(":{port}/"));
-    let pooler = Running::Launched(Launched { process, folder: own.to_owned(), _guard: guard });
     // The primary is stopped last: the others' folders are in its own.
     let servers = std::iter::once(primary).chain(others).map(Running::Standalone).chain([pooler]).collect();
     let mut part = Part::new(format!("shim on PostgreSQL through {title}"), &THROUGH_POOLERS, endpoint, servers);

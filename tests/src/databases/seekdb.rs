@@ -2,20 +2,14 @@
 
 use std::path::Path;
 
-use fs_err as fs;
-use nix::unistd::{Gid, Uid, geteuid};
 use sluice_shell::context::Context;
 use sluice_shell::error::Result;
 use sluice_shell::process::Run;
-use sluice_toolkit::cluster::database::Database;
-use sluice_toolkit::cluster::launch::launch;
-use sluice_toolkit::cluster::leftover::{Guard, Leftover};
 use sluice_toolkit::cluster::port;
 use sluice_toolkit::cluster::standalone;
-use sluice_toolkit::cluster::wait::{LIMIT, until};
 
 use super::archive::Archive;
-use super::{Launched, Part, Running};
+use super::{Launched, MYSQL_PORT, Part, Running, SQL_OF_MYSQL, as_nobody};
 
 /// Of OceanBase's package for Python, which starts the program that is in it.
 const SEEKDB: Archive = Archive {
@@ -29,32 +23,19 @@ const SEEKDB: Archive = Archive {
 /// The least that it starts with: it takes the room of its data and of its log at once.
 const SETTINGS: [&str; 3] = ["datafile_size=2G", "log_disk_size=2G", "memory_limit=2G"];
 
-const NOBODY: u32 = 65534;
-
 /// The tests of the SQL on a server that is started.
 pub(super) fn part(shell: &Context) -> Result<Part> {
     let program = SEEKDB.programs(shell)?.join("seekdb");
     let folder = shell.paths.cache().join("seekdb");
     standalone::empty(&folder)?;
     let port = port::free()?;
-    let process = launch(SEEKDB.title, &server(&program, &folder.join("data"), port)?, &folder.join("log"))?;
-    let guard = Guard::new(Leftover::Process(process.clone()));
-    process.save(&folder.join("pid"))?;
-    let ask = Database::Mariadb.tool("mariadb", "/")?.args(["--no-defaults", "-h127.0.0.1", "-uroot", "-eSELECT 1"]);
-    let ask = ask.arg(format!("-P{port}"));
-    until(&format!("the start of {}", SEEKDB.title), LIMIT, || Ok(ask.run().is_ok().then_some(())))?;
-    let running = Running::Launched(Launched { process, folder, _guard: guard });
-    Ok(Part::of_sql(SEEKDB.title, &super::SQL_OF_MYSQL, (super::MYSQL_PORT, port.to_string()), vec![running]))
+    let running = Launched::mysql(SEEKDB.title, &server(&program, &folder.join("data"), port)?, folder, port)?;
+    let running = vec![Running::Launched(running)];
+    Ok(Part::of_sql(SEEKDB.title, &SQL_OF_MYSQL, (MYSQL_PORT, port.to_string()), running))
 }
 
-/// The program with its data in a folder that is made, run as a user who owns nothing else.
+/// The program with its data in a folder that is made.
 fn server(program: &Path, data: &Path, port: u16) -> Result<Run> {
-    fs::create_dir(data)?;
     let run = Run::new(program, data).args(["--nodaemon", "--port", &port.to_string(), "--base-dir"]).arg(data);
-    let run = run.args(SETTINGS.iter().flat_map(|setting| ["--parameter", setting]));
-    if !geteuid().is_root() {
-        return Ok(run);
-    }
-    fs_err::os::unix::fs::chown(data, Some(NOBODY), Some(NOBODY))?;
-    Ok(run.user(Uid::from_raw(NOBODY), Gid::from_raw(NOBODY)))
+    as_nobody(run.args(SETTINGS.iter().flat_map(|setting| ["--parameter", setting])), data)
 }

@@ -1,7 +1,7 @@
 //! A database server without a cluster, which ends with whoever started it.
 
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -83,9 +83,9 @@ impl Standalone {
     /// # Errors
     /// When it can't be made.
     pub fn folder_beside(&self, name: &str) -> Result<PathBuf> {
-        let (own, owner) = (self.folder.join(name), fs::metadata(self.database.data(&self.folder))?);
+        let own = self.folder.join(name);
         fs::create_dir(&own)?;
-        fs_err::os::unix::fs::chown(&own, Some(owner.uid()), Some(owner.gid()))?;
+        self.database.own(&own)?;
         Ok(own)
     }
 

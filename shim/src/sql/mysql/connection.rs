@@ -17,7 +17,7 @@ use crate::engine::Error;
 use crate::engine::database_metrics::Counted;
 use crate::engine::metrics::Metrics;
 use crate::sql::failure::{Failure, Result};
-use crate::sql::remote::{OF_REPLICA, Seen, none_of};
+use crate::sql::remote::{OF_COPY, Seen, none_of};
 
 /// How long a statement may take, at most, unless somebody waits for as long as it takes. None of ours is long: all but
 /// reads of whole tables have a limit, and a lock is waited for less long than that.
@@ -68,7 +68,7 @@ impl Connection {
 
     /// Connects to a server that holds a copy of the database: the first that answers.
     pub(super) fn to_replica(address: Arc<Address>, metrics: Arc<Metrics>) -> Result<Self> {
-        Self::new(address, metrics, Some(OF_REPLICA), true)
+        Self::new(address, metrics, Some(OF_COPY), true)
     }
 
     fn new(address: Arc<Address>, metrics: Arc<Metrics>, patience: Option<Duration>, is_replica: bool) -> Result<Self> {

@@ -67,13 +67,12 @@ pub(super) fn begin(connection: &mut Connection, owner: i64) -> Result<()> {
 /// Other servers of a cluster have other connections: there the number says nothing. A server that was started anew
 /// begins to number them again: what was seen before is gone. The time that it runs is in whole seconds.
 fn who_serves(connection: &Connection) -> Result<String> {
-    let connected = if connection.server()?.engine == Engine::MariaDb {
+    let server = connection.server()?;
+    let connected = if server.engine == Engine::MariaDb && !server.galera {
         format!(
-            "(EXISTS (SELECT 1 FROM information_schema.processlist WHERE id = backend)
+            "EXISTS (SELECT 1 FROM information_schema.processlist WHERE id = backend)
                 AND seen_at >= {NOW} - 1000 * (SELECT variable_value + 1 FROM information_schema.global_status
-                    WHERE variable_name = 'UPTIME'))
-             OR EXISTS (SELECT 1 FROM information_schema.global_variables
-                    WHERE variable_name = 'WSREP_ON' AND variable_value = 'ON')"
+                    WHERE variable_name = 'UPTIME')"
         )
     } else {
         "TRUE".to_owned()

@@ -11,7 +11,7 @@ use crate::engine::store::{Nature, Reader, Replica, Store, Writer};
 use crate::engine::{Error, Result};
 use crate::sql::Opened;
 use crate::sql::reader::SqlReader;
-use crate::sql::remote::{self, OF_REPLICA, Seen, TURN};
+use crate::sql::remote::{self, Seen, TURN};
 use crate::sql::writer::SqlWriter;
 
 /// A database, which this process serves.
@@ -75,9 +75,7 @@ impl Store for MySql {
 
     fn replicas(&self) -> Vec<Replica> {
         let replica = |address: &Address| {
-            let mut address = address.clone();
-            address.options.connect_timeout = address.options.connect_timeout.min(OF_REPLICA);
-            let (name, address) = (address.hosts(), Arc::new(address));
+            let (name, address) = (address.hosts(), Arc::new(remote::of_copy(address)));
             let (metrics, owner) = (Arc::clone(&self.metrics), self.owner);
             let open = move || {
                 let tables = Tables::replica(Arc::clone(&address), Arc::clone(&metrics), owner)?;

@@ -17,7 +17,7 @@ use crate::endpoint::{Address, Host, TlsMode};
 use crate::engine::Error;
 use crate::engine::metrics::Metrics;
 use crate::sql::failure::{Failure, Result};
-use crate::sql::remote::{OF_REPLICA, Seen, none_of};
+use crate::sql::remote::{OF_COPY, Seen, none_of, of_copy};
 
 /// What all connections of this process to a database share.
 pub(super) struct Database {
@@ -50,20 +50,25 @@ impl Database {
         metrics: Arc<Metrics>,
         patience: Option<Duration>,
     ) -> crate::engine::Result<Arc<Self>> {
-        let options = &address.options;
-        let tls = if options.tls.mode == TlsMode::Disable { None } else { Some(Connector::new(&options.tls)?) };
-        let (address, seen, forgets) = (address.clone(), Seen::default(), AtomicBool::new(false));
-        Ok(Arc::new(Self { address, tls, metrics, owner, seen, is_replica: false, patience, forgets }))
+        Self::to(address.clone(), owner, metrics, patience).map(Arc::new)
     }
 
     /// A server that holds a copy of it.
     pub(super) fn replica(&self, address: &Address) -> crate::engine::Result<Arc<Self>> {
-        let mut replica = Self::new(address, self.owner, Arc::clone(&self.metrics), Some(OF_REPLICA))?;
-        if let Some(replica) = Arc::get_mut(&mut replica) {
-            replica.is_replica = true;
-            replica.address.options.connect_timeout = OF_REPLICA.min(address.options.connect_timeout);
-        }
-        Ok(replica)
+        let replica = Self::to(of_copy(address), self.owner, Arc::clone(&self.metrics), Some(OF_COPY))?;
+        Ok(Arc::new(Self { is_replica: true, ..replica }))
+    }
+
+    fn to(
+        address: Address,
+        owner: i64,
+        metrics: Arc<Metrics>,
+        patience: Option<Duration>,
+    ) -> crate::engine::Result<Self> {
+        let tls = &address.options.tls;
+        let tls = if tls.mode == TlsMode::Disable { None } else { Some(Connector::new(tls)?) };
+        let (seen, forgets) = (Seen::default(), AtomicBool::new(false));
+        Ok(Self { address, tls, metrics, owner, seen, is_replica: false, patience, forgets })
     }
 
     /// Where its servers are.

@@ -8,11 +8,11 @@ use super::virtual_cluster::{NAME, VirtualCluster};
 use crate::cluster::database::Volumes;
 use crate::cluster::lab::Lab;
 use crate::runner::Verdict;
-use sluice_shell::error::{Error, Result};
+use sluice_shell::error::Result;
 use sluice_shell::process::Run;
 use sluice_toolkit::cluster::client::{Client, HttpError};
+use sluice_toolkit::cluster::launch::launch;
 use sluice_toolkit::cluster::leftover::{Guard, Leftover};
-use sluice_toolkit::cluster::pid::Process;
 use sluice_toolkit::cluster::port;
 use sluice_toolkit::cluster::shirts::{self, SKIP_LABEL};
 use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
@@ -70,9 +70,7 @@ fn limit(lab: &Lab) -> Result<()> {
 fn proxy(lab: &Lab, cluster: &VirtualCluster) -> Result<(Client, Guard)> {
     let (port, log) = (port::free()?, cluster.folder.join("proxy.log"));
     let run = Run::new(&lab.report.kubectl, &cluster.folder).env("KUBECONFIG", cluster.folder.join("kubeconfig"));
-    let child = run.arg("proxy").arg(format!("--port={port}")).spawn(&log)?;
-    let pid = i32::try_from(child.id()).map_err(anyhow::Error::from)?;
-    let process = Process::of(pid).ok_or_else(|| Error::input("kubectl proxy is gone right after its start"))?;
+    let process = launch("kubectl proxy", &run.arg("proxy").arg(format!("--port={port}")), &log)?;
     let (guard, client) = (Guard::new(Leftover::Process(process)), Client::plain(port));
     until("an answer of kubectl proxy", LIMIT, || Ok(client.probe("/readyz").ok().map(drop)))?;
     Ok((client, guard))

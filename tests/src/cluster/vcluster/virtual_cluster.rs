@@ -8,15 +8,18 @@ use fs_err as fs;
 use crate::cluster::lab::Lab;
 use crate::cluster::shims::Shims;
 use crate::kubectl::Kubectl;
-use sluice_shell::error::{Error, Result};
+use sluice_shell::error::Result;
 use sluice_shell::process::{Limit, Run};
+use sluice_toolkit::cluster::launch::launch;
 use sluice_toolkit::cluster::leftover::{Guard, Leftover};
-use sluice_toolkit::cluster::pid::Process;
 use sluice_toolkit::cluster::shirts;
 use sluice_toolkit::cluster::wait::{ensure, until};
 
 /// The name of all that the manifests make, and of their namespace.
 pub(super) const NAME: &str = "my-vcluster";
+
+/// What goes on as long as there is a connection.
+const CONNECT: &str = "vcluster connect";
 
 /// The Pods that it may have.
 const PODS: [&str; 2] = ["my-vcluster-0", "my-vcluster-1"];
@@ -87,7 +90,7 @@ impl VirtualCluster {
     /// Connects a kubeconfig that is in use, in a terminal of its own.
     pub(super) fn connect_current(&self, kubeconfig: &Path) -> Result<Guard> {
         let run = self.cli.clone().env("KUBECONFIG", kubeconfig).args(["connect", NAME, "--background-proxy=false"]);
-        Ok(Guard::new(Leftover::Process(spawn(run, &self.folder.join("connect-current.log"))?)))
+        Ok(Guard::new(Leftover::Process(launch(CONNECT, &run, &self.folder.join("connect-current.log"))?)))
     }
 
     /// Disconnects it again.
@@ -134,7 +137,7 @@ fn connect(lab: &Lab, cli: &Run, folder: &Path) -> Result<(Kubectl, Guard)> {
         fs::remove_file(&kubeconfig)?;
     }
     let run = cli.clone().args(["connect", NAME, "--background-proxy=false", "--update-current=false"]);
-    let process = spawn(run.arg(format!("--kube-config={}", kubeconfig.display())), &log)?;
+    let process = launch(CONNECT, &run.arg(format!("--kube-config={}", kubeconfig.display())), &log)?;
     let guard = Guard::new(Leftover::Process(process.clone()));
     let kubectl = Kubectl::new(&lab.report.kubectl, folder, &kubeconfig);
     until("an answer through vcluster connect", CONNECT_LIMIT, || {
@@ -143,11 +146,4 @@ fn connect(lab: &Lab, cli: &Run, folder: &Path) -> Result<(Kubectl, Guard)> {
         Ok(kubeconfig.exists().then(|| kubectl.run("get --raw=/readyz").ok()).flatten().map(drop))
     })?;
     Ok((kubectl, guard))
-}
-
-/// Starts `vcluster connect`.
-fn spawn(run: Run, log: &Path) -> Result<Process> {
-    let child = run.spawn(log)?;
-    let pid = i32::try_from(child.id()).map_err(anyhow::Error::from)?;
-    Process::of(pid).ok_or_else(|| Error::input("vcluster connect is gone right after its start"))
 }
