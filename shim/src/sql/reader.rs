@@ -1,7 +1,7 @@
 //! Reads for clients.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -13,13 +13,16 @@ use crate::clock::StoreTime;
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Lease, Page, Reader, Source};
 use crate::engine::{
-    Event, EventKind, Forwarding, KeyRange, KeyValue, LeaseId, RangeQuery, Record, Result, Revision, StoreStatus,
+    Error, Event, EventKind, Forwarding, KeyRange, KeyValue, LeaseId, RangeQuery, Record, Result, Revision, StoreStatus,
 };
 use crate::gc;
 
 /// How long the begin of a read is tried when the database can't be reached: it may be starting anew. Less than a
 /// health check waits, which says why.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long a read gets the error of one that could not reach the database.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A reader of any database.
 pub(in crate::sql) struct SqlReader {
@@ -29,14 +32,14 @@ pub(in crate::sql) struct SqlReader {
     patience: Duration,
     /// Of the snapshot.
     head: Head,
-    /// Whether the last snapshot began.
-    reached: bool,
+    /// Why the database could not be reached, and when, if that was so at last.
+    unreached: Option<(Instant, Error)>,
 }
 
 impl SqlReader {
     /// Reads with that connection.
     pub(in crate::sql) fn new(session: Box<dyn Reading>, metrics: Arc<Metrics>) -> Self {
-        Self { session, metrics, patience: PATIENCE, head: Head::default(), reached: true }
+        Self { session, metrics, patience: PATIENCE, head: Head::default(), unreached: None }
     }
 
     /// Reads a copy of the database with that connection. What fails is not tried again: others can answer.
@@ -45,16 +48,26 @@ impl SqlReader {
     }
 
     /// Begins a read, again if the database can't be reached. Behind a read that waited in vain the next ones do not
-    /// wait: they would wait for each other.
+    /// wait: they would wait for each other. Nor does each of them connect: all ports of this machine would be in use.
     fn patiently<T>(&mut self, read: impl Fn(&mut dyn Reading) -> failure::Result<T>) -> Result<T> {
-        let patience = if self.reached { self.patience } else { Duration::ZERO };
+        if let Some((since, error)) = &self.unreached
+            && since.elapsed() < PAUSE
+        {
+            return Err(error.clone());
+        }
+        let patience = if self.unreached.is_none() { self.patience } else { Duration::ZERO };
         let mut retry = Retry::new(patience, std::thread::sleep);
         loop {
-            let begun = read(&mut *self.session);
-            self.reached = begun.is_ok();
-            match begun {
+            match read(&mut *self.session) {
                 Err(Failure::Again(_) | Failure::Lost(_)) if retry.wait() => self.session.end(),
-                begun => return Ok(begun?),
+                Err(Failure::Again(error) | Failure::Lost(error)) => {
+                    self.unreached = Some((Instant::now(), error.clone()));
+                    return Err(error);
+                }
+                begun => {
+                    self.unreached = None;
+                    return Ok(begun?);
+                }
             }
         }
     }

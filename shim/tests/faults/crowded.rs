@@ -4,6 +4,7 @@ use sluice_shim::endpoint::{Endpoint, Family};
 use sluice_shim::engine::Error;
 use sluice_shim::sql;
 
+use crate::database::Database;
 use crate::ledger::{Observer, Writer, in_time, open};
 use crate::proxy::Proxy;
 use crate::server::Server;
@@ -93,6 +94,32 @@ async fn a_server_without_room_for_connections_is_served_when_there_is_room() {
     writer.find_out(&refused).await;
     in_time("a write", async { while writer.step().await.is_err() {} }).await;
     observer.check([writer]).await;
+}
+
+/// Each try to connect needs a port of this machine, which has some thousands a minute for all programs together.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_can_not_be_reached_is_not_asked_by_each_read() {
+    const READS: usize = 500;
+    if crate::is_skipped() {
+        return;
+    }
+    let database = Database::new();
+    let proxy = Proxy::start(database.endpoint());
+    let engine = open(proxy.endpoint()).await;
+    let mut writer = Writer::new(&engine, "w");
+    writer.step().await.unwrap();
+    proxy.down(true);
+    // The first one waits.
+    writer.look().await.unwrap_err();
+    let before = proxy.refused();
+    for _ in 0..READS {
+        let refused = writer.look().await.unwrap_err();
+        assert!(matches!(refused, Error::Unavailable(_)), "{refused:?}");
+    }
+    let tries = proxy.refused() - before;
+    assert!(tries < READS / 2, "{tries} tries to connect for {READS} reads");
+    proxy.down(false);
+    in_time("a read", async { while writer.look().await.is_err() {} }).await;
 }
 
 /// A server may need a moment until it knows that a connection has gone.

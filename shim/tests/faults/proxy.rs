@@ -113,6 +113,11 @@ impl Proxy {
         }
     }
 
+    /// How many connections were not made since all of them were ended.
+    pub(crate) fn refused(&self) -> usize {
+        self.shared.control().refused
+    }
+
     /// Waits until so many connections were not made since all of them were ended.
     pub(crate) fn await_refused(&self, many: usize) {
         drop(self.shared.changed.wait_while(self.shared.control(), |control| control.refused < many).unwrap());
