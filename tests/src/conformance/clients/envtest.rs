@@ -250,8 +250,13 @@ mod tests {
     fn servers_that_tests_left_are_ended() {
         let folder = tempfile::tempdir().unwrap();
         let here = folder.path().display().to_string();
-        let script = ["-c", "while :; do sleep 1; done", here.as_str()];
-        let left = launch("a server", &Run::new("sh", "/").args(script), &folder.path().join("log")).unwrap();
+        let log = folder.path().join("log");
+        let script = ["-c", "echo up; while :; do sleep 1; done", here.as_str()];
+        let left = launch("a server", &Run::new("sh", "/").args(script), &log).unwrap();
+        // A process has no command line until the kernel has loaded its program.
+        while fs_err::read(&log).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
         end(folder.path()).unwrap();
         assert!(!left.is_alive());
     }
