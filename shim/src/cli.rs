@@ -17,6 +17,7 @@ use crate::migrate::export::Export;
 use crate::migrate::fsck::Fsck;
 use crate::migrate::import::Import;
 use crate::migrate::migrate_to::MigrateTo;
+use crate::migrate::move_group::MoveGroup;
 use crate::migrate::restore::Restore;
 use crate::variables;
 
@@ -50,6 +51,8 @@ pub enum Command {
     Export(Export),
     /// Move a store to another database, also while a server serves it.
     MigrateTo(MigrateTo),
+    /// Move the objects of a group to a database of their own; no server may have the database open.
+    MoveGroup(MoveGroup),
     /// Check a database that no server has open for damage.
     Fsck(Fsck),
     /// Go on with a database that went back, to a backup or to what a standby had.
@@ -116,6 +119,7 @@ impl Command {
             Self::Import(import) => writeln!(out, "imported {}", import.run()?)?,
             Self::Export(export) => writeln!(out, "exported {}", export.run()?)?,
             Self::MigrateTo(migrate) => return migrate.run(out),
+            Self::MoveGroup(group) => return group.run(out),
             Self::AcceptRollback(accept) => writeln!(out, "accepted {}", accept.run()?)?,
             Self::Fsck(fsck) => return fsck.run(out),
             Self::Explain(explain) => explain.run(out)?,

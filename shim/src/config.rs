@@ -9,6 +9,7 @@ mod files;
 mod kinds;
 mod log_level;
 mod number;
+mod prefix;
 mod url;
 
 use std::collections::HashSet;
@@ -26,6 +27,7 @@ pub(crate) use duration::duration;
 pub use error::ConfigError;
 pub(crate) use kinds::{group, ignored_kind};
 pub(crate) use number::whole;
+pub(crate) use prefix::prefix;
 pub use url::ListenUrl;
 
 use duration::duration_or_zero;

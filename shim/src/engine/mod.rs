@@ -4,6 +4,7 @@
 //! hub ([`hub`]) and then answers. A read goes to a reader thread ([`reader`]). A watcher ([`session`]) takes its
 //! events from the hub's ring, or from the database when it starts in the past or fell behind.
 
+pub mod apart;
 #[cfg(test)]
 mod bare;
 mod batch;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use clap::builder::NonEmptyStringValueParser;
 
-use crate::config::{ConfigError, DatabaseFlags, whole};
-use crate::engine::{KeyRange, RangeQuery};
+use crate::config::{ConfigError, DatabaseFlags, prefix, whole};
+use crate::engine::RangeQuery;
 use crate::selector::Selection;
 use crate::sql;
 
@@ -70,17 +70,4 @@ impl Explain {
         write!(out, "{}", explained.with_context(|| format!("--endpoint: read {endpoint}"))?)?;
         Ok(())
     }
-}
-
-/// The keys with a prefix.
-fn prefix(prefix: &str) -> Result<KeyRange, ConfigError> {
-    let mut end = prefix.as_bytes().to_vec();
-    match end.last_mut() {
-        Some(last) if *last == b'/' => *last += 1,
-        _ => {
-            let what = format!("the prefix {prefix:?} does not end in a slash");
-            return Err(ConfigError::new(what, "write it as --prefix /registry/stable.example.com/shirts/"));
-        }
-    }
-    Ok(KeyRange::from_wire(prefix.as_bytes().to_vec().into(), end.into()))
 }

@@ -44,7 +44,7 @@ impl MigrateTo {
     pub fn run(&self, out: &mut dyn Write) -> Result<bool> {
         let (from, to) = (self.database.endpoint()?, self.target.endpoint(&self.database)?);
         if self.dry_run {
-            let survey = Survey::of(&from, &to)?;
+            let survey = Survey::of(&from, &to, None)?;
             writeln!(out, "would move {survey}")?;
             return Ok(survey.fits());
         }

@@ -7,6 +7,7 @@ pub mod export;
 pub mod fsck;
 pub mod import;
 pub mod migrate_to;
+pub mod move_group;
 pub mod moving;
 pub mod restore;
 mod source;

@@ -71,6 +71,8 @@ pub(crate) enum Kind {
     Folder,
     /// API groups.
     Groups,
+    /// What keys begin with, several times.
+    Prefixes,
     /// Kinds with their groups.
     Kinds,
     /// Where to import from.
@@ -80,6 +82,10 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// What keys begin with.
+    pub(crate) const PREFIX: Self =
+        Self::Language("/registry/a/", &[("", 2, "--prefix"), ("/registry/a", 2, "does not end in a slash")]);
+
     pub(crate) fn cases(self, world: &World) -> Vec<Case> {
         match self {
             Self::Number(good, range) => [
@@ -156,6 +162,7 @@ impl Kind {
                 refused(1, "can't be used", &["/sys"]),
             ]
             .concat(),
+            Self::Prefixes => Self::PREFIX.cases(world),
             Self::Groups => [
                 works(&["apps,stable.example.com", ",", ""]),
                 refused(2, "is no API group", &["Apps", "apps/v1", "*", "a b"]),

@@ -122,6 +122,14 @@ fn commands() -> Vec<Row> {
         // A millisecond may be too little.
         row("--longest-wait", Kind::Duration(POSITIVE)).of("migrate-to").with(&["--dry-run"]),
         row("--dry-run", Kind::Switch).of("migrate-to"),
+        row("target", Kind::Target).of("move-group"),
+        row("--target-password-file", Kind::Password).of("move-group"),
+        row("--endpoint", Kind::ExistingDatabase).of("move-group"),
+        row(PASSWORD_FILE, Kind::Password).of("move-group"),
+        row(UNSAFE, Kind::Bool).of("move-group"),
+        row("--prefix", Kind::Prefixes).of("move-group"),
+        row("--accept-uncollected", Kind::Switch).of("move-group"),
+        row("--dry-run", Kind::Switch).of("move-group"),
         row("--endpoint", Kind::ExistingDatabase).of("fsck"),
         row(PASSWORD_FILE, Kind::Password).of("fsck"),
         row(UNSAFE, Kind::Bool).of("fsck"),
@@ -135,11 +143,7 @@ fn commands() -> Vec<Row> {
         row("--endpoint", Kind::ExistingDatabase).of("explain"),
         row(PASSWORD_FILE, Kind::Password).of("explain"),
         row(UNSAFE, Kind::Bool).of("explain"),
-        row(
-            "--prefix",
-            Kind::Language("/registry/a/", &[("", 2, "--prefix"), ("/registry/a", 2, "does not end in a slash")]),
-        )
-        .of("explain"),
+        row("--prefix", Kind::PREFIX).of("explain"),
         row("--selector", SELECTOR).of("explain"),
         row(
             "--field-selector",

@@ -111,6 +111,9 @@ impl World {
             "restore" => &[("--from", "kept.snapshot"), ("--endpoint", "sqlite://new.db")],
             "import" => &[("--from-etcd", from), ("--endpoint", "sqlite://new.db")],
             "export" => &[("--endpoint", "sqlite://kept.db"), ("--to", "new.snapshot")],
+            "move-group" => {
+                &[("--endpoint", "sqlite://kept.db"), ("target", "sqlite://new.db"), ("--prefix", "/registry/a/")]
+            }
             "migrate-to" => &[("--endpoint", "sqlite://kept.db"), ("target", "sqlite://new.db")],
             "explain" => {
                 &[("--endpoint", "sqlite://kept.db"), ("--prefix", "/registry/a/"), ("--selector", "color=green")]
@@ -187,7 +190,10 @@ impl World {
     fn try_spellings(&self, row: &Row, good: &str) {
         let before = self.names();
         let given = if matches!(row.kind, Kind::Switch) { row.flag.to_owned() } else { format!("{}={good}", row.flag) };
-        let is_list = matches!(row.kind, Kind::Listen | Kind::Advertise | Kind::Groups | Kind::Kinds | Kind::Copy);
+        let is_list = matches!(
+            row.kind,
+            Kind::Listen | Kind::Advertise | Kind::Groups | Kind::Kinds | Kind::Copy | Kind::Prefixes
+        );
         if !is_list {
             let said = program::refused(self.base(row).args([&given, &given]), 2);
             assert!(said.contains(row.flag) && said.contains("cannot be used multiple times"), "{said}");

@@ -1,6 +1,6 @@
 //! One cluster under test.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -98,14 +98,7 @@ impl Lab {
             }
             wished => wished,
         };
-        let shards = wish.shards.iter().map(|of| {
-            let shard = Shard::from_str(of).map_err(|error| Error::input(error.to_string()))?;
-            let endpoint = match suite.data.database() {
-                Some(_) => Some(suite.data.endpoint(&folder.join(of.replace('/', "-")))?),
-                None => None,
-            };
-            Ok(Shard { endpoint, ..shard })
-        });
+        let shards = wish.shards.iter().map(|of| shard(suite, &folder, of));
         let settings = Settings {
             kubernetes: wish.column.name().to_owned(),
             store: wish.column.store,
@@ -118,6 +111,28 @@ impl Lab {
         };
         let guard = Guard::new(Leftover::Cluster(folder.clone()));
         let cluster = Cluster::prepare(&folder, settings, Some(0))?;
+        cluster.start(|_| {})?;
+        let api = cluster.client()?;
+        Ok(Self { cluster, api, kubectl, guard })
+    }
+
+    /// Stops the cluster, does something, and starts the cluster with a group in a database of its own.
+    ///
+    /// # Errors
+    /// When it does not get ready, and those of `between`.
+    pub(super) fn with_shard(
+        self,
+        suite: &Suite,
+        of: &str,
+        between: impl FnOnce(&Cluster) -> Result<()>,
+    ) -> Result<Self> {
+        let Self { cluster, kubectl, guard, .. } = self;
+        cluster.stop()?;
+        let folder = cluster.folder.clone();
+        let settings = Settings { shards: vec![shard(suite, &folder, of)?], ..cluster.settings.clone() };
+        drop(cluster);
+        let cluster = Cluster::prepare(&folder, settings, Some(0))?;
+        between(&cluster)?;
         cluster.start(|_| {})?;
         let api = cluster.client()?;
         Ok(Self { cluster, api, kubectl, guard })
@@ -162,6 +177,16 @@ impl Lab {
         }
         cluster.remove()
     }
+}
+
+/// A shard on a database of the kind under test.
+fn shard(suite: &Suite, folder: &Path, of: &str) -> Result<Shard> {
+    let shard = Shard::from_str(of).map_err(|error| Error::input(error.to_string()))?;
+    let endpoint = match suite.data.database() {
+        Some(_) => Some(suite.data.endpoint(&folder.join(of.replace('/', "-")))?),
+        None => None,
+    };
+    Ok(Shard { endpoint, ..shard })
 }
 
 /// Starts a process that is none of the cluster's own, and waits until it is ready. It ends with the guard.

@@ -10,6 +10,7 @@ use super::lab::{Lab, Wish};
 use super::raw::Raw;
 use super::{Case, Column, Suite, Verdict};
 use sluice_shell::error::{Error, Result};
+use sluice_shell::process::Run;
 use sluice_toolkit::cluster::client::Client;
 use sluice_toolkit::cluster::component::Component;
 use sluice_toolkit::cluster::shirts::{self, NAMESPACE, PATH, SKIP_LABEL, names, shirt};
@@ -40,7 +41,11 @@ const PATIENCE: &str = "timeout=5s";
 const CONNECT: Duration = Duration::from_secs(20);
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![Case::new("shards/shirts", shirts).of(Column::OURS), Case::new("shards/gc", collects).of(Column::OURS)]
+    vec![
+        Case::new("shards/shirts", shirts).of(Column::OURS),
+        Case::new("shards/gc", collects).of(Column::OURS),
+        Case::new("shards/move", moves).of(Column::OURS),
+    ]
 }
 
 fn start(suite: &Suite) -> Result<Lab> {
@@ -179,22 +184,8 @@ fn start_without_the_shard(lab: &Lab) -> Result<Duration> {
 /// Labelled owners and dependents that are both in the shard are collected there, by its shim.
 fn collects(suite: &Suite) -> Result<Verdict> {
     let lab = start(suite)?;
-    let labelled = |name: &str, owners: Value| {
-        let mut labelled = shirt(name, "green", "M");
-        labelled["metadata"]["labels"][SKIP_LABEL] = "true".into();
-        labelled["metadata"]["ownerReferences"] = owners;
-        labelled
-    };
-    let owner = lab.api.create(PATH, &labelled("owner", json!([])))?;
-    let reference =
-        json!([{"apiVersion": owner["apiVersion"], "kind": "Shirt", "name": "owner", "uid": owner["metadata"]["uid"]}]);
-    lab.api.create(PATH, &labelled("dependent", reference.clone()))?;
-    lab.api.create(PATH, &labelled("bystander", json!([])))?;
-    lab.api.delete(&format!("{PATH}/owner?propagationPolicy=Background"))?;
-    until("the end of the dependent", LIMIT, || {
-        let left = names(&lab.api.get(PATH)?).join(" ");
-        Ok((left == "bystander").then_some(()))
-    })?;
+    create_family(&lab.api)?;
+    end_family(&lab.api)?;
     let collected = |client: &Client| -> Result<u64> {
         let metrics = client.text("/metrics")?;
         let counts = metrics.lines().filter(|line| line.starts_with("sluice_gc_actions_total"));
@@ -202,6 +193,62 @@ fn collects(suite: &Suite) -> Result<Verdict> {
     };
     let (by_main, by_shard) = (collected(&lab.cluster.store_client())?, collected(&lab.cluster.shard_client(0))?);
     ensure((by_main, by_shard) == (0, 1), || format!("the main shim collected {by_main}, the shard's {by_shard}"))?;
+    lab.finish()?;
+    Ok(Verdict::PASSED)
+}
+
+/// A labelled owner with a labelled dependent, and one without.
+fn create_family(api: &Client) -> Result<()> {
+    let labelled = |name: &str, owners: Value| {
+        let mut labelled = shirt(name, "green", "M");
+        labelled["metadata"]["labels"][SKIP_LABEL] = "true".into();
+        labelled["metadata"]["ownerReferences"] = owners;
+        labelled
+    };
+    let owner = api.create(PATH, &labelled("owner", json!([])))?;
+    let reference =
+        json!([{"apiVersion": owner["apiVersion"], "kind": "Shirt", "name": "owner", "uid": owner["metadata"]["uid"]}]);
+    api.create(PATH, &labelled("dependent", reference))?;
+    api.create(PATH, &labelled("bystander", json!([])))?;
+    Ok(())
+}
+
+/// Deletes the owner, and waits until the dependent is collected.
+fn end_family(api: &Client) -> Result<()> {
+    api.delete(&format!("{PATH}/owner?propagationPolicy=Background"))?;
+    until("the end of the dependent", LIMIT, || {
+        let left = names(&api.get(PATH)?).join(" ");
+        Ok((left == "bystander").then_some(()))
+    })
+}
+
+/// Objects that are stored already go to a database of their own, and are the same there: with the same versions, and a
+/// watch that goes on from before.
+fn moves(suite: &Suite) -> Result<Verdict> {
+    let wish = Wish::new(Column::OURS).apiserver_arg(shirts::NO_WATCH_CACHE_FOR_GROUP);
+    let lab = Lab::start(suite, wish)?;
+    shirts::prepare(&lab.api)?;
+    create_family(&lab.api)?;
+    let before = lab.api.get(PATH)?;
+    let lab = lab.with_shard(suite, "stable.example.com", |cluster| {
+        let run = Run::new(&cluster.settings.programs.store, &cluster.folder).args(["move-group", "--prefix", KEYS]);
+        run.arg(cluster.shard_endpoint(0)).args(["--endpoint", &cluster.endpoint()?]).run()
+    })?;
+    back(&lab.api)?;
+    let after = lab.api.get(PATH)?;
+    ensure(after["items"] == before["items"], || format!("the shirts were {before}, and are {after}"))?;
+    lab.api.create(PATH, &shirt("late", "green", "S"))?;
+    let since = before["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+    let seen = lab.api.text(&format!("{PATH}?watch=true&timeoutSeconds=1&resourceVersion={since}"))?;
+    ensure(seen.lines().count() == 1 && seen.contains("\"name\":\"late\""), || {
+        format!("a watch from revision {since} on shows {seen}")
+    })?;
+    lab.api.delete(&format!("{PATH}/late"))?;
+    end_family(&lab.api)?;
+    if let Some(main) = Raw::of(suite, &lab)? {
+        let in_main = main.keys(KEYS)?;
+        ensure(in_main.trim().is_empty(), || format!("the main database holds {in_main}"))?;
+    }
     lab.finish()?;
     Ok(Verdict::PASSED)
 }

@@ -12,9 +12,12 @@
 //! since the target is at revision 0. After the note it is neither, until the same move goes on and makes the target
 //! whole. So the note comes before the target's revision.
 
+mod bonds;
 mod chunk;
 mod compare;
 mod follow;
+pub mod leaving;
+mod part;
 mod progress;
 mod queue;
 mod survey;
@@ -24,8 +27,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+pub use self::bonds::{Bonds, Found};
 use self::chunk::Chunk;
 use self::follow::Follow;
+use self::part::Part;
+pub use self::part::Ranges;
 pub use self::progress::Progress;
 pub use self::survey::Survey;
 use crate::clock::StoreClock;
@@ -86,8 +92,8 @@ struct Origin {
     note: Option<Forwarding>,
 }
 
-/// Opens the source. Fails if it is none.
-fn origin(from: &Endpoint) -> Result<Origin> {
+/// Opens the source, or a part of it. Fails if it is none.
+fn origin(from: &Endpoint, part: Option<&Ranges>) -> Result<Origin> {
     from.must_exist()?;
     let open = || -> crate::engine::Result<_> {
         let mut source = sql::source(from)?;
@@ -101,7 +107,13 @@ fn origin(from: &Endpoint) -> Result<Origin> {
     if revision == 0 {
         bail!("--endpoint: the database was not loaded to its end: there is nothing in it to be trusted");
     }
-    Ok(Origin { source, cluster_id, note })
+    Ok(match part {
+        None => Origin { source, cluster_id, note },
+        Some(part) => {
+            let cluster_id = part.cluster_id(cluster_id);
+            Origin { source: Box::new(Part::new(source, part.clone())), cluster_id, note }
+        }
+    })
 }
 
 /// The name of a database for whoever has another working folder.
@@ -143,7 +155,20 @@ impl Move {
     /// # Errors
     /// When one of them can't be opened, or the store can't go there.
     pub fn begin(from: &Endpoint, to: &Endpoint, progress: Progress) -> Result<Self> {
-        let origin = origin(from)?;
+        Self::begin_with(from, to, None, progress)
+    }
+
+    /// The same with a part of the store, which becomes a store of its own: it goes on from what it has, and the source
+    /// is not held.
+    ///
+    /// # Errors
+    /// As [`Move::begin`].
+    pub fn begin_part(from: &Endpoint, to: &Endpoint, part: &Ranges, progress: Progress) -> Result<Self> {
+        Self::begin_with(from, to, Some(part), progress)
+    }
+
+    fn begin_with(from: &Endpoint, to: &Endpoint, part: Option<&Ranges>, progress: Progress) -> Result<Self> {
+        let origin = origin(from, part)?;
         check_target(&origin, (from, to))?;
         let Origin { source, cluster_id, .. } = origin;
         let open = || -> crate::engine::Result<_> {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use bytes::Bytes;
 
 use super::chunk::Chunk;
-use super::{check_target, origin};
+use super::{Ranges, check_target, origin};
 use crate::endpoint::Endpoint;
 use crate::engine::receive::Ready;
 use crate::engine::store::{Nature, Reader};
@@ -69,12 +69,12 @@ impl TooLong {
 }
 
 impl Survey {
-    /// Reads all of the source, and looks at the target, without a trace in either.
+    /// Reads all of the source, or of a part of it, and looks at the target, without a trace in either.
     ///
     /// # Errors
     /// When one of them can't be read, or the store can't go there whatever is in it.
-    pub fn of(from: &Endpoint, to: &Endpoint) -> Result<Self> {
-        let mut origin = origin(from)?;
+    pub fn of(from: &Endpoint, to: &Endpoint, part: Option<&Ranges>) -> Result<Self> {
+        let mut origin = origin(from, part)?;
         let begun = matches!(check_target(&origin, (from, to))?, Ready::Begun(_));
         let (nature, _) = sql::probe(to)?;
         let source = origin.source.as_mut();

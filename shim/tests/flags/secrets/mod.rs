@@ -13,7 +13,7 @@ const PASSWORD: &str = "hunter2";
 const WARNING: &str = "every user of this machine can see the password in --endpoint";
 
 /// Everything that opens a database; without words it is the server.
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "",
     "restore --from kept.snapshot",
     "import --from-etcd http://127.0.0.1:1",
@@ -21,6 +21,7 @@ const COMMANDS: [&str; 10] = [
     "fsck",
     "accept-rollback",
     "migrate-to sqlite://new.db",
+    "move-group sqlite://new.db --prefix /registry/a/",
     "explain --prefix /registry/a/ --selector color=green",
     "gc status",
     "gc explain /registry/a/b",

@@ -1,5 +1,6 @@
 //! A store moves to another database: all of it, while it is served, whatever happens on the way.
 
+mod group;
 mod killed;
 mod refused;
 mod served;

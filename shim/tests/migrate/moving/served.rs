@@ -94,7 +94,7 @@ async fn an_idle_server_ends() {
 const LABEL: &str = "skip-controller-manager-metadata-caching";
 
 /// A labelled object with an owner, or without.
-fn owned(name: &str, uid: &str, owner: Option<(&str, &str)>) -> String {
+pub(super) fn owned(name: &str, uid: &str, owner: Option<(&str, &str)>) -> String {
     let owners: Vec<_> = owner
         .iter()
         .map(|(name, uid)| serde_json::json!({"apiVersion": "example.com/v1", "kind": "Shirt", "name": name, "uid": uid}))
@@ -105,7 +105,7 @@ fn owned(name: &str, uid: &str, owner: Option<(&str, &str)>) -> String {
     .to_string()
 }
 
-async fn open_with(database: &Database, enabled: bool) -> Engine {
+pub(super) async fn open_with(database: &Database, enabled: bool) -> Engine {
     let store = sql::open(database.endpoint(), Arc::default()).unwrap();
     let collector = Collector { enabled, ..Collector::default() };
     let threads = ReaderThreads { small: 1, large: 1 };
