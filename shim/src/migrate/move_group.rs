@@ -49,8 +49,16 @@ impl MoveGroup {
         let prefixes: Result<Vec<_>, _> = self.prefix.iter().map(|text| prefix(text)).collect();
         let part = Ranges::below(&prefixes?);
         from.must_exist()?;
+        let is_copied = leaving::is_copied(&from, &to, &part)?;
         let look = || Bonds::of(sql::source(&from)?.as_mut(), &part);
-        let refusals = |bonds: &Bonds| bonds.refusals(self.accept_uncollected);
+        let refusals = |bonds: &Bonds| match bonds.keys {
+            0 if !is_copied => vec!["no key begins with that".to_owned()],
+            _ => bonds.refusals(self.accept_uncollected),
+        };
+        if self.dry_run && is_copied {
+            writeln!(out, "{to} has all of it; {} keys are to be removed from {from}", look()?.keys)?;
+            return Ok(true);
+        }
         if self.dry_run {
             let (survey, refusals) = (Survey::of(&from, &to, Some(&part))?, refusals(&look()?));
             writeln!(out, "would move {survey}")?;
@@ -68,7 +76,8 @@ impl MoveGroup {
         }
         let progress = Progress::told();
         progress.say(&format!("{} keys go from {from} to {to}", bonds.keys));
-        if let Some(Copied { revision, keys, history }) = leaving::copy(&from, &to, &part, progress)? {
+        if !is_copied {
+            let Copied { revision, keys, history } = leaving::copy(&from, &to, &part, progress)?;
             writeln!(out, "copied to {to}, at revision {revision}, and compared:")?;
             writeln!(out, "{} keys with SHA-256 {}", keys.count, keys.sha256)?;
             writeln!(out, "{} changes with SHA-256 {}", history.count, history.sha256)?;

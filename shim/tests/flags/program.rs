@@ -21,6 +21,9 @@ pub(crate) fn shim() -> Command {
     command
 }
 
+/// A key that each database has that was served once.
+const KEY: &str = "/registry/a/b";
+
 /// Runs to the end; kills what does not end.
 pub(crate) fn ended(command: &mut Command) -> Output {
     let child = Guard(command.spawn().unwrap());
@@ -146,9 +149,9 @@ impl Serving {
         let asked = async {
             let channel = self.connect().await;
             let mut client = pb::kv_client::KvClient::new(channel);
-            let put = pb::PutRequest { key: "a".into(), value: "1".into(), ..Default::default() };
+            let put = pb::PutRequest { key: KEY.into(), value: "1".into(), ..Default::default() };
             client.put(put).await.unwrap();
-            let range = pb::RangeRequest { key: "a".into(), ..Default::default() };
+            let range = pb::RangeRequest { key: KEY.into(), ..Default::default() };
             let found = client.range(range).await.unwrap().into_inner();
             assert_eq!(&found.kvs[0].value[..], b"1");
         };

@@ -82,6 +82,7 @@ impl World {
         Serving::start(self.server().env("SLUICE_ENDPOINT", "sqlite://kept.db")).stop();
         let export = ["export", "--endpoint", "sqlite://kept.db", "--to", "kept.snapshot"];
         program::done(program::shim().current_dir(self.folder()).args(export));
+        std::fs::copy(self.folder().join("kept.db"), self.folder().join("kept.copy")).unwrap();
     }
 
     fn start_source(&self) -> Source {
@@ -100,6 +101,10 @@ impl World {
             let mut server = self.server();
             server.args(row.with);
             return server;
+        }
+        if row.command == "move-group" {
+            // It may have gone with the case before.
+            std::fs::copy(self.folder().join("kept.copy"), self.folder().join("kept.db")).unwrap();
         }
         let mut command = program::shim();
         command.current_dir(self.folder()).args(row.command.split(' '));

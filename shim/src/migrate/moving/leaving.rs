@@ -30,25 +30,25 @@ pub struct Copied {
 }
 
 /// Copies a part of a store that nobody serves, and compares all of it. The target is whole then, and has the revision
-/// of the source. `None`: it was whole already.
+/// of the source.
 ///
 /// # Errors
 /// When one of the two fails, or they differ, or the target is not to be filled.
-pub fn copy(from: &Endpoint, to: &Endpoint, part: &Ranges, progress: Progress) -> Result<Option<Copied>> {
-    if is_whole(from, to, part)? {
-        return Ok(None);
-    }
+pub fn copy(from: &Endpoint, to: &Endpoint, part: &Ranges, progress: Progress) -> Result<Copied> {
     let mut moving = Move::begin_part(from, to, part, progress)?;
     moving.copy()?;
     moving.prove()?;
     moving.prepare()?;
     let figures = moving.figures;
     moving.target.finish(figures.compared_at).with_context(|| format!("the target {to}"))?;
-    Ok(Some(Copied { revision: figures.compared_at, keys: figures.keys, history: figures.history }))
+    Ok(Copied { revision: figures.compared_at, keys: figures.keys, history: figures.history })
 }
 
 /// Whether a database holds all of a part, and can be served.
-fn is_whole(from: &Endpoint, to: &Endpoint, part: &Ranges) -> Result<bool> {
+///
+/// # Errors
+/// When one of the two can't be read, or they are the same.
+pub fn is_copied(from: &Endpoint, to: &Endpoint, part: &Ranges) -> Result<bool> {
     if whole_name(from)? == whole_name(to)? {
         bail!("the target is the database that the store is in");
     }

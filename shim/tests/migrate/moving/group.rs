@@ -101,14 +101,17 @@ async fn a_move_that_was_stopped_goes_on() {
             blocking(&from, &to, move |from, to| match stop {
                 0 => drop(Move::begin_part(from, to, &shirts(), Progress::default()).unwrap()),
                 1 => Move::begin_part(from, to, &shirts(), Progress::default()).unwrap().copy().unwrap(),
-                _ => assert!(leaving::copy(from, to, &shirts(), Progress::default()).unwrap().is_some()),
+                _ => drop(leaving::copy(from, to, &shirts(), Progress::default()).unwrap()),
             })
             .await;
             assert_eq!(content_of(&from).await, before, "stopped at {stop}");
             let other =
                 run(&["move-group", to.url(), "--endpoint", from.url(), "--prefix", "/registry/shirtsleeves/"]).await;
             assert!(other.unwrap_err().contains("the database"), "what another move filled is refused");
-            assert_eq!(move_group(&from, &to, &[]).await, Ok(true));
+            // A rehearsal says what is left to be done; when all is done, there is nothing, and that is no error.
+            for more in [&["--dry-run"][..], &[], &["--dry-run"], &[]] {
+                assert_eq!(move_group(&from, &to, more).await, Ok(true));
+            }
             has_left(&before, &from, &to).await;
         }
     }
@@ -153,10 +156,11 @@ async fn what_may_not_go() {
     filled(&full, None).await;
     refused(&from, &full, "the database is not empty").await;
     refused(&from, &from, "the target is the database that the store is in").await;
+    let none = ["move-group", empty.url(), "--endpoint", from.url(), "--prefix", "/registry/shirt/"];
+    assert_eq!(run(&[&none[..], &["--dry-run"]].concat()).await, Ok(false));
+    assert!(run(&none).await.unwrap_err().contains("no key begins with that"));
+    assert!(sql::probe(empty.endpoint()).unwrap().1.is_none());
 
-    let engine = open(&from).await.unwrap();
-    engine.write(put("/registry/shirts/x/customresourcedefinitions/a.b", "{}", 0)).await.unwrap();
-    engine.shutdown().await;
     let definitions = "/registry/shirts/apiextensions.k8s.io/customresourcedefinitions/shirts.example.com";
     let engine = open(&from).await.unwrap();
     engine.write(put(definitions, "{}", 0)).await.unwrap();
