@@ -4,13 +4,12 @@ use std::fmt;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::cpu::cpu_of;
+use crate::cost::{Cost, cost_of};
 
 /// The variable with the connection string: a password in an argument would be seen by all users of the machine.
 pub(crate) const VARIABLE: &str = "SLUICE_BENCH_DATABASE";
@@ -99,14 +98,14 @@ impl Database {
         Ok(format!("{} {}", self.software, text.split(['-', ' ']).next().unwrap_or_default()))
     }
 
-    /// CPU time of all its processes.
-    pub(crate) fn cpu(&self) -> Result<Duration> {
+    /// What all its processes took.
+    pub(crate) fn cost(&self) -> Result<Cost> {
         let children = format!("/proc/{0}/task/{0}/children", self.pid);
         let text = std::fs::read_to_string(&children).with_context(|| format!("read {children}"))?;
         let children = text.split_whitespace().filter_map(|pid| pid.parse().ok());
         // A child may end while we look; then its time is its parent's.
-        let theirs: Duration = children.filter_map(|pid| cpu_of(pid).ok()).sum();
-        Ok(cpu_of(self.pid)? + theirs)
+        let theirs = children.filter_map(|pid| cost_of(pid).ok());
+        Ok(theirs.fold(cost_of(self.pid)?, |sum, cost| sum + cost))
     }
 
     /// What the server's own client says to a statement.
@@ -163,9 +162,9 @@ impl Place {
         }
     }
 
-    /// CPU time of the server.
-    pub(crate) fn cpu(&self) -> Result<Duration> {
-        self.on.cpu()
+    /// What the server took.
+    pub(crate) fn cost(&self) -> Result<Cost> {
+        self.on.cost()
     }
 
     /// Bytes that it takes on the disk.

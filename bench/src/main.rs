@@ -7,7 +7,7 @@
 
 mod client;
 mod compaction;
-mod cpu;
+mod cost;
 mod database;
 mod large;
 mod load;

@@ -240,17 +240,17 @@ impl Plan {
         match what {
             What::Watchers(count) => {
                 let store = Store::connect(&server.url(), count).await?;
-                let cpu = server.cpu()?;
+                let before = server.costs()?;
                 let delivered = watchers::measure(&store, count, run, self.duration).await?;
                 let rate = delivered.events as f64 / delivered.elapsed.as_secs_f64();
-                Ok(Sample::of_load(rate, delivered.writes, server.cpu()?.since(cpu), delivered.events))
+                Ok(Sample::of_load(rate, delivered.writes, server.costs()?.since(before), delivered.events))
             }
             What::Selective(count) => {
                 let store = Store::connect(&server.url(), count).await?;
                 let watchers = selective::Watchers::open(&store, count, run).await?;
-                let cpu = server.cpu()?;
+                let before = server.costs()?;
                 let measured = watchers.measure(&store, self.duration).await?;
-                let used = server.cpu()?.since(cpu);
+                let used = server.costs()?.since(before);
                 Ok(Sample::of_load(measured.rate(), measured, used, measured.requests))
             }
             What::Load(op, clients) => {
@@ -261,9 +261,9 @@ impl Plan {
                     workers = load::run(workers, End::After(self.duration)).await?.1;
                     workers.iter_mut().for_each(|worker| worker.turn_to(Op::Delete));
                 }
-                let cpu = server.cpu()?;
+                let before = server.costs()?;
                 let (measured, _) = load::run(workers, End::After(self.duration)).await?;
-                let used = server.cpu()?.since(cpu);
+                let used = server.costs()?.since(before);
                 Ok(Sample::of_load(measured.rate(), measured, used, measured.requests))
             }
             What::Compaction | What::Large => bail!("not a load"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use crate::cpu::Cpu;
+use crate::cost::Costs;
 use crate::load::Measured;
 use crate::say;
 use crate::server::{Candidate, Kind};
@@ -55,24 +55,28 @@ pub(crate) struct Sample {
     /// CPU time of the database server for it, if there is one, in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) database_us: Option<f64>,
+    /// Bytes for the disk that both wrote for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) written_bytes: Option<f64>,
 }
 
 impl Sample {
-    /// Of a load: `used` is the CPU time of the server, shared by `units`.
-    pub(crate) fn of_load(value: f64, measured: Measured, used: Cpu, units: u64) -> Self {
+    /// Of a load: `used` is what the server took for so many `units`.
+    pub(crate) fn of_load(value: f64, measured: Measured, used: Costs, units: u64) -> Self {
         let each = |used: Duration| (units > 0).then(|| used.as_secs_f64() * 1e6 / units as f64);
         Self {
             value,
             p50_ms: Some(measured.p50.as_secs_f64() * 1e3),
             p99_ms: Some(measured.p99.as_secs_f64() * 1e3),
-            cpu_us: each(used.own),
-            database_us: used.database.and_then(each),
+            cpu_us: each(used.own.cpu),
+            database_us: used.database.and_then(|database| each(database.cpu)),
+            written_bytes: (units > 0).then(|| used.written() as f64 / units as f64),
         }
     }
 
     /// A single value.
     pub(crate) fn of_value(value: f64) -> Self {
-        Self { value, p50_ms: None, p99_ms: None, cpu_us: None, database_us: None }
+        Self { value, p50_ms: None, p99_ms: None, cpu_us: None, database_us: None, written_bytes: None }
     }
 }
 
@@ -251,6 +255,9 @@ impl Report {
                 let _ = write!(line, " ({cpu:.0} µs");
                 if let Some(database) = row.middle(*kind, |sample| sample.database_us) {
                     let _ = write!(line, " + {database:.0} µs");
+                }
+                if let Some(written) = row.middle(*kind, |sample| sample.written_bytes).filter(|bytes| *bytes >= 1.0) {
+                    let _ = write!(line, ", {:.1} KB written", written / 1e3);
                 }
                 let p99 = row.middle(*kind, |sample| sample.p99_ms).unwrap_or_default();
                 let _ = write!(line, ", p99 {p99:.1} ms)");

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::client::Store;
-use crate::cpu::{Cpu, cpu_of};
+use crate::cost::{Costs, cost_of};
 use crate::database::{Database, Place};
 
 /// How long a server may take to answer its first request, and to end.
@@ -160,12 +160,11 @@ impl Server {
         Ok(Memory { resident: all * 1024.0, anonymous: anonymous * 1024.0 })
     }
 
-    /// CPU time that the process has used, of all its threads, with the one behind it, and that its database server
-    /// has.
-    pub(crate) fn cpu(&self) -> Result<Cpu> {
-        let database = self.place.as_ref().map(Place::cpu).transpose()?;
-        let behind = self.behind.as_ref().map(|behind| cpu_of(behind.0.id())).transpose()?;
-        Ok(Cpu { own: cpu_of(self.child.0.id())? + behind.unwrap_or_default(), database })
+    /// What the process took, with the one behind it, and what its database server took.
+    pub(crate) fn costs(&self) -> Result<Costs> {
+        let database = self.place.as_ref().map(Place::cost).transpose()?;
+        let behind = self.behind.as_ref().map(|behind| cost_of(behind.0.id())).transpose()?;
+        Ok(Costs { own: cost_of(self.child.0.id())? + behind.unwrap_or_default(), database })
     }
 
     /// Bytes that the data occupies on the disk.
