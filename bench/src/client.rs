@@ -2,11 +2,14 @@
 
 use anyhow::Result;
 use bytes::Bytes;
+use sluice_wire::contract::{CONTRACT_VERSION, CONTRACT_VERSION_HEADER, LABEL_SELECTOR_HEADER};
 use sluice_wire::pb::etcdserverpb as pb;
 use sluice_wire::pb::etcdserverpb::kv_client::KvClient;
+use sluice_wire::pb::etcdserverpb::maintenance_client::MaintenanceClient;
 use sluice_wire::pb::etcdserverpb::watch_client::WatchClient;
+use sluice_wire::pb::mvccpb::KeyValue;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 
 /// No more connections than that, however many clients there are.
 const CONNECTIONS: usize = 8;
@@ -32,6 +35,18 @@ impl Store {
         Ok(Self { channels })
     }
 
+    /// One connection with the windows that clients have by default: little is on the way to a client that reads slowly.
+    pub(crate) async fn narrow(url: &str) -> Result<Self> {
+        let endpoint = Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true);
+        Ok(Self { channels: vec![endpoint.connect().await?] })
+    }
+
+    /// Over a connection that is there.
+    #[cfg(test)]
+    pub(crate) fn over(channel: Channel) -> Self {
+        Self { channels: vec![channel] }
+    }
+
     /// The client of that number. Clients share connections.
     pub(crate) fn client(&self, number: usize) -> Client {
         Client { kv: KvClient::new(self.channel(number)).max_decoding_message_size(usize::MAX) }
@@ -40,6 +55,11 @@ impl Store {
     /// A client for watches.
     pub(crate) fn watch_client(&self, number: usize) -> WatchClient<Channel> {
         WatchClient::new(self.channel(number)).max_decoding_message_size(usize::MAX)
+    }
+
+    /// A client for snapshots.
+    pub(crate) fn maintenance_client(&self) -> MaintenanceClient<Channel> {
+        MaintenanceClient::new(self.channel(0))
     }
 
     fn channel(&self, number: usize) -> Channel {
@@ -73,6 +93,21 @@ impl Client {
     pub(crate) async fn list(&self, key: Bytes, range_end: Bytes, limit: i64) -> Result<usize, Status> {
         let request = pb::RangeRequest { key, range_end, limit, ..Default::default() };
         Ok(self.kv.clone().range(request).await?.into_inner().kvs.len())
+    }
+
+    /// A page of a list with what is in it, of all objects or of those that a selector of labels takes.
+    pub(crate) async fn objects(
+        &self,
+        key: Bytes,
+        range_end: Bytes,
+        limit: i64,
+        selector: Option<&str>,
+    ) -> Result<Vec<KeyValue>> {
+        let mut request = Request::new(pb::RangeRequest { key, range_end, limit, ..Default::default() });
+        if let Some(selector) = selector {
+            select(&mut request, selector)?;
+        }
+        Ok(self.kv.clone().range(request).await?.into_inner().kvs)
     }
 
     /// How many keys there are (`store.Stats`).
@@ -117,6 +152,13 @@ impl Client {
         let response = response.into_inner();
         Ok(Written { succeeded: response.succeeded, revision: response.header.map_or(0, |header| header.revision) })
     }
+}
+
+/// Puts a selector of labels into the metadata of a request.
+pub(crate) fn select<T>(request: &mut Request<T>, selector: &str) -> Result<()> {
+    request.metadata_mut().insert(CONTRACT_VERSION_HEADER, CONTRACT_VERSION.to_string().parse()?);
+    request.metadata_mut().insert(LABEL_SELECTOR_HEADER, selector.parse()?);
+    Ok(())
 }
 
 fn unchanged(key: Bytes, revision: i64) -> pb::Compare {

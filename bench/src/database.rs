@@ -79,6 +79,14 @@ impl Database {
         Ok(Arc::new(Self { software, user, password, host, replicas, pid, made: AtomicU32::new(0) }))
     }
 
+    /// The server that the flags and the environment tell of, if they do.
+    pub(crate) fn told(software: Option<Software>, pid: Option<u32>) -> Result<Option<Arc<Self>>> {
+        let (Some(software), Some(pid)) = (software, pid) else { return Ok(None) };
+        let url = std::env::var(VARIABLE).with_context(|| format!("read {VARIABLE}"))?;
+        let replicas = std::env::var(REPLICAS).unwrap_or_default();
+        Self::new(software, &url, pid, replicas.split_whitespace()).map(Some)
+    }
+
     /// Makes a database.
     pub(crate) fn make(self: &Arc<Self>) -> Result<Place> {
         let name = format!("bench_{}", self.made.fetch_add(1, Ordering::Relaxed));

@@ -8,6 +8,7 @@
 mod client;
 mod compaction;
 mod cost;
+mod curves;
 mod database;
 mod large;
 mod load;
@@ -17,6 +18,7 @@ mod plot;
 mod report;
 mod selective;
 mod server;
+mod soak;
 mod watchers;
 mod workload;
 
@@ -39,6 +41,8 @@ enum Cli {
     /// A control plane that runs.
     #[command(subcommand)]
     Platform(platform::Cmd),
+    /// One sluice-shim, for a long time, with samples of what it holds.
+    Soak(soak::Cmd),
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,6 +84,7 @@ async fn main() -> ExitCode {
     let result = match Cli::parse() {
         Cli::Store(cmd) => store(cmd).await,
         Cli::Platform(cmd) => cmd.run().await,
+        Cli::Soak(cmd) => cmd.run().await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -121,14 +126,7 @@ async fn store(cli: StoreCmd) -> Result<()> {
 
 /// What there is to measure.
 fn candidates(cli: &StoreCmd, plan: &plan::Plan) -> Result<Vec<Candidate>> {
-    let database = match (cli.database, cli.database_pid) {
-        (Some(software), Some(pid)) => {
-            let url = std::env::var(database::VARIABLE).with_context(|| format!("read {}", database::VARIABLE))?;
-            let replicas = std::env::var(database::REPLICAS).unwrap_or_default();
-            Some(database::Database::new(software, &url, pid, replicas.split_whitespace())?)
-        }
-        _ => None,
-    };
+    let database = database::Database::told(cli.database, cli.database_pid)?;
     let sqlite = cli.database.and(cli.shim.as_ref());
     let given = [
         (Kind::Etcd, cli.etcd.as_ref(), None),

@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
-use sluice_wire::contract::{CONTRACT_VERSION, CONTRACT_VERSION_HEADER, LABEL_SELECTOR_HEADER};
 use sluice_wire::pb::etcdserverpb as pb;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming};
 
-use crate::client::Store;
+use crate::client::{Store, select};
 use crate::load::{Measured, micros};
 use crate::workload::{Keys, colored};
 
@@ -86,8 +85,7 @@ async fn watch(
     let (requests, receiver) = mpsc::channel(1);
     requests.send(pb::WatchRequest { request_union }).await?;
     let mut request = Request::new(ReceiverStream::new(receiver));
-    request.metadata_mut().insert(CONTRACT_VERSION_HEADER, CONTRACT_VERSION.to_string().parse()?);
-    request.metadata_mut().insert(LABEL_SELECTOR_HEADER, format!("color={color}").parse()?);
+    select(&mut request, &format!("color={color}"))?;
     let mut responses = store.watch_client(number).watch(request).await?.into_inner();
     if !responses.message().await?.context("a watch ended")?.created {
         bail!("a watch was not created");

@@ -127,6 +127,22 @@ impl Server {
         Self::run(self.kind, self.program, self.data, self.place).await
     }
 
+    /// Ends the process by a signal and starts it again on the same data, at the same port. Returns how long it took
+    /// from the signal to the first answer.
+    pub(crate) async fn again(&mut self, signal: Signal) -> Result<Duration> {
+        let begin = Instant::now();
+        kill(self.pid(), signal)?;
+        while self.child.0.try_wait()?.is_none() {
+            if begin.elapsed() > PATIENCE {
+                bail!("{} does not end", self.kind);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.child = Running(spawn(self.kind, &self.program, &self.data, self.place.as_ref(), self.port)?);
+        answers(&mut self.child, self.kind, self.port, &self.data).await?;
+        Ok(begin.elapsed())
+    }
+
     /// The URL that clients connect to.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
@@ -142,6 +158,29 @@ impl Server {
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())
+    }
+
+    /// File handles and threads of the process.
+    pub(crate) fn handles_and_threads(&self) -> Result<(f64, f64)> {
+        let count = |name: &str| {
+            let path = format!("/proc/{}/{name}", self.pid());
+            Ok::<_, anyhow::Error>(std::fs::read_dir(&path).with_context(|| format!("read {path}"))?.count() as f64)
+        };
+        Ok((count("fd")?, count("task")?))
+    }
+
+    /// Bytes of the database and of SQLite's log of it. A database server's log is no file of ours: 0.
+    pub(crate) fn database_and_log(&self) -> Result<(f64, f64)> {
+        match &self.place {
+            Some(place) => Ok((place.bytes()?, 0.0)),
+            None => {
+                let length = |name: &str| {
+                    let path = self.data.join(name);
+                    std::fs::metadata(&path).map_or(0.0, |metadata| metadata.len() as f64)
+                };
+                Ok((length("state.db"), length("state.db-wal")))
+            }
+        }
     }
 
     fn pid(&self) -> Pid {

@@ -15,6 +15,7 @@ mod libtest;
 mod python;
 mod runner;
 mod server;
+mod soak;
 mod test;
 #[cfg(test)]
 mod workflows;

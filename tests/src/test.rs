@@ -12,6 +12,7 @@ use crate::e2e::{self, Suite};
 use crate::images;
 use crate::libtest::Results;
 use crate::runner::Tally;
+use crate::soak;
 use sluice_shell::context::Context;
 use sluice_shell::doctor::{self, Purpose};
 use sluice_shell::error::{Error, Result};
@@ -26,7 +27,7 @@ use sluice_toolkit::source::{Origin, Target};
 /// Runs the tests: all of them, or one part. The last line is `N passed, N failed`; exit code 1 if one failed.
 #[derive(clap::Args)]
 pub(crate) struct Cmd {
-    /// Which part [default: all but `images`, `cluster` and `clients`]
+    /// Which part [default: all but `images`, `cluster`, `clients` and `soak`]
     #[arg(value_enum)]
     part: Option<Part>,
     /// Only the end-to-end, conformance, cluster, image or client tests whose name holds this text; no other part
@@ -35,7 +36,7 @@ pub(crate) struct Cmd {
     /// Only say what this machine lacks; install nothing
     #[arg(long)]
     no_install: bool,
-    /// End-to-end and conformance tests: the shim's data is on a server of this kind, which the tests start
+    /// End-to-end and conformance tests, and the soak: the shim's data is on a server of this kind, which they start
     #[arg(long, value_enum, value_name = "SERVER")]
     database: Option<Database>,
     #[command(flatten)]
@@ -76,6 +77,8 @@ enum Part {
     Cluster,
     /// Client programs of others, as they are, on patched Kubernetes and the shim: half an hour
     Clients,
+    /// The shim under a mixed load for two minutes, or for SLUICE_SOAK_SECONDS: what it holds does not grow
+    Soak,
 }
 
 impl Part {
@@ -84,7 +87,7 @@ impl Part {
         Self::value_variants()
             .iter()
             .copied()
-            .filter(|part| !matches!(part, Self::Images | Self::Cluster | Self::Clients))
+            .filter(|part| !matches!(part, Self::Images | Self::Cluster | Self::Clients | Self::Soak))
             .collect()
     }
 }
@@ -102,6 +105,9 @@ impl Cmd {
         }
         if parts.contains(&Part::Images) {
             images::chosen(self.filter.as_deref())?;
+        }
+        if parts.contains(&Part::Soak) {
+            soak::seconds()?;
         }
         let (mut tally, mut times) = (Tally::default(), Vec::new());
         for part in parts {
@@ -138,10 +144,10 @@ impl Cmd {
         if self.conformance.is_end_to_end() && parts != [Part::Conformance] {
             return Err(Error::input("`e2e` as the second word is for the part `conformance`"));
         }
-        let elsewhere = parts.iter().any(|part| !matches!(part, Part::E2e | Part::Conformance));
+        let elsewhere = parts.iter().any(|part| !matches!(part, Part::E2e | Part::Conformance | Part::Soak));
         if self.database.is_some() && elsewhere {
             return Err(Error::input(
-                "`--database` is for the parts `e2e` and `conformance`; `db --only` chooses a server",
+                "`--database` is for the parts `e2e`, `conformance` and `soak`; `db --only` chooses a server",
             ));
         }
         Ok(parts)
@@ -156,7 +162,8 @@ impl Cmd {
             Part::Conformance if self.part.is_none() || self.database.is_some() => {
                 &[Purpose::Build, Purpose::Databases]
             }
-            Part::Patches | Part::Conformance => &[Purpose::Build],
+            Part::Soak if self.database.is_some() => &[Purpose::Build, Purpose::Databases],
+            Part::Patches | Part::Conformance | Part::Soak => &[Purpose::Build],
             Part::E2e if self.bin.is_some() && self.database.is_none() => &[],
             Part::E2e if self.bin.is_some() => &[Purpose::Databases],
             Part::E2e => &[Purpose::Build, Purpose::Images, Purpose::Databases],
@@ -202,6 +209,10 @@ impl Cmd {
                 };
                 tally += step(shell, "clients", clock, conformance::clients(shell, &self.target, &wish))?;
             }
+            Part::Soak => match soak::run(shell, self.database) {
+                Ok(ran) => tally += ran,
+                Err(error) => tally += step(shell, "soak", clock, Err(error))?,
+            },
             Part::Images => {
                 leftover::clean_up_on_ctrl_c()?;
                 for (name, run) in images::chosen(self.filter.as_deref())? {
@@ -405,6 +416,7 @@ mod tests {
             ("cluster --filter pods", vec![Part::Cluster]),
             ("clients --filter python", vec![Part::Clients]),
             ("--filter x --database postgres", vec![Part::E2e]),
+            ("soak --database mariadb", vec![Part::Soak]),
             ("conformance --database mariadb", vec![Part::Conformance]),
             ("conformance e2e --system sluice --filter Watchers", vec![Part::Conformance]),
         ];
@@ -417,11 +429,12 @@ mod tests {
         {
             assert_eq!(parts(line), Err(server.to_owned()), "{line}");
         }
-        let database = "`--database` is for the parts `e2e` and `conformance`; `db --only` chooses a server";
+        let database = "`--database` is for the parts `e2e`, `conformance` and `soak`; `db --only` chooses a server";
         for line in ["--database postgres", "shim --database postgres", "db --database mariadb"] {
             assert_eq!(parts(line), Err(database.to_owned()), "{line}");
         }
         assert!(parts("db --filter x").is_err());
+        assert!(parts("soak --filter x").is_err());
         assert!(parts("unit e2e").is_err());
     }
 }

@@ -4,7 +4,7 @@
 //! planes as processes), [`node`] (one that runs Pods), `pipeline` (the stages of a build); what they all stand on is
 //! the crate `sluice_shell`.
 
-mod bench;
+pub mod bench;
 pub mod build;
 mod build_images;
 mod calendar;

@@ -23,11 +23,11 @@ fn the_named_tests_exist() {
     }
 }
 
-/// Names of functions that are tests, and of cases of the end-to-end tests.
+/// Names of functions that are tests, of cases of the end-to-end tests, and of rules of the soak.
 fn tests(root: &Path) -> BTreeSet<String> {
     let test = Regex::new(r"#\[(?:tokio::)?test\b[^\n]*\n(?:[ \t]*(?:#\[|//)[^\n]*\n)*[ \t]*(?:async )?fn (\w+)")
         .expect("a regex");
-    let case = Regex::new(r#"Case::new\("([^"]+)""#).expect("a regex");
+    let case = Regex::new(r#"(?:Case|Rule)::new\("([^"]+)""#).expect("a regex");
     let mut names = BTreeSet::new();
     for folder in ["shim", "tests", "toolkit"] {
         for entry in walkdir::WalkDir::new(root.join(folder)) {

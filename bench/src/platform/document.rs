@@ -6,10 +6,10 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::floor::{Floor, floors};
-use super::part::{Part, Question};
-use super::plot::Plot;
+use super::part::{Part, Question, System};
 use super::report::{Report, total};
 use super::table;
+use crate::curves::{Curve, HEIGHT, Plot};
 use crate::report::Machine;
 
 /// The version of the JSON report.
@@ -47,33 +47,42 @@ pub(super) fn write(parts: &[Part], versions: Vec<String>, out: &Path) -> Result
     Ok(())
 }
 
-fn lists(report: &Report<'_>) -> Plot<'static> {
-    let curve = |system| {
-        let point = |objects: u64| Some((objects as f64, report.answer(system, objects, Question::Label)?.p50_ms));
-        (system, report.scales().into_iter().filter_map(point).collect())
+fn curve(system: System, points: Vec<(f64, f64)>) -> Curve {
+    let color = match system {
+        System::StockEtcd => "#3b6fb6",
+        System::StockKine => "#c2803a",
+        System::Sluice => "#2e8b57",
     };
-    let curves = report.systems().into_iter().map(curve).collect();
-    Plot { title: "A list of 20 by label: p50 in ms", across: "shirts", logarithmic: true, curves }
+    Curve { name: system.to_string(), color, points }
+}
+
+fn lists(report: &Report<'_>) -> Plot<'static> {
+    let of = |system| {
+        let point = |objects: u64| Some((objects as f64, report.answer(system, objects, Question::Label)?.p50_ms));
+        curve(system, report.scales().into_iter().filter_map(point).collect())
+    };
+    let curves = report.systems().into_iter().map(of).collect();
+    Plot { title: "A list of 20 by label: p50 in ms", across: "shirts", height: HEIGHT, logarithmic: true, curves }
 }
 
 fn memory(report: &Report<'_>) -> Plot<'static> {
-    let curve = |system| {
+    let of = |system| {
         let point = |objects: u64| Some((objects as f64, total(report.memory(system, objects)?) / 1e6));
-        (system, report.scales().into_iter().filter_map(point).collect())
+        curve(system, report.scales().into_iter().filter_map(point).collect())
     };
-    let curves = report.systems().into_iter().map(curve).collect();
+    let curves = report.systems().into_iter().map(of).collect();
     let title = "Resident memory of apiserver, controller manager and store, in MB";
-    Plot { title, across: "shirts", logarithmic: true, curves }
+    Plot { title, across: "shirts", height: HEIGHT, logarithmic: true, curves }
 }
 
 fn mixed(report: &Report<'_>) -> Plot<'static> {
-    let curve = |system| {
+    let of = |system| {
         let points = report
             .slices(system)
             .iter()
             .map(|slice| (slice.objects as f64, slice.requests as f64 / slice.seconds.max(1e-9)));
-        (system, points.collect())
+        curve(system, points.collect())
     };
-    let curves = report.systems().into_iter().map(curve).collect();
-    Plot { title: "The mixed load: requests a second", across: "objects", logarithmic: false, curves }
+    let curves = report.systems().into_iter().map(of).collect();
+    Plot { title: "The mixed load: requests a second", across: "objects", height: HEIGHT, logarithmic: false, curves }
 }

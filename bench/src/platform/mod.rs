@@ -12,7 +12,6 @@ mod latency;
 mod load;
 mod memory;
 mod part;
-mod plot;
 mod query;
 mod report;
 mod shirt;

@@ -4,7 +4,10 @@ mod control_plane;
 mod document;
 mod gc;
 mod platform;
+mod soak;
 mod store;
+
+pub use soak::soak;
 
 use std::path::PathBuf;
 use std::time::Duration;

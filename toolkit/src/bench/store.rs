@@ -14,7 +14,7 @@ use sluice_shell::error::{Attempt as _, Error, Result};
 use sluice_shell::process::Run;
 
 /// Where the load generator finds the connection string of the database server.
-const VARIABLE: &str = "SLUICE_BENCH_DATABASE";
+pub(super) const VARIABLE: &str = "SLUICE_BENCH_DATABASE";
 
 /// Where the load generator finds the hosts of its replicas.
 const HOSTS: &str = "SLUICE_BENCH_REPLICAS";

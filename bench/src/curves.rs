@@ -1,26 +1,35 @@
-//! Curves of the systems, in an SVG that needs no font or style of its own.
+//! Curves, in an SVG that needs no font or style of its own.
 
 use std::fmt::Write as _;
 
-use super::part::System;
 use crate::report::number;
 
 const WIDTH: f64 = 900.0;
-const HEIGHT: f64 = 420.0;
+/// How high a plot is that stands alone.
+pub(crate) const HEIGHT: f64 = 420.0;
 const LEFT: f64 = 80.0;
 /// Half of the longest mark, which stands in the middle below the end of the axis.
 const RIGHT: f64 = 45.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 50.0;
 
-/// A plot with a curve for each system that was measured.
-pub(super) struct Plot<'a> {
-    pub(super) title: &'a str,
+/// A plot with some curves.
+pub(crate) struct Plot<'a> {
+    pub(crate) title: &'a str,
     /// What the horizontal axis is.
-    pub(super) across: &'a str,
+    pub(crate) across: &'a str,
+    pub(crate) height: f64,
     /// Whether both axes are logarithmic; else they begin at 0.
-    pub(super) logarithmic: bool,
-    pub(super) curves: Vec<(System, Vec<(f64, f64)>)>,
+    pub(crate) logarithmic: bool,
+    pub(crate) curves: Vec<Curve>,
+}
+
+/// What was measured of something.
+pub(crate) struct Curve {
+    /// As the legend calls it.
+    pub(crate) name: String,
+    pub(crate) color: &'static str,
+    pub(crate) points: Vec<(f64, f64)>,
 }
 
 /// One axis.
@@ -70,34 +79,40 @@ fn written(mark: f64) -> String {
     if mark >= 100.0 { number(mark) } else { ((mark * 1000.0).round() / 1000.0).to_string() }
 }
 
-fn color(system: System) -> &'static str {
-    match system {
-        System::StockEtcd => "#3b6fb6",
-        System::StockKine => "#c2803a",
-        System::Sluice => "#2e8b57",
+/// Plots below each other, as one file.
+pub(crate) fn stacked(plots: &[Plot<'_>]) -> String {
+    let height: f64 = plots.iter().map(|plot| plot.height).sum();
+    let mut text = format!("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\">\n");
+    let mut top = 0.0;
+    for plot in plots {
+        let _ = write!(text, "<svg y=\"{top}\" width=\"{WIDTH}\" height=\"{}\">\n{}</svg>\n", plot.height, plot.svg());
+        top += plot.height;
     }
+    text.push_str("</svg>\n");
+    text
 }
 
 impl Plot<'_> {
     /// The file.
-    pub(super) fn svg(&self) -> String {
-        let points = || self.curves.iter().flat_map(|(_, points)| points);
+    pub(crate) fn svg(&self) -> String {
+        let height = self.height;
+        let points = || self.curves.iter().flat_map(|curve| &curve.points);
         let across = Axis::of(points().map(|point| point.0), self.logarithmic);
         let up = Axis::of(points().map(|point| point.1), self.logarithmic);
         let x = |value| LEFT + across.share(value) * (WIDTH - LEFT - RIGHT);
-        let y = |value| HEIGHT - BOTTOM - up.share(value) * (HEIGHT - TOP - BOTTOM);
+        let y = |value| height - BOTTOM - up.share(value) * (height - TOP - BOTTOM);
         let mut text = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{HEIGHT}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
              <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
              <text x=\"10\" y=\"20\" font-size=\"14\">{}</text>\n\
              <text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"middle\">{}</text>\n",
             self.title,
             WIDTH / 2.0,
-            HEIGHT - 12.0,
+            height - 12.0,
             self.across,
         );
         for mark in across.marks() {
-            let (x, low, high) = (x(mark), HEIGHT - BOTTOM, TOP);
+            let (x, low, high) = (x(mark), height - BOTTOM, TOP);
             let _ = writeln!(
                 text,
                 "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{low:.1}\" y2=\"{high:.1}\" stroke=\"#dddddd\"/>"
@@ -124,11 +139,11 @@ impl Plot<'_> {
                 written(mark)
             );
         }
-        let measured = self.curves.iter().filter(|(_, points)| !points.is_empty());
-        for (at, (system, points)) in measured.enumerate() {
-            let (color, legend) = (color(*system), LEFT + at as f64 * 130.0);
+        let measured = self.curves.iter().filter(|curve| !curve.points.is_empty());
+        for (at, Curve { name, color, points }) in measured.enumerate() {
+            let legend = LEFT + at as f64 * 130.0;
             let _ = writeln!(text, "<rect x=\"{legend:.0}\" y=\"30\" width=\"12\" height=\"12\" fill=\"{color}\"/>");
-            let _ = writeln!(text, "<text x=\"{:.0}\" y=\"40\">{system}</text>", legend + 17.0);
+            let _ = writeln!(text, "<text x=\"{:.0}\" y=\"40\">{name}</text>", legend + 17.0);
             let line: Vec<String> = points.iter().map(|point| format!("{:.1},{:.1}", x(point.0), y(point.1))).collect();
             let _ = writeln!(
                 text,
@@ -165,18 +180,19 @@ mod tests {
     }
 
     fn plot() -> String {
+        let curve = |name: &str, points| Curve { name: name.to_owned(), color: "#000000", points };
         let curves = vec![
-            (System::StockEtcd, vec![(1e3, 1.0), (1e6, 100.0)]),
-            (System::StockKine, Vec::new()),
-            (System::Sluice, vec![(1e3, 2.0)]),
+            curve("one", vec![(1e3, 1.0), (1e6, 100.0)]),
+            curve("none", Vec::new()),
+            curve("two", vec![(1e3, 2.0)]),
         ];
-        Plot { title: "A title", across: "shirts", logarithmic: true, curves }.svg()
+        Plot { title: "A title", across: "shirts", height: HEIGHT, logarithmic: true, curves }.svg()
     }
 
     #[test]
-    fn a_system_without_values_is_not_in_the_legend() {
+    fn a_curve_without_values_is_not_in_the_legend() {
         let svg = plot();
-        let named = System::ALL.map(|system| svg.contains(&format!(">{system}<")));
+        let named = ["one", "none", "two"].map(|name| svg.contains(&format!(">{name}<")));
         assert_eq!(named, [true, false, true], "{svg}");
         assert_eq!(svg.matches("<polyline").count(), 2);
     }
