@@ -35,7 +35,8 @@ impl Store {
         Ok(Self { channels })
     }
 
-    /// One connection with the windows that clients have by default: little is on the way to a client that reads slowly.
+    /// One connection with the windows that clients have by default: little is on the way to a client that reads
+    /// slowly.
     pub(crate) async fn narrow(url: &str) -> Result<Self> {
         let endpoint = Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true);
         Ok(Self { channels: vec![endpoint.connect().await?] })

@@ -70,6 +70,9 @@ impl Keys {
     }
 }
 
+/// How an object ends, behind its note.
+const TAIL: &str = r#""}}"#;
+
 /// A stored object of [`VALUE_BYTES`], as kube-apiserver writes it: JSON with two labels.
 pub(crate) fn object(number: usize) -> Bytes {
     colored(number, ["blue", "green", "red", "white"][number % 4])
@@ -81,9 +84,16 @@ pub(crate) fn colored(number: usize, color: &str) -> Bytes {
     let head = format!(
         r#"{{"apiVersion":"stable.example.com/v1","kind":"Shirt","metadata":{{"creationTimestamp":"2026-01-02T03:04:05Z","generation":1,"labels":{{"color":"{color}","size":"{size}"}},"name":"shirt-{number}","namespace":"default","uid":"6a8b1c1e-5c0f-4a55-9d38-{number:012}"}},"spec":{{"note":""#
     );
-    let tail = r#""}}"#;
-    let note = "x".repeat(VALUE_BYTES.saturating_sub(head.len() + tail.len()));
-    format!("{head}{note}{tail}").into()
+    let note = "x".repeat(VALUE_BYTES.saturating_sub(head.len() + TAIL.len()));
+    format!("{head}{note}{TAIL}").into()
+}
+
+/// The object of that number after so many edits: its UID stays.
+pub(crate) fn edited(number: usize, edits: u64) -> Bytes {
+    let mut bytes = Vec::from(object(number));
+    let (text, end) = (format!("{edits:016}"), bytes.len() - TAIL.len());
+    bytes[end - text.len()..end].copy_from_slice(text.as_bytes());
+    bytes.into()
 }
 
 /// One client at work.
@@ -233,6 +243,9 @@ mod tests {
             assert_eq!(bytes.len(), VALUE_BYTES);
             let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
             assert_eq!(value["metadata"]["labels"].as_object().unwrap().len(), 2);
+            let edited: serde_json::Value = serde_json::from_slice(&edited(number, 5)).unwrap();
+            assert_eq!(edited["metadata"], value["metadata"]);
+            assert_ne!(edited["spec"], value["spec"]);
         }
     }
 

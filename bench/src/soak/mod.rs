@@ -1,7 +1,7 @@
 //! A soak: one sluice-shim under a mixed load for a long time, with samples of what its process holds.
 //!
-//! The first quarter of the time has restarts, in good order and by SIGKILL in turns. The rest is one long life, so that
-//! what leaks has time to be seen; restarts end it. After each restart all that is stored is compared with what was
+//! The first quarter of the time has restarts, in good order and by SIGKILL in turns. The rest is one long life, so
+//! that what leaks has time to be seen; restarts end it. After each restart all that is stored is compared with what was
 //! acknowledged. The number of live objects stays the same. `cargo xtask test soak` judges the samples.
 
 mod readers;

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use super::traffic::{Traffic, Work, count};
 use crate::client::{Client, Store};
-use crate::workload::{Keys, object};
+use crate::workload::{Keys, edited};
 
 /// Objects of each writer.
 const LIVE: u64 = 500;
@@ -35,8 +35,10 @@ pub(crate) struct Owned {
     keys: Keys,
     objects: BTreeMap<Bytes, Stored>,
     unsure: Option<Unsure>,
-    /// The number of the next key and value.
+    /// The number of the next object.
     next: u64,
+    /// How many objects were created or edited: no two values are the same.
+    edits: u64,
     random: u64,
 }
 
@@ -57,6 +59,7 @@ impl Owned {
             objects: BTreeMap::new(),
             unsure: None,
             next: number * 100_000_000,
+            edits: 0,
             random: 0x9e37_79b9_7f4a_7c15 ^ (number + 1),
         }
     }
@@ -77,12 +80,15 @@ impl Owned {
         let at = self.random() % LIVE;
         let Some((key, stored)) = self.objects.iter().nth(at as usize) else { bail!("there is no object") };
         let (key, stored) = (key.clone(), stored.clone());
-        let after = (!self.random().is_multiple_of(4)).then(|| self.value());
+        let number = String::from_utf8_lossy(&key).rsplit('/').next().and_then(|number| number.parse().ok());
+        let number = number.context("a key without a number")?;
+        let after = (!self.random().is_multiple_of(4)).then(|| self.value(number));
         self.change(traffic, Unsure { key, before: Some(stored), after }).await
     }
 
     async fn create(&mut self, traffic: &Traffic) -> Result<()> {
-        let (key, after) = (self.keys.key(self.next), Some(self.value()));
+        self.next += 1;
+        let (key, after) = (self.keys.key(self.next), Some(self.value(self.next)));
         self.change(traffic, Unsure { key, before: None, after }).await
     }
 
@@ -108,9 +114,9 @@ impl Owned {
         Ok(())
     }
 
-    fn value(&mut self) -> Bytes {
-        self.next += 1;
-        object(self.next as usize)
+    fn value(&mut self, number: u64) -> Bytes {
+        self.edits += 1;
+        edited(number as usize, self.edits)
     }
 
     /// Says how the write ended that nobody answered: both ends are right, a third is not.

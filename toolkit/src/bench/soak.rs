@@ -11,6 +11,10 @@ use sluice_shell::context::Context;
 use sluice_shell::error::Result;
 use sluice_shell::process::Run;
 
+/// How long the shim remembers deleted objects. With its usual hour a database becomes as large as it will be only
+/// after an hour.
+const TTL: (&str, &str) = ("SLUICE_GC_TOMBSTONE_TTL", "1m");
+
 /// Builds sluice-shim and the load generator, and runs them for so many seconds, on a file or on a database server,
 /// which is started for it. Returns the folder with soak.csv, soak.json and soak.svg, which is beside the logs.
 ///
@@ -19,8 +23,8 @@ use sluice_shell::process::Run;
 pub fn soak(shell: &Context, seconds: u64, database: Option<Database>) -> Result<PathBuf> {
     let (shim, generator) = (store::built(shell, Program::SluiceShim)?, store::generator(shell)?);
     leftover::clean_up_on_ctrl_c()?;
-    let _lock = shell.lock("soak")?;
     let name = database.map_or("soak".to_owned(), |database| format!("soak-{}", database.value()));
+    let _lock = shell.lock(&name)?;
     let (log, data) = (shell.paths.log(&name), shell.paths.cache().join(&name));
     let out = log.with_extension("");
     for folder in [&data, &out] {
@@ -37,6 +41,7 @@ pub fn soak(shell: &Context, seconds: u64, database: Option<Database>) -> Result
         .arg("--out")
         .arg(&out)
         .args(["--seconds", &seconds.to_string()])
+        .env(TTL.0, TTL.1)
         .log(log)
         .limit(MEASURING);
     match database {
