@@ -35,10 +35,14 @@ impl Store {
         Ok(Self { channels })
     }
 
-    /// One connection with the windows that clients have by default: little is on the way to a client that reads
+    /// One connection with the least windows, as Go's clients have them: little is on the way to a client that reads
     /// slowly.
     pub(crate) async fn narrow(url: &str) -> Result<Self> {
-        let endpoint = Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true);
+        const WINDOW: u32 = 65_535;
+        let endpoint = Endpoint::from_shared(url.to_owned())?
+            .tcp_nodelay(true)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW);
         Ok(Self { channels: vec![endpoint.connect().await?] })
     }
 

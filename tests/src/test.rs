@@ -41,7 +41,7 @@ pub(crate) struct Cmd {
     database: Option<Database>,
     #[command(flatten)]
     target: Target,
-    /// End-to-end tests, specs and clients with the programs in DIR/patched and DIR/stock; build nothing
+    /// End-to-end tests, specs, clients and the soak with the programs in DIR/patched and DIR/stock; build nothing
     #[arg(long, value_name = "DIR")]
     bin: Option<PathBuf>,
     #[command(flatten)]
@@ -209,7 +209,7 @@ impl Cmd {
                 };
                 tally += step(shell, "clients", clock, conformance::clients(shell, &self.target, &wish))?;
             }
-            Part::Soak => match soak::run(shell, self.database) {
+            Part::Soak => match soak::run(shell, self.database, self.bin.as_deref()) {
                 Ok(ran) => tally += ran,
                 Err(error) => tally += step(shell, "soak", clock, Err(error))?,
             },

@@ -10,6 +10,8 @@ const LEAST: usize = 30;
 pub(super) struct Tolerance {
     pub(super) share: f64,
     pub(super) number: f64,
+    /// Up to this the last third may be however it came there.
+    pub(super) usual: f64,
 }
 
 /// The medians of the middle and of the last third of a series.
@@ -35,7 +37,7 @@ impl Thirds {
 
     /// Whether the last third is no more than that above the middle one. Less is flat as well.
     pub(super) fn are_flat(self, tolerance: Tolerance) -> bool {
-        self.last - self.middle <= (self.middle * tolerance.share).max(tolerance.number)
+        self.last <= tolerance.usual || self.last - self.middle <= (self.middle * tolerance.share).max(tolerance.number)
     }
 }
 
@@ -62,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_leak_is_no_flat_series_and_noise_is_one() {
-        let tolerance = Tolerance { share: 0.1, number: 4.0 };
+        let tolerance = Tolerance { share: 0.1, number: 4.0, usual: 20.0 };
         let table = [
             ("the same value", series(|_| 50.0), true),
             ("noise of a third", series(|at| 50.0 + 16.0 * noise(at)), true),
@@ -71,11 +73,12 @@ mod tests {
             ("peaks", series(|at| if at % 20.0 < 3.0 { 500.0 } else { 50.0 }), true),
             ("less and less", series(|at| 400.0 - at), true),
             ("one step of the tolerance", series(|at| if at < 250.0 { 50.0 } else { 54.0 }), true),
+            ("growth to what is usual", series(|at| at * 0.07), true),
             ("a leak", series(|at| 50.0 + at * 0.1), false),
             ("a leak below noise", series(|at| 50.0 + at * 0.2 + 16.0 * noise(at)), false),
             ("a leak below a saw", series(|at| 50.0 + at * 0.2 + at % 30.0), false),
             ("a leak that begins late", series(|at| 50.0 + (at - 180.0).max(0.0) * 0.2), false),
-            ("few that become more", series(|at| (at * 0.1).floor()), false),
+            ("few that become more", series(|at| 6.0 + (at * 0.1).floor()), false),
         ];
         for (name, values, flat) in table {
             let thirds = Thirds::of(&values).unwrap();

@@ -52,8 +52,9 @@ impl Rule {
 /// All of them. Memory, handles and threads begin anew with each process: they are judged in its longest life. The
 /// files stay, so they are judged over all lives.
 fn rules() -> Vec<Rule> {
-    let megabytes = |share, number| (Tolerance { share, number: number * 1e6 }, 1e6, "MB");
-    let number = |share, number| (Tolerance { share, number }, 1.0, "");
+    let megabytes = |share, number| (Tolerance { share, number: number * 1e6, usual: 0.0 }, 1e6, " MB");
+    let number = |share, number| (Tolerance { share, number, usual: 0.0 }, 1.0, "");
+    let log = (Tolerance { share: 0.1, number: 10e6, usual: LOG }, 1e6, " MB");
     vec![
         Rule::new("flat/memory", move |record| flat(&record.longest_life(), |one| one.memory, megabytes(0.1, 10.0))),
         Rule::new("flat/handles", move |record| flat(&record.longest_life(), |one| one.handles, number(0.05, 4.0))),
@@ -61,7 +62,7 @@ fn rules() -> Vec<Rule> {
         Rule::new("flat/database", move |record| flat(&record.samples, |one| one.database, megabytes(0.05, 1.0))),
         Rule::new("flat/log", move |record| match record.samples.iter().all(|one| one.log == 0.0) {
             true => Ok(Verdict::Skipped("the log is the database server's own".to_owned())),
-            false => flat(&record.samples, |one| one.log.max(LOG), megabytes(0.1, 10.0)),
+            false => flat(&record.samples, |one| one.log, log),
         }),
         Rule::new("kept/acknowledged", kept),
         Rule::new("done/watches", watches),
@@ -87,8 +88,8 @@ fn seconds_of(value: Option<&str>) -> Result<u64> {
 ///
 /// # Errors
 /// When it can't be made at all.
-pub(crate) fn run(shell: &Context, database: Option<Database>) -> Result<Tally> {
-    let folder = bench::soak(shell, seconds()?, database)?;
+pub(crate) fn run(shell: &Context, database: Option<Database>, bin: Option<&Path>) -> Result<Tally> {
+    let folder = bench::soak(shell, seconds()?, database, bin)?;
     let record = &Record::read(&folder)?;
     shell.out.data(record.summary())?;
     let cases = rules().into_iter().map(|rule| (rule.name, rule.judge));
@@ -105,7 +106,7 @@ fn flat(
 ) -> Result<Verdict> {
     let values: Vec<f64> = samples.iter().map(value).collect();
     let thirds = Thirds::of(&values)?;
-    let said = format!("middle third {:.1} {name}, last third {:.1} {name}", thirds.middle / unit, thirds.last / unit);
+    let said = format!("middle third {:.1}{name}, last third {:.1}{name}", thirds.middle / unit, thirds.last / unit);
     ensure(thirds.are_flat(tolerance), || format!("it grows: {said}"))?;
     Ok(Verdict::Passed(said))
 }

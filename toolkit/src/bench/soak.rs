@@ -1,6 +1,6 @@
 //! The load of `cargo xtask test soak`: the load generator with one sluice-shim for a long time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{MEASURING, store};
 use crate::build::Program;
@@ -15,13 +15,17 @@ use sluice_shell::process::Run;
 /// after an hour.
 const TTL: (&str, &str) = ("SLUICE_GC_TOMBSTONE_TTL", "1m");
 
-/// Builds sluice-shim and the load generator, and runs them for so many seconds, on a file or on a database server,
-/// which is started for it. Returns the folder with soak.csv, soak.json and soak.svg, which is beside the logs.
+/// Builds sluice-shim, unless it is in the folder `patched` of `bin`, and the load generator, and runs them for so many
+/// seconds, on a file or on a database server, which is started for it. Returns the folder with soak.csv, soak.json and soak.svg, which is beside the logs.
 ///
 /// # Errors
 /// When something can't be built or started. What went wrong meanwhile is in soak.json.
-pub fn soak(shell: &Context, seconds: u64, database: Option<Database>) -> Result<PathBuf> {
-    let (shim, generator) = (store::built(shell, Program::SluiceShim)?, store::generator(shell)?);
+pub fn soak(shell: &Context, seconds: u64, database: Option<Database>, bin: Option<&Path>) -> Result<PathBuf> {
+    let shim = match bin {
+        Some(bin) => fs_err::canonicalize(bin.join("patched").join(Program::SluiceShim.name()))?,
+        None => store::built(shell, Program::SluiceShim)?,
+    };
+    let generator = store::generator(shell)?;
     leftover::clean_up_on_ctrl_c()?;
     let name = database.map_or("soak".to_owned(), |database| format!("soak-{}", database.value()));
     let _lock = shell.lock(&name)?;
