@@ -1,8 +1,8 @@
 //! A soak: one sluice-shim under a mixed load for a long time, with samples of what its process holds.
 //!
 //! The first quarter of the time has restarts, in good order and by SIGKILL in turns. The rest is one long life, so
-//! that what leaks has time to be seen; restarts end it. After each restart all that is stored is compared with what was
-//! acknowledged. The number of live objects stays the same. `cargo xtask test soak` judges the samples.
+//! that what leaks has time to be seen; restarts end it. After each restart all that is stored is compared with what
+//! was acknowledged. The number of live objects stays the same. `cargo xtask test soak` judges the samples.
 
 mod readers;
 mod sample;
@@ -19,6 +19,7 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use nix::sys::signal::Signal;
 use serde::Serialize;
+use sluice_wire::pb::etcdserverpb as pb;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
@@ -26,11 +27,12 @@ use self::readers::{Compactor, Reader, Snapshots};
 use self::sample::Sample;
 use self::traffic::{Counts, Traffic, at_rate};
 use self::watches::{Opener, slow, steady};
-use self::writers::{Owned, Shared, Writer, check, keys};
+use self::writers::{Owned, Shared, Writer, check};
 use crate::client::Store;
 use crate::database::{Database, Software};
 use crate::report::Machine;
 use crate::server::{Candidate, Kind, Server};
+use crate::workload::Keys;
 
 /// The version of soak.json.
 const SCHEMA: u32 = 1;
@@ -239,15 +241,21 @@ impl Soak {
 }
 
 /// Writes what fills the memory for recent events (`shim/src/engine/hub.rs`, 16 MB), which takes the load five minutes,
-/// so that its growth is no part of what is judged. Watches that go on from before the restart see it too.
+/// so that its growth is no part of what is judged. No watch is about these writes.
 async fn warm(store: &Store, traffic: &Traffic) -> Result<()> {
-    let (client, key) = (store.client(0), keys().key(999_999_999));
+    let (client, key) = (store.client(0), Keys::of_run(8).key(0));
     let value = Bytes::from(vec![b'x'; WARM.1]);
-    let mut revision = client.create(key.clone(), value.clone()).await?.revision;
+    let first = client.create(key.clone(), value.clone()).await?.revision;
+    let mut last = first;
     for _ in 0..WARM.0 {
-        revision = client.update(key.clone(), value.clone(), revision).await?.revision;
+        last = client.update(key.clone(), value.clone(), last).await?.revision;
     }
-    let revision = client.delete(key, revision).await?.revision;
-    traffic.revision.fetch_max(revision, Ordering::Relaxed);
+    last = client.delete(key, last).await?.revision;
+    traffic.others.0.store(first, Ordering::Release);
+    traffic.others.1.store(last + 1, Ordering::Release);
+    traffic.revision.fetch_max(last, Ordering::Relaxed);
+    // The database gives back the room, in which it could grow unseen.
+    client.compact(last).await?;
+    store.maintenance_client().defragment(pb::DefragmentRequest {}).await?;
     Ok(())
 }

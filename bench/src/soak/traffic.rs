@@ -43,6 +43,9 @@ pub(crate) struct Traffic {
     pub(crate) counts: Counts,
     /// The newest revision that a writer was told of.
     pub(crate) revision: AtomicI64,
+    /// The first revision of the writes that no client makes, and the one behind the last, up to which the store is
+    /// compacted; 0 before.
+    pub(crate) others: (AtomicI64, AtomicI64),
     /// Even while the server is there, odd while it is restarted.
     epoch: watch::Sender<u64>,
     told: Mutex<Vec<String>>,
@@ -54,6 +57,7 @@ impl Traffic {
             url,
             counts: Counts::default(),
             revision: AtomicI64::new(1),
+            others: Default::default(),
             epoch: watch::Sender::new(0),
             told: Mutex::default(),
         })
@@ -74,6 +78,12 @@ impl Traffic {
     /// The server will be gone, or is there again.
     pub(crate) fn turn(&self) {
         self.epoch.send_modify(|epoch| *epoch += 1);
+    }
+
+    /// The revision that follows another one, as far as clients' writes go.
+    pub(crate) fn after(&self, revision: i64) -> i64 {
+        let (from, behind) = (self.others.0.load(Ordering::Acquire), self.others.1.load(Ordering::Acquire));
+        if from != 0 && revision + 1 == from { behind } else { revision + 1 }
     }
 
     /// Something failed that was begun in a life of the server: a fault, unless that life has ended.
@@ -119,5 +129,19 @@ pub(crate) async fn at_rate<W: Work>(mut work: W, traffic: Arc<Traffic>, every: 
         if let Err(error) = done.and_then(|done| done) {
             traffic.failed(life, W::NAME, &error);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_is_no_gap() {
+        let traffic = Traffic::to(String::new());
+        assert_eq!((traffic.after(0), traffic.after(9)), (1, 10));
+        traffic.others.0.store(10, Ordering::Release);
+        traffic.others.1.store(20, Ordering::Release);
+        assert_eq!((traffic.after(8), traffic.after(9), traffic.after(20)), (9, 20, 21));
     }
 }

@@ -153,7 +153,7 @@ async fn follow(store: &Store, number: usize, traffic: &Traffic, selector: Optio
             let revision = event.kv.as_ref().map_or(0, |kv| kv.mod_revision);
             let due = match (selector, *last) {
                 (_, 0) => true,
-                (None, last) => revision == last + 1,
+                (None, last) => revision == traffic.after(last),
                 (Some(_), last) => revision > last,
             };
             if !due {

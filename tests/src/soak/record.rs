@@ -77,6 +77,11 @@ impl Record {
         lives.into_values().max_by_key(Vec::len).unwrap_or_default()
     }
 
+    /// Whether the data is on a database server, whose log is its own.
+    pub(super) fn is_on_a_server(&self) -> bool {
+        self.samples.iter().all(|sample| sample.log == 0.0)
+    }
+
     /// What was done, in a line.
     pub(super) fn summary(&self) -> String {
         let Report { seconds, restarts, objects, counts, .. } = &self.report;

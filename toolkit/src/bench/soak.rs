@@ -15,8 +15,9 @@ use sluice_shell::process::Run;
 /// after an hour.
 const TTL: (&str, &str) = ("SLUICE_GC_TOMBSTONE_TTL", "1m");
 
-/// Builds sluice-shim, unless it is in the folder `patched` of `bin`, and the load generator, and runs them for so many
-/// seconds, on a file or on a database server, which is started for it. Returns the folder with soak.csv, soak.json and soak.svg, which is beside the logs.
+/// Builds sluice-shim, unless it is in the folder `patched` of `bin`, and the load generator, and runs them for so
+/// many seconds, on a file or on a database server, which is started for it. Returns the folder with soak.csv,
+/// soak.json and soak.svg, which is beside the logs.
 ///
 /// # Errors
 /// When something can't be built or started. What went wrong meanwhile is in soak.json.
