@@ -19,7 +19,6 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use nix::sys::signal::Signal;
 use serde::Serialize;
-use sluice_wire::pb::etcdserverpb as pb;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
@@ -254,8 +253,5 @@ async fn warm(store: &Store, traffic: &Traffic) -> Result<()> {
     traffic.others.0.store(first, Ordering::Release);
     traffic.others.1.store(last + 1, Ordering::Release);
     traffic.revision.fetch_max(last, Ordering::Relaxed);
-    // The database gives back the room, in which it could grow unseen.
-    client.compact(last).await?;
-    store.maintenance_client().defragment(pb::DefragmentRequest {}).await?;
     Ok(())
 }
