@@ -19,6 +19,7 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use nix::sys::signal::Signal;
 use serde::Serialize;
+use sluice_wire::pb::etcdserverpb as pb;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
@@ -253,5 +254,8 @@ async fn warm(store: &Store, traffic: &Traffic) -> Result<()> {
     traffic.others.0.store(first, Ordering::Release);
     traffic.others.1.store(last + 1, Ordering::Release);
     traffic.revision.fetch_max(last, Ordering::Relaxed);
+    // So they come into the file of the database now, not in the middle of what is judged.
+    client.compact(last).await?;
+    store.maintenance_client().defragment(pb::DefragmentRequest {}).await?;
     Ok(())
 }

@@ -64,7 +64,8 @@ impl Work for Compactor {
 
     async fn once(&mut self, traffic: &Traffic) -> Result<()> {
         let target = std::mem::replace(&mut self.before, traffic.revision.load(Ordering::Relaxed));
-        if target == self.before || target <= 1 {
+        let compacted = traffic.others.1.load(Ordering::Acquire);
+        if target == self.before || target <= compacted {
             return Ok(());
         }
         self.store.client(0).compact(target).await?;

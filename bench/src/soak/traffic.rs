@@ -43,7 +43,8 @@ pub(crate) struct Traffic {
     pub(crate) counts: Counts,
     /// The newest revision that a writer was told of.
     pub(crate) revision: AtomicI64,
-    /// The first revision of the writes that no client makes, and the one behind the last; 0 before.
+    /// The first revision of the writes that no client makes, and the one behind the last, up to which the store is
+    /// compacted; 0 before.
     pub(crate) others: (AtomicI64, AtomicI64),
     /// Even while the server is there, odd while it is restarted.
     epoch: watch::Sender<u64>,
