@@ -5,6 +5,7 @@
 mod clock;
 #[path = "../database/mod.rs"]
 mod database;
+mod defragment;
 mod explain;
 mod fields;
 #[path = "../hand/mod.rs"]

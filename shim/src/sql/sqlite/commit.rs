@@ -260,7 +260,7 @@ impl Commit for Tables<Changing> {
     fn defragment(&mut self) -> Result<()> {
         let Changing { guarded, checkpoints, .. } = &mut self.connection;
         synced(guarded.ready())?;
-        synced(guarded.execute_batch("PRAGMA incremental_vacuum"))?;
+        synced(vacuum(guarded))?;
         checkpoints.wait()?;
         guarded.settle().map(drop).map_err(Failure::from)
     }
@@ -287,6 +287,14 @@ impl Commit for Tables<Changing> {
 /// What came of something that may have been synced.
 fn synced<T>(result: rusqlite::Result<T>) -> Result<T> {
     result.map_err(|error| Failure::Final(failed(error)))
+}
+
+/// Frees all pages that hold nothing. SQLite frees one for each row of the answer.
+fn vacuum(connection: &Connection) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare("PRAGMA incremental_vacuum")?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
 }
 
 /// Writes all rows of a commit but what the collector makes of it; returns whether a task was woken.
