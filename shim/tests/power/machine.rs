@@ -44,10 +44,17 @@ impl Machine {
         endpoint(self.folder.path(), name)
     }
 
-    /// Starts the program on a database.
+    /// Starts the program on a database, in the place of one that may be there.
     pub(crate) async fn start(&mut self, name: &str) -> Start {
-        let shim = self.shim.insert(Shim::start(&self.endpoint(name)));
         let mount = &self.mount;
+        if let Some(before) = &mut self.shim {
+            before.kill();
+            // When the power has failed, what it wrote gets no answer.
+            if before.wait(|| mount.is_cut()).await.is_none() {
+                return Start::Cut;
+            }
+        }
+        let shim = self.shim.insert(Shim::start(&endpoint(self.folder.path(), name)));
         match shim.serves(|| mount.is_cut()).await {
             Some(channel) => Start::Serves(channel),
             None if mount.is_cut() => Start::Cut,
