@@ -36,6 +36,18 @@ impl fmt::Display for Software {
     }
 }
 
+/// Which database server there is; none if the servers that are measured keep their data in files.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Flags {
+    /// Let the servers keep their data on a database server of this kind, whose connection string is in
+    /// SLUICE_BENCH_DATABASE and whose user may make databases.
+    #[arg(id = "database", long = "database", value_enum, value_name = "KIND", requires = "database_pid")]
+    pub(crate) software: Option<Software>,
+    /// The first process of that server.
+    #[arg(id = "database_pid", long = "database-pid", value_name = "PID")]
+    pid: Option<u32>,
+}
+
 /// A database server on this machine.
 #[derive(Debug)]
 pub(crate) struct Database {
@@ -80,8 +92,8 @@ impl Database {
     }
 
     /// The server that the flags and the environment tell of, if they do.
-    pub(crate) fn told(software: Option<Software>, pid: Option<u32>) -> Result<Option<Arc<Self>>> {
-        let (Some(software), Some(pid)) = (software, pid) else { return Ok(None) };
+    pub(crate) fn told(flags: &Flags) -> Result<Option<Arc<Self>>> {
+        let (Some(software), Some(pid)) = (flags.software, flags.pid) else { return Ok(None) };
         let url = std::env::var(VARIABLE).with_context(|| format!("read {VARIABLE}"))?;
         let replicas = std::env::var(REPLICAS).unwrap_or_default();
         Self::new(software, &url, pid, replicas.split_whitespace()).map(Some)

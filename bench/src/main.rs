@@ -59,13 +59,8 @@ struct StoreCmd {
     /// Another sluice-shim, to compare with.
     #[arg(long, value_name = "FILE")]
     before: Option<PathBuf>,
-    /// Let kine and sluice-shim keep their data on a database server of this kind, whose connection string is in
-    /// SLUICE_BENCH_DATABASE and whose user may make databases; and measure sluice-shim on SQLite beside them.
-    #[arg(long, value_enum, value_name = "KIND", requires = "database_pid")]
-    database: Option<database::Software>,
-    /// The first process of that server, for its CPU time.
-    #[arg(long, value_name = "PID")]
-    database_pid: Option<u32>,
+    #[command(flatten)]
+    database: database::Flags,
     /// Where the servers keep their data meanwhile; must be on a real disk.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
@@ -96,7 +91,7 @@ async fn main() -> ExitCode {
 }
 
 async fn store(cli: StoreCmd) -> Result<()> {
-    let plan = plan::Plan::of(&cli.plan, cli.database.is_some())?;
+    let plan = plan::Plan::of(&cli.plan, cli.database.software.is_some())?;
     if cli.list {
         for name in plan.names() {
             say(&name);
@@ -126,8 +121,8 @@ async fn store(cli: StoreCmd) -> Result<()> {
 
 /// What there is to measure.
 fn candidates(cli: &StoreCmd, plan: &plan::Plan) -> Result<Vec<Candidate>> {
-    let database = database::Database::told(cli.database, cli.database_pid)?;
-    let sqlite = cli.database.and(cli.shim.as_ref());
+    let database = database::Database::told(&cli.database)?;
+    let sqlite = cli.database.software.and(cli.shim.as_ref());
     let given = [
         (Kind::Etcd, cli.etcd.as_ref(), None),
         (Kind::Kine, cli.kine.as_ref(), database.clone()),

@@ -29,7 +29,7 @@ use self::traffic::{Counts, Traffic, at_rate};
 use self::watches::{Opener, slow, steady};
 use self::writers::{Owned, Shared, Writer, check};
 use crate::client::Store;
-use crate::database::{Database, Software};
+use crate::database::{Database, Flags};
 use crate::report::Machine;
 use crate::server::{Candidate, Kind, Server};
 use crate::workload::Keys;
@@ -56,13 +56,8 @@ pub(crate) struct Cmd {
     /// How long.
     #[arg(long, value_name = "N")]
     seconds: u64,
-    /// Let it keep its data on a database server of this kind, whose connection string is in SLUICE_BENCH_DATABASE and
-    /// whose user may make databases.
-    #[arg(long, value_enum, value_name = "KIND", requires = "database_pid")]
-    database: Option<Software>,
-    /// The first process of that server.
-    #[arg(long, value_name = "PID")]
-    database_pid: Option<u32>,
+    #[command(flatten)]
+    database: Flags,
     /// Where the server keeps its data meanwhile; must be on a real disk.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
@@ -101,7 +96,7 @@ struct Soak {
 impl Cmd {
     pub(crate) async fn run(self) -> Result<()> {
         std::fs::create_dir_all(&self.out).with_context(|| format!("create {}", self.out.display()))?;
-        let database = Database::told(self.database, self.database_pid)?;
+        let database = Database::told(&self.database)?;
         let program = std::path::absolute(&self.shim)?;
         let server = Server::start(&Candidate { kind: Kind::Shim, program, database }, &self.data).await?;
         let mut soak = Soak::new(server, self.seconds).await?;

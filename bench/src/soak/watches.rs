@@ -141,11 +141,7 @@ async fn follow(store: &Store, number: usize, traffic: &Traffic, selector: Optio
     let mut stream = Stream::open(store, number, from, selector).await?;
     loop {
         let message = stream.next().await?;
-        if message.canceled {
-            if message.compact_revision == 0 {
-                bail!("the server ended it: {}", message.cancel_reason);
-            }
-            count(&traffic.counts.outrun, 1);
+        if is_outrun(&message, traffic)? {
             *last = 0;
             return Ok(());
         }
@@ -165,6 +161,15 @@ async fn follow(store: &Store, number: usize, traffic: &Traffic, selector: Optio
     }
 }
 
+/// Whether a compaction has ended a watch that was behind. Nothing else may end one.
+fn is_outrun(message: &pb::WatchResponse, traffic: &Traffic) -> Result<bool> {
+    if message.canceled && message.compact_revision == 0 {
+        bail!("the server ended it: {}", message.cancel_reason);
+    }
+    count(&traffic.counts.outrun, usize::from(message.canceled));
+    Ok(message.canceled)
+}
+
 /// A watch whose client reads one event a second. When what it has still to see is compacted, it begins anew.
 pub(crate) async fn slow(traffic: Arc<Traffic>) {
     loop {
@@ -181,11 +186,7 @@ async fn crawl(traffic: &Traffic) -> Result<()> {
     let mut stream = Stream::open(&store, 0, 0, None).await?;
     loop {
         let message = stream.next().await?;
-        if message.canceled {
-            if message.compact_revision == 0 {
-                bail!("the server ended it: {}", message.cancel_reason);
-            }
-            count(&traffic.counts.outrun, 1);
+        if is_outrun(&message, traffic)? {
             return Ok(());
         }
         for _ in &message.events {

@@ -1,7 +1,7 @@
 //! Keys that leave a store, because another database has them now.
 
 use super::facets::facets;
-use super::store::{Changes, Footprint, RowChange, Superseded, Writer, declarations};
+use super::store::{Before, Changes, Footprint, RowChange, Superseded, Writer, declarations};
 use super::types::{Error, KeyValue, Result};
 
 /// Removes keys from a store that nobody serves. Each must still be as it was read.
@@ -13,7 +13,7 @@ use super::types::{Error, KeyValue, Result};
 /// When one of them was changed meanwhile: then none of them is removed.
 pub fn remove(writer: &mut dyn Writer, keys: &[KeyValue]) -> Result<()> {
     let footprint = Footprint { keys: keys.iter().map(|kv| kv.key.clone()).collect(), ..Footprint::default() };
-    let decide = &mut |mut before: super::store::Before| {
+    let decide = &mut |mut before: Before| {
         let revision = before.revision + 1;
         let mut changes = Changes { revision, ..Changes::default() };
         for (kv, end_sub) in keys.iter().zip(0..) {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Move, Progress, Ranges, Summary, origin, whole_name};
+use super::{Move, Progress, Ranges, Summary, origin};
 use crate::endpoint::Endpoint;
 use crate::engine::store::{Reader, Store};
 use crate::engine::{KeyValue, RangeQuery, Revision, apart};
@@ -47,11 +47,8 @@ pub fn copy(from: &Endpoint, to: &Endpoint, part: &Ranges, progress: Progress) -
 /// Whether a database holds all of a part, and can be served.
 ///
 /// # Errors
-/// When one of the two can't be read, or they are the same.
+/// When one of the two can't be read.
 pub fn is_copied(from: &Endpoint, to: &Endpoint, part: &Ranges) -> Result<bool> {
-    if whole_name(from)? == whole_name(to)? {
-        bail!("the target is the database that the store is in");
-    }
     let Some(mut target) = sql::probe(to).with_context(|| format!("the target {to}"))?.1 else { return Ok(false) };
     let (revision, _) = target.begin()?;
     let status = target.status();
