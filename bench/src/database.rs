@@ -38,7 +38,7 @@ impl fmt::Display for Software {
 
 /// Which database server there is; none if the servers that are measured keep their data in files.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Flags {
+pub(crate) struct ServerFlags {
     /// Let the servers keep their data on a database server of this kind, whose connection string is in
     /// SLUICE_BENCH_DATABASE and whose user may make databases.
     #[arg(id = "database", long = "database", value_enum, value_name = "KIND", requires = "database_pid")]
@@ -92,7 +92,7 @@ impl Database {
     }
 
     /// The server that the flags and the environment tell of, if they do.
-    pub(crate) fn told(flags: &Flags) -> Result<Option<Arc<Self>>> {
+    pub(crate) fn told(flags: &ServerFlags) -> Result<Option<Arc<Self>>> {
         let (Some(software), Some(pid)) = (flags.software, flags.pid) else { return Ok(None) };
         let url = std::env::var(VARIABLE).with_context(|| format!("read {VARIABLE}"))?;
         let replicas = std::env::var(REPLICAS).unwrap_or_default();

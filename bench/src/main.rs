@@ -60,7 +60,7 @@ struct StoreCmd {
     #[arg(long, value_name = "FILE")]
     before: Option<PathBuf>,
     #[command(flatten)]
-    database: database::Flags,
+    database: database::ServerFlags,
     /// Where the servers keep their data meanwhile; must be on a real disk.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
@@ -144,4 +144,15 @@ fn candidates(cli: &StoreCmd, plan: &plan::Plan) -> Result<Vec<Candidate>> {
 #[expect(clippy::print_stderr, reason = "the progress of a program that one watches")]
 fn say(line: &str) {
     eprintln!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    /// No two flags, nor groups of them, have one name.
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
 }

@@ -29,7 +29,7 @@ use self::traffic::{Counts, Traffic, at_rate};
 use self::watches::{Opener, slow, steady};
 use self::writers::{Owned, Shared, Writer, check};
 use crate::client::Store;
-use crate::database::{Database, Flags};
+use crate::database::{Database, ServerFlags};
 use crate::report::Machine;
 use crate::server::{Candidate, Kind, Server};
 use crate::workload::Keys;
@@ -57,7 +57,7 @@ pub(crate) struct Cmd {
     #[arg(long, value_name = "N")]
     seconds: u64,
     #[command(flatten)]
-    database: Flags,
+    database: ServerFlags,
     /// Where the server keeps its data meanwhile; must be on a real disk.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
