@@ -12,6 +12,7 @@ use crate::config::{Config, Given, READ_ENDPOINT, TARGET_PASSWORD_FILE, version}
 use crate::endpoint::{Endpoint, PASSWORD_FILE};
 use crate::inspect::explain::Explain;
 use crate::inspect::gc::Gc;
+use crate::inspect::instances::Instances;
 use crate::migrate::accept_rollback::AcceptRollback;
 use crate::migrate::export::Export;
 use crate::migrate::fsck::Fsck;
@@ -39,7 +40,7 @@ pub struct Cli {
     pub shows_password: Option<(&'static str, &'static str)>,
 }
 
-/// What can be done with a database instead of serving it. `explain`, `gc` and
+/// What can be done with a database instead of serving it. `explain`, `instances`, `gc` and
 /// `migrate-to` can be done while a server has it open.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
@@ -59,6 +60,8 @@ pub enum Command {
     AcceptRollback(AcceptRollback),
     /// Show how a list with a selector is read.
     Explain(Explain),
+    /// Show which processes have a database: the one that serves, and those that stand by.
+    Instances(Instances),
     /// Look at the garbage collector's work, also while a server has the database open.
     #[command(subcommand)]
     Gc(Gc),
@@ -123,6 +126,7 @@ impl Command {
             Self::AcceptRollback(accept) => writeln!(out, "accepted {}", accept.run()?)?,
             Self::Fsck(fsck) => return fsck.run(out),
             Self::Explain(explain) => explain.run(out)?,
+            Self::Instances(instances) => instances.run(out)?,
             Self::Gc(gc) => gc.run(out)?,
         }
         Ok(true)

@@ -149,7 +149,7 @@ async fn start(
         address.standby = Some(config.check_reachable(sockets.reachable_url())?);
     }
     let standby = Standby::open(sockets, config, &mut registry);
-    match standby::wait(&endpoint, &metrics, &standby, &peers, signals.end()).await? {
+    match standby::wait(&endpoint, &metrics, &standby, &peers, &config.name, signals.end()).await? {
         Some(store) => {
             let (engine, following) = engine(store).await?;
             Ok(Some((standby.serve(engine, config, snapshot_dir, registry).await?, following)))

@@ -8,23 +8,29 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
 use crate::endpoint::Endpoint;
 use crate::engine::metrics::Metrics;
 use crate::engine::store::Store;
-use crate::engine::{self, Error};
+use crate::engine::{self, Error, instance};
 use crate::etcd::pair::Pair;
 use crate::etcd::standby::{Leader, Minded, Peers, Standby};
+use crate::sql::instances::Presence;
 use crate::sql::{self, Lookout};
 
 /// How often to look whether the process that serves is there, and how often while nobody reaches it.
 const LOOK: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How often a process that stands by tells that it is there.
+const ANNOUNCE: Duration = Duration::from_secs(4);
+/// How long it may take to tell that this process ends.
+const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Stands by until this process is the one that serves the database, or is to end (`None`).
+/// Stands by until this process is the one that serves the database, or is to end (`None`). `name`: that of this
+/// process, for people.
 ///
 /// # Errors
 /// When the database can't be served.
@@ -33,15 +39,11 @@ pub async fn wait(
     metrics: &Arc<Metrics>,
     standby: &Standby,
     peers: &Peers,
+    name: &str,
     end: impl Future<Output = ()>,
 ) -> Result<Option<Arc<dyn Store>>> {
     let mut end = pin!(end);
-    let lookout = sql::lookout(endpoint)?.context("the database knows no other process")?;
-    let own = match endpoint {
-        Endpoint::Network(address) => address.standby.as_deref(),
-        Endpoint::Sqlite(_) => None,
-    };
-    let mut follower = Follower { own, standby, peers, lookout: Some(lookout), leader: None, said: String::new() };
+    let mut follower = Follower::new(endpoint, standby, peers, name)?;
     let mut waited = false;
     loop {
         let opened = {
@@ -49,13 +51,19 @@ pub async fn wait(
             tokio::task::spawn_blocking(move || sql::open(&endpoint, metrics)).await?
         };
         match opened {
-            Ok(store) => return Ok(Some(store)),
+            Ok(store) => {
+                follower.announce(true).await;
+                return Ok(Some(store));
+            }
             Err(Error::Served(place)) => {
                 tracing::info!(place, "another sluice-shim serves the database");
                 waited = true;
                 tokio::select! {
                     () = follower.follow(place) => standby.gone(),
-                    () = &mut end => return Ok(None),
+                    () = &mut end => {
+                        follower.leave(endpoint).await;
+                        return Ok(None);
+                    }
                 }
             }
             // A database that could be reached before may come back.
@@ -88,8 +96,9 @@ pub fn pair(endpoint: &Endpoint, folder: Option<&Path>) -> Result<Pair> {
 
 /// Follows the process that serves.
 struct Follower<'a> {
-    /// The URL of this process.
-    own: Option<&'a str>,
+    /// This process, and when it last told that it is there.
+    own: Presence,
+    announced: Option<Instant>,
     standby: &'a Standby,
     peers: &'a Peers,
     /// Away while it looks.
@@ -99,7 +108,17 @@ struct Follower<'a> {
     said: String,
 }
 
-impl Follower<'_> {
+impl<'a> Follower<'a> {
+    fn new(endpoint: &Endpoint, standby: &'a Standby, peers: &'a Peers, name: &str) -> Result<Self> {
+        let own = match endpoint {
+            Endpoint::Network(address) => address.standby.as_deref(),
+            Endpoint::Sqlite(_) => None,
+        };
+        let (lookout, own) = sql::lookout(endpoint)?.zip(own).context("the database knows no other process")?;
+        let (own, said) = (Presence::of(own, name), String::new());
+        Ok(Self { own, announced: None, standby, peers, lookout: Some(lookout), leader: None, said })
+    }
+
     /// Hands requests on until nobody serves. `place`: who serves now.
     async fn follow(&mut self, mut place: String) {
         loop {
@@ -123,14 +142,14 @@ impl Follower<'_> {
 
     /// Connects to the process that serves, unless that is done.
     async fn reach(&mut self, place: &str) {
-        let url = sql::url_of(place);
+        let url = instance::url(place);
         if self.leader.as_ref().is_some_and(|(leader, _)| Some(leader.url()) == url) {
             return;
         }
         self.leader = None;
         let reached = match url {
             // It was started again, and nobody can tell yet that the one before is gone.
-            Some(url) if self.own == Some(url) => Err("its URL is that of this process".to_owned()),
+            Some(url) if self.own.url == url => Err("its URL is that of this process".to_owned()),
             Some(url) => Leader::connect(url, self.peers).await.map_err(|error| format!("{error:#}")),
             None => Err("it was started without --standby".to_owned()),
         };
@@ -153,12 +172,43 @@ impl Follower<'_> {
     }
 
     async fn look(&mut self) -> engine::Result<Option<String>> {
+        if self.announced.is_none_or(|at| at.elapsed() >= ANNOUNCE) {
+            self.announce(false).await;
+        }
+        self.ask(|lookout| lookout.look()).await
+    }
+
+    /// Tells that this process is there. Nothing depends on that but what people see.
+    async fn announce(&mut self, serves: bool) {
+        self.announced = Some(Instant::now());
+        let own = self.own.clone();
+        if let Err(error) = self.ask(move |lookout| lookout.announce(&own, serves)).await {
+            tracing::debug!(%error, "the database could not be told that this process is there");
+        }
+    }
+
+    /// Tells that this process ends, with a connection of its own: the other one may be busy.
+    async fn leave(self, endpoint: &Endpoint) {
+        let (own, lookout) = (self.own, sql::lookout(endpoint));
+        let told = tokio::task::spawn_blocking(move || match lookout {
+            Ok(Some(mut lookout)) => lookout.leave(&own),
+            other => other.map(drop),
+        });
+        if !matches!(tokio::time::timeout(FAREWELL, told).await, Ok(Ok(Ok(())))) {
+            tracing::debug!("the database could not be told that this process ends");
+        }
+    }
+
+    async fn ask<T: Send + 'static>(
+        &mut self,
+        ask: impl FnOnce(&mut (dyn Lookout + 'static)) -> engine::Result<T> + Send + 'static,
+    ) -> engine::Result<T> {
         let Some(mut lookout) = self.lookout.take() else {
             return Err(Error::Unavailable("nobody looks".into()));
         };
-        let looked = tokio::task::spawn_blocking(move || (lookout.look(), lookout)).await;
-        let (seen, lookout) = looked.map_err(|error| Error::Unavailable(error.to_string()))?;
+        let asked = tokio::task::spawn_blocking(move || (ask(lookout.as_mut()), lookout)).await;
+        let (answer, lookout) = asked.map_err(|error| Error::Unavailable(error.to_string()))?;
         self.lookout = Some(lookout);
-        seen
+        answer
     }
 }

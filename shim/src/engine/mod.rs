@@ -21,6 +21,7 @@ mod gather;
 mod gc_metrics;
 mod hub;
 mod inbox;
+pub mod instance;
 mod interests;
 #[cfg(test)]
 mod interests_tests;
@@ -55,6 +56,7 @@ use crossbeam_channel::Sender;
 pub use forwarding::Forwarding;
 use gather::Gather;
 use hub::{Hub, Recent};
+use instance::Instance;
 use metrics::Metrics;
 use pages::Counts;
 use prometheus_client::registry::Registry;
@@ -113,6 +115,7 @@ struct Inner {
     leases: Arc<lease::Changed>,
     collector: Arc<Notify>,
     collects: bool,
+    store: Arc<dyn Store>,
     condition: Arc<Condition>,
     metrics: Arc<Metrics>,
 }
@@ -159,6 +162,7 @@ impl Engine {
             leases: Arc::default(),
             collector: wake,
             collects: collector.enabled,
+            store: Arc::clone(&store),
             condition,
             metrics,
         });
@@ -298,6 +302,13 @@ impl Engine {
     /// Adds what etcd has metrics of to a registry, under etcd's names.
     pub fn register_as_etcd(&self, registry: &mut Registry) {
         self.inner.metrics.register_as_etcd(registry);
+    }
+
+    /// The processes that share the database; none where it knows one process alone.
+    pub async fn instances(&self) -> Result<Vec<Instance>> {
+        let store = Arc::clone(&self.inner.store);
+        let asked = tokio::task::spawn_blocking(move || store.instances()).await;
+        asked.map_err(|error| Error::Unavailable(error.to_string()))?
     }
 
     /// Whether the collector works.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::catalog::{Catalog, Declaration, FieldEntry, declaration};
 use super::forwarding::Forwarding;
+use super::instance::Instance;
 use super::types::{Event, KeyRange, KeyValue, LeaseId, RangeQuery, Record, Result, Revision, StoreStatus};
 use crate::clock::{StoreClock, StoreTime};
 use crate::gc::{Node, Quota, Signal, Status, Task, TaskChange, Tombstone, Uid, Work};
@@ -374,9 +375,20 @@ pub trait Store: Send + Sync + 'static {
     /// Opens a reader.
     fn reader(&self) -> Result<Box<dyn Reader>>;
 
+    /// The processes that share the database; none where it knows one process alone. Asks the database.
+    fn instances(&self) -> Result<Vec<Instance>> {
+        Ok(Vec::new())
+    }
+
     /// The servers that hold copies of it and may answer reads.
     fn replicas(&self) -> Vec<Replica> {
         Vec::new()
+    }
+}
+
+impl std::fmt::Debug for dyn Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
     }
 }
 

@@ -1,9 +1,12 @@
-//! The Cluster service: one member, which is the instance that answers.
+//! The Cluster service: the process that serves the database, and those that stand by.
+
+use std::iter;
 
 use tonic::{Request, Response, Status};
 
-use super::context::{Context, Shared};
+use super::context::{Context, Identity, Shared};
 use crate::engine::Revision;
+use crate::engine::instance::{Instance, Part};
 use crate::metrics::{Asked, Method};
 use crate::pb::etcdserverpb as pb;
 use pb::cluster_server::Cluster;
@@ -27,9 +30,22 @@ fn itself(context: &Context) -> pb::Member {
     }
 }
 
+/// Those that stand by. The name of a process is its `--name`, which may be that of all: the URL makes the difference.
+fn others(context: &Context, instances: Vec<Instance>) -> impl Iterator<Item = pb::Member> {
+    let identity = context.identity;
+    let standby = instances.into_iter().filter(|instance| instance.part == Part::StandsBy);
+    standby.filter_map(move |instance| {
+        let url = instance.url()?.to_owned();
+        let id = Identity::new(identity.cluster_id, &url).member_id;
+        let name = instance.name.unwrap_or_default();
+        Some(pb::Member { id, name, peer_ur_ls: vec![], client_ur_ls: vec![url], is_learner: false })
+    })
+}
+
 fn fixed_membership() -> Status {
     Status::unimplemented(
-        "etcdserver: members can't be added, removed, updated or promoted: one process alone serves a SQLite database",
+        "etcdserver: members can't be added, removed, updated or promoted: the processes with --standby that share a \
+         database are its members",
     )
 }
 
@@ -56,7 +72,9 @@ impl Cluster for ClusterService {
     async fn member_list(&self, _: Request<pb::MemberListRequest>) -> Result<Response<pb::MemberListResponse>, Status> {
         let work = async {
             let header = Some(self.0.header_at(NO_REVISION));
-            Ok(pb::MemberListResponse { header, members: vec![itself(&self.0)] })
+            let instances = self.0.engine.instances().await?;
+            let members = iter::once(itself(&self.0)).chain(others(&self.0, instances)).collect();
+            Ok(pb::MemberListResponse { header, members })
         };
         self.0.metrics.observe(Method::unary(SERVICE, "MemberList"), Asked::default(), work).await
     }

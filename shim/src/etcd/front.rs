@@ -70,12 +70,16 @@ impl Sockets {
 
     /// The first URL at which other machines can reach this process, if there is one; with the real port.
     pub fn reachable_url(&self) -> Option<&str> {
-        let is_reachable = |url: &&String| {
-            let address = url.split_once("://").filter(|(scheme, _)| scheme.starts_with("http"));
-            address.is_some_and(|(_, address)| !address.starts_with("0.0.0.0:") && !address.starts_with("[::]:"))
-        };
-        self.client_urls.iter().find(is_reachable).map(String::as_str)
+        reachable_url(&self.client_urls)
     }
+}
+
+pub(super) fn reachable_url(urls: &[String]) -> Option<&str> {
+    let is_reachable = |url: &&String| {
+        let address = url.split_once("://").filter(|(scheme, _)| scheme.starts_with("http"));
+        address.is_some_and(|(_, address)| !address.starts_with("0.0.0.0:") && !address.starts_with("[::]:"))
+    };
+    urls.iter().find(is_reachable).map(String::as_str)
 }
 
 /// Who answers at the sockets.

@@ -18,7 +18,7 @@ use super::auth::AuthService;
 use super::cluster::ClusterService;
 use super::context::{Context, Identity, Limits, Shared, stopped};
 use super::election::ElectionService;
-use super::front::{Answers, Front, Sockets};
+use super::front::{Answers, Front, Sockets, reachable_url};
 use super::http;
 use super::kv::KvService;
 use super::lease::LeaseService;
@@ -146,9 +146,11 @@ async fn context(engine: Engine, config: &Config, setting: Setting, snapshot_dir
         max_request_bytes: config.max_request_bytes,
         quota_bytes: config.quota_backend_bytes,
     };
+    // Processes that stand by for each other may all have one name.
+    let member = if config.standby { reachable_url(&client_urls) } else { None };
     Ok(Arc::new(Context {
         engine,
-        identity: Identity::new(status.cluster_id, &config.name),
+        identity: Identity::new(status.cluster_id, member.unwrap_or(&config.name)),
         name: config.name.clone(),
         client_urls,
         limits,

@@ -9,6 +9,7 @@ mod delta;
 pub mod explain;
 mod failure;
 mod index;
+pub mod instances;
 mod mysql;
 mod numbers;
 mod postgres;
@@ -26,11 +27,13 @@ use std::sync::Arc;
 
 use crate::clock::{Steady, Ticker};
 use crate::endpoint::{Endpoint, Family};
+use crate::engine::instance::Instance;
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Nature, Reader, Source, Store};
 use crate::engine::{Error, RangeQuery, Result};
 use crate::gc::{Overview, View};
 use explain::Explanation;
+use instances::Presence;
 use reader::SqlReader;
 
 /// What a database is opened for.
@@ -77,6 +80,15 @@ pub trait Lookout: Send {
     /// Where the process is that serves the database: the URL at which others reach it, if they are to, and its number.
     /// `None` if no process serves the database.
     fn look(&mut self) -> Result<Option<String>>;
+
+    /// Tells the other processes that this one is there; and once, that it serves.
+    fn announce(&mut self, who: &Presence, serves: bool) -> Result<()>;
+
+    /// Tells them that this process ends.
+    fn leave(&mut self, who: &Presence) -> Result<()>;
+
+    /// The processes that share the database: the one that serves first.
+    fn instances(&mut self) -> Result<Vec<Instance>>;
 }
 
 /// Somebody who looks who serves a database, of which there are tables. No connection is made before the first look.
@@ -87,6 +99,22 @@ pub fn lookout(endpoint: &Endpoint) -> Result<Option<Box<dyn Lookout>>> {
         Endpoint::Network(address) => match address.family {
             Family::MySql => Ok(Some(Box::new(mysql::lookout(address)))),
             Family::Postgres => Ok(Some(Box::new(postgres::lookout(address)?))),
+        },
+    }
+}
+
+/// The processes that have a database, which serve it or stand by: the one that serves first.
+///
+/// # Errors
+/// When the database can't be read.
+pub fn instances(endpoint: &Endpoint) -> Result<Vec<Instance>> {
+    // Refuses what is no store.
+    drop(beside_server(endpoint)?);
+    match endpoint {
+        Endpoint::Sqlite(path) => sqlite::instances(path),
+        Endpoint::Network(address) => match address.family {
+            Family::MySql => mysql::lookout(address).instances(),
+            Family::Postgres => postgres::lookout(address)?.instances(),
         },
     }
 }
@@ -104,11 +132,6 @@ pub fn keep_pair(endpoint: &Endpoint, fresh: &str) -> Result<String> {
             Family::Postgres => postgres::keep_pair(address, fresh),
         },
     }
-}
-
-/// The URL in what a [`Lookout`] says.
-pub fn url_of(place: &str) -> Option<&str> {
-    place.split(' ').next().filter(|url| url.contains("://"))
 }
 
 /// A connection to the database that a store is to leave. A server may have it open.

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use super::Lookout;
 use super::failure::{Failure, Result};
+use super::instances::{self, Meeting, Presence};
 use super::turn::Turn;
 use crate::endpoint::Address;
+use crate::engine::instance::Instance;
 use crate::engine::store::{Nature, Portion};
 use crate::engine::{Error, Revision};
 
@@ -27,6 +29,8 @@ pub(super) const BEAT: Duration = Duration::from_secs(2);
 pub(super) const SILENCE: i64 = 10_000;
 /// How long a server that holds a copy of the database may take for an answer, or to be connected: others can answer.
 pub(super) const OF_COPY: Duration = Duration::from_secs(2);
+/// After which time a process that does not serve is forgotten, in milliseconds.
+pub(super) const FORGOTTEN: i64 = 3_600_000;
 /// Who serves a database that a store has left: nobody. Where else the address of the process is, there is the note.
 pub(super) const MOVED: i64 = -1;
 
@@ -88,25 +92,41 @@ impl Serving {
     }
 }
 
-/// Looks who serves a store, on a connection that is made when it is needed, and made anew after an error.
+/// Meets the other processes on a connection that is made when it is needed, and made anew after an error.
 pub(super) struct Looking<C> {
     connect: Box<dyn Fn() -> Result<C> + Send>,
-    look: fn(&mut C) -> Result<Serving>,
     connection: Option<C>,
 }
 
-impl<C> Looking<C> {
-    pub(super) fn new(connect: impl Fn() -> Result<C> + Send + 'static, look: fn(&mut C) -> Result<Serving>) -> Self {
-        Self { connect: Box::new(connect), look, connection: None }
+impl<C: Meeting> Looking<C> {
+    pub(super) fn new(connect: impl Fn() -> Result<C> + Send + 'static) -> Self {
+        Self { connect: Box::new(connect), connection: None }
+    }
+
+    fn meet<T>(&mut self, meet: impl FnOnce(&mut C) -> Result<T>) -> crate::engine::Result<T> {
+        let mut connection = self.connection.take().map_or_else(&self.connect, Ok)?;
+        let met = meet(&mut connection)?;
+        self.connection = Some(connection);
+        Ok(met)
     }
 }
 
-impl<C: Send> Lookout for Looking<C> {
+impl<C: Meeting> Lookout for Looking<C> {
     fn look(&mut self) -> crate::engine::Result<Option<String>> {
-        let mut connection = self.connection.take().map_or_else(&self.connect, Ok)?;
-        let serving = (self.look)(&mut connection)?;
-        self.connection = Some(connection);
+        let serving = self.meet(C::look)?;
         Ok(serving.is_there().then_some(serving.place))
+    }
+
+    fn announce(&mut self, who: &Presence, serves: bool) -> crate::engine::Result<()> {
+        self.meet(|connection| connection.announce(who, serves, env!("CARGO_PKG_VERSION")))
+    }
+
+    fn leave(&mut self, who: &Presence) -> crate::engine::Result<()> {
+        self.meet(|connection| connection.leave(who))
+    }
+
+    fn instances(&mut self) -> crate::engine::Result<Vec<Instance>> {
+        self.meet(|connection| Ok(instances::all(&connection.look()?, connection.entries()?)))
     }
 }
 

@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use nix::sys::signal::Signal;
+use pb::cluster_client::ClusterClient;
 use pb::kv_client::KvClient;
 use pb::maintenance_client::MaintenanceClient;
 use pb::watch_client::WatchClient;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use sluice_shim::engine::instance::{self, Part};
 use sluice_shim::pb::etcdserverpb as pb;
 use sluice_shim::sql;
 use tokio_stream::StreamExt as _;
@@ -102,6 +104,45 @@ async fn clients_of_a_standby_see_the_same_etcd() {
         assert!(shim.get("/version").await.contains("etcdserver"));
         assert!(shim.get("/nothing").await.starts_with("HTTP/1.1 404"));
     }
+}
+
+/// Whoever asks sees all processes: in the database, and as members of an etcd.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_processes_are_to_be_seen() {
+    if crate::is_skipped() {
+        return;
+    }
+    let database = Database::new();
+    let names = ["one", "two"].map(|name| [&FLAGS[..], &["--name", name]].concat());
+    let [mut first, mut second] = pair(&database, [&names[0], &names[1]]).await;
+    in_time("the second", async { while !ready(&second).await.0 {} }).await;
+    let seen = || {
+        let all = sql::instances(database.endpoint()).unwrap();
+        all.into_iter().map(|instance| (instance.name, instance.part)).collect::<Vec<_>>()
+    };
+    let both = [(Some("one".into()), Part::Serves), (Some("two".into()), Part::StandsBy)];
+    in_time("both", async { while seen() != both {} }).await;
+    let urls = [&first, &second].map(|shim| shim.endpoint().uri().to_string());
+    let urls = [("one", urls[0].trim_end_matches('/')), ("two", urls[1].trim_end_matches('/'))];
+    for shim in [&first, &second] {
+        let mut cluster = ClusterClient::new(shim.connect().await);
+        let listed = cluster.member_list(pb::MemberListRequest::default()).await.unwrap().into_inner();
+        let members = listed.members.iter().map(|member| (&member.name[..], &member.client_ur_ls[0][..]));
+        assert_eq!(members.collect::<Vec<_>>(), urls);
+        let [one, two] = [0, 1].map(|nth: usize| listed.members[nth].id);
+        assert!(one != two && listed.header.unwrap().member_id == one, "{listed:?}");
+    }
+    let mut third = Shim::start_with(database.endpoint(), &[&FLAGS[..], &["--name", "three"]].concat());
+    in_time("all", async { while seen().len() < 3 {} }).await;
+    third.signal(Signal::SIGTERM);
+    third.ended().await;
+    assert_eq!(seen(), both);
+    first.signal(Signal::SIGKILL);
+    first.ended().await;
+    in_time("the other", async { while seen() != [(Some("two".into()), Part::Serves)] {} }).await;
+    second.signal(Signal::SIGTERM);
+    second.ended().await;
+    assert_eq!(seen(), []);
 }
 
 /// Watchers that do not read hold up nobody else. One write after the other, so that each event is a small message of
@@ -281,7 +322,7 @@ async fn processes_know_each_other_by_what_is_in_the_database() {
     let [authority, cert, key] = ["ca.crt", "tls.crt", "tls.key"].map(|name| std::fs::read(folder.join(name)).unwrap());
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority));
     for (tls, accepted) in [(tls.clone(), false), (tls.identity(Identity::from_pem(cert, key)), true)] {
-        let url = sql::url_of(&place).unwrap().to_owned();
+        let url = instance::url(&place).unwrap().to_owned();
         let channel = Endpoint::from_shared(url).unwrap().tls_config(tls).unwrap().connect_lazy();
         assert_eq!(write(&channel, "/a").await.is_ok(), accepted);
     }

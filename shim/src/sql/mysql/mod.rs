@@ -14,6 +14,7 @@ mod engine;
 mod error;
 mod find;
 mod graph;
+mod meet;
 mod note;
 mod pair;
 mod probe;
@@ -148,7 +149,7 @@ fn prepare(connection: &mut Connection, accepts_loss: bool) -> Result<()> {
 /// Somebody who looks who serves a database.
 pub(super) fn lookout(address: &Address) -> impl Lookout + use<> {
     let address = Arc::new(address.clone());
-    Looking::new(move || Connection::open(Arc::clone(&address), Arc::default()), serving::look)
+    Looking::new(move || Connection::open(Arc::clone(&address), Arc::default()))
 }
 
 /// Keeps the pair that all processes on the database share, in a database that can be served.

@@ -3,16 +3,17 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::serving::NOW;
-use super::{Heeds, Tables};
+use super::{Heeds, Tables, lookout};
 use crate::clock::{StoreClock, StoreTime, Ticker};
 use crate::endpoint::Address;
+use crate::engine::instance::Instance;
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Nature, Reader, Replica, Store, Writer};
 use crate::engine::{Error, Result};
-use crate::sql::Opened;
 use crate::sql::reader::SqlReader;
 use crate::sql::remote::{self, Seen, TURN};
 use crate::sql::writer::SqlWriter;
+use crate::sql::{Lookout as _, Opened};
 
 /// A database, which this process serves.
 pub(in crate::sql) struct MySql {
@@ -71,6 +72,10 @@ impl Store for MySql {
             tables.heeds = Heeds::Move;
         }
         Ok(Box::new(SqlReader::new(Box::new(tables), Arc::clone(&self.metrics))))
+    }
+
+    fn instances(&self) -> Result<Vec<Instance>> {
+        lookout(&self.address).instances()
     }
 
     fn replicas(&self) -> Vec<Replica> {

@@ -10,6 +10,7 @@ mod error;
 mod find;
 mod graph;
 mod link;
+mod meet;
 mod note;
 mod pair;
 mod planner;
@@ -38,6 +39,7 @@ use self::connect::Database;
 use self::link::{Link, PATIENCE};
 use crate::clock::{StoreClock, StoreTime, Ticker};
 use crate::endpoint::Address;
+use crate::engine::instance::Instance;
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Nature, Reader, Replica, Store, Writer};
 use crate::engine::{Error, Result};
@@ -96,6 +98,11 @@ impl Store for Postgres {
         Ok(Box::new(SqlReader::new(Box::new(session), Arc::clone(&self.database.metrics))))
     }
 
+    fn instances(&self) -> Result<Vec<Instance>> {
+        let database = Arc::clone(&self.database);
+        Looking::new(move || database.connect()).instances()
+    }
+
     fn replicas(&self) -> Vec<Replica> {
         let replica = |database: &Arc<Database>| {
             let (name, database) = (database.hosts(), Arc::clone(database));
@@ -112,13 +119,19 @@ impl Store for Postgres {
 
 /// A connection that only reads, maybe beside a server.
 pub(super) fn beside_server(address: &Address) -> Result<Session> {
-    Ok(Session::new(Database::new(address, 0, Arc::default(), Some(PATIENCE))?, None))
+    let database = Database::new(address, 0, Arc::default(), Some(PATIENCE))?;
+    let mut link = database.connect()?;
+    if !schema::look(&mut link)? {
+        let none = "the database has no tables of sluice-shim; check --endpoint; nothing was created";
+        return Err(Error::Broken(none.into()));
+    }
+    Ok(Session::new(database, Some(link)))
 }
 
 /// Somebody who looks who serves a database.
 pub(super) fn lookout(address: &Address) -> Result<impl Lookout + use<>> {
     let database = Database::new(address, 0, Arc::default(), Some(PATIENCE))?;
-    Ok(Looking::new(move || database.connect(), start::look))
+    Ok(Looking::new(move || database.connect()))
 }
 
 /// Keeps the pair that all processes on the database share, in a database that can be served.

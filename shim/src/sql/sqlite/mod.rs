@@ -46,7 +46,10 @@ use self::commit::Changing;
 use self::error::{at, open_error};
 use self::log::Guarded;
 use self::tables::Tables;
+use procfs::LockType;
+
 use crate::clock::{StoreClock, Ticker};
+use crate::engine::instance::{Instance, Part};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Nature, Portion, Reader, Store, Writer};
 use crate::engine::{Error, Result};
@@ -254,6 +257,22 @@ fn lock(path: &Path, name: &Path) -> Result<File> {
     let (ours, named) = (file.metadata(), std::fs::metadata(name));
     let is_there = ours.and_then(|ours| Ok(ours.ino() == named?.ino())).unwrap_or(false);
     if is_there { Ok(file) } else { Err(other()) }
+}
+
+/// The process that has the file open, if one has: a file has one at most. What the system says of the lock is read;
+/// to try the lock would be in the way of a process that starts.
+pub(super) fn instances(path: &Path) -> Result<Vec<Instance>> {
+    let name = beside(path, ".lock");
+    let Ok(file) = std::fs::metadata(&name) else { return Ok(Vec::new()) };
+    let locks = procfs::locks().map_err(|error| Error::Unavailable(format!("can't read /proc/locks: {error}")))?;
+    let ours = locks.into_iter().filter(|lock| lock.inode == file.ino() && lock.lock_type == LockType::FLock);
+    let process = |lock: procfs::Lock| match lock.pid {
+        Some(process) if process > 0 => format!("process {process}"),
+        // Of another container.
+        _ => "a process".to_owned(),
+    };
+    let instance = |place| Instance { place, name: None, version: None, part: Part::Serves, silent: Duration::ZERO };
+    Ok(ours.map(process).map(instance).collect())
 }
 
 /// The connection that commits, or copies the log. What it writes to the log it writes at once, which needs
