@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use crate::endpoint::Endpoint;
+use crate::engine::aside::Aside;
 use crate::engine::metrics::Metrics;
 use crate::engine::store::Store;
-use crate::engine::{self, Error, instance};
+use crate::engine::{self, Error, ReaderThreads, instance};
 use crate::etcd::pair::Pair;
 use crate::etcd::standby::{Leader, Minded, Peers, Standby};
 use crate::sql::instances::Presence;
@@ -61,7 +62,7 @@ pub async fn wait(
                 tokio::select! {
                     () = follower.follow(place) => standby.gone(),
                     () = &mut end => {
-                        follower.leave(endpoint).await;
+                        follower.leave().await;
                         return Ok(None);
                     }
                 }
@@ -96,6 +97,7 @@ pub fn pair(endpoint: &Endpoint, folder: Option<&Path>) -> Result<Pair> {
 
 /// Follows the process that serves.
 struct Follower<'a> {
+    endpoint: &'a Endpoint,
     /// This process, and when it last told that it is there.
     own: Presence,
     announced: Option<Instant>,
@@ -109,14 +111,14 @@ struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
-    fn new(endpoint: &Endpoint, standby: &'a Standby, peers: &'a Peers, name: &str) -> Result<Self> {
+    fn new(endpoint: &'a Endpoint, standby: &'a Standby, peers: &'a Peers, name: &str) -> Result<Self> {
         let own = match endpoint {
             Endpoint::Network(address) => address.standby.as_deref(),
             Endpoint::Sqlite(_) => None,
         };
         let (lookout, own) = sql::lookout(endpoint)?.zip(own).context("the database knows no other process")?;
         let (own, said) = (Presence::of(own, name), String::new());
-        Ok(Self { own, announced: None, standby, peers, lookout: Some(lookout), leader: None, said })
+        Ok(Self { endpoint, own, announced: None, standby, peers, lookout: Some(lookout), leader: None, said })
     }
 
     /// Hands requests on until nobody serves. `place`: who serves now.
@@ -157,6 +159,7 @@ impl<'a> Follower<'a> {
             Ok(leader) => {
                 tracing::info!(place, "requests are handed on");
                 self.standby.follow(leader.clone());
+                self.read_beside(&leader).await;
                 let minded = self.standby.mind(leader.clone());
                 (self.leader, self.said) = (Some((leader, minded)), String::new());
             }
@@ -168,6 +171,18 @@ impl<'a> Follower<'a> {
                     self.said = text;
                 }
             }
+        }
+    }
+
+    /// Answers lists here. If that can't be, they are handed on as all other requests are.
+    async fn read_beside(&self, leader: &Leader) {
+        let endpoint = self.endpoint.clone();
+        let open = async |owner| {
+            let copies = tokio::task::spawn_blocking(move || sql::copies(&endpoint, owner)).await??;
+            Ok(Aside::start(copies, ReaderThreads::default().large)?)
+        };
+        if let Err(error) = self.standby.read_beside(leader.clone(), &self.own.url, open).await {
+            tracing::warn!(error = format!("{error:#}"), "lists are handed on too: this process can't read them");
         }
     }
 
@@ -188,8 +203,8 @@ impl<'a> Follower<'a> {
     }
 
     /// Tells that this process ends, with a connection of its own: the other one may be busy.
-    async fn leave(self, endpoint: &Endpoint) {
-        let (own, lookout) = (self.own, sql::lookout(endpoint));
+    async fn leave(self) {
+        let (own, lookout) = (self.own, sql::lookout(self.endpoint));
         let told = tokio::task::spawn_blocking(move || match lookout {
             Ok(Some(mut lookout)) => lookout.leave(&own),
             other => other.map(drop),

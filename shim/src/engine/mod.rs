@@ -5,10 +5,12 @@
 //! events from the hub's ring, or from the database when it starts in the past or fell behind.
 
 pub mod apart;
+pub mod aside;
 #[cfg(test)]
 mod bare;
 mod batch;
 pub mod catalog;
+mod chunks;
 mod collect;
 mod collecting;
 pub mod collector;
@@ -50,6 +52,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use chunks::chunks;
 use collector::{Collector, Hands};
 use condition::Condition;
 use crossbeam_channel::Sender;
@@ -58,9 +61,9 @@ use gather::Gather;
 use hub::{Hub, Recent};
 use instance::Instance;
 use metrics::Metrics;
-use pages::Counts;
+use pages::Pages;
 use prometheus_client::registry::Registry;
-use range::{assemble, strip_values};
+use range::assemble;
 pub use reader::ReaderThreads;
 use reader::{Readers, Weight};
 #[cfg(test)]
@@ -69,6 +72,7 @@ use request::{Envelope, Outcome, Request, Rooms};
 use ring_event::RingEvent;
 pub use session::WatchSession;
 use snapshot::Snapshot;
+pub use snapshot::Stand;
 use store::{Nature, Store};
 use tokio::sync::{Notify, mpsc, oneshot};
 pub use types::*;
@@ -86,9 +90,6 @@ const WAITING_WRITES: usize = 20_000;
 const WAITING_BYTES: usize = 64 << 20;
 /// How long a commit takes at most to be published after it can be read, as a rule.
 const PUBLISHED: Duration = Duration::from_secs(1);
-/// How many keys a chunk of a stream holds at most; and after how many bytes of values it ends.
-const CHUNK_KEYS: usize = 1000;
-const CHUNK_BYTES: usize = 1 << 20;
 /// How many entries of the history one chunk holds.
 const CHUNK_RECORDS: usize = 1000;
 /// How many changes a watcher that catches up reads at once.
@@ -108,7 +109,7 @@ struct Inner {
     rooms: Rooms,
     readers: Readers,
     hub: Arc<Hub>,
-    counts: Mutex<Counts>,
+    pages: Arc<Pages>,
     clock: StoreClock,
     /// What the store can hold.
     nature: Nature,
@@ -156,7 +157,7 @@ impl Engine {
             rooms: Rooms::default(),
             readers,
             hub,
-            counts: Mutex::default(),
+            pages: Arc::default(),
             clock: store.clock(),
             nature: store.nature(),
             leases: Arc::default(),
@@ -181,10 +182,10 @@ impl Engine {
                 assemble(&query, kv.into_iter().collect(), revision)
             }
             None => {
-                let inner = Arc::clone(&self.inner);
+                let pages = Arc::clone(&self.inner.pages);
                 match weight {
-                    Weight::Small => readers.run(weight, move |snapshot| inner.read(snapshot, &query)).await?,
-                    Weight::Large => readers.run_anywhere(move |snapshot| inner.read(snapshot, &query)).await?,
+                    Weight::Small => readers.run(weight, move |snapshot| pages.read(snapshot, &query)).await?,
+                    Weight::Large => readers.run_anywhere(move |snapshot| pages.read(snapshot, &query)).await?,
                 }
             }
         };
@@ -196,44 +197,11 @@ impl Engine {
     /// Reads a range in chunks of one revision; the last chunk alone has `revision`, `more` and `count` set. Dropping
     /// the receiver ends it.
     pub fn range_stream(&self, query: RangeQuery) -> mpsc::Receiver<Result<RangeResult>> {
-        let (sender, receiver) = mpsc::channel(2);
         let engine = self.clone();
-        tokio::spawn(async move {
-            if let Err(error) = engine.stream_chunks(query, &sender).await {
-                // Whoever dropped the receiver does not want the error either.
-                let _ = sender.send(Err(error)).await;
-            }
-        });
-        receiver
-    }
-
-    async fn stream_chunks(&self, query: RangeQuery, sender: &mpsc::Sender<Result<RangeResult>>) -> Result<()> {
-        if !query.limit_commutes() || query.projection == Projection::CountOnly {
-            let result = self.range(query).await?;
-            let _ = sender.send(Ok(result)).await;
-            return Ok(());
-        }
-        let (limit, mut returned, mut total, mut newest) = (query.limit, 0, None, 0);
-        let mut page = RangeQuery { limit_bytes: CHUNK_BYTES, ..query };
-        loop {
-            page.limit = if limit == 0 { CHUNK_KEYS } else { CHUNK_KEYS.min(limit - returned) };
-            let mut chunk = self.range(page.clone()).await?;
-            if page.revision == 0 {
-                page.revision = chunk.revision;
-            }
-            newest = if newest == 0 { chunk.revision } else { newest };
-            let total = *total.get_or_insert(chunk.count);
-            returned += chunk.kvs.len();
-            let last = !chunk.more || (limit > 0 && returned >= limit);
-            if let Some(kv) = chunk.kvs.last() {
-                page.range = page.range.after(&kv.key);
-            }
-            (chunk.revision, chunk.count) = if last { (newest, total) } else { (0, 0) };
-            chunk.more &= last;
-            if sender.send(Ok(chunk)).await.is_err() || last {
-                return Ok(());
-            }
-        }
+        chunks(query, move |page| {
+            let engine = engine.clone();
+            async move { engine.range(page).await }
+        })
     }
 
     /// Carries out a put, a deletion or a transaction; returns the newest revision after it. Durable when it returns.
@@ -368,6 +336,16 @@ impl Engine {
         }
     }
 
+    /// How far the database is, for a process that reads beside this one.
+    pub async fn stand(&self) -> Result<Stand> {
+        self.inner.readers.run(Weight::Small, |snapshot| Ok(snapshot.stand())).await
+    }
+
+    /// The number by which the database knows this process; 0 where it knows one process alone.
+    pub fn owner(&self) -> i64 {
+        self.inner.store.owner()
+    }
+
     /// Waits until another process has taken the database over, which nobody can serve beside it; says so.
     pub async fn ended(&self) -> Error {
         self.inner.hub.ended().await
@@ -427,48 +405,6 @@ impl Engine {
             sender.send(Envelope { request, reply, room }).map_err(|_| stopping())?;
         }
         answer.await.map_err(|_| Error::Unknown("the server stopped while the request was under way".into()))?
-    }
-}
-
-impl Inner {
-    fn read(&self, snapshot: Snapshot<'_>, query: &RangeQuery) -> Result<RangeResult> {
-        let newest = snapshot.revision;
-        let revision = snapshot.at(query.revision)?;
-        if query.projection == Projection::CountOnly && query.selection.is_none() {
-            let count = snapshot.reader.count(&query.range, revision)?;
-            return Ok(RangeResult { revision: newest, count, ..RangeResult::default() });
-        }
-        if !query.limit_commutes() || query.projection == Projection::CountOnly {
-            // Who sorts by value needs the values, even if the client does not.
-            let by_value = query.sort == SortTarget::Value && query.projection == Projection::KeysOnly;
-            let with_values = by_value.then(|| RangeQuery { projection: Projection::Full, ..query.clone() });
-            let page = snapshot.reader.page(with_values.as_ref().unwrap_or(query), revision, 0)?;
-            return Ok(assemble(query, page.kvs, newest));
-        }
-        let mut page = snapshot.reader.page(query, revision, query.limit)?;
-        let count = self.count(snapshot, query, revision, &page)?;
-        if query.projection == Projection::KeysOnly {
-            strip_values(&mut page.kvs);
-        }
-        Ok(RangeResult { revision: newest, kvs: page.kvs, more: page.more, count })
-    }
-
-    /// How many keys the query has without its limit. The pages of one list are one snapshot, so the count of a page is
-    /// that of the one before, less its keys: it is remembered instead of counted again.
-    fn count(&self, snapshot: Snapshot<'_>, query: &RangeQuery, revision: Revision, page: &store::Page) -> Result<i64> {
-        let returned = i64::try_from(page.kvs.len()).unwrap_or(i64::MAX);
-        let (true, Some(last)) = (page.more, page.kvs.last()) else { return Ok(returned) };
-        if query.selection.is_some() {
-            return Ok(returned + 1);
-        }
-        let known = self.counts.lock().unwrap_or_else(PoisonError::into_inner).get(revision, &query.range);
-        let count = match known {
-            Some(count) => count,
-            None => snapshot.reader.count(&query.range, revision)?,
-        };
-        let rest = query.range.after(&last.key);
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).put(revision, rest, count - returned);
-        Ok(count)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a read sees.
 
+use serde::{Deserialize, Serialize};
+
 use super::store::Reader;
 use super::types::{Error, Result, Revision};
 
@@ -11,12 +13,14 @@ pub(super) struct Snapshot<'a> {
 }
 
 /// How far a database was at a moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stand {
-    pub(super) revision: Revision,
-    pub(super) compact_revision: Revision,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stand {
+    /// The newest revision.
+    pub revision: Revision,
+    /// That of the last compaction.
+    pub compact_revision: Revision,
     /// As [`Reader::batch`] says.
-    pub(super) batch: i64,
+    pub batch: i64,
 }
 
 impl Snapshot<'_> {

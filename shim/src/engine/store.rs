@@ -375,6 +375,11 @@ pub trait Store: Send + Sync + 'static {
     /// Opens a reader.
     fn reader(&self) -> Result<Box<dyn Reader>>;
 
+    /// The number by which the database knows this process; 0 where it knows one process alone.
+    fn owner(&self) -> i64 {
+        0
+    }
+
     /// The processes that share the database; none where it knows one process alone. Asks the database.
     fn instances(&self) -> Result<Vec<Instance>> {
         Ok(Vec::new())

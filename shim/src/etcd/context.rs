@@ -186,8 +186,7 @@ impl Context {
 
     /// The selectors of a range: those in its metadata, else those in itself.
     pub fn range_selection(&self, metadata: &MetadataMap, range: &pb::RangeRequest) -> Option<Arc<Selection>> {
-        self.selection(metadata)
-            .or_else(|| selection::from_message(&range.label_selector, &range.field_selector, &self.metrics))
+        selection::of_range(metadata, range, &self.metrics)
     }
 
     /// The selectors of a watcher: those in the metadata of its stream, else those in its request.

@@ -24,6 +24,7 @@ pub mod maintenance;
 mod observe;
 mod oversized;
 pub mod pair;
+mod place;
 mod refused;
 pub mod selection;
 pub mod server;

@@ -14,6 +14,7 @@ use crate::contract::{
     SELECTOR_BYTES_LIMIT,
 };
 use crate::metrics::{Metrics, Refusal, Used};
+use crate::pb::etcdserverpb as pb;
 use crate::selector::{ErrorKind, Selection};
 
 /// The selectors in the metadata of a request, if they can be used.
@@ -32,6 +33,11 @@ pub fn from_metadata(metadata: &MetadataMap, metrics: &Metrics) -> Option<Arc<Se
         parse(label.transpose()?.as_deref(), field.transpose()?.as_deref(), group_version.transpose()?.as_deref())
     };
     counted(parse(), metrics)
+}
+
+/// The selectors of a range: those in its metadata, else those in itself.
+pub(super) fn of_range(metadata: &MetadataMap, range: &pb::RangeRequest, metrics: &Metrics) -> Option<Arc<Selection>> {
+    from_metadata(metadata, metrics).or_else(|| from_message(&range.label_selector, &range.field_selector, metrics))
 }
 
 /// The selectors in a request itself (RangeRequest 14 and 15, WatchCreateRequest 9 and 10), if they can be used.

@@ -47,6 +47,8 @@ pub struct StandbyMetrics {
     stands_by: Gauge,
     /// Requests that were handed on.
     pub requests: Counter,
+    /// Lists that this process read.
+    pub lists: Counter,
 }
 
 impl StandbyMetrics {
@@ -55,6 +57,7 @@ impl StandbyMetrics {
         let ours = registry.sub_registry_with_prefix("sluice");
         ours.register("standby", "1 while another process serves the database, or none", self.stands_by.clone());
         ours.register("forwarded_requests", "Requests handed on to the process that serves", self.requests.clone());
+        ours.register("standby_lists", "Lists answered while another process serves", self.lists.clone());
     }
 
     /// Notes whether this process stands by.

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::Lookout;
 use super::failure::Result;
 use super::remote::{SILENCE, Serving};
 use crate::engine::instance::{Instance, Part};
@@ -84,6 +85,44 @@ pub(super) fn all(serving: &Serving, entries: Vec<Entry>) -> Vec<Instance> {
     }
     others.sort_by(|a, b| a.place.cmp(&b.place));
     serves.into_iter().chain(others).collect()
+}
+
+/// Meets the other processes on a connection that is made when it is needed, and made anew after an error.
+pub(super) struct Looking<C> {
+    connect: Box<dyn Fn() -> Result<C> + Send>,
+    connection: Option<C>,
+}
+
+impl<C: Meeting> Looking<C> {
+    pub(super) fn new(connect: impl Fn() -> Result<C> + Send + 'static) -> Self {
+        Self { connect: Box::new(connect), connection: None }
+    }
+
+    fn meet<T>(&mut self, meet: impl FnOnce(&mut C) -> Result<T>) -> crate::engine::Result<T> {
+        let mut connection = self.connection.take().map_or_else(&self.connect, Ok)?;
+        let met = meet(&mut connection)?;
+        self.connection = Some(connection);
+        Ok(met)
+    }
+}
+
+impl<C: Meeting> Lookout for Looking<C> {
+    fn look(&mut self) -> crate::engine::Result<Option<String>> {
+        let serving = self.meet(C::look)?;
+        Ok(serving.is_there().then_some(serving.place))
+    }
+
+    fn announce(&mut self, who: &Presence, serves: bool) -> crate::engine::Result<()> {
+        self.meet(|connection| connection.announce(who, serves, env!("CARGO_PKG_VERSION")))
+    }
+
+    fn leave(&mut self, who: &Presence) -> crate::engine::Result<()> {
+        self.meet(|connection| connection.leave(who))
+    }
+
+    fn instances(&mut self) -> crate::engine::Result<Vec<Instance>> {
+        self.meet(|connection| Ok(all(&connection.look()?, connection.entries()?)))
+    }
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use crate::clock::{Steady, Ticker};
 use crate::endpoint::{Endpoint, Family};
 use crate::engine::instance::Instance;
 use crate::engine::metrics::Metrics;
-use crate::engine::store::{Nature, Reader, Source, Store};
+use crate::engine::store::{Nature, Reader, Replica, Source, Store};
 use crate::engine::{Error, RangeQuery, Result};
 use crate::gc::{Overview, View};
 use explain::Explanation;
@@ -99,6 +99,21 @@ pub fn lookout(endpoint: &Endpoint) -> Result<Option<Box<dyn Lookout>>> {
         Endpoint::Network(address) => match address.family {
             Family::MySql => Ok(Some(Box::new(mysql::lookout(address)))),
             Family::Postgres => Ok(Some(Box::new(postgres::lookout(address)?))),
+        },
+    }
+}
+
+/// The servers that hold the store which another process serves as `owner`: the database itself, and those that hold
+/// copies of it.
+///
+/// # Errors
+/// When the endpoint can't be used.
+pub fn copies(endpoint: &Endpoint, owner: i64) -> Result<Vec<Replica>> {
+    match endpoint {
+        Endpoint::Sqlite(_) => Ok(Vec::new()),
+        Endpoint::Network(address) => match address.family {
+            Family::MySql => Ok(mysql::copies(address, owner)),
+            Family::Postgres => postgres::copies(address, owner),
         },
     }
 }

@@ -5,12 +5,9 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use super::Lookout;
 use super::failure::{Failure, Result};
-use super::instances::{self, Meeting, Presence};
 use super::turn::Turn;
 use crate::endpoint::Address;
-use crate::engine::instance::Instance;
 use crate::engine::store::{Nature, Portion};
 use crate::engine::{Error, Revision};
 
@@ -89,44 +86,6 @@ impl Serving {
     /// Whether the process is there, or was a moment ago.
     pub(super) fn is_there(&self) -> bool {
         self.owner > 0 && self.connected && self.now.saturating_sub(self.seen_at) < SILENCE
-    }
-}
-
-/// Meets the other processes on a connection that is made when it is needed, and made anew after an error.
-pub(super) struct Looking<C> {
-    connect: Box<dyn Fn() -> Result<C> + Send>,
-    connection: Option<C>,
-}
-
-impl<C: Meeting> Looking<C> {
-    pub(super) fn new(connect: impl Fn() -> Result<C> + Send + 'static) -> Self {
-        Self { connect: Box::new(connect), connection: None }
-    }
-
-    fn meet<T>(&mut self, meet: impl FnOnce(&mut C) -> Result<T>) -> crate::engine::Result<T> {
-        let mut connection = self.connection.take().map_or_else(&self.connect, Ok)?;
-        let met = meet(&mut connection)?;
-        self.connection = Some(connection);
-        Ok(met)
-    }
-}
-
-impl<C: Meeting> Lookout for Looking<C> {
-    fn look(&mut self) -> crate::engine::Result<Option<String>> {
-        let serving = self.meet(C::look)?;
-        Ok(serving.is_there().then_some(serving.place))
-    }
-
-    fn announce(&mut self, who: &Presence, serves: bool) -> crate::engine::Result<()> {
-        self.meet(|connection| connection.announce(who, serves, env!("CARGO_PKG_VERSION")))
-    }
-
-    fn leave(&mut self, who: &Presence) -> crate::engine::Result<()> {
-        self.meet(|connection| connection.leave(who))
-    }
-
-    fn instances(&mut self) -> crate::engine::Result<Vec<Instance>> {
-        self.meet(|connection| Ok(instances::all(&connection.look()?, connection.entries()?)))
     }
 }
 

@@ -17,6 +17,7 @@ mod failover;
 mod full;
 mod galera;
 mod ledger;
+mod lists;
 mod load;
 #[path = "../servers/port.rs"]
 mod port;

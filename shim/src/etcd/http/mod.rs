@@ -9,7 +9,7 @@ mod scrape;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -18,6 +18,7 @@ use prometheus_client::registry::Registry;
 
 pub(super) use self::scrape::scraped;
 use super::context::{CLUSTER_VERSION, ETCD_VERSION, Shared};
+use super::place::{self, Place};
 use super::{oversized, unknown};
 use crate::metrics::HealthChecks;
 
@@ -36,7 +37,10 @@ pub(super) fn alone(context: Shared, registry: Arc<Registry>, checks: HealthChec
 
 /// Adds the paths of the client port to those of gRPC; what is neither is not found.
 pub(super) fn beside(grpc: Router, context: Shared, registry: Arc<Registry>, checks: HealthChecks) -> Router {
-    let paths = paths().route("/version", only_get(get(version))).with_state(Served { context, registry, checks });
+    let paths = paths()
+        .route("/version", only_get(get(version)))
+        .route(place::PATH, only_get(get(place_now)))
+        .with_state(Served { context, registry, checks });
     grpc.layer(axum::middleware::from_fn(grpc_only)).merge(paths)
 }
 
@@ -63,6 +67,19 @@ async fn version() -> Response {
     let body =
         format!(r#"{{"etcdserver":"{ETCD_VERSION}","etcdcluster":"{CLUSTER_VERSION}","storage":"{CLUSTER_VERSION}"}}"#);
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// How far the database is, for a process that stands by and reads lists.
+async fn place_now(State(served): State<Served>) -> Response {
+    let (engine, cluster_id) = (&served.context.engine, served.context.identity.cluster_id);
+    let place = async {
+        let stand = engine.stand().await?;
+        anyhow::Ok(serde_json::to_string(&Place { cluster_id, owner: engine.owner(), stand })?)
+    };
+    match place.await {
+        Ok(place) => ([(header::CONTENT_TYPE, "application/json")], place).into_response(),
+        Err(error) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
+    }
 }
 
 /// A request that is not gRPC does not reach a gRPC service, where it would be answered 200.

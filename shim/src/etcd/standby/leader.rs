@@ -15,8 +15,10 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use tower::{Service as _, ServiceExt as _};
 
 use super::super::pair::{self, Pair};
+use super::super::place::{self, Place};
 use super::super::tls;
 use super::forward::{FORWARDED, forward};
 use crate::config::Config;
@@ -29,6 +31,9 @@ const FLAGS: Flags = Flags {
     cert: "--peer-cert-file",
     key: "--peer-key-file",
 };
+
+/// How many bytes a [`Place`] has at most.
+const LONGEST_PLACE: usize = 4096;
 
 /// How long it may take to connect.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -135,6 +140,18 @@ impl Leader {
                 return;
             }
         }
+    }
+
+    /// What it says of itself and of the database.
+    ///
+    /// # Errors
+    /// When it does not answer, or serves no more.
+    pub(super) async fn place(&self) -> Result<Place> {
+        let request = axum::http::Request::get(place::PATH).header(FORWARDED, "1").body(tonic::body::Body::empty())?;
+        let answer = self.channel.clone().ready().await?.call(request).await?;
+        anyhow::ensure!(answer.status().is_success(), "the sluice-shim that serves says {}", answer.status());
+        let body = axum::body::to_bytes(axum::body::Body::new(answer.into_body()), LONGEST_PLACE).await?;
+        Ok(serde_json::from_slice(&body)?)
     }
 
     /// Where it is.

@@ -1,12 +1,14 @@
 //! A process that stands by: another one serves the database, and requests are handed on to it.
 //!
-//! All requests go to the one process that serves, reads as well. So clients see one etcd, whichever process they are
-//! connected to. While no process serves, requests wait, as they do in an etcd that elects a leader. When this process
+//! All requests go to the one process that serves, but for lists that this process can answer as well ([`near`]). So
+//! clients see one etcd, whichever process they are connected to. While no process serves, requests wait, as they do in an etcd that elects a leader. When this process
 //! becomes the one that serves, clients keep their connections to it.
 
 mod forward;
 mod leader;
+mod near;
 
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +26,13 @@ use tower::ServiceExt as _;
 
 use self::forward::{FORWARDED, refuse};
 pub use self::leader::{Leader, Peers};
+use self::near::Near;
 use super::front::{Answers, Front, Sockets};
 use super::http::{is_grpc, not_found, plain, scraped};
 use super::server::{Server, Setting, prepare};
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::engine::aside::Aside;
 use crate::metrics::StandbyMetrics;
 
 /// How long a request waits for a process that serves: about as long as etcd waits for a leader (etcd:
@@ -43,8 +47,8 @@ const NO_LEADER: &str = "etcdserver: no leader";
 enum Role {
     /// Nobody, and why.
     Nobody(Arc<str>),
-    /// Another process.
-    Another(Leader),
+    /// Another process, and this one for lists.
+    Another(Leader, Option<Arc<Near>>),
     /// This process.
     This(Answers),
 }
@@ -93,7 +97,31 @@ impl Standby {
 
     /// Hands all requests on to that process.
     pub fn follow(&self, leader: Leader) {
-        self.desk.role.send_replace(Role::Another(leader));
+        self.desk.role.send_replace(Role::Another(leader, None));
+    }
+
+    /// Hands all requests on to that process but for lists, which this process reads. `url`: that of this process.
+    /// `open`: connects to the database, where that process is known by a number.
+    ///
+    /// # Errors
+    /// When the process can't be asked, or the database not be reached.
+    pub async fn read_beside<F: Future<Output = Result<Aside>>>(
+        &self,
+        leader: Leader,
+        url: &str,
+        open: impl FnOnce(i64) -> F,
+    ) -> Result<()> {
+        let place = leader.place().await?;
+        let aside = open(place.owner).await?;
+        let near = Near::start(leader.clone(), place, url, aside, self.setting.metrics.clone());
+        self.desk.role.send_if_modified(|role| {
+            let is_same = matches!(role, Role::Another(followed, _) if followed.url() == leader.url());
+            if is_same {
+                *role = Role::Another(leader, Some(Arc::new(near)));
+            }
+            is_same
+        });
+        Ok(())
     }
 
     /// Lets requests wait, since no process is known that serves.
@@ -179,9 +207,9 @@ impl Desk {
             (_, "/metrics") => scraped(&self.registry, request.headers()),
             (_, "/livez") => plain(StatusCode::OK, "ok\n".to_owned()),
             (role, path) if path == "/version" || path == "/health" || path.starts_with("/readyz") => match role {
-                Role::Another(leader) if !is_forwarded(&request) => self.hand_on(leader, request).await,
+                Role::Another(leader, _) if !is_forwarded(&request) => self.hand_on(leader, request).await,
                 Role::Nobody(why) => unready(&why),
-                Role::Another(_) | Role::This(_) => unready("the sluice-shim that was asked does not serve"),
+                Role::Another(..) | Role::This(_) => unready("the sluice-shim that was asked does not serve"),
             },
             _ if matches!(port, Port::Clients) && is_grpc(&request) => self.call(request).await,
             _ => not_found(request.into_parts().0.uri).await,
@@ -195,8 +223,10 @@ impl Desk {
             let current = role.borrow_and_update().clone();
             let why = match current {
                 Role::This(answers) => return answers.of(Port::Clients, request).await,
-                Role::Another(leader) if !is_forwarded(&request) => return self.hand_on(leader, request).await,
-                Role::Another(_) => "the sluice-shim that was asked does not serve".into(),
+                Role::Another(leader, near) if !is_forwarded(&request) => {
+                    return self.answer_or_hand_on(leader, near, request).await;
+                }
+                Role::Another(..) => "the sluice-shim that was asked does not serve".into(),
                 Role::Nobody(why) => why,
             };
             let changed = tokio::select! {
@@ -208,6 +238,19 @@ impl Desk {
                 return refuse(NO_LEADER);
             }
         }
+    }
+
+    async fn answer_or_hand_on(&self, leader: Leader, near: Option<Arc<Near>>, mut request: Request) -> Response {
+        if let Some(near) = near {
+            match near.answer(request).await {
+                Ok(answer) => {
+                    self.metrics.lists.inc();
+                    return answer;
+                }
+                Err(unanswered) => request = unanswered,
+            }
+        }
+        self.hand_on(leader, request).await
     }
 
     async fn hand_on(&self, leader: Leader, request: Request) -> Response {

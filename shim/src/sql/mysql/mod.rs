@@ -42,12 +42,13 @@ use std::time::Instant;
 use crate::endpoint::Address;
 use crate::engine::Revision;
 use crate::engine::metrics::Metrics;
-use crate::engine::store::Nature;
+use crate::engine::store::{Nature, Replica};
 use connection::Connection;
 pub(super) use store::MySql;
 
 use super::failure::Result;
-use super::remote::{self, Looking, MOVED};
+use super::instances::Looking;
+use super::remote::{self, MOVED};
 use super::{Lookout, Opened};
 
 /// A connection with its tables.
@@ -150,6 +151,12 @@ fn prepare(connection: &mut Connection, accepts_loss: bool) -> Result<()> {
 pub(super) fn lookout(address: &Address) -> impl Lookout + use<> {
     let address = Arc::new(address.clone());
     Looking::new(move || Connection::open(Arc::clone(&address), Arc::default()))
+}
+
+/// The servers that hold the store which another process serves as `owner`.
+pub(super) fn copies(address: &Address, owner: i64) -> Vec<Replica> {
+    let all = std::iter::once(address).chain(&address.replicas);
+    all.map(|server| store::replica(server, owner, &Arc::default())).collect()
 }
 
 /// Keeps the pair that all processes on the database share, in a database that can be served.

@@ -74,20 +74,25 @@ impl Store for MySql {
         Ok(Box::new(SqlReader::new(Box::new(tables), Arc::clone(&self.metrics))))
     }
 
+    fn owner(&self) -> i64 {
+        self.owner
+    }
+
     fn instances(&self) -> Result<Vec<Instance>> {
         lookout(&self.address).instances()
     }
 
     fn replicas(&self) -> Vec<Replica> {
-        let replica = |address: &Address| {
-            let (name, address) = (address.hosts(), Arc::new(remote::of_copy(address)));
-            let (metrics, owner) = (Arc::clone(&self.metrics), self.owner);
-            let open = move || {
-                let tables = Tables::replica(Arc::clone(&address), Arc::clone(&metrics), owner)?;
-                Ok(Box::new(SqlReader::of_replica(Box::new(tables), Arc::clone(&metrics))) as Box<dyn Reader>)
-            };
-            Replica { name, open: Box::new(open) }
-        };
-        self.address.replicas.iter().map(replica).collect()
+        self.address.replicas.iter().map(|address| replica(address, self.owner, &self.metrics)).collect()
     }
+}
+
+/// A server that holds a copy of the store that a process serves as `owner`.
+pub(super) fn replica(address: &Address, owner: i64, metrics: &Arc<Metrics>) -> Replica {
+    let (name, address, metrics) = (address.hosts(), Arc::new(remote::of_copy(address)), Arc::clone(metrics));
+    let open = move || {
+        let tables = Tables::replica(Arc::clone(&address), Arc::clone(&metrics), owner)?;
+        Ok(Box::new(SqlReader::of_replica(Box::new(tables), Arc::clone(&metrics))) as Box<dyn Reader>)
+    };
+    Replica { name, open: Box::new(open) }
 }

@@ -43,8 +43,9 @@ use crate::engine::instance::Instance;
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Nature, Reader, Replica, Store, Writer};
 use crate::engine::{Error, Result};
+use crate::sql::instances::Looking;
 use crate::sql::reader::SqlReader;
-use crate::sql::remote::{self, Looking, MOVED, TURN};
+use crate::sql::remote::{self, MOVED, TURN};
 use crate::sql::writer::SqlWriter;
 use crate::sql::{Lookout, Opened, random};
 
@@ -98,23 +99,34 @@ impl Store for Postgres {
         Ok(Box::new(SqlReader::new(Box::new(session), Arc::clone(&self.database.metrics))))
     }
 
+    fn owner(&self) -> i64 {
+        self.database.owner
+    }
+
     fn instances(&self) -> Result<Vec<Instance>> {
         let database = Arc::clone(&self.database);
         Looking::new(move || database.connect()).instances()
     }
 
     fn replicas(&self) -> Vec<Replica> {
-        let replica = |database: &Arc<Database>| {
-            let (name, database) = (database.hosts(), Arc::clone(database));
-            let open = move || {
-                let session = Session::new(Arc::clone(&database), None);
-                let reader = SqlReader::of_replica(Box::new(session), Arc::clone(&database.metrics));
-                Ok(Box::new(reader) as Box<dyn Reader>)
-            };
-            Replica { name, open: Box::new(open) }
-        };
         self.replicas.iter().map(replica).collect()
     }
+}
+
+fn replica(database: &Arc<Database>) -> Replica {
+    let (name, database) = (database.hosts(), Arc::clone(database));
+    let open = move || {
+        let session = Session::new(Arc::clone(&database), None);
+        Ok(Box::new(SqlReader::of_replica(Box::new(session), Arc::clone(&database.metrics))) as Box<dyn Reader>)
+    };
+    Replica { name, open: Box::new(open) }
+}
+
+/// The servers that hold the store which another process serves as `owner`.
+pub(super) fn copies(address: &Address, owner: i64) -> Result<Vec<Replica>> {
+    let database = Database::new(address, owner, Arc::default(), Some(PATIENCE))?;
+    let all = std::iter::once(address).chain(&address.replicas);
+    all.map(|server| Ok(replica(&database.replica(server)?))).collect()
 }
 
 /// A connection that only reads, maybe beside a server.
