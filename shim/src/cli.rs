@@ -19,6 +19,7 @@ use crate::migrate::fsck::Fsck;
 use crate::migrate::import::Import;
 use crate::migrate::migrate_to::MigrateTo;
 use crate::migrate::move_group::MoveGroup;
+use crate::migrate::partition::Partition;
 use crate::migrate::restore::Restore;
 use crate::variables;
 
@@ -58,6 +59,8 @@ pub enum Command {
     Fsck(Fsck),
     /// Go on with a database that went back, to a backup or to what a standby had.
     AcceptRollback(AcceptRollback),
+    /// Partition the tables of a store that no server serves, or make them whole again.
+    Partition(Partition),
     /// Show how a list with a selector is read.
     Explain(Explain),
     /// Show which processes have a database: the one that serves, and those that stand by.
@@ -124,6 +127,7 @@ impl Command {
             Self::MigrateTo(migrate) => return migrate.run(out),
             Self::MoveGroup(group) => return group.run(out),
             Self::AcceptRollback(accept) => writeln!(out, "accepted {}", accept.run()?)?,
+            Self::Partition(partition) => writeln!(out, "{}", partition.run()?)?,
             Self::Fsck(fsck) => return fsck.run(out),
             Self::Explain(explain) => explain.run(out)?,
             Self::Instances(instances) => instances.run(out)?,

@@ -9,6 +9,7 @@ mod files;
 mod kinds;
 mod log_level;
 mod number;
+mod partition;
 mod prefix;
 mod url;
 
@@ -27,6 +28,7 @@ pub(crate) use duration::duration;
 pub use error::ConfigError;
 pub(crate) use kinds::{group, ignored_kind};
 pub(crate) use number::whole;
+pub use partition::{By, PartitionFlags};
 pub(crate) use prefix::prefix;
 pub use url::ListenUrl;
 
@@ -64,6 +66,10 @@ pub struct Config {
         value_parser = database::given
     )]
     pub read_endpoint: Vec<Given>,
+
+    /// How its tables are divided.
+    #[command(flatten)]
+    pub partitions: PartitionFlags,
 
     /// The name of this member.
     #[arg(long, env = "SLUICE_NAME", default_value = "default", value_parser = NonEmptyStringValueParser::new())]
@@ -270,7 +276,7 @@ pub enum LogFormat {
 impl Config {
     /// Checks what flags have to do with each other; returns where the data is.
     pub fn check(&self) -> Result<Endpoint, ConfigError> {
-        let endpoint = self.database.endpoint_with_replicas(&self.read_endpoint)?;
+        let endpoint = self.partitions.of(self.database.endpoint_with_replicas(&self.read_endpoint)?)?;
         self.check_urls()?;
         if self.client_cert_auth && self.trusted_ca_file.is_none() {
             let hint = "use --trusted-ca-file with the authorities that sign them";

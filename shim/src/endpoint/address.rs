@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
+use super::layout::Layout;
 use super::options::Options;
 use super::passwords::Passwords;
 use super::percent;
@@ -73,6 +74,8 @@ pub struct Address {
     pub accepts_loss: bool,
     /// Where others reach this process while it serves the database, if it stands by while another process serves it.
     pub standby: Option<String>,
+    /// How its tables are to be divided; `None`: as they are, or not at all if they are made.
+    pub layout: Option<Layout>,
     /// Servers that hold copies of it and may answer reads, of the same kind.
     pub replicas: Vec<Self>,
 }
@@ -137,6 +140,7 @@ impl Address {
             options: Options::parse(family == Family::Postgres, query)?,
             accepts_loss: false,
             standby: None,
+            layout: None,
             replicas: Vec::new(),
         })
     }

@@ -1,6 +1,7 @@
 //! Where the data is: what `--endpoint` says, read once.
 
 mod address;
+mod layout;
 mod options;
 mod passwords;
 mod percent;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 pub use address::{Address, Family, Host};
+pub use layout::Layout;
 pub use options::{Options, Tls, TlsMode};
 pub use passwords::{PASSWORD_FILE, Passwords};
 pub use secret::Secret;

@@ -9,6 +9,7 @@ pub mod import;
 pub mod migrate_to;
 pub mod move_group;
 pub mod moving;
+pub mod partition;
 pub mod restore;
 mod source;
 mod verify;

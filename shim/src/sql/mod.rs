@@ -10,6 +10,7 @@ pub mod explain;
 mod failure;
 mod index;
 pub mod instances;
+mod layout;
 mod mysql;
 mod numbers;
 mod postgres;
@@ -26,14 +27,15 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 
 use crate::clock::{Steady, Ticker};
-use crate::endpoint::{Endpoint, Family};
 use crate::engine::instance::Instance;
+use crate::endpoint::{Endpoint, Family, Layout};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Nature, Reader, Replica, Source, Store};
 use crate::engine::{Error, RangeQuery, Result};
 use crate::gc::{Overview, View};
 use explain::Explanation;
 use instances::Presence;
+pub use layout::Divided;
 use reader::SqlReader;
 
 /// What a database is opened for.
@@ -220,6 +222,18 @@ pub fn accept_lost_log(endpoint: &Endpoint) -> Result<Option<String>> {
     }
 }
 
+/// Divides the tables of a store anew that nobody serves.
+pub fn divide(endpoint: &Endpoint, layout: &Layout) -> Result<Divided> {
+    match endpoint {
+        Endpoint::Sqlite(_) if *layout == Layout::Whole => Ok(Divided::default()),
+        Endpoint::Sqlite(_) => Err(Error::Broken("a SQLite file has no partitions".into())),
+        Endpoint::Network(address) => match address.family {
+            Family::MySql => Ok(mysql::partition::divide(address, layout)?),
+            Family::Postgres => postgres::divide(address, layout),
+        },
+    }
+}
+
 /// Says how a query with a selection is read, which also reads it. A server may have the database open meanwhile.
 pub fn explain(endpoint: &Endpoint, query: &RangeQuery) -> Result<Explanation> {
     let mut session = beside_server(endpoint)?;
@@ -262,11 +276,21 @@ fn both(endpoint: &Endpoint) -> Result<(Box<dyn session::Commit>, Box<dyn compar
     })
 }
 
-/// An empty database on each server that the tests start.
+/// An empty database on each server that the tests start, and partitioned ones.
 #[cfg(test)]
-fn on_servers() -> [Endpoint; 2] {
-    let mariadb = mysql::testing::database();
-    [postgres::tests::database(), Arc::unwrap_or_clone(mariadb)].map(|address| Endpoint::Network(Box::new(address)))
+fn on_servers() -> [Endpoint; 6] {
+    // The keys of the tests are in several of these.
+    let bounds = ["/a/", "/b/", "/registry/", "/registry/stable.example.com/shirts/ns1/", "plain"];
+    let bounds: Vec<Vec<u8>> = bounds.map(Into::into).into_iter().chain([b"\xff\0".to_vec()]).collect();
+    let layouts = [Layout::Whole, Layout::Hashed(3), Layout::Ranges(bounds)];
+    let both = layouts.map(|layout| {
+        let mariadb = Arc::unwrap_or_clone(mysql::testing::database());
+        [postgres::tests::database(), mariadb].map(|address| {
+            Endpoint::Network(Box::new(crate::endpoint::Address { layout: Some(layout.clone()), ..address }))
+        })
+    });
+    let [[a, b], [c, d], [e, f]] = both;
+    [a, b, c, d, e, f]
 }
 
 /// A positive random number.

@@ -8,10 +8,11 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mysql::prelude::Queryable as _;
-use sluice_shim::endpoint::{Address, Endpoint, Family};
+use sluice_shim::endpoint::{Address, Endpoint, Family, Layout};
 use tempfile::TempDir;
 
 /// Where to make databases. Without it they are files.
@@ -19,6 +20,9 @@ pub(crate) const VARIABLE: &str = "SLUICE_TEST_DATABASE";
 
 /// Who makes them and removes them, if not the same.
 const DIRECT: &str = "SLUICE_TEST_DATABASE_DIRECT";
+
+/// How the tables of the databases on servers are divided: `key`, or `resource`; not at all if it says nothing.
+const PARTITIONS: &str = "SLUICE_TEST_PARTITIONS";
 
 /// How long it may take until a database that was made is there for those who come through a pooler.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -85,7 +89,17 @@ impl Database {
         if direct.is_some() {
             database.wait();
         }
+        if let Some(layout) = layout() {
+            database.divide(layout);
+        }
         database
+    }
+
+    /// Makes the tables; a server takes them as they are.
+    fn divide(&self, layout: Layout) {
+        let Endpoint::Network(address) = &self.endpoint else { return };
+        let address = Address { layout: Some(layout), accepts_loss: true, ..(**address).clone() };
+        drop(sluice_shim::sql::open(&Endpoint::Network(Box::new(address)), Arc::default()).unwrap());
     }
 
     /// Waits until it is there for those who come through a pooler that also asks a standby.
@@ -145,6 +159,20 @@ impl Database {
     pub(crate) fn keep(self) -> PathBuf {
         let _made = ManuallyDrop::new(self.made);
         self.folder.keep()
+    }
+}
+
+/// How tables are to be divided.
+fn layout() -> Option<Layout> {
+    match &std::env::var(PARTITIONS).unwrap_or_default()[..] {
+        "" => None,
+        "key" => Some(Layout::Hashed(4)),
+        // Between the keys of the tests.
+        "resource" => {
+            let bounds = ["/", "/registry/", "/registry/pods/", "/registry/pods0", "/registry/t", "a", "b", "k", "m"];
+            Some(Layout::Ranges(bounds.map(Into::into).to_vec()))
+        }
+        other => panic!("{PARTITIONS}: {other:?} is neither key nor resource"),
     }
 }
 

@@ -59,6 +59,12 @@ pub(crate) enum Kind {
     Password,
     /// A server that holds a copy of a database; SQLite has none.
     Copy,
+    /// By what tables are divided; SQLite's are not.
+    PartitionBy,
+    /// The resources by which they are, several times.
+    Partition,
+    /// Into how many parts they are.
+    Partitions,
     /// URLs to listen at for clients, or for metrics.
     Listen,
     /// URLs for clients.
@@ -137,6 +143,23 @@ impl Kind {
                 refused(2, "a SQLite file has no copies on servers", &["postgres://me@db/x", "sqlite://a.db"]),
                 refused(2, "--read-endpoint: the endpoint is not a URL", &["db"]),
                 refused(2, "--read-endpoint: no database is given", &[""]),
+            ]
+            .concat(),
+            Self::PartitionBy => [
+                works(&["none"]),
+                refused(2, "a SQLite file has no partitions", &["key"]),
+                refused(2, "no resource is named", &["resource"]),
+                refused(2, "possible values", &["", "1", "keys", "Key"]),
+            ]
+            .concat(),
+            Self::Partition => [
+                refused(2, "a SQLite file has no partitions", &["/registry/pods/"]),
+                refused(2, "is no prefix of keys that ends in a slash", &["", "/", "/registry/pods", "/a b/", "/a'/"]),
+            ]
+            .concat(),
+            Self::Partitions => [
+                refused(2, "nothing is divided by key", &["8", "2", "64"]),
+                refused(2, "from 2 to 64", &["", "0", "1", "65", "-1", "many"]),
             ]
             .concat(),
             Self::Listen => listen(world),

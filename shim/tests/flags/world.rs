@@ -123,6 +123,10 @@ impl World {
             "explain" => {
                 &[("--endpoint", "sqlite://kept.db"), ("--prefix", "/registry/a/"), ("--selector", "color=green")]
             }
+            "partition" if row.flag.starts_with("--partition") || !row.with.is_empty() => {
+                &[("--endpoint", "sqlite://kept.db")]
+            }
+            "partition" => &[("--endpoint", "sqlite://kept.db"), ("--partition-by", "none")],
             "gc explain" => &[("--endpoint", "sqlite://kept.db"), ("key", "/registry/a/b")],
             _ => &[("--endpoint", "sqlite://kept.db")],
         };
@@ -197,7 +201,7 @@ impl World {
         let given = if matches!(row.kind, Kind::Switch) { row.flag.to_owned() } else { format!("{}={good}", row.flag) };
         let is_list = matches!(
             row.kind,
-            Kind::Listen | Kind::Advertise | Kind::Groups | Kind::Kinds | Kind::Copy | Kind::Prefixes
+            Kind::Listen | Kind::Advertise | Kind::Groups | Kind::Kinds | Kind::Copy | Kind::Prefixes | Kind::Partition
         );
         if !is_list {
             let said = program::refused(self.base(row).args([&given, &given]), 2);

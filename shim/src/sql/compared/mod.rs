@@ -167,7 +167,7 @@ fn cases() -> u32 {
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 100, ..ProptestConfig::default() })]
 
-    /// SQLite, PostgreSQL and MariaDB.
+    /// SQLite, PostgreSQL and MariaDB, these two also with partitions.
     #[test]
     fn all_databases_hold_the_same_after_the_same_batches(steps in steps::steps()) {
         let mut world = World::new();

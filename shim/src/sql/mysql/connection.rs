@@ -12,7 +12,7 @@ use super::engine::{self, Server};
 use super::error::{Doing, failed, of_encryption};
 use super::row::Cells;
 use super::text::{COMMIT, Packet};
-use crate::endpoint::{Address, Host, TlsMode};
+use crate::endpoint::{Address, Host, Layout, TlsMode};
 use crate::engine::Error;
 use crate::engine::database_metrics::Counted;
 use crate::engine::metrics::Metrics;
@@ -157,6 +157,11 @@ impl Connection {
     /// Where others reach this process, if it waits for no other one that serves the database.
     pub(super) fn standby(&self) -> Option<&str> {
         self.address.standby.as_deref()
+    }
+
+    /// How the tables are to be divided, if somebody says so.
+    pub(super) fn layout(&self) -> Option<&Layout> {
+        self.address.layout.as_ref()
     }
 
     /// What it leads to.

@@ -17,6 +17,7 @@ mod graph;
 mod meet;
 mod note;
 mod pair;
+pub(in crate::sql) mod partition;
 mod probe;
 mod read;
 mod row;
@@ -143,7 +144,9 @@ impl Tables {
 /// Refuses a database that can't be served, and makes its tables if it has none.
 fn prepare(connection: &mut Connection, accepts_loss: bool) -> Result<()> {
     settings::check(connection, accepts_loss)?;
+    partition::check(connection)?;
     tables::prepare(connection)?;
+    partition::stored(connection)?.fits(connection.layout())?;
     settings::check_privileges(connection)
 }
 

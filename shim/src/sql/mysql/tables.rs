@@ -5,9 +5,11 @@
 //! `meta.next_id`, under the lock that every commit holds.
 
 use super::connection::Connection;
+use super::partition;
 use super::text::Packet;
 use crate::engine::Error;
 use crate::sql::failure::{Failure, Result};
+use crate::sql::layout::DIVIDED;
 use crate::sql::random;
 
 /// The version of these tables.
@@ -154,9 +156,11 @@ fn refuse<T>(text: String) -> Result<T> {
 
 fn create(connection: &mut Connection) -> Result<()> {
     let engine = "ENGINE=InnoDB ROW_FORMAT=DYNAMIC";
+    let divided = connection.layout().map(partition::clause).unwrap_or_default();
     let mut packet = Packet::default();
     for (name, columns) in STEPS {
-        packet.add(name, format_args!("CREATE TABLE IF NOT EXISTS {name} ({columns}) {engine}"));
+        let parts = if DIVIDED.contains(&name) { &divided[..] } else { "" };
+        packet.add(name, format_args!("CREATE TABLE IF NOT EXISTS {name} ({columns}) {engine} {parts}"));
     }
     packet.add(
         "store",

@@ -302,7 +302,7 @@ fn values<'a>(all: &mut Statements<'a>, delta: &'a Delta<'a>) {
         format!("UPDATE current c SET {} FROM {} WHERE c.key = t.key", set.join(", "), rows.table())
     });
     let removed = delta.removed.iter().map(|(key, _)| Cow::Borrowed(*key)).collect();
-    all.keys("remove", removed, "DELETE FROM current WHERE key = ANY($1)");
+    all.keys("remove", removed, "DELETE FROM current c USING unnest($1::bytea[]) t(key) WHERE c.key = t.key");
 }
 
 fn push_row<'a>(rows: &mut Set<'a>, stored: &StoredRow<'a>) {

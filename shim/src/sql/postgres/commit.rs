@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::batch::{self, Statements, TOMBSTONE, WAKE};
 use super::defragment::defragment;
 use super::link::{Answer, Ask, get};
+use super::partition::ByKeys;
 use super::row::{Bounds, blob, blobs, columns, flag, int, ints, limit, row};
 use super::session::Session;
 use super::set::Kind::{Blob, Flag, Int};
@@ -39,8 +40,8 @@ const ALIVE: &str = "UPDATE meta SET seen_at = (extract(epoch FROM clock_timesta
 
 /// Live rows with the keys of a list. The head is read again, with the snapshot of this statement: see
 /// [`Session::begin`].
-fn by_keys() -> String {
-    format!("SELECT m.revision, {} FROM meta m LEFT JOIN current c ON c.key = ANY($1) WHERE m.id = 1", columns("c"))
+fn by_keys(by: &ByKeys) -> String {
+    format!("SELECT m.revision, {} FROM meta m LEFT JOIN {} WHERE m.id = 1", columns("c"), by.join)
 }
 
 fn in_range() -> String {
@@ -74,7 +75,8 @@ impl Commit for Session {
         let leases: Vec<i64> = footprint.leases.iter().copied().collect();
         let lease_keys: Vec<i64> = footprint.lease_keys.iter().copied().collect();
         let blocked: Vec<Cow<'_, [u8]>> = footprint.blocked.iter().map(Uid::to_blob).collect();
-        let (by_keys, in_range, in_the_past, attached) = (by_keys(), in_range(), in_the_past(), attached());
+        let (by_keys, in_range, in_the_past, attached) =
+            (by_keys(self.database.by_keys()), in_range(), in_the_past(), attached());
         let mut asks = vec![Ask::new("rows", &by_keys, vec![blobs(&keys)])];
         asks.extend(
             ranges.iter().map(|Bounds { start, end }| Ask::new("range", &in_range, vec![blob(start), blob(end)])),
@@ -369,7 +371,7 @@ impl Session {
     }
 
     /// Tells that this process serves the store.
-    fn tell_alive(&mut self) -> Result<()> {
+    pub(super) fn tell_alive(&mut self) -> Result<()> {
         let is_pooled = self.is_pooled();
         self.alone(vec![Ask::new("alive", ALIVE, vec![flag(&is_pooled)])]).map(drop)
     }

@@ -10,6 +10,7 @@ use tokio_postgres::{Client, Config, NoTls};
 
 use super::error::{self, explained};
 use super::link::{Link, Nature, wait};
+use super::partition::ByKeys;
 use super::planner;
 use super::pooler;
 use super::tls::Connector;
@@ -34,6 +35,8 @@ pub(super) struct Database {
     patience: Option<Duration>,
     /// Whether it turned out that statements do not stay prepared.
     forgets: AtomicBool,
+    /// Whether the tables that hold keys are divided, as far as it is known.
+    divided: AtomicBool,
 }
 
 impl fmt::Debug for Database {
@@ -56,7 +59,18 @@ impl Database {
     /// A server that holds a copy of it.
     pub(super) fn replica(&self, address: &Address) -> crate::engine::Result<Arc<Self>> {
         let replica = Self::to(of_copy(address), self.owner, Arc::clone(&self.metrics), Some(OF_COPY))?;
-        Ok(Arc::new(Self { is_replica: true, ..replica }))
+        let divided = AtomicBool::new(self.divided.load(Ordering::Relaxed));
+        Ok(Arc::new(Self { is_replica: true, divided, ..replica }))
+    }
+
+    /// Notes how the tables are divided. What does not know it reads more parts than it needs.
+    pub(super) fn is_divided(&self, divided: bool) {
+        self.divided.store(divided, Ordering::Relaxed);
+    }
+
+    /// How statements look up the keys of a list.
+    pub(super) fn by_keys(&self) -> &'static ByKeys {
+        if self.divided.load(Ordering::Relaxed) { &ByKeys::DIVIDED } else { &ByKeys::WHOLE }
     }
 
     fn to(
@@ -67,8 +81,8 @@ impl Database {
     ) -> crate::engine::Result<Self> {
         let tls = &address.options.tls;
         let tls = if tls.mode == TlsMode::Disable { None } else { Some(Connector::new(tls)?) };
-        let (seen, forgets) = (Seen::default(), AtomicBool::new(false));
-        Ok(Self { address, tls, metrics, owner, seen, is_replica: false, patience, forgets })
+        let (seen, forgets, divided) = (Seen::default(), AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { address, tls, metrics, owner, seen, is_replica: false, patience, forgets, divided })
     }
 
     /// Where its servers are.

@@ -18,15 +18,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// may do that.
 pub(super) fn defragment(database: &Database) -> Result<()> {
     let mut link = database.connect()?;
-    let foreign = "SELECT current_user::text FROM pg_class WHERE relkind = 'r' AND relname = ANY($1)
-        AND relnamespace = current_schema()::regnamespace AND NOT pg_has_role(relowner, 'USAGE') LIMIT 1";
-    let names = NAMES.to_vec();
-    let found = link.one(Ask::new("owner", foreign, vec![(&names, Type::TEXT_ARRAY)]))?.rows;
-    if let Some(user) = found.first().map(|row| get::<&str>(row, 0)).transpose()? {
-        return Err(Failure::Final(Error::Broken(format!(
-            "the user {user:?} may not build the database's tables anew: their owner may"
-        ))));
-    }
+    must_own(&mut link)?;
     // Whoever comes behind this waits too, for those who read the table now. A pooler would give the setting to others.
     if !link.is_pooled() {
         link.long("patience", "SET lock_timeout = '5s'")?;
@@ -36,6 +28,20 @@ pub(super) fn defragment(database: &Database) -> Result<()> {
         link.long("build anew", &format!("VACUUM (FULL) {table}"))?;
         // Of a table that was built anew it is not known for which pages an index alone can answer.
         link.long("vacuum", &format!("VACUUM {table}"))?;
+    }
+    Ok(())
+}
+
+/// Refuses a user who may not build the tables anew.
+pub(super) fn must_own(link: &mut Link) -> Result<()> {
+    let foreign = "SELECT current_user::text FROM pg_class WHERE relkind IN ('r', 'p') AND relname = ANY($1)
+        AND relnamespace = current_schema()::regnamespace AND NOT pg_has_role(relowner, 'USAGE') LIMIT 1";
+    let names = NAMES.to_vec();
+    let found = link.one(Ask::new("owner", foreign, vec![(&names, Type::TEXT_ARRAY)]))?.rows;
+    if let Some(user) = found.first().map(|row| get::<&str>(row, 0)).transpose()? {
+        return Err(Failure::Final(Error::Broken(format!(
+            "the user {user:?} may not build the database's tables anew: their owner may"
+        ))));
     }
     Ok(())
 }

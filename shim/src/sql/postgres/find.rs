@@ -82,10 +82,12 @@ pub(super) fn find(session: &mut Session, find: &Find<'_>, take: &mut Take<'_>) 
             chunks(session, find, take, ("postings", &sql), &params)
         }
         Source::Keys(keys) => {
+            let by = session.database.by_keys();
             let sql = format!(
-                "SELECT {columns} FROM current c WHERE c.key = ANY($1) AND c.key >= $2 AND c.key < $3
-                 AND c.mod_revision <= $4 {} ORDER BY c.key",
-                probes.condition("c.key", 5)
+                "SELECT {columns} FROM {} AND c.key >= $2 AND c.key < $3 AND c.mod_revision <= $4 {} ORDER BY {}",
+                by.from,
+                probes.condition("c.key", 5),
+                by.order
             );
             let bounds = Bounds::of(find.range);
             for part in keys.chunks(find.wanted.clamp(8, KEYS)) {

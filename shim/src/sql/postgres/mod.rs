@@ -13,6 +13,7 @@ mod link;
 mod meet;
 mod note;
 mod pair;
+mod partition;
 mod planner;
 mod pooler;
 mod probe;
@@ -38,12 +39,13 @@ pub(in crate::sql) use session::Session;
 use self::connect::Database;
 use self::link::{Link, PATIENCE};
 use crate::clock::{StoreClock, StoreTime, Ticker};
-use crate::endpoint::Address;
 use crate::engine::instance::Instance;
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Nature, Reader, Replica, Store, Writer};
 use crate::engine::{Error, Result};
 use crate::sql::instances::Looking;
+use crate::endpoint::{Address, Layout};
+use crate::sql::layout::{Divided, Stored};
 use crate::sql::reader::SqlReader;
 use crate::sql::remote::{self, MOVED, TURN};
 use crate::sql::writer::SqlWriter;
@@ -158,6 +160,12 @@ pub(super) fn audit(address: &Address) -> Result<Session> {
     Ok(open(address, Arc::default(), None, Opened::ToRead)?.0)
 }
 
+/// Divides the tables of a store that nobody serves.
+pub(super) fn divide(address: &Address, layout: &Layout) -> Result<Divided> {
+    let (mut session, _) = open(address, Arc::default(), None, Opened::ToServe)?;
+    Ok(partition::divide(&mut session, layout)?)
+}
+
 /// What a database is like, and whether there is a store in it that could be served. Nothing is made there.
 pub(super) fn probe(address: &Address) -> Result<(bool, Nature)> {
     let mut link = Database::new(address, 0, Arc::default(), Some(PATIENCE))?.connect()?;
@@ -169,10 +177,15 @@ pub(super) fn probe(address: &Address) -> Result<(bool, Nature)> {
     Ok((there, remote::nature(LONGEST_ARRAY)))
 }
 
-/// Refuses a database that can't be served, and makes its tables if it has none.
-fn prepare(link: &mut Link, address: &Address) -> Result<()> {
+/// Refuses a database that can't be served, and makes its tables if it has none; returns how these are divided.
+fn prepare(link: &mut Link, address: &Address) -> Result<Stored> {
     start::check(link, address.accepts_loss)?;
-    Ok(schema::prepare(link, random())?)
+    let layout = address.layout.clone().unwrap_or_default();
+    partition::check(link, &layout)?;
+    schema::prepare(link, random(), &layout)?;
+    let stored = partition::stored(link)?;
+    stored.fits(address.layout.as_ref())?;
+    Ok(stored)
 }
 
 /// Connects to a database, makes its tables if it has none, and makes this process the one that serves it, until the
@@ -186,9 +199,11 @@ fn open(
 ) -> Result<(Session, StoreTime)> {
     let mut database = Database::new(address, random(), Arc::clone(&metrics), patience)?;
     let mut link = database.connect()?;
-    prepare(&mut link, address)?;
+    let divided = prepare(&mut link, address)?.is_divided();
+    database.is_divided(divided);
     if opened == Opened::ToRead && note::note(&mut link)?.is_some() {
         database = Database::new(address, MOVED, metrics, patience)?;
+        database.is_divided(divided);
         let now = start::claim(&mut link, MOVED, None)?;
         return Ok((Session::new(database, Some(link)), now));
     }

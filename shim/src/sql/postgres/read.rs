@@ -24,7 +24,7 @@ impl Read for Session {
     }
 
     fn rows(&mut self, keys: &[&[u8]]) -> Result<Vec<Row>> {
-        let sql = format!("SELECT {} FROM current c WHERE c.key = ANY($1)", columns("c"));
+        let sql = format!("SELECT {} FROM {}", columns("c"), self.database.by_keys().from);
         let found = self.ask(Ask::new("rows", &sql, vec![blobs(&keys)]))?;
         found.iter().map(|found| row(found, 0)).collect()
     }
@@ -161,8 +161,10 @@ impl Read for Session {
         let sql = "SELECT (SELECT cluster_id FROM meta WHERE id = 1),
             coalesce(sum(pg_relation_size(oid) + pg_indexes_size(oid) + coalesce(pg_relation_size(long)
                 + pg_indexes_size(long), 0)), 0)::bigint
-            FROM (SELECT oid, nullif(reltoastrelid, 0) AS long FROM pg_class WHERE relkind = 'r' AND relname = ANY($1)
-                AND relnamespace = current_schema()::regnamespace) t";
+            FROM (SELECT c.oid, nullif(c.reltoastrelid, 0) AS long FROM pg_class t
+                LEFT JOIN LATERAL pg_partition_tree(t.oid) p ON true JOIN pg_class c ON c.oid = coalesce(p.relid, t.oid)
+                WHERE t.relkind IN ('r', 'p') AND t.relname = ANY($1)
+                AND t.relnamespace = current_schema()::regnamespace) t";
         let found = self.ask(Ask::new("status", sql, vec![(&names, tokio_postgres::types::Type::TEXT_ARRAY)]))?;
         let mut status =
             StoreStatus { revision: head.revision, compact_revision: head.compact_revision, ..StoreStatus::default() };

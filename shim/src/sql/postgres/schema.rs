@@ -4,6 +4,7 @@
 //! names, tasks, tombstones and indexes come from `meta.next_id`, under the lock that every commit holds.
 
 use super::link::{Ask, Link, get};
+use crate::endpoint::Layout;
 use crate::engine::Error;
 use crate::sql::failure::{Failure, Result};
 
@@ -12,11 +13,24 @@ const VERSION: i32 = 1;
 /// Keeps two that start at once apart: "Sluice".
 pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(91630053188453)";
 
-/// How often a table is vacuumed: when a fiftieth of it has changed.
-const VACUUM: &str = "autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05, \
+/// How often a table, or a part of one, is vacuumed: when a fiftieth of it has changed.
+pub(super) const VACUUM: &str = "autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05, \
     autovacuum_analyze_scale_factor = 0.05, vacuum_truncate = off";
 
-/// All of them, with VACUUM where their settings stand.
+/// Long values: faster both ways, where the server was built with it.
+pub(super) const COMPRESSION: &str = "DO $$ DECLARE part text; BEGIN
+        IF EXISTS (SELECT 1 FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)) THEN
+            FOR part IN SELECT c.oid::regclass FROM pg_class t LEFT JOIN LATERAL pg_partition_tree(t.oid) p ON true
+                JOIN pg_class c ON c.oid = coalesce(p.relid, t.oid)
+                WHERE t.relname IN ('current', 'history') AND t.relkind IN ('r', 'p') AND c.relkind = 'r'
+                AND t.relnamespace = current_schema()::regnamespace
+            LOOP
+                EXECUTE format('ALTER TABLE %s ALTER COLUMN value SET COMPRESSION lz4', part);
+            END LOOP;
+        END IF;
+    END $$";
+
+/// All of them, with VACUUM where their settings stand, and the names of those that [`divided`] makes.
 const TABLES: &str = "
 CREATE TABLE store (id smallint PRIMARY KEY CHECK (id = 1), version int NOT NULL);
 
@@ -37,37 +51,7 @@ CREATE TABLE meta (
 ) WITH (fillfactor = 10, autovacuum_vacuum_threshold = 100, autovacuum_vacuum_scale_factor = 0,
     autovacuum_vacuum_cost_delay = 0);
 
--- The newest value of each live key. hidden: whether the object has the skip label; NULL if the value is no readable
--- object. uid: that of the object. No indexed column changes in an update, but for these two.
-CREATE TABLE current (
-    key bytea PRIMARY KEY,
-    create_revision bigint NOT NULL,
-    mod_revision bigint NOT NULL,
-    sub bigint NOT NULL,
-    version bigint NOT NULL,
-    lease bigint NOT NULL,
-    hidden boolean,
-    uid bytea,
-    value bytea NOT NULL
-) WITH (fillfactor = 80, VACUUM);
-CREATE INDEX current_uid ON current (uid) WHERE uid IS NOT NULL;
-CREATE INDEX current_visible ON current (key) WHERE NOT hidden;
-
--- Values that were superseded at end_revision; deleted: whether that change deleted the key.
-CREATE TABLE history (
-    key bytea NOT NULL,
-    create_revision bigint NOT NULL,
-    mod_revision bigint NOT NULL,
-    sub bigint NOT NULL,
-    version bigint NOT NULL,
-    lease bigint NOT NULL,
-    end_revision bigint NOT NULL,
-    end_sub bigint NOT NULL,
-    deleted boolean NOT NULL,
-    value bytea NOT NULL,
-    PRIMARY KEY (key, end_revision, end_sub)
-) WITH (VACUUM);
-
+CURRENT HISTORY ATTRIBUTE
 -- The order of things: a row for each value in current or history, at its mod_revision and sub, and one for each
 -- deletion.
 CREATE TABLE change (
@@ -91,10 +75,7 @@ CREATE TABLE directory (
 CREATE INDEX directory_opaque ON directory (path) WHERE opaque > 0;
 CREATE INDEX directory_misplaced ON directory (path) WHERE misplaced > 0;
 
--- The labels and fields of the live objects, as an inverted index. Negative names are those of fields.
 CREATE TABLE attribute_name (id bigint PRIMARY KEY, name bytea NOT NULL UNIQUE);
-CREATE TABLE attribute (name bigint NOT NULL, value bytea NOT NULL, key bytea NOT NULL, PRIMARY KEY (name, value,
-    key)) WITH (VACUUM);
 CREATE TABLE field_index (
     id bigint PRIMARY KEY,
     prefix bytea NOT NULL,
@@ -174,8 +155,9 @@ pub(super) const NAMES: [&str; 15] = [
 
 /// Makes sure that the database has the tables in our version. A fresh store is at revision 1, as etcd's is, so that
 /// the first write is revision 2. Of two that start at once one waits.
-pub(super) fn prepare(link: &mut Link, cluster_id: i64) -> Result<()> {
-    if begin_look(link)? { link.one(Ask::commit()).map(drop) } else { create(link, cluster_id) }
+/// `layout`: how a fresh one is divided.
+pub(super) fn prepare(link: &mut Link, cluster_id: i64, layout: &Layout) -> Result<()> {
+    if begin_look(link)? { link.one(Ask::commit()).map(drop) } else { create(link, cluster_id, layout) }
 }
 
 /// Whether the database has the tables, in our version. Fails if it is of no use.
@@ -191,7 +173,7 @@ fn begin_look(link: &mut Link) -> Result<bool> {
             AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')), true),
         coalesce(current_schema()::text, ''), coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
         current_user::text
-        FROM pg_class WHERE relkind = 'r' AND relname = ANY($1) AND relnamespace = current_schema()::regnamespace";
+        FROM pg_class WHERE relkind IN ('r', 'p') AND relname = ANY($1) AND relnamespace = current_schema()::regnamespace";
     let names = NAMES.to_vec();
     let ask = Ask::new("tables", there, vec![(&names, tokio_postgres::types::Type::TEXT_ARRAY)]);
     let answers = link.all(&[Ask::plain("begin", "BEGIN"), Ask::plain("lock", LOCK), ask])?;
@@ -233,22 +215,16 @@ fn begin_look(link: &mut Link) -> Result<bool> {
     Ok(true)
 }
 
-fn create(link: &mut Link, cluster_id: i64) -> Result<()> {
-    let tables = TABLES.replace("VACUUM", VACUUM);
+fn create(link: &mut Link, cluster_id: i64, layout: &Layout) -> Result<()> {
+    let tables = TABLES.replace("CURRENT HISTORY ATTRIBUTE", &super::partition::tables(layout));
+    let tables = tables.replace("VACUUM", VACUUM);
     let rows = format!(
         "INSERT INTO store VALUES (1, {VERSION});
          INSERT INTO meta VALUES (1, 1, 0, {cluster_id}, 1, 0, 0, 0, 0, '');
          INSERT INTO sweep VALUES (1, 0, -1, 0)"
     );
     link.all(&[Ask::plain("create tables", &tables), Ask::plain("fill tables", &rows), Ask::commit()])?;
-    // Long values: faster both ways, where the server was built with it.
-    let lz4 = "DO $$ BEGIN
-        IF EXISTS (SELECT 1 FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)) THEN
-            ALTER TABLE current ALTER COLUMN value SET COMPRESSION lz4;
-            ALTER TABLE history ALTER COLUMN value SET COMPRESSION lz4;
-        END IF;
-    END $$";
-    link.one(Ask::plain("compression", lz4)).map(drop)
+    link.one(Ask::plain("compression", COMPRESSION)).map(drop)
 }
 
 fn broken<T>(what: String) -> Result<T> {

@@ -83,13 +83,13 @@ impl Session {
     /// A session that connects when it is first used.
     pub(super) fn new(database: Arc<Database>, link: Option<Link>) -> Self {
         Self {
-            database,
             link,
             read_head: format!("SELECT {HEAD} FROM meta WHERE id = 1").into(),
             lock_head: format!("SELECT {HEAD} FROM meta WHERE id = 1 FOR UPDATE").into(),
             newest: format!(
-                "SELECT {HEAD}, {} FROM meta LEFT JOIN current c ON c.key = ANY($1) WHERE id = 1",
-                columns("c")
+                "SELECT {HEAD}, {} FROM meta LEFT JOIN {} WHERE id = 1",
+                columns("c"),
+                database.by_keys().join
             )
             .into(),
             in_transaction: false,
@@ -99,6 +99,7 @@ impl Session {
             next_id: 0,
             beat: Instant::now(),
             serves: false,
+            database,
         }
     }
 

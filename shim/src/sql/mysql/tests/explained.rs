@@ -7,7 +7,8 @@ use bytes::Bytes;
 use super::super::Tables;
 use super::super::text::Packet;
 use super::plans::load;
-use super::store::{create, next, serve};
+use super::store::{create, next, serve_as};
+use crate::endpoint::Layout;
 use crate::engine::KeyValue;
 use crate::engine::store::{Footprint, Row, Superseded};
 use crate::gc::Uid;
@@ -61,34 +62,51 @@ fn faults(tables: &mut Tables, statement: &str) -> Vec<String> {
     wrong.map(|row| format!("{row:?}")).collect()
 }
 
+/// What is wrong with the plans of all statements of requests, in tables of a size.
+fn check(layout: &Layout, objects: usize) {
+    let mut tables = serve_as(layout.clone());
+    load(&mut tables, objects);
+    tables.connection.texts = Some(Vec::new());
+    exercise(&mut tables);
+    let texts = tables.connection.texts.take().unwrap();
+    let statements = texts.iter().flat_map(|text| text.split(';')).map(str::trim);
+    let mut explained: Vec<&str> = statements
+        .filter(|text| ["SELECT", "(SELECT", "INSERT", "UPDATE", "DELETE"].iter().any(|word| text.starts_with(word)))
+        .collect();
+    explained.sort_unstable();
+    explained.dedup();
+    assert!(explained.len() > 50, "{}", explained.len());
+    let mut wrong = String::new();
+    for statement in explained {
+        // The objects with a UID are put in order, who are few: an index that is divided has them so only in its parts.
+        if *layout != Layout::Whole && statement.starts_with("SELECT uid, k FROM current WHERE uid IN") {
+            continue;
+        }
+        let found = faults(&mut tables, statement);
+        if !found.is_empty() {
+            write!(wrong, "{statement}\n{}\n", found.join("\n")).unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{layout}, {objects} objects: {wrong}");
+    // The test itself sees a plan that is none of ours.
+    let whole = faults(&mut tables, "SELECT value FROM current ORDER BY version");
+    assert_eq!(whole.len(), 1, "{whole:?}");
+    drop(tables.connection.run(&Packet::of("end", "ROLLBACK")));
+}
+
 #[test]
 fn no_statement_of_a_request_reads_or_sorts_a_table() {
     for objects in [10, 100_000] {
-        let mut tables = serve();
-        load(&mut tables, objects);
-        tables.connection.texts = Some(Vec::new());
-        exercise(&mut tables);
-        let texts = tables.connection.texts.take().unwrap();
-        let statements = texts.iter().flat_map(|text| text.split(';')).map(str::trim);
-        let mut explained: Vec<&str> = statements
-            .filter(|text| {
-                ["SELECT", "(SELECT", "INSERT", "UPDATE", "DELETE"].iter().any(|word| text.starts_with(word))
-            })
-            .collect();
-        explained.sort_unstable();
-        explained.dedup();
-        assert!(explained.len() > 50, "{}", explained.len());
-        let mut wrong = String::new();
-        for statement in explained {
-            let found = faults(&mut tables, statement);
-            if !found.is_empty() {
-                write!(wrong, "{statement}\n{}\n", found.join("\n")).unwrap();
-            }
-        }
-        assert!(wrong.is_empty(), "{objects} objects: {wrong}");
-        // The test itself sees a plan that is none of ours.
-        let whole = faults(&mut tables, "SELECT value FROM current ORDER BY version");
-        assert_eq!(whole.len(), 1, "{whole:?}");
-        drop(tables.connection.run(&Packet::of("end", "ROLLBACK")));
+        check(&Layout::Whole, objects);
+    }
+}
+
+#[test]
+fn nor_does_one_of_a_partitioned_store() {
+    let ranges = Layout::Ranges(["/r/", "/r0"].map(Into::into).to_vec());
+    for (layout, objects) in
+        [(Layout::Hashed(3), 10), (Layout::Hashed(3), 30_000), (ranges.clone(), 10), (ranges, 30_000)]
+    {
+        check(&layout, objects);
     }
 }

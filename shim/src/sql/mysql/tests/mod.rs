@@ -7,5 +7,6 @@ mod faults;
 mod find;
 mod graph;
 mod model;
+mod partition;
 mod plans;
 mod store;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::super::testing::database;
 use super::super::{Tables, text};
+use crate::endpoint::{Address, Layout};
 use crate::engine::KeyValue;
 use crate::engine::store::{Footprint, Row};
 use crate::gc::Uid;
@@ -14,6 +15,12 @@ use crate::sql::session::{Begun, Commit as _, Delta, NewHead, StoredRow};
 /// An empty one.
 pub(super) fn serve() -> Tables {
     Tables::serve(database(), Arc::default()).unwrap()
+}
+
+/// An empty one whose tables are divided.
+pub(super) fn serve_as(layout: Layout) -> Tables {
+    let address = Address { layout: Some(layout), ..Arc::unwrap_or_clone(database()) };
+    Tables::serve(address.into(), Arc::default()).unwrap()
 }
 
 /// The head behind one more revision.

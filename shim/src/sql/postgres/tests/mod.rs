@@ -3,6 +3,7 @@
 mod defragment;
 mod history;
 mod model;
+mod partition;
 mod plans;
 mod pooler;
 mod select;
@@ -11,6 +12,7 @@ mod tls;
 use super::server::Server;
 use super::*;
 use crate::endpoint::Endpoint;
+use crate::endpoint::Layout;
 use crate::engine::Error;
 use crate::sql::session::{Commit as _, Read as _};
 
@@ -74,8 +76,9 @@ fn of_two_that_start_at_once_one_makes_the_tables() {
     let address = address(&Server::get().database());
     let database = || Database::new(&address, random(), Arc::default(), None).unwrap();
     let made: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..4).map(|_| scope.spawn(|| schema::prepare(&mut database().connect().unwrap(), 7))).collect();
+        let threads: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| schema::prepare(&mut database().connect().unwrap(), 7, &Default::default())))
+            .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(made.iter().all(|made| made.is_ok()), "{made:?}");
