@@ -76,7 +76,8 @@ impl PartitionFlags {
         match &mut endpoint {
             Endpoint::Sqlite(_) if layout.as_ref().is_some_and(|layout| *layout != Layout::Whole) => {
                 let hint = "use a database on a server (postgres:// or mysql://), or remove the flag";
-                return Err(ConfigError::new("--partition-by: a SQLite file has no partitions", hint));
+                let flags = if self.partition.is_empty() { "--partition-by" } else { "--partition-by, --partition" };
+                return Err(ConfigError::new(format!("{flags}: a SQLite file has no partitions"), hint));
             }
             Endpoint::Sqlite(_) => {}
             Endpoint::Network(address) => address.layout = layout,

@@ -123,9 +123,7 @@ impl World {
             "explain" => {
                 &[("--endpoint", "sqlite://kept.db"), ("--prefix", "/registry/a/"), ("--selector", "color=green")]
             }
-            "partition" if row.flag.starts_with("--partition") || !row.with.is_empty() => {
-                &[("--endpoint", "sqlite://kept.db")]
-            }
+            "partition" if !row.with.is_empty() => &[("--endpoint", "sqlite://kept.db")],
             "partition" => &[("--endpoint", "sqlite://kept.db"), ("--partition-by", "none")],
             "gc explain" => &[("--endpoint", "sqlite://kept.db"), ("key", "/registry/a/b")],
             _ => &[("--endpoint", "sqlite://kept.db")],
@@ -158,8 +156,12 @@ impl World {
         };
         let is_unset = variable.is_some() && case.value.is_empty();
         let is_needed = matches!(row.kind, Kind::Database | Kind::ExistingDatabase);
-        if is_unset && (!row.with.is_empty() || row.flag == "--listen-client-urls") {
-            // It is missing beside the others, which is clap's to tell; or the default is a port that may be taken.
+        let unset_is_another_matter = row.flag == "--listen-client-urls"
+            || row.command == "partition" && row.flag == "--partition-by"
+            || !row.with.is_empty();
+        if is_unset && unset_is_another_matter {
+            // It is missing beside the others, which is clap's to tell; or the default is a port that may be taken; or
+            // there is no default.
             return;
         }
         let before = self.names();

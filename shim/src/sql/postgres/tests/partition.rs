@@ -17,7 +17,7 @@ fn fill(session: &mut Session, rounds: usize) {
     for round in 0..rounds {
         let value = format!("v{round}");
         let ops = ["/registry/pods/a/1", "/registry/pods/a/2", "/registry/nodes/1"];
-        model.commit(session, &[ops.map(|key| Op::Put(key, value.clone().into(), 0)).into()], None);
+        model.commit(session, &[ops.map(|key| Op::Put(key, value.clone(), 0)).into()], None);
     }
 }
 
