@@ -130,6 +130,8 @@ fn candidates(cli: &StoreCmd, plan: &plan::Plan) -> Result<Vec<Candidate>> {
         (Kind::Sqlite, sqlite, None),
         (Kind::Standby, sqlite, database.clone()),
         (Kind::Replicas, sqlite, database.clone()),
+        (Kind::Keyed, sqlite, database.clone()),
+        (Kind::Resource, sqlite, database.clone()),
         (Kind::Shim, cli.shim.as_ref(), database),
     ];
     let given = given.into_iter().filter(|(kind, ..)| plan.measures(*kind));

@@ -230,6 +230,13 @@ pub(crate) struct Report {
     failures: Vec<String>,
 }
 
+/// Those that the shim is compared with.
+const OTHERS: [Kind; 8] =
+    [Kind::Etcd, Kind::Kine, Kind::Before, Kind::Sqlite, Kind::Standby, Kind::Replicas, Kind::Keyed, Kind::Resource];
+
+/// The shim itself with other flags.
+const VARIANTS: [Kind; 5] = [Kind::Sqlite, Kind::Standby, Kind::Replicas, Kind::Keyed, Kind::Resource];
+
 impl Report {
     /// An empty one.
     pub(crate) fn new(machine: Machine, keys: u64, duration: Duration, rounds: usize) -> Self {
@@ -263,7 +270,7 @@ impl Report {
                 let _ = write!(line, ", p99 {p99:.1} ms)");
             }
         }
-        for other in [Kind::Etcd, Kind::Kine, Kind::Before, Kind::Sqlite, Kind::Standby, Kind::Replicas] {
+        for other in OTHERS {
             if let Some(ratio) = row.ratio(other) {
                 let _ = write!(line, "  ×{:.2} of {other}", ratio.median);
             }
@@ -287,8 +294,7 @@ impl Report {
     /// A table for the documentation.
     pub(crate) fn markdown(&self) -> String {
         let machine = &self.machine;
-        let versions =
-            machine.versions.iter().filter(|(kind, _)| ![Kind::Sqlite, Kind::Standby, Kind::Replicas].contains(*kind));
+        let versions = machine.versions.iter().filter(|(kind, _)| !VARIANTS.contains(*kind));
         let versions = versions.map(|(kind, version)| format!("{kind} {version}"));
         let versions: Vec<String> = versions.chain(machine.database.clone()).collect();
         let mut text = format!(

@@ -43,6 +43,10 @@ pub(crate) enum Kind {
     Standby,
     /// sluice-shim that reads lists from replicas of its database as well.
     Replicas,
+    /// sluice-shim whose tables are partitioned by key, into 8.
+    Keyed,
+    /// sluice-shim whose tables are partitioned by resource: one has the keys.
+    Resource,
     /// sluice-shim.
     Shim,
 }
@@ -56,6 +60,8 @@ impl fmt::Display for Kind {
             Self::Sqlite => "sqlite",
             Self::Standby => "standby",
             Self::Replicas => "replicas",
+            Self::Keyed => "keyed",
+            Self::Resource => "resource",
             Self::Shim => "sluice-shim",
         })
     }
@@ -270,13 +276,27 @@ fn spawn(kind: Kind, program: &Path, data: &Path, place: Option<&Place>, port: u
         Kind::Kine => command
             .args(["--metrics-bind-address", "0", "--listen-address", &format!("tcp://127.0.0.1:{port}")])
             .env("KINE_ENDPOINT", place.map_or(format!("sqlite://./state.db?{KINE_SQLITE}"), Place::for_kine)),
-        Kind::Before | Kind::Sqlite | Kind::Standby | Kind::Replicas | Kind::Shim => command
-            .args(["--log-level", "warn", "--listen-client-urls", &format!("http://127.0.0.1:{port}")])
-            .args((kind == Kind::Standby).then_some("--standby"))
-            .envs(place.filter(|_| kind == Kind::Replicas).map(|place| ("SLUICE_READ_ENDPOINT", place.of_replicas())))
-            .env("SLUICE_ENDPOINT", place.map_or("sqlite://state.db".to_owned(), Place::for_shim)),
+        Kind::Before | Kind::Sqlite | Kind::Standby | Kind::Replicas | Kind::Keyed | Kind::Resource | Kind::Shim => {
+            command
+                .args(["--log-level", "warn", "--listen-client-urls", &format!("http://127.0.0.1:{port}")])
+                .args(more(kind))
+                .envs(
+                    place.filter(|_| kind == Kind::Replicas).map(|place| ("SLUICE_READ_ENDPOINT", place.of_replicas())),
+                )
+                .env("SLUICE_ENDPOINT", place.map_or("sqlite://state.db".to_owned(), Place::for_shim))
+        }
     };
     command.spawn().with_context(|| format!("start {}", program.display()))
+}
+
+/// The flags by which a server differs from the usual one.
+fn more(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Standby => &["--standby"],
+        Kind::Keyed => &["--partition-by", "key"],
+        Kind::Resource => &["--partition-by", "resource", "--partition", "/registry/stable.example.com/"],
+        _ => &[],
+    }
 }
 
 fn free_port() -> Result<u16> {

@@ -27,6 +27,9 @@ mod version;
 /// Programs of tests that make their databases where this variable says.
 pub(crate) const VARIABLE: &str = "SLUICE_TEST_DATABASE";
 
+/// How the tables of these databases are divided: `key` or `resource`.
+const PARTITIONS: &str = "SLUICE_TEST_PARTITIONS";
+
 /// Who makes them and removes them, if that is a pooler.
 pub(crate) const DIRECT: &str = "SLUICE_TEST_DATABASE_DIRECT";
 
@@ -40,7 +43,7 @@ const MYSQL_PORT: &str = "SLUICE_TEST_MYSQL_PORT";
 const SQL_OF_MYSQL: [&str; 4] =
     ["sql::mysql::tests::find", "sql::mysql::tests::graph", "sql::mysql::tests::model", "sql::mysql::tests::store"];
 
-/// Those of them that are run through a pooler as well.
+/// Those of them that are run through a pooler, and on partitioned tables, as well.
 const THROUGH_POOLERS: [&str; 3] = ["engine", "etcd_api", "gc"];
 
 /// Set where tests are to start clusters of their own.
@@ -74,6 +77,10 @@ pub(crate) enum Kind {
     Pgpool,
     /// Three nodes of a Galera cluster of MariaDB
     Galera,
+    /// PostgreSQL with partitioned tables, by key and by resource
+    PostgresPartitions,
+    /// MariaDB with partitioned tables, by key and by resource
+    MariadbPartitions,
     /// The SQL on PostgreSQL 17
     #[value(name = "postgres-17")]
     Postgres17,
@@ -169,6 +176,8 @@ impl Servers {
             None => vec![(Kind::Postgres, true), (Kind::Mariadb, true)],
             // Through one node, and through all.
             Some(Kind::Galera) => vec![(Kind::Galera, false), (Kind::Galera, true)],
+            // By key, and by resource.
+            Some(kind @ (Kind::PostgresPartitions | Kind::MariadbPartitions)) => vec![(kind, false), (kind, true)],
             Some(kind) => vec![(kind, true)],
         };
         let started = kinds.into_iter().filter(|_| self.starts_servers()).map(|(kind, all)| {
@@ -183,6 +192,8 @@ impl Servers {
                 Kind::Mariadb114 => return version::MARIADB_11_4.part(shell),
                 Kind::Seekdb => return seekdb::part(shell),
                 Kind::Tidb => return tidb::part(shell),
+                Kind::PostgresPartitions => return partitioned(shell, Database::Postgres, all),
+                Kind::MariadbPartitions => return partitioned(shell, Database::Mariadb, all),
             };
             let server = Server::start(shell, database)?;
             let endpoint = server.endpoint();
@@ -190,6 +201,17 @@ impl Servers {
         });
         given.chain(started)
     }
+}
+
+/// A server in whose databases the tables are divided, by resource or by key.
+fn partitioned(shell: &Context, database: Database, by_resource: bool) -> Result<Part> {
+    let server = Server::start(shell, database)?;
+    let by = if by_resource { "resource" } else { "key" };
+    let name = format!("shim on {database}, partitioned by {by}");
+    let endpoint = server.endpoint();
+    let mut part = Part::new(name, &THROUGH_POOLERS, endpoint, vec![Running::Server(server)]);
+    part.variables.push((PARTITIONS, by.to_owned()));
+    Ok(part)
 }
 
 impl Part {

@@ -25,8 +25,12 @@ impl Stored {
 
     /// For people.
     pub(super) fn text(&self) -> String {
-        let each = DIVIDED.iter().zip(&self.0).map(|(table, layout)| format!("{table} is {layout}"));
-        self.one().map_or_else(|| each.collect::<Vec<_>>().join("; "), ToString::to_string)
+        if let Some(one) = self.one() {
+            return one.to_string();
+        }
+        let each: Vec<String> =
+            DIVIDED.iter().zip(&self.0).map(|(table, layout)| format!("{table}: {layout}")).collect();
+        format!("partitioned in several ways ({})", each.join("; "))
     }
 
     /// Refuses what is not as it was asked for.
@@ -42,7 +46,7 @@ impl Stored {
                 ))));
             }
             (None, None) => tracing::warn!(
-                "the conversion of the store was cut off: {stored}; all works, but end it with sluice-shim partition"
+                "the store is {stored}: its conversion was cut off; all works, but end it with sluice-shim partition"
             ),
             (None, Some(_)) => {}
         }
@@ -94,7 +98,8 @@ mod tests {
         let mixed = Stored([eight.clone(), whole.clone(), whole]);
         assert_eq!(
             mixed.text(),
-            "current is partitioned by key into 8; history is not partitioned; attribute is not partitioned"
+            "partitioned in several ways (current: partitioned by key into 8; history: not partitioned; attribute: not \
+             partitioned)"
         );
         mixed.fits(None).unwrap();
         mixed.fits(Some(&eight)).unwrap_err();

@@ -3,12 +3,13 @@
 //! made once for a statement. Otherwise the server would take a plan for one length of an array for cheaper, and would
 //! plan each time.
 
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 8] = [
     "enable_seqscan = off",
     "enable_bitmapscan = off",
     "enable_hashjoin = off",
     "enable_mergejoin = off",
     "enable_material = off",
+    "enable_partition_pruning = on",
     "jit = off",
     "plan_cache_mode = force_generic_plan",
 ];
