@@ -27,8 +27,8 @@ use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 
 use crate::clock::{Steady, Ticker};
-use crate::engine::instance::Instance;
 use crate::endpoint::{Endpoint, Family, Layout};
+use crate::engine::instance::Instance;
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Nature, Reader, Replica, Source, Store};
 use crate::engine::{Error, RangeQuery, Result};
