@@ -1,8 +1,8 @@
 //! A process that stands by: another one serves the database, and requests are handed on to it.
 //!
 //! All requests go to the one process that serves, but for lists that this process can answer as well ([`near`]). So
-//! clients see one etcd, whichever process they are connected to. While no process serves, requests wait, as they do in an etcd that elects a leader. When this process
-//! becomes the one that serves, clients keep their connections to it.
+//! clients see one etcd, whichever process they are connected to. While no process serves, requests wait, as they do in
+//! an etcd that elects a leader. When this process becomes the one that serves, clients keep their connections to it.
 
 mod forward;
 mod leader;

@@ -34,7 +34,8 @@ const RANGE_STREAM: &str = "/etcdserverpb.KV/RangeStream";
 
 /// How many bytes a request has at most that is looked into: keys and selectors are short.
 const LONGEST: usize = 64 << 10;
-/// What stands before a message: whether it is compressed, and how long it is (gRPC over HTTP/2: Length-Prefixed-Message).
+/// What stands before a message: whether it is compressed, and how long it is (gRPC over HTTP/2:
+/// Length-Prefixed-Message).
 const PREFIX: usize = 5;
 
 /// Who asks for a [`Place`]; `None` is said when the process can't be asked.
