@@ -33,7 +33,7 @@ fn hex(bytes: &[u8]) -> String {
 
 /// How the tables are divided. Only InnoDB's are divided by hand.
 pub(super) fn stored(connection: &mut Connection) -> Result<Stored> {
-    let mut stored = Stored(Default::default());
+    let mut stored = Stored::default();
     if !connection.server()?.engine.is_innodb() {
         return Ok(stored);
     }

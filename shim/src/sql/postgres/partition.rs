@@ -146,9 +146,14 @@ const STORED: &str = r"SELECT t.relname::text, coalesce(p.partstrat::text, ''), 
 /// How the tables are divided.
 pub(super) fn stored(link: &mut Link) -> Result<Stored> {
     let names = DIVIDED.to_vec();
-    let found = link.one(Ask::new("partitions", STORED, vec![(&names, Type::TEXT_ARRAY)]))?.rows;
-    let mut stored = Stored(Default::default());
-    for row in &found {
+    let answers = link.all(&[
+        // The bounds are texts, in which bytes are as this setting says.
+        Ask::plain("begin", "BEGIN; SET LOCAL bytea_output = hex"),
+        Ask::new("partitions", STORED, vec![(&names, Type::TEXT_ARRAY)]),
+        Ask::plain("rollback", "ROLLBACK"),
+    ])?;
+    let mut stored = Stored::default();
+    for row in answers.iter().flat_map(|answer| &answer.rows) {
         let (name, by, parts): (&str, &str, i64) = (get(row, 0)?, get(row, 1)?, get(row, 2)?);
         let layout = match by {
             "h" => Layout::Hashed(u16::try_from(parts).unwrap_or(u16::MAX)),
