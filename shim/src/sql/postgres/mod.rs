@@ -4,6 +4,7 @@ mod audit;
 mod batch;
 mod commit;
 mod connect;
+mod convert;
 mod defragment;
 mod depart;
 mod error;
@@ -163,7 +164,7 @@ pub(super) fn audit(address: &Address) -> Result<Session> {
 /// Divides the tables of a store that nobody serves.
 pub(super) fn divide(address: &Address, layout: &Layout) -> Result<Divided> {
     let (mut session, _) = open(address, Arc::default(), None, Opened::ToServe)?;
-    Ok(partition::divide(&mut session, layout)?)
+    Ok(convert::divide(&mut session, layout)?)
 }
 
 /// What a database is like, and whether there is a store in it that could be served. Nothing is made there.

@@ -4,6 +4,7 @@
 //! names, tasks, tombstones and indexes come from `meta.next_id`, under the lock that every commit holds.
 
 use super::link::{Ask, Link, get};
+use super::partition::{self, COMPRESSION, VACUUM};
 use crate::endpoint::Layout;
 use crate::engine::Error;
 use crate::sql::failure::{Failure, Result};
@@ -13,24 +14,7 @@ const VERSION: i32 = 1;
 /// Keeps two that start at once apart: "Sluice".
 pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(91630053188453)";
 
-/// How often a table, or a part of one, is vacuumed: when a fiftieth of it has changed.
-pub(super) const VACUUM: &str = "autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05, \
-    autovacuum_analyze_scale_factor = 0.05, vacuum_truncate = off";
-
-/// Long values: faster both ways, where the server was built with it.
-pub(super) const COMPRESSION: &str = "DO $$ DECLARE part text; BEGIN
-        IF EXISTS (SELECT 1 FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)) THEN
-            FOR part IN SELECT c.oid::regclass FROM pg_class t LEFT JOIN LATERAL pg_partition_tree(t.oid) p ON true
-                JOIN pg_class c ON c.oid = coalesce(p.relid, t.oid)
-                WHERE t.relname IN ('current', 'history') AND t.relkind IN ('r', 'p') AND c.relkind = 'r'
-                AND t.relnamespace = current_schema()::regnamespace
-            LOOP
-                EXECUTE format('ALTER TABLE %s ALTER COLUMN value SET COMPRESSION lz4', part);
-            END LOOP;
-        END IF;
-    END $$";
-
-/// All of them, with VACUUM where their settings stand, and the names of those that [`divided`] makes.
+/// All of them, with VACUUM where their settings stand, and the names of those that [`partition`] makes.
 const TABLES: &str = "
 CREATE TABLE store (id smallint PRIMARY KEY CHECK (id = 1), version int NOT NULL);
 
@@ -216,7 +200,7 @@ fn begin_look(link: &mut Link) -> Result<bool> {
 }
 
 fn create(link: &mut Link, cluster_id: i64, layout: &Layout) -> Result<()> {
-    let tables = TABLES.replace("CURRENT HISTORY ATTRIBUTE", &super::partition::tables(layout));
+    let tables = TABLES.replace("CURRENT HISTORY ATTRIBUTE", &partition::tables(layout));
     let tables = tables.replace("VACUUM", VACUUM);
     let rows = format!(
         "INSERT INTO store VALUES (1, {VERSION});
