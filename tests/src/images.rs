@@ -7,6 +7,7 @@
 
 mod installed;
 mod release;
+mod standard;
 
 use std::path::{Path, PathBuf};
 

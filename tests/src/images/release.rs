@@ -1,11 +1,12 @@
-//! A release of both platforms, made of the commit of the workspace: whole, signed, found damaged when it is, and with
-//! programs that run. What it installs is tried in [`super::installed`].
+//! A release of both platforms, made of the commit of the workspace: whole and signed, also for the tools of others
+//! ([`super::standard`]), and with programs that run. What it installs is tried in [`super::installed`].
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fs_err as fs;
 use serde_json::Value;
 
+use super::standard::Taken;
 use super::{installed, platforms, says_version};
 use sluice_shell::context::Context;
 use sluice_shell::error::{Error, Result};
@@ -37,59 +38,33 @@ pub(super) fn made(shell: &Context, target: &Target) -> Result<()> {
         .env_remove("CARGO_MANIFEST_DIR")
         .read()?;
     let report: Value = serde_json::from_str(&report)?;
+    // The archive has all of it.
+    fs::remove_dir_all(report["folder"].as_str().unwrap_or_default())?;
     let archive = Path::new(report["archive"].as_str().unwrap_or_default());
-    let verify = |path: &Path| Run::new(THIS, root).args(["verify-release", "--key"]).arg(&keys).arg(path);
-    verify(archive).run()?;
-    // With a tool of others, as whoever takes a release does it.
-    Run::new("tar", &folder).args(["--zstd", "-xf"]).arg(archive).run()?;
-    let release = folder.join(archive_top(archive)?);
-    every_flipped_program_is_found(&release, &verify(&release))?;
-    programs_run(&release)?;
-    installed::works(shell, target, &release, &folder.join("root"))?;
+    let verify = Run::new(THIS, root).args(["verify-release", "--key"]).arg(&keys);
+    let taken = Taken::new(root, archive, &keys, verify)?;
+    taken.is_accepted_and_refused()?;
+    programs_run(&taken)?;
+    installed::works(shell, target, &taken.unpacked, &folder.join("root"))?;
     Ok(fs::remove_dir_all(folder)?)
 }
 
-/// The name of the folder in an archive of a release.
-fn archive_top(archive: &Path) -> Result<PathBuf> {
-    let name = archive.file_name().unwrap_or_default().to_string_lossy();
-    let top = name.strip_suffix(".tar.zst").map(PathBuf::from);
-    top.ok_or_else(|| Error::input(format!("{} is no archive of a release", archive.display())))
-}
-
 /// What `release.json` says of each program: its name, platform, version and file.
-fn programs(release: &Path) -> Result<Vec<[String; 4]>> {
-    let text = fs::read_to_string(release.join("release.json"))?;
-    let description: Value = serde_json::from_str(&text)?;
-    let programs = description["programs"].as_array().cloned().unwrap_or_default();
+fn programs(release: &Taken) -> Result<Vec<[String; 4]>> {
+    let programs = release.description()?["programs"].as_array().cloned().unwrap_or_default();
     let field = |program: &Value, name: &str| program[name].as_str().unwrap_or_default().to_owned();
     Ok(programs.iter().map(|it| ["name", "platform", "version", "file"].map(|name| field(it, name))).collect())
 }
 
-/// One for each platform, in its middle.
-fn every_flipped_program_is_found(release: &Path, verify: &Run) -> Result<()> {
-    verify.run()?;
-    for platform in Platform::ALL {
-        let name = format!("bin/linux-{}/{}", platform.arch(), Program::SluiceShim.name());
-        let whole = fs::read(release.join(&name))?;
-        let mut bad = whole.clone();
-        bad[whole.len() / 2] ^= 1;
-        fs::write(release.join(&name), bad)?;
-        let found = verify.outcome()?;
-        ensure(found.status.code() == Some(1) && found.stderr.contains(&name), || format!("{name}: {found:?}"))?;
-        fs::write(release.join(&name), whole)?;
-    }
-    verify.run()
-}
-
 /// Those of both platforms say their version.
-fn programs_run(release: &Path) -> Result<()> {
+fn programs_run(release: &Taken) -> Result<()> {
     let mut platforms = vec![];
     for [name, platform, version, file] in programs(release)? {
         let built_for = Platform::ALL.into_iter().find(|it| it.to_string() == platform);
         let built_for = built_for.ok_or_else(|| Error::input(format!("{file} is for {platform}")))?;
         // It carries none.
         if name != Program::KubeLogRunner.name() {
-            says_version(&release.join(file), built_for, &version)?;
+            says_version(&release.unpacked.join(file), built_for, &version)?;
         }
         platforms.push(built_for);
     }
