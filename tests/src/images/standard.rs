@@ -53,7 +53,8 @@ impl Taken {
 
         let [outside, inside] = self.parts();
         let folder = self.archive.parent().unwrap_or(&self.archive);
-        self.flipped(&self.archive, &self.archive, &self.script(folder, outside), "archive")?;
+        let name = self.archive.file_name().unwrap_or_default().to_string_lossy();
+        self.flipped(&self.archive, &self.archive, &self.script(folder, outside), &name)?;
         let mut files = vec!["SHA256SUMS".to_owned(), "provenance.dsse.json".to_owned()];
         files.extend(Platform::ALL.map(|it| format!("bin/linux-{}/{}", it.arch(), Program::SluiceShim.name())));
         for name in files {
