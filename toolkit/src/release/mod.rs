@@ -1,17 +1,18 @@
 //! `cargo xtask release` and `cargo xtask verify-release`: everything that a distribution takes, in one folder and one
 //! archive.
 //!
-//! [`make`] puts a release together in a [`bundle`]: programs, OCI layouts ([`layouts`]), [`manifests`] and patches,
-//! with a [`description`], the digests of all of it ([`sums`]), and what is inside of it ([`inventory`]): licences,
-//! bills of materials ([`sbom`]), and the [`provenance`]. [`verify`] checks all that again. [`keys`] are folders of key
-//! pairs; [`minisign`] signs files, [`dsse`] statements, [`cosign`] images. The same input, and the same keys, give the
-//! same bytes. [`publish`] takes a release to a registry, and checks it there.
+//! [`make`] puts a release of a [`commit`] together in a [`bundle`]: programs, OCI layouts ([`layouts`]), [`manifests`]
+//! and patches, with a [`description`], the digests of all of it ([`sums`]), and what is inside of it ([`inventory`]):
+//! licences, bills of materials ([`sbom`]), and the [`provenance`]. [`verify`] checks all that again. [`keys`] are
+//! folders of key pairs; [`minisign`] signs files, [`dsse`] statements, [`cosign`] images. The same input, and the same
+//! keys, give the same bytes. [`publish`] takes a release to a registry, and checks it there.
 
 mod archive;
 mod attached;
 mod attestation;
 mod bundle;
 mod changes;
+mod commit;
 mod cosign;
 mod description;
 mod dsse;
@@ -54,7 +55,7 @@ use crate::registry::{Access, Registry};
 use crate::source::{Pins, Target};
 use crate::{build_images, images};
 use sluice_shell::context::Context;
-use sluice_shell::error::{Attempt as _, Error, Explain, Result};
+use sluice_shell::error::{Attempt as _, Explain, Result};
 use sluice_shell::platform::{Platform, Platforms};
 
 /// Builds a release from the series that was verified in full: programs, images, manifests, patches, digests
@@ -93,17 +94,6 @@ pub struct Cmd {
     json: bool,
 }
 
-/// What was built is not what a commit says.
-#[derive(Debug, thiserror::Error)]
-#[error("a release is made of a commit, and {0}")]
-struct NoCommit(String);
-
-impl Explain for NoCommit {
-    fn hint(&self) -> Option<String> {
-        Some("commit the changes, or put them aside with `git stash -u`".to_owned())
-    }
-}
-
 /// Another Go than the one that upstream releases with.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -140,7 +130,7 @@ impl Cmd {
         // Before anything that takes minutes.
         let signer =
             self.sign.as_ref().map(|folder| Signer::load(folder, self.password.read()?.as_deref())).transpose()?;
-        let commit = commit(shell)?;
+        let commit = commit::of(shell.paths.root())?;
         let pins = Pins::load(shell, &self.target.k8s)?;
         self.check_go(shell)?;
         let definitions = Definitions::read(&shell.paths.root().join("images"))?;
@@ -163,6 +153,7 @@ impl Cmd {
         }
         inventory.add_images(shell, &definitions, &chosen, &platforms)?;
         inventory.check_labels(&chosen, &self.target.k8s)?;
+        commit::still(shell.paths.root(), &commit)?;
         let parts = Parts {
             root: shell.paths.root(),
             commit,
@@ -272,18 +263,4 @@ fn scratch(shell: &Context) -> Result<TempDir> {
 
 fn refuse(path: &str, problems: Vec<Problem>) -> Result<()> {
     if problems.is_empty() { Ok(()) } else { Err(Refused { path: path.to_owned(), problems }.into()) }
-}
-
-/// The commit of the workspace, if its files are those of the commit.
-fn commit(shell: &Context) -> Result<String> {
-    let root = shell.paths.root();
-    let repository = git2::Repository::open(root).map_err(|_| NoCommit(format!("{} has none", root.display())))?;
-    let mut options = git2::StatusOptions::new();
-    options.include_untracked(true).include_ignored(false);
-    if let Some(changed) = repository.statuses(Some(&mut options))?.iter().next() {
-        let name = changed.path().unwrap_or("a file").to_owned();
-        return Err(NoCommit(format!("{name} is not as in the last one")).into());
-    }
-    let head = repository.head().and_then(|head| head.peel_to_commit());
-    Ok(head.map_err(|_| Error::from(NoCommit("there is none".to_owned())))?.id().to_string())
 }
