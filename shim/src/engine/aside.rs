@@ -1,8 +1,8 @@
 //! Lists that a process reads which does not serve the database.
 //!
-//! The process that serves says how far the database is ([`Stand`]), behind all that it acknowledged by then. A snapshot
-//! that has all of that answers as of that revision, on whichever server it is. So a list is as fresh as one that the
-//! process reads which serves; and after a failover of the database nobody reads the primary of before.
+//! The process that serves says how far the database is ([`Stand`]), behind all that it acknowledged by then. A
+//! snapshot that has all of that answers as of that revision, on whichever server it is. So a list is as fresh as one
+//! that the process reads which serves; and after a failover of the database nobody reads the primary of before.
 
 use std::sync::Arc;
 

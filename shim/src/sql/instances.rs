@@ -1,7 +1,7 @@
 //! Which processes share a database on a server.
 //!
-//! A process with `--standby` says in the table `instance` that it is there. Who serves is in `meta`, with the time when
-//! that process was last there.
+//! A process with `--standby` says in the table `instance` that it is there. Who serves is in `meta`, with the time
+//! when that process was last there.
 
 use std::time::Duration;
 
