@@ -14,7 +14,7 @@ use sluice_shell::error::{Attempt as _, Error, Result};
 const LEVEL: i32 = 9;
 
 /// How far back the same bytes are found, as a power of two: the most that others unpack without being told. A release
-/// has many bytes twice, in the images for each user, and gets seven per cent smaller.
+/// has many bytes twice, in the images for each user, and gets nine per cent smaller.
 const WINDOW: u32 = 27;
 
 /// What an archive may unpack to: some ten times a release.
