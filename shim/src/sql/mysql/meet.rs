@@ -45,18 +45,17 @@ impl Meeting for Connection {
 fn say(connection: &mut Connection, who: &Presence, serves: bool, version: &str) -> Result<()> {
     let text = |text: &str| Bytes(text.as_bytes()).to_string();
     let (url, place, name, version) = (text(&who.url), text(&who.place), text(&who.name), text(version));
+    // There is one that serves: the one before is gone.
     let mut packet = Packet::of(
+        "forget instances",
+        format_args!("DELETE FROM instance WHERE served AND {serves} OR NOT served AND seen_at < {NOW} - {FORGOTTEN}"),
+    );
+    packet.add(
         "announce",
         format_args!(
             "INSERT INTO instance VALUES ({url}, {place}, {name}, {version}, {serves}, {NOW}) ON DUPLICATE KEY UPDATE \
              place = VALUES(place), name = VALUES(name), version = VALUES(version), served = VALUES(served), \
              seen_at = VALUES(seen_at)"
-        ),
-    );
-    packet.add(
-        "forget instances",
-        format_args!(
-            "DELETE FROM instance WHERE seen_at < {NOW} - {FORGOTTEN} AND place NOT IN (SELECT address FROM meta)"
         ),
     );
     connection.run(&packet).map(drop)

@@ -56,14 +56,15 @@ impl Meeting for Link {
 }
 
 fn say(link: &mut Link, who: &Presence, serves: bool, version: &str) -> Result<()> {
+    // There is one that serves: the one before is gone.
+    let forget =
+        format!("DELETE FROM instance WHERE served AND {serves} OR NOT served AND seen_at < {NOW} - {FORGOTTEN}");
+    link.one(Ask::new("forget instances", &forget, vec![]))?;
     let insert = format!(
         "INSERT INTO instance VALUES ($1, $2, $3, $4, $5, {NOW}) ON CONFLICT (url) DO UPDATE SET place = excluded.place,
          name = excluded.name, version = excluded.version, served = excluded.served, seen_at = excluded.seen_at"
     );
     let mut params: Vec<Param<'_>> = vec![(&who.url, Type::TEXT), (&who.place, Type::TEXT), (&who.name, Type::TEXT)];
     params.extend([(&version as _, Type::TEXT), (&serves as _, Type::BOOL)]);
-    link.one(Ask::new("announce", &insert, params))?;
-    let forget =
-        format!("DELETE FROM instance WHERE seen_at < {NOW} - {FORGOTTEN} AND place NOT IN (SELECT address FROM meta)");
-    link.one(Ask::new("forget instances", &forget, vec![])).map(drop)
+    link.one(Ask::new("announce", &insert, params)).map(drop)
 }
