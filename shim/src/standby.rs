@@ -27,8 +27,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How often a process that stands by tells that it is there.
 const ANNOUNCE: Duration = Duration::from_secs(4);
-/// How long it may take to tell that this process ends.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long it may take to tell that this process serves, or ends; and to see whether it can read lists: something else
+/// waits for that.
+const MEANWHILE: Duration = Duration::from_secs(1);
 
 /// Stands by until this process is the one that serves the database, or is to end (`None`). `name`: that of this
 /// process, for people.
@@ -53,7 +54,8 @@ pub async fn wait(
         };
         match opened {
             Ok(store) => {
-                follower.announce(true).await;
+                // A connection to a server that is gone must not hold up who takes the place.
+                let _ = tokio::time::timeout(MEANWHILE, follower.announce(true)).await;
                 return Ok(Some(store));
             }
             Err(Error::Served(place)) => {
@@ -106,6 +108,9 @@ struct Follower<'a> {
     /// Away while it looks.
     lookout: Option<Box<dyn Lookout>>,
     leader: Option<(Leader, Minded)>,
+    /// Whether this process answers lists, and whether it was told that it can't.
+    reads: bool,
+    told: bool,
     /// Why the process that serves can't be reached, as it was told last.
     said: String,
 }
@@ -117,14 +122,16 @@ impl<'a> Follower<'a> {
             Endpoint::Sqlite(_) => None,
         };
         let (lookout, own) = sql::lookout(endpoint)?.zip(own).context("the database knows no other process")?;
-        let (own, said) = (Presence::of(own, name), String::new());
-        Ok(Self { endpoint, own, announced: None, standby, peers, lookout: Some(lookout), leader: None, said })
+        let (own, lookout) = (Presence::of(own, name), Some(lookout));
+        let (announced, leader, said) = (None, None, String::new());
+        Ok(Self { endpoint, own, announced, standby, peers, lookout, leader, reads: false, told: false, said })
     }
 
     /// Hands requests on until nobody serves. `place`: who serves now.
     async fn follow(&mut self, mut place: String) {
         loop {
             self.reach(&place).await;
+            self.read_beside().await;
             let pause = if self.leader.is_some() { LOOK } else { LOOK_AGAIN };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -159,9 +166,9 @@ impl<'a> Follower<'a> {
             Ok(leader) => {
                 tracing::info!(place, "requests are handed on");
                 self.standby.follow(leader.clone());
-                self.read_beside(&leader).await;
                 let minded = self.standby.mind(leader.clone());
                 (self.leader, self.said) = (Some((leader, minded)), String::new());
+                (self.reads, self.told) = (false, false);
             }
             Err(why) => {
                 let text = format!("the sluice-shim that serves the database can't be reached: {place}: {why}");
@@ -174,15 +181,20 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Answers lists here. If that can't be, they are handed on as all other requests are.
-    async fn read_beside(&self, leader: &Leader) {
+    /// Answers lists here, unless that is done. While it can't be, they are handed on as all other requests are.
+    async fn read_beside(&mut self) {
+        let Some((leader, _)) = self.leader.as_ref().filter(|_| !self.reads) else { return };
         let endpoint = self.endpoint.clone();
         let open = async |owner| {
             let copies = tokio::task::spawn_blocking(move || sql::copies(&endpoint, owner)).await??;
             Ok(Aside::start(copies, ReaderThreads::default().large)?)
         };
-        if let Err(error) = self.standby.read_beside(leader.clone(), &self.own.url, open).await {
-            tracing::warn!(error = format!("{error:#}"), "lists are handed on too: this process can't read them");
+        let begun =
+            tokio::time::timeout(MEANWHILE, self.standby.read_beside(leader.clone(), &self.own.url, open)).await;
+        self.reads = matches!(begun, Ok(Ok(())));
+        if !self.reads && !self.told {
+            self.told = true;
+            tracing::warn!(reason = ?begun, "lists are handed on too: this process can't read them now");
         }
     }
 
@@ -209,7 +221,7 @@ impl<'a> Follower<'a> {
             Ok(Some(mut lookout)) => lookout.leave(&own),
             other => other.map(drop),
         });
-        if !matches!(tokio::time::timeout(FAREWELL, told).await, Ok(Ok(Ok(())))) {
+        if !matches!(tokio::time::timeout(MEANWHILE, told).await, Ok(Ok(Ok(())))) {
             tracing::debug!("the database could not be told that this process ends");
         }
     }

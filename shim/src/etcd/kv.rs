@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::context::Shared;
 use super::{translate, validate};
-use crate::engine::{Op, OpResult, RangeResult};
+use crate::engine::{Op, OpResult};
 use crate::metrics::{Asked, Method};
 use crate::pb::etcdserverpb as pb;
 use pb::kv_server::Kv;
@@ -59,11 +59,11 @@ impl Kv for KvService {
         let chunks = ReceiverStream::new(self.0.engine.range_stream(translate::range_query(request, selection)));
         let responses = chunks.map(move |chunk| match chunk {
             Ok(chunk) => {
-                let header = is_last(&chunk).then(|| identity.header(chunk.revision));
-                if header.is_some() {
+                let (response, is_last) = translate::chunk(identity, chunk);
+                if is_last {
                     observation.ends_with(None);
                 }
-                Ok(pb::RangeStreamResponse { range_response: Some(translate::range_response(header, chunk)) })
+                Ok(response)
             }
             Err(error) => {
                 let status = Status::from(error);
@@ -141,11 +141,6 @@ impl Kv for KvService {
         };
         self.0.metrics.observe(Method::unary(SERVICE, "Compact"), asked, work).await
     }
-}
-
-/// The engine sets the revision on the last chunk of a stream alone.
-fn is_last(chunk: &RangeResult) -> bool {
-    chunk.revision != 0
 }
 
 fn asked_range(request: &pb::RangeRequest, selector: bool) -> Asked {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tonic::Status;
 
+use super::context::Identity;
 use crate::engine::{
     Compare, CompareResult, CompareTarget, DeleteRange, Event, EventKind, KeyRange, KeyValue, Op, OpResult, Projection,
     Put, RangeQuery, RangeResult, Revision, RevisionBounds, SortTarget, Txn, TxnResult,
@@ -138,6 +139,13 @@ pub(super) fn event(event: &Event, prev_kv: bool) -> mvccpb::Event {
     };
     let prev_kv = if prev_kv { event.prev_kv.clone().map(kv) } else { None };
     mvccpb::Event { r#type: kind as i32, kv: Some(kv(event.kv.clone())), prev_kv }
+}
+
+/// A chunk of a stream, and whether it is the last one: the engine sets the revision on that one alone.
+pub(super) fn chunk(identity: Identity, chunk: RangeResult) -> (pb::RangeStreamResponse, bool) {
+    let is_last = chunk.revision != 0;
+    let header = is_last.then(|| identity.header(chunk.revision));
+    (pb::RangeStreamResponse { range_response: Some(range_response(header, chunk)) }, is_last)
 }
 
 /// The answer to a read.

@@ -57,6 +57,11 @@ impl Stored {
     }
 }
 
+/// A bound, as statements have it.
+pub(super) fn hex(bound: &[u8]) -> String {
+    bound.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// What became of a store whose tables were divided anew.
 #[derive(Debug, Clone, Default)]
 pub struct Divided {

@@ -25,7 +25,7 @@ use super::super::place::Place;
 use super::super::{selection, translate, validate};
 use super::leader::Leader;
 use crate::engine::aside::Aside;
-use crate::engine::{Error, RangeQuery, RangeResult, Stand};
+use crate::engine::{Error, RangeQuery, Stand};
 use crate::metrics::Metrics;
 use crate::pb::etcdserverpb as pb;
 
@@ -53,7 +53,7 @@ pub(super) struct Near {
 }
 
 impl Near {
-    /// Reads beside that process, which is this one as the database knows it. `url`: that of this process.
+    /// Reads beside the process that serves, which said that of itself. `url`: where this process is.
     pub(super) fn start(leader: Leader, at: Place, url: &str, aside: Aside, metrics: Metrics) -> Self {
         let (asks, asked) = mpsc::unbounded_channel();
         tokio::spawn(tell(leader, asked));
@@ -94,7 +94,8 @@ impl Near {
             Some(first) => first,
         };
         let chunks = stream::once(ready(first)).chain(ReceiverStream::new(chunks));
-        let mut answer = Some(chunks.map(move |chunk| chunk_of(identity, chunk)).boxed());
+        let chunks = chunks.map(move |chunk| Ok(translate::chunk(identity, chunk?).0));
+        let mut answer = Some(chunks.boxed());
         let service = tower::service_fn(|_: tonic::Request<pb::RangeRequest>| {
             let chunks: BoxStream<'static, _> = answer.take().unwrap_or_else(|| stream::empty().boxed());
             ready(Ok::<_, Status>(tonic::Response::new(chunks)))
@@ -161,13 +162,6 @@ fn message(body: &Bytes) -> Option<pb::RangeRequest> {
     let message = body.slice(PREFIX..);
     let is_one = compressed == 0 && usize::try_from(length).is_ok_and(|length| length == message.len());
     if is_one { pb::RangeRequest::decode(message).ok() } else { None }
-}
-
-fn chunk_of(identity: Identity, chunk: crate::engine::Result<RangeResult>) -> Result<pb::RangeStreamResponse, Status> {
-    let chunk = chunk?;
-    // The engine sets the revision on the last chunk alone.
-    let header = (chunk.revision != 0).then(|| identity.header(chunk.revision));
-    Ok(pb::RangeStreamResponse { range_response: Some(translate::range_response(header, chunk)) })
 }
 
 fn grpc<T: prost::Message + Default + Send + 'static>() -> Grpc<ProstCodec<T, pb::RangeRequest>> {

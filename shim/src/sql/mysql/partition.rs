@@ -9,7 +9,7 @@ use crate::endpoint::{Address, Layout};
 use crate::engine::Error;
 use crate::sql::Opened;
 use crate::sql::failure::{Failure, Result};
-use crate::sql::layout::{DIVIDED, Divided, Stored};
+use crate::sql::layout::{DIVIDED, Divided, Stored, hex};
 use crate::sql::remote::{self, BEAT};
 use crate::sql::session::Commit as _;
 
@@ -25,10 +25,6 @@ pub(super) fn clause(layout: &Layout) -> String {
             format!("PARTITION BY RANGE COLUMNS (k) ({})", parts.collect::<Vec<_>>().join(", "))
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// How the tables are divided. Only InnoDB's are divided by hand.

@@ -128,6 +128,7 @@ fn replica(database: &Arc<Database>) -> Replica {
 /// The servers that hold the store which another process serves as `owner`.
 pub(super) fn copies(address: &Address, owner: i64) -> Result<Vec<Replica>> {
     let database = Database::new(address, owner, Arc::default(), Some(PATIENCE))?;
+    database.is_divided(partition::stored(&mut database.connect()?)?.is_divided());
     let all = std::iter::once(address).chain(&address.replicas);
     all.map(|server| Ok(replica(&database.replica(server)?))).collect()
 }

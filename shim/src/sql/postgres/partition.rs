@@ -6,7 +6,7 @@ use super::link::{Ask, Link, get};
 use crate::endpoint::Layout;
 use crate::engine::Error;
 use crate::sql::failure::{Failure, Result};
-use crate::sql::layout::{DIVIDED, Stored};
+use crate::sql::layout::{DIVIDED, Stored, hex};
 
 /// The oldest version that looks into one part alone for a change of one key, as PostgreSQL numbers them.
 const OLDEST: i32 = 140_000;
@@ -139,10 +139,6 @@ fn parts(layout: &Layout) -> Vec<String> {
             from.iter().zip(to).map(|(from, to)| format!("FROM ({from}) TO ({to})")).collect()
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// How the tables are divided: for each how, into how many, and where the parts begin.
