@@ -1,39 +1,41 @@
-//! The Helm chart on the node, as docs/helm.md has it for several replicas.
+//! The Helm chart on the node: as docs/helm.md has it for several replicas, and below vCluster's own chart.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 
-use super::database;
+use super::database::{self, Volumes};
 use super::lab::Lab;
 use super::shims::Shims;
+use super::vcluster;
 use crate::runner::Verdict;
 use sluice_shell::error::{Error, Result};
 use sluice_shell::process::{Limit, Run};
+use sluice_toolkit::build;
 use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::leftover::{Guard, Leftover};
 use sluice_toolkit::cluster::pid::Process;
 use sluice_toolkit::cluster::port;
 use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
-/// The namespace of the release `store`.
-const NAMESPACE: &str = "tenant-1";
+/// The name of what the release `store` makes.
 const NAME: &str = "store-sluice-shim";
+/// Where the release is, unless something else is in the same namespace.
+const NAMESPACE: &str = "tenant-1";
+/// Values for PostgreSQL, with the connection string in a Secret.
+const ON_POSTGRES: &str = "database.type=postgres,database.endpointSecret.name=sluice-database";
 const PODS: [&str; 2] = ["store-sluice-shim-0", "store-sluice-shim-1"];
 
 /// Two replicas on PostgreSQL: one serves, and the other one hands requests on to it and takes its place. An update
 /// loses nothing.
 pub(super) fn replicas(lab: &mut Lab) -> Result<Verdict> {
     let (server, kubectl) = (database::server(lab, Database::Postgres)?, lab.kubectl());
-    let release = Release::new(lab)?;
-    kubectl.run(&format!("create namespace {NAMESPACE}"))?;
-    kubectl.run(&format!("label namespace {NAMESPACE} pod-security.kubernetes.io/enforce=restricted"))?;
+    let release = Release::new(lab, NAMESPACE)?;
     let endpoint = format!("--from-literal=endpoint={}", server.endpoint);
     kubectl.run(&format!("create secret generic sluice-database --namespace {NAMESPACE} {endpoint}"))?;
-    let file = |name: &str| format!("--from-file={name}={}", release.folder.join(name).display());
-    let files = ["ca.crt", "tls.crt", "tls.key"].map(file).join(" ");
-    kubectl.run(&format!("create secret generic sluice-shim-tls --namespace {NAMESPACE} {files}"))?;
-    release.helm(lab, &["install", "--set", "replicas=2"])?;
+    release.helm(lab, &["install", "--set", &format!("{ON_POSTGRES},replicas=2")])?;
 
     let shims = Shims { host: lab.kubectl(), namespace: NAMESPACE, pods: &PODS };
     for (number, pod) in PODS.into_iter().enumerate() {
@@ -49,50 +51,86 @@ pub(super) fn replicas(lab: &mut Lab) -> Result<Verdict> {
     let now = shims.serving()?;
     ensure(now == other, || format!("the shim of {serving} was killed, and that of {now} serves"))?;
 
-    release.helm(lab, &["upgrade", "--set", "replicas=2,podAnnotations.another=update"])?;
+    let again = format!("{ON_POSTGRES},replicas=2,podAnnotations.another=update");
+    release.helm(lab, &["upgrade", "--set", &again])?;
     let stored = release.etcdctl(lab, PODS[0], &["get", "/", "--prefix", "--keys-only"])?;
     let keys: Vec<&str> = stored.split_whitespace().collect();
     ensure(keys == ["/0", "/1", "/after-the-kill"], || format!("after the update there are {keys:?}"))?;
 
     release.helm(lab, &["uninstall"])?;
-    kubectl.run(&format!("delete namespace {NAMESPACE} --timeout=180s"))?;
+    release.remove(lab)?;
     server.stop()?;
-    fs_err::remove_dir_all(&release.folder)?;
     Ok(Verdict::PASSED)
 }
 
-/// A release of the chart, and who talks to its Pods.
+/// vCluster's own chart with our values, as their head says: the store is a release of our chart on SQLite, which the
+/// virtual cluster reaches by its Service, with a certificate.
+pub(super) fn vcluster(lab: &mut Lab) -> Result<Verdict> {
+    let release = Release::new(lab, vcluster::NAME)?;
+    let volumes = Volumes::make(lab, 1)?;
+    let clock = Instant::now();
+    release.helm(lab, &["install"])?;
+    let chart = build::module_folder(&lab.workspace, "vcluster", "github.com/loft-sh/vcluster")?.join("chart");
+    let values = lab.workspace.join("images/manifests/vcluster/chart-values.yaml");
+    let install = [Path::new("install"), Path::new(vcluster::NAME), &chart, Path::new("--values"), &values];
+    release.run(lab, install)?;
+    let ready = clock.elapsed();
+    vcluster::walk_through(lab, ready)?;
+    release.run(lab, ["uninstall", vcluster::NAME])?;
+    release.helm(lab, &["uninstall"])?;
+    release.remove(lab)?;
+    volumes.remove(lab)?;
+    Ok(Verdict::Passed(format!("ready {:.0} s after helm install", ready.as_secs_f64())))
+}
+
+/// A release of the chart in a namespace of its own, and who talks to its Pods.
 struct Release {
+    namespace: &'static str,
     folder: PathBuf,
 }
 
 impl Release {
-    fn new(lab: &Lab) -> Result<Self> {
+    /// Makes the namespace, with the certificates of the store and of its clients.
+    fn new(lab: &Lab, namespace: &'static str) -> Result<Self> {
         let folder = lab.report.folder.with_extension("helm");
         fs_err::create_dir_all(&folder)?;
-        certify(&folder)?;
-        Ok(Self { folder })
+        certify(&folder, namespace)?;
+        let kubectl = lab.kubectl();
+        kubectl.run(&format!("create namespace {namespace}"))?;
+        kubectl.run(&format!("label namespace {namespace} pod-security.kubernetes.io/enforce=restricted"))?;
+        let file = |name: &str| format!("--from-file={name}={}", folder.join(name).display());
+        let files = ["ca.crt", "tls.crt", "tls.key"].map(file).join(" ");
+        for name in ["sluice-shim-tls", "sluice-shim-tls-client"] {
+            kubectl.run(&format!("create secret generic {name} --namespace {namespace} {files}"))?;
+        }
+        Ok(Self { namespace, folder })
     }
 
-    /// Runs Helm, and waits until all Pods are as they shall be.
+    /// Removes the namespace.
+    fn remove(&self, lab: &Lab) -> Result<()> {
+        lab.kubectl().run(&format!("delete namespace {} --timeout=180s", self.namespace))?;
+        Ok(fs_err::remove_dir_all(&self.folder)?)
+    }
+
+    /// Runs a command of Helm about the release `store` of our chart.
     fn helm(&self, lab: &Lab, words: &[&str]) -> Result<()> {
-        let [program, _] = lab.release_tools()?;
-        let home = |name: &str| self.folder.join(name);
-        let run = Run::new(program, &self.folder).args(&words[..1]).arg("store");
         let chart = lab.workspace.join("images/charts/sluice-shim");
         let (repository, tag) = lab.image("sluice-shim")?.rsplit_once(':').unwrap_or_default();
-        let sets = [
-            format!("image.repository={repository},image.tag={tag}"),
-            "database.type=postgres,database.endpointSecret.name=sluice-database".to_owned(),
-        ];
-        let run = match words {
-            ["uninstall", ..] => run,
-            _ => run.arg(chart).args(sets.iter().flat_map(|set| ["--set", set])),
-        };
-        let run = run.args(&words[1..]).args(["--namespace", NAMESPACE, "--wait", "--timeout=300s"]);
+        let image = format!("image.repository={repository},image.tag={tag}");
+        let chart = [chart.as_os_str(), OsStr::new("--set"), OsStr::new(&image)];
+        let chart = if words[0] == "uninstall" { &[][..] } else { &chart };
+        let command = [words[0], "store"].map(OsStr::new);
+        self.run(lab, [&command, chart, &words[1..].iter().map(OsStr::new).collect::<Vec<_>>()].concat())
+    }
+
+    /// Runs Helm in the namespace, and waits until all Pods are as they shall be.
+    fn run(&self, lab: &Lab, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<()> {
+        let [program, _] = lab.release_tools()?;
+        let run = Run::new(program, &self.folder).args(words);
+        let run = run.args(["--namespace", self.namespace, "--wait", "--timeout=420s"]);
         let run = run.env("KUBECONFIG", &lab.report.kubeconfig).limit(Limit::HUNG);
         let homes = ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"];
-        homes.iter().fold(run, |run, name| run.env(name, home(name))).run()
+        homes.iter().fold(run, |run, name| run.env(name, self.folder.join(name))).run()
     }
 
     /// Writes a key by way of one Pod, as soon as that one answers.
@@ -104,7 +142,7 @@ impl Release {
     fn etcdctl(&self, lab: &Lab, pod: &str, words: &[&str]) -> Result<String> {
         let (port, log) = (port::free()?, self.folder.join("forward.log"));
         let forward = Run::new(&lab.report.kubectl, &self.folder).arg("--kubeconfig").arg(&lab.report.kubeconfig);
-        let forward = forward.args(["port-forward", "--namespace", NAMESPACE, pod, &format!("{port}:2379")]);
+        let forward = forward.args(["port-forward", "--namespace", self.namespace, pod, &format!("{port}:2379")]);
         let child = forward.spawn(&log)?;
         let pid = i32::try_from(child.id()).map_err(anyhow::Error::from)?;
         let process = Process::of(pid).ok_or_else(|| Error::input("kubectl port-forward is gone after its start"))?;
@@ -123,12 +161,12 @@ impl Release {
 }
 
 /// Writes an authority, and a certificate for servers and clients that has the names which docs/helm.md asks for.
-fn certify(folder: &Path) -> anyhow::Result<()> {
+fn certify(folder: &Path, namespace: &str) -> anyhow::Result<()> {
     let mut params = CertificateParams::new(vec![])?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-    let service = format!("{NAME}.{NAMESPACE}.svc");
-    let names = ["127.0.0.1".to_owned(), service, format!("*.{NAME}-peers.{NAMESPACE}.svc")];
+    let service = format!("{NAME}.{namespace}.svc");
+    let names = ["127.0.0.1".to_owned(), service, format!("*.{NAME}-peers.{namespace}.svc")];
     let mut params = CertificateParams::new(names)?;
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let key = KeyPair::generate()?;

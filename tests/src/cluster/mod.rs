@@ -26,7 +26,7 @@ struct Case {
 }
 
 /// In the order in which they run.
-const CASES: [Case; 12] = [
+const CASES: [Case; 13] = [
     Case { name: "kubeadm/ready", body: pods::ready },
     Case { name: "kubeadm/pods", body: pods::reach_each_other },
     Case { name: "kubeadm/up-again", body: pods::up_again },
@@ -38,6 +38,7 @@ const CASES: [Case; 12] = [
     Case { name: "vcluster/upgrade", body: vcluster::upgrade },
     Case { name: "vcluster/small", body: vcluster::small },
     Case { name: "helm/replicas", body: helm::replicas },
+    Case { name: "helm/vcluster", body: helm::vcluster },
     Case { name: "down/nothing-left", body: down::nothing_left },
 ];
 
@@ -67,7 +68,7 @@ pub(crate) fn check(filter: Option<&str>) -> Result<()> {
 /// When the node does not get ready, or stdout is broken. A failed case is no error here: see the tally.
 pub(crate) fn run(shell: &Context, target: &Target, filter: Option<&str>) -> Result<Tally> {
     let chosen = chosen(filter)?;
-    let vclusters = chosen.iter().any(|case| case.name.starts_with("vcluster/"));
+    let vclusters = chosen.iter().any(|case| case.name.contains("vcluster"));
     let charts = chosen.iter().any(|case| case.name.starts_with("helm/"));
     let upgrade = chosen.iter().any(|case| case.name.ends_with("/upgrade"));
     let mut lab = Lab::start(shell, target, Wish { vclusters, charts, upgrade })?;

@@ -9,13 +9,16 @@ use super::{Case, Column, Suite, Verdict};
 use crate::kubectl::Kubectl;
 use sluice_shell::error::{Error, Result};
 use sluice_shell::process::Run;
-use sluice_toolkit::build::Program;
+use sluice_toolkit::build::{self, Program};
 use sluice_toolkit::cluster::wait::ensure;
 
 const CHARTS: &str = "images/charts";
 
-/// Folders of `images/manifests` with files that other programs read, or other cases install.
-const ELSEWHERE: [&str; 2] = ["kubeadm", "policies"];
+/// What other programs read, or other cases install, below `images/manifests`.
+const ELSEWHERE: [&str; 3] = ["kubeadm", "policies", VALUES];
+
+/// Values for vCluster's own chart.
+const VALUES: &str = "vcluster/chart-values.yaml";
 
 /// API groups whose definitions only their operators bring.
 const OPERATORS: [&str; 2] = ["apiVersion: cert-manager.io/", "apiVersion: monitoring.coreos.com/"];
@@ -166,6 +169,9 @@ fn dry_run(suite: &Suite) -> Result<Verdict> {
             objects += taken(&kubectl, &folder, &fs_err::read_to_string(entry.path())?)?;
         }
     }
+    let chart = build::module_folder(&suite.workspace, "vcluster", "github.com/loft-sh/vcluster")?.join("chart");
+    let rendered = helm.template(text(&chart)?, text(&manifests.join(VALUES))?)?;
+    objects += taken(&kubectl, &folder, &rendered)?;
     lab.finish()?;
     fs_err::remove_dir_all(folder)?;
     Ok(Verdict::Passed(format!("{objects} objects")))

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::io::Read;
 
 use fs_err as fs;
@@ -11,6 +12,7 @@ use crate::registry::{
     Transfer,
     tests::server::{PASSWORD, Server},
 };
+use crate::release::manifests::{VCLUSTER, renamed};
 use sluice_shell::process::Run;
 
 const EPOCH: i64 = 1_700_000_000;
@@ -374,16 +376,17 @@ fn manifests_use_the_images_of_this_tree() {
         image.variants.iter().map(|variant| format!("{REGISTRY}/{}:{tag}{}", image.name, variant.suffix))
     });
     let names: BTreeSet<_> = names.collect();
-    let mut found = 0;
+    let found = Cell::new(0);
     for (path, bytes) in files(&root.join("images/manifests")) {
         let text = String::from_utf8(bytes).unwrap();
-        let named = text.lines().filter_map(|line| line.trim().strip_prefix("image: "));
-        for image in named.filter(|image| *image != crate::release::manifests::VCLUSTER) {
-            assert!(names.contains(image), "{}: {image} is none of {names:?}", path.display());
-            found += 1;
-        }
+        let named = |image: &str| {
+            assert!(image == VCLUSTER || names.contains(image), "{}: {image} is none of {names:?}", path.display());
+            found.set(found.get() + usize::from(image != VCLUSTER));
+            Ok(image.to_owned())
+        };
+        renamed(&text, &pins.kubernetes.version, named).unwrap();
     }
-    assert!(found >= 4, "{found}");
+    assert!(found.get() >= 9, "{found:?}");
 }
 
 /// skopeo reads both forms and finds one image in them; umoci unpacks it; the result does what vCluster's init

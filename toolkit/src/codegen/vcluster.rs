@@ -1,7 +1,9 @@
-//! The manifests of virtual clusters: one for each database, from `images/vcluster.yaml`, which has all lines of all of
-//! them. Lines that begin with `#: ` say what becomes of the others:
+//! The manifests of virtual clusters, one for each database, and the values for vCluster's own chart, from
+//! `images/vcluster.yaml`, which has all lines of all of them. Lines that begin with `#: ` say what becomes of the
+//! others:
 //!
-//! - `#: of NAME…`: what follows is for these databases; `all` stands for every one.
+//! - `#: of NAME…`: what follows is for the manifests of these databases, or for the `chart`; `manifests` stands for
+//!   every database, `all` for the chart as well.
 //! - `#: include FILE`: here are the lines of a file of the workspace, without its comments, as far to the right as
 //!   this line.
 //! - `#: config` and `#: end`: what stands between is what the Pod reads when it starts. Its digest stands for
@@ -22,19 +24,28 @@ const FOLDER: &str = "images/manifests/vcluster";
 
 const DATABASES: [&str; 3] = ["sqlite", "postgres", "mysql"];
 
-/// Every manifest with its text.
+/// The values for vCluster's chart. They are vCluster's configuration, with what the chart alone needs.
+const CHART: &str = "chart";
+
+/// Every manifest with its text, and the values.
 pub(super) fn manifests(workspace: &Path) -> Result<Vec<(PathBuf, String)>> {
     let source = fs::read_to_string(workspace.join(SOURCE))?;
     let include = |file: &str| Ok(fs::read_to_string(workspace.join(file))?);
-    let manifest = |database: &str| {
-        let text = render(&source, database, include).attempting(|| format!("cannot render {SOURCE}"))?;
-        Ok((workspace.join(FOLDER).join(format!("vcluster-{database}.yaml")), text))
-    };
-    DATABASES.into_iter().map(manifest).collect()
+    let rendered = |name: &str| render(&source, name, include).attempting(|| format!("cannot render {SOURCE}"));
+    let file = |name: &str| workspace.join(FOLDER).join(name);
+    let manifest = |database: &str| Ok((file(&format!("vcluster-{database}.yaml")), rendered(database)?));
+    let mut all: Vec<_> = DATABASES.into_iter().map(manifest).collect::<Result<_>>()?;
+    all.push((file("chart-values.yaml"), at_the_left(&rendered(CHART)?)));
+    Ok(all)
 }
 
-/// The lines of `source` that are for `database`.
-fn render(source: &str, database: &str, include: impl Fn(&str) -> Result<String>) -> Result<String> {
+/// The text of a configuration that stands in a manifest as a file of its own.
+fn at_the_left(text: &str) -> String {
+    text.lines().map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line))).collect()
+}
+
+/// The lines of `source` that are for `name`, a database or the chart.
+fn render(source: &str, name: &str, include: impl Fn(&str) -> Result<String>) -> Result<String> {
     let (mut out, mut config) = (String::new(), None);
     let mut digest = String::new();
     let mut chosen = true;
@@ -44,7 +55,7 @@ fn render(source: &str, database: &str, include: impl Fn(&str) -> Result<String>
         match words[..] {
             [] if chosen => out.push_str(&format!("{line}\n")),
             [] => {}
-            ["of", ref names @ ..] => chosen = of(names, database)?,
+            ["of", ref names @ ..] => chosen = of(names, name)?,
             _ if !chosen => {}
             ["include", file] => out.push_str(&indented(&include(file)?, indent)),
             ["config"] => config = Some(out.len()),
@@ -58,11 +69,12 @@ fn render(source: &str, database: &str, include: impl Fn(&str) -> Result<String>
     Ok(out.replace("CONFIG-DIGEST", &digest))
 }
 
-/// Whether one of `names` is the database's.
-fn of(names: &[&str], database: &str) -> Result<bool> {
-    match names.iter().find(|name| **name != "all" && !DATABASES.contains(name)) {
+/// Whether one of `names` is this one, or stands for it.
+fn of(names: &[&str], this: &str) -> Result<bool> {
+    let many = if this == CHART { "all" } else { "manifests" };
+    match names.iter().find(|name| !["all", "manifests", CHART].contains(name) && !DATABASES.contains(name)) {
         Some(other) => Err(Error::input(format!("there is no database {other:?}"))),
-        None => Ok(names.iter().any(|name| ["all", database].contains(name))),
+        None => Ok(names.iter().any(|name| ["all", many, this].contains(name))),
     }
 }
 
@@ -84,6 +96,14 @@ mod tests {
         let source = "a\n#: of sqlite\nb\n  #: of postgres mysql\n  c\n#: of all\nd\n";
         let texts = DATABASES.map(|database| rendered(source, database).unwrap());
         assert_eq!(texts, ["a\nb\nd\n", "a\n  c\nd\n", "a\n  c\nd\n"]);
+    }
+
+    #[test]
+    fn values_are_the_configuration_without_the_manifest() {
+        let source =
+            "#: of manifests\na: |\n#: of all\n    b:\n      c: 1\n#: of chart\n      d: 2\n#: of sqlite\n      e: 3\n";
+        assert_eq!(at_the_left(&rendered(source, CHART).unwrap()), "b:\n  c: 1\n  d: 2\n");
+        assert_eq!(rendered(source, "sqlite").unwrap(), "a: |\n    b:\n      c: 1\n      e: 3\n");
     }
 
     #[test]

@@ -26,22 +26,31 @@ pub(super) fn pinned(text: &str, release: &Description) -> Result<String> {
     })
 }
 
-/// The text of a manifest with the Kubernetes version `kubernetes`, and each image named as `image` says.
+/// The text of a manifest with the Kubernetes version `kubernetes`, and each image named as `image` says: in one line, or
+/// in three as values of a chart have it.
 pub(crate) fn renamed(text: &str, kubernetes: &str, image: impl Fn(&str) -> Result<String>) -> Result<String> {
-    let line = Regex::new(r"^(?<before>\s*(?:- )?image: )(?<name>\S+)$").map_err(anyhow::Error::from)?;
-    let version = Regex::new(r"^(?<before>\s*kubernetesVersion: )\S+$").map_err(anyhow::Error::from)?;
-    let mut out = String::new();
-    for old in text.lines() {
-        if let Some(found) = line.captures(old) {
-            out.push_str(&format!("{}{}", &found["before"], image(&found["name"])?));
-        } else if let Some(found) = version.captures(old) {
-            out.push_str(&format!("{}{kubernetes}", &found["before"]));
-        } else {
-            out.push_str(old);
-        }
-        out.push('\n');
+    let in_parts = r"(?m)^( *registry: )(\S+)(\n *repository: )(\S+)(\n *tag: )(\S+)$";
+    let text = replaced(text, in_parts, |[registry, a, repository, b, tag, c]| {
+        let name = image(&format!("{a}/{b}:{}", c.trim_matches('"')))?;
+        let parts = name.split_once('/').and_then(|(a, rest)| Some((a, rest.split_once(':')?)));
+        let (a, (b, c)) = parts.ok_or_else(|| unknown(&name))?;
+        Ok(format!("{registry}{a}{repository}{b}{tag}\"{c}\""))
+    })?;
+    let in_a_line = r"(?m)^(\s*(?:- )?image: )(\S+)$";
+    let text = replaced(&text, in_a_line, |[before, name]| Ok(format!("{before}{}", image(name)?)))?;
+    replaced(&text, r"(?m)^(\s*kubernetesVersion: )\S+$", |[before]| Ok(format!("{before}{kubernetes}")))
+}
+
+/// The text with something else wherever the pattern fits, made of the groups of the pattern.
+fn replaced<const N: usize>(text: &str, pattern: &str, new: impl Fn([&str; N]) -> Result<String>) -> Result<String> {
+    let (mut out, mut end) = (String::new(), 0);
+    for found in Regex::new(pattern).map_err(anyhow::Error::from)?.captures_iter(text) {
+        let whole = found.get_match();
+        out.push_str(&text[end..whole.start()]);
+        out.push_str(&new(found.extract().1)?);
+        end = whole.end();
     }
-    Ok(out)
+    Ok(out + &text[end..])
 }
 
 /// The text of the file `file` of the chart `name`, which installs the image of that name.
@@ -138,6 +147,12 @@ mod tests {
             Digest::of(b"b")
         );
         assert_eq!(pinned(text, &release).unwrap(), expected);
+        let values = "  registry: ghcr.io\n  repository: p/shim\n  tag: v1.37.2_sluice.1\n";
+        let expected = format!(
+            "  registry: registry.test:5000\n  repository: a/shim\n  tag: \"v1.36.3_sluice.2@{}\"\n",
+            Digest::of(b"a")
+        );
+        assert_eq!(pinned(values, &release).unwrap(), expected);
         for other in ["image: ghcr.io/p/proxy:v1.37.2-sluice.1", "image: ghcr.io/p/shim:latest", "image: shim"] {
             assert!(pinned(other, &release).unwrap_err().to_string().contains("no image of this release"), "{other}");
         }

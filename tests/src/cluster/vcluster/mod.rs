@@ -7,8 +7,11 @@ mod virtual_cluster;
 mod walk;
 mod workload;
 
+use std::time::Duration;
+
 pub(super) use self::small::small;
 pub(super) use self::upgrade::upgrade;
+pub(super) use self::virtual_cluster::NAME;
 use self::virtual_cluster::VirtualCluster;
 use super::database::{self, Volumes};
 use super::lab::Lab;
@@ -35,6 +38,15 @@ pub(super) fn mysql(lab: &mut Lab) -> Result<Verdict> {
     let verdict = run(lab, "mysql", Some(&server.endpoint))?;
     server.stop()?;
     Ok(verdict)
+}
+
+/// Walks through a virtual cluster that somebody else made and removes.
+pub(super) fn walk_through(lab: &Lab, ready: Duration) -> Result<()> {
+    let cluster = VirtualCluster::reach(lab, &[], ready)?;
+    walk::shirts(&cluster)?;
+    walk::name_server(&cluster)?;
+    walk::collector(&cluster)?;
+    walk::stays_inside(lab, &cluster)
 }
 
 /// Makes a virtual cluster of a manifest, walks through it, and removes it.

@@ -16,7 +16,7 @@ use sluice_toolkit::cluster::shirts;
 use sluice_toolkit::cluster::wait::{ensure, until};
 
 /// The name of all that the manifests make, and of their namespace.
-pub(super) const NAME: &str = "my-vcluster";
+pub(in crate::cluster) const NAME: &str = "my-vcluster";
 
 /// What goes on as long as there is a connection.
 const CONNECT: &str = "vcluster connect";
@@ -65,7 +65,11 @@ impl VirtualCluster {
             kubectl.run(&format!("create secret generic sluice-database --namespace {NAME} {literal}"))?;
         }
         wait_ready(&kubectl, pods.len())?;
-        let ready = clock.elapsed();
+        Self::reach(lab, pods, clock.elapsed())
+    }
+
+    /// Connects to one that is ready.
+    pub(super) fn reach(lab: &Lab, pods: &'static [&'static str], ready: Duration) -> Result<Self> {
         let folder = lab.report.folder.with_extension("vcluster");
         fs::create_dir_all(&folder)?;
         let cli = Run::new(lab.vcluster()?, &folder).env("KUBECONFIG", &lab.report.kubeconfig).env("HOME", &folder);
