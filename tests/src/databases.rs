@@ -28,7 +28,7 @@ mod version;
 pub(crate) const VARIABLE: &str = "SLUICE_TEST_DATABASE";
 
 /// How the tables of these databases are divided: `key` or `resource`.
-const PARTITIONS: &str = "SLUICE_TEST_PARTITIONS";
+pub(crate) const PARTITIONS: &str = "SLUICE_TEST_PARTITIONS";
 
 /// Who makes them and removes them, if that is a pooler.
 pub(crate) const DIRECT: &str = "SLUICE_TEST_DATABASE_DIRECT";
@@ -47,7 +47,7 @@ const SQL_OF_MYSQL: [&str; 4] =
 const THROUGH_POOLERS: [&str; 3] = ["engine", "etcd_api", "gc"];
 
 /// Set where tests are to start clusters of their own.
-const GALERA: &str = "SLUICE_TEST_GALERA";
+pub(crate) const GALERA: &str = "SLUICE_TEST_GALERA";
 
 /// How long a process may take to end by itself.
 const GRACE: Duration = Duration::from_secs(30);

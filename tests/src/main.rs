@@ -14,6 +14,7 @@ mod kubectl;
 mod libtest;
 mod python;
 mod runner;
+mod scale;
 mod server;
 mod soak;
 mod test;

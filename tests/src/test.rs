@@ -12,6 +12,7 @@ use crate::e2e::{self, Suite};
 use crate::images;
 use crate::libtest::Results;
 use crate::runner::Tally;
+use crate::scale;
 use crate::soak;
 use sluice_shell::context::Context;
 use sluice_shell::doctor::{self, Purpose};
@@ -27,10 +28,10 @@ use sluice_toolkit::source::{Origin, Target};
 /// Runs the tests: all of them, or one part. The last line is `N passed, N failed`; exit code 1 if one failed.
 #[derive(clap::Args)]
 pub(crate) struct Cmd {
-    /// Which part [default: all but `images`, `cluster`, `clients` and `soak`]
+    /// Which part [default: all but `images`, `cluster`, `clients`, `soak` and `scale`]
     #[arg(value_enum)]
     part: Option<Part>,
-    /// Only the end-to-end, conformance, cluster, image or client tests whose name holds this text; no other part
+    /// Only the end-to-end, conformance, cluster, image, client or scale tests whose name holds this text; no other part
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     /// Only say what this machine lacks; install nothing
@@ -79,6 +80,8 @@ enum Part {
     Clients,
     /// The shim under a mixed load for two minutes, or for SLUICE_SOAK_SECONDS: what it holds does not grow
     Soak,
+    /// Shims and database servers killed again and again in all layouts: a minute each, or SLUICE_SCALE_SECONDS
+    Scale,
 }
 
 impl Part {
@@ -87,7 +90,7 @@ impl Part {
         Self::value_variants()
             .iter()
             .copied()
-            .filter(|part| !matches!(part, Self::Images | Self::Cluster | Self::Clients | Self::Soak))
+            .filter(|part| !matches!(part, Self::Images | Self::Cluster | Self::Clients | Self::Soak | Self::Scale))
             .collect()
     }
 }
@@ -108,6 +111,9 @@ impl Cmd {
         }
         if parts.contains(&Part::Soak) {
             soak::seconds()?;
+        }
+        if parts.contains(&Part::Scale) {
+            scale::chosen(self.filter.as_deref()).and_then(|_| scale::seconds())?;
         }
         let (mut tally, mut times) = (Tally::default(), Vec::new());
         for part in parts {
@@ -133,10 +139,13 @@ impl Cmd {
             }
             (Some(part), None) => vec![part],
             (None | Some(Part::E2e), Some(_)) => vec![Part::E2e],
-            (Some(part @ (Part::Conformance | Part::Cluster | Part::Images | Part::Clients)), Some(_)) => vec![part],
+            (
+                Some(part @ (Part::Conformance | Part::Cluster | Part::Images | Part::Clients | Part::Scale)),
+                Some(_),
+            ) => vec![part],
             (Some(_), Some(_)) => {
                 return Err(Error::input(
-                    "`--filter` chooses among end-to-end, conformance, cluster, image or client tests",
+                    "`--filter` chooses among end-to-end, conformance, cluster, image, client or scale tests",
                 ));
             }
             (None, None) => Part::usual(),
@@ -158,7 +167,7 @@ impl Cmd {
         let needed: &[Purpose] = match part {
             Part::Unit => &[Purpose::Build, Purpose::Test, Purpose::Databases],
             Part::Db if !self.databases.starts_servers() => &[Purpose::Build],
-            Part::Shim | Part::Db => &[Purpose::Build, Purpose::Test, Purpose::Databases],
+            Part::Shim | Part::Db | Part::Scale => &[Purpose::Build, Purpose::Test, Purpose::Databases],
             Part::Conformance if self.part.is_none() || self.database.is_some() => {
                 &[Purpose::Build, Purpose::Databases]
             }
@@ -213,6 +222,10 @@ impl Cmd {
                 Ok(ran) => tally += ran,
                 Err(error) => tally += step(shell, "soak", clock, Err(error))?,
             },
+            Part::Scale => {
+                leftover::clean_up_on_ctrl_c()?;
+                tally += scale::run(shell, &scale::chosen(self.filter.as_deref())?)?;
+            }
             Part::Images => {
                 leftover::clean_up_on_ctrl_c()?;
                 for (name, run) in images::chosen(self.filter.as_deref())? {
@@ -417,6 +430,7 @@ mod tests {
             ("clients --filter python", vec![Part::Clients]),
             ("--filter x --database postgres", vec![Part::E2e]),
             ("soak --database mariadb", vec![Part::Soak]),
+            ("scale --filter several", vec![Part::Scale]),
             ("conformance --database mariadb", vec![Part::Conformance]),
             ("conformance e2e --system sluice --filter Watchers", vec![Part::Conformance]),
         ];

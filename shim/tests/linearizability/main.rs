@@ -1,7 +1,7 @@
 //! Whether clients of a server that is killed again and again see one etcd.
 //!
-//! Clients send random calls to the real process while it is killed with SIGKILL and started again; watches run beside
-//! them. Where the database is on a server, a second test kills that as well: a server of the test's own. A third test
+//! Clients send random calls to the real process while it is killed or stopped, and started again, or stands still for a
+//! moment; watches run beside them. Where the database is on a server, a second test kills that as well: a server of the test's own. A third test
 //! has three processes on the database, which stand by for each other, and kills one after the other. A fourth test has
 //! three nodes of a Galera cluster below one process, and kills the node in use, or cuts it off. A fifth test has a
 //! server that holds a copy of the database and answers lists; now and then the copy is late, or the server is gone.
@@ -76,8 +76,8 @@ use backing::{Backing, Copied, Struck};
 use client::{Client, KEYS, Shared, all_keys, key, some_keys};
 use cluster::Cluster;
 use database::Database;
-use history::{Call, History, Keys, Message, Operation, Outcome, Refusal};
-use process::{Keeper, Lives};
+use history::{Answer, Call, History, Keys, Message, Operation, Outcome, Refusal};
+use process::{Keeper, Lives, Strikes};
 use random::Random;
 use server::Server;
 use tokio::sync::watch;
@@ -129,9 +129,12 @@ async fn rounds(mut server: Option<&mut (dyn Backing + 'static)>, shims: usize) 
         let time = left.min(ROUND);
         eprintln!("SLUICE_LINEARIZABILITY_SEED={seed} for {time:?}");
         let database = server.as_ref().map_or_else(Database::new, |server| Database::on(&server.url()));
-        let (history, deaths) = round((seed, time), &database, server.as_deref_mut(), shims).await;
+        let (history, strikes) = round((seed, time), &database, server.as_deref_mut(), shims).await;
         match checker::check(&history) {
-            Ok(revision) => eprintln!("{deaths} deaths, {} at revision {revision}", summary(&history)),
+            Ok(revision) => {
+                eprintln!("{strikes:?}, {} at revision {revision}", summary(&history));
+                say(seed, strikes, &history);
+            }
             Err(why) => {
                 let (url, folder) = (database.url().to_owned(), database.keep());
                 std::fs::write(folder.join("history.txt"), format!("{history:#?}")).unwrap();
@@ -149,13 +152,26 @@ fn variable<T: FromStr<Err: Debug>>(name: &str) -> Option<T> {
     std::env::var(name).ok().map(|value| value.parse().unwrap())
 }
 
-/// One database with clients and watches; returns also how often the server died.
+/// A line for `cargo xtask test scale`, which adds them up.
+fn say(seed: u64, Strikes { kills, stops, pauses, outages }: Strikes, history: &History) {
+    let writes = history.operations.iter().filter(|operation| match &operation.outcome {
+        Outcome::Answered(_, Answer::Put(_) | Answer::Succeeded(_)) => true,
+        Outcome::Answered(_, Answer::Delete(deleted)) => !deleted.is_empty(),
+        _ => false,
+    });
+    let (writes, events) = (writes.count(), history.events.len());
+    println!(
+        "ROUND seed={seed} kills={kills} stops={stops} pauses={pauses} outages={outages} writes={writes} events={events}"
+    );
+}
+
+/// One database with clients and watches; returns also what was struck how often.
 async fn round(
     (seed, time): (u64, Duration),
     database: &Database,
     server: Option<&mut (dyn Backing + 'static)>,
     shims: usize,
-) -> (History, u64) {
+) -> (History, Strikes) {
     let mut keeper = Keeper::start(database, server, shims).await;
     let shared = Shared::new();
     let (ending, end) = watch::channel(None);
@@ -181,13 +197,12 @@ async fn round(
             Watcher::new(keys.clone(), from, Random::new(seed, 2000 + number), keeper.lives(number as usize), last);
         watches.push((keys, sender, tokio::spawn(watcher.run())));
     }
-    let mut deaths = 0;
     while Instant::now() < until {
         // The clients work meanwhile.
         tokio::time::sleep(Duration::from_millis(random.within(200..1500))).await;
         keeper.strike(&mut random).await;
-        deaths += 1;
     }
+    let strikes = keeper.strikes;
     let mut history = History::default();
     for client in clients {
         history.operations.extend(client.await.unwrap());
@@ -221,7 +236,7 @@ async fn round(
     history.events = whole.messages.iter().flat_map(events).collect();
     history.watches.push(whole);
     history.heard = std::mem::take(&mut *heard.lock().unwrap());
-    (history, deaths)
+    (history, strikes)
 }
 
 /// The watch of the whole history: when it heard of each revision, and how far others may compact.

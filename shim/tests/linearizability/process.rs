@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sluice_shim::pb::etcdserverpb::RangeRequest;
 use sluice_shim::pb::etcdserverpb::kv_client::KvClient;
 use tokio::sync::{oneshot, watch};
@@ -74,8 +76,22 @@ impl Lives {
     }
 }
 
+/// What was done to shims and to the server of their database, how often.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Strikes {
+    /// Shims that were killed with SIGKILL, also while they started.
+    pub(crate) kills: u64,
+    /// Shims that were ended with SIGTERM.
+    pub(crate) stops: u64,
+    /// Shims that stood still for a moment (SIGSTOP, then SIGCONT).
+    pub(crate) pauses: u64,
+    /// Strikes at the server of the database.
+    pub(crate) outages: u64,
+}
+
 /// Runs shims on a database.
 pub(crate) struct Keeper<'a> {
+    pub(crate) strikes: Strikes,
     database: &'a Database,
     /// Where the database is, if that is killed too.
     server: Option<&'a mut (dyn Backing + 'static)>,
@@ -90,6 +106,18 @@ struct Shim {
     lives: watch::Sender<Option<Life>>,
 }
 
+impl Shim {
+    /// Its process, whose life is over for all who look.
+    fn leave(&mut self) -> Option<Child> {
+        self.lives.send_replace(None);
+        self.child.take()
+    }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+}
+
 impl<'a> Keeper<'a> {
     /// Starts so many shims; several stand by for each other.
     pub(crate) async fn start(
@@ -98,7 +126,9 @@ impl<'a> Keeper<'a> {
         shims: usize,
     ) -> Self {
         let shim = |_| Shim { child: None, number: 0, lives: watch::Sender::new(None) };
-        let mut keeper = Self { database, server, outages: Arc::default(), shims: (0..shims).map(shim).collect() };
+        let none_live = (0..shims).map(shim).collect();
+        let mut keeper =
+            Self { strikes: Strikes::default(), database, server, outages: Arc::default(), shims: none_live };
         for nth in 0..shims {
             keeper.live(nth).await;
         }
@@ -111,8 +141,13 @@ impl<'a> Keeper<'a> {
         Lives { current: shim.lives.subscribe(), outages: Arc::clone(&self.outages), several: self.shims.len() > 1 }
     }
 
-    /// Kills a shim, or the server of its database, or both, and starts again what was killed.
+    /// Kills or stops a shim, or the server of its database, or both, and starts again what is gone. Now and then a shim
+    /// only stands still for a moment, which nobody may notice but by the time that it takes.
     pub(crate) async fn strike(&mut self, random: &mut Random) {
+        if random.once_in(5) {
+            let nth = random.within(0..self.shims.len() as u64) as usize;
+            return self.pause(nth, random).await;
+        }
         if self.shims.len() > 1 {
             return self.kill_one(random).await;
         }
@@ -127,6 +162,7 @@ impl<'a> Keeper<'a> {
         let away = Duration::from_millis(random.within(0..400));
         let outage = u64::from(self.server.as_ref().is_some_and(|server| server.excuses()));
         self.outages.fetch_add(outage, Ordering::SeqCst);
+        self.strikes.outages += u64::from(self.server.is_some());
         self.on_server(|server| server.strike(how));
         // Some calls begin meanwhile.
         tokio::time::sleep(away).await;
@@ -165,9 +201,13 @@ impl<'a> Keeper<'a> {
         self.outages.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Kills a shim with SIGKILL and starts it again; now and then it dies while it starts, too.
+    /// Kills a shim with SIGKILL, or stops it well, and starts it again; now and then it dies while it starts, too.
     async fn kill(&mut self, nth: usize, random: &mut Random) {
-        self.end(nth);
+        if random.once_in(4) {
+            self.stop(nth).await;
+        } else {
+            self.end(nth);
+        }
         while random.once_in(4) {
             drop(self.spawn(nth));
             tokio::time::sleep(Duration::from_millis(random.within(0..60))).await;
@@ -183,12 +223,36 @@ impl<'a> Keeper<'a> {
     }
 
     fn end(&mut self, nth: usize) {
-        let shim = &mut self.shims[nth];
-        shim.lives.send_replace(None);
-        if let Some(mut child) = shim.child.take() {
+        if let Some(mut child) = self.shims[nth].leave() {
+            self.strikes.kills += 1;
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// Ends a shim with SIGTERM.
+    async fn stop(&mut self, nth: usize) {
+        let Some(mut child) = self.shims[nth].leave() else { return };
+        self.strikes.stops += 1;
+        signal(&child, Signal::SIGTERM);
+        let ended = async {
+            while child.try_wait().unwrap().is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(DEADLINE, ended).await.is_err() {
+            child.kill().unwrap();
+            panic!("a shim does not end on SIGTERM");
+        }
+    }
+
+    /// Has a shim stand still for less than the time after which another one takes its place.
+    async fn pause(&mut self, nth: usize, random: &mut Random) {
+        let Some(child) = &self.shims[nth].child else { return };
+        self.strikes.pauses += 1;
+        signal(child, Signal::SIGSTOP);
+        tokio::time::sleep(Duration::from_millis(random.within(0..500))).await;
+        signal(child, Signal::SIGCONT);
     }
 
     async fn live(&mut self, nth: usize) {
