@@ -1,8 +1,8 @@
-//! `cargo xtask test scale`: shims and the servers of their databases are killed again and again, in all layouts of more
-//! than one process or one table, and in the plain ones.
+//! `cargo xtask test scale`: shims and the servers of their databases are killed again and again, in all layouts of
+//! more than one process or one table, and in the plain ones.
 //!
-//! The shim's test of linearizability (`shim/tests/linearizability`) kills and checks, in rounds of 15 seconds. Here are
-//! the layouts, and the sums over all rounds. `SLUICE_SCALE_SECONDS` says how long each layout takes.
+//! The shim's test of linearizability (`shim/tests/linearizability`) kills and checks, in rounds of 15 seconds. Here
+//! are the layouts, and the sums over all rounds. `SLUICE_SCALE_SECONDS` says how long each layout takes.
 
 use std::cell::RefCell;
 

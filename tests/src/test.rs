@@ -31,7 +31,7 @@ pub(crate) struct Cmd {
     /// Which part [default: all but `images`, `cluster`, `clients`, `soak` and `scale`]
     #[arg(value_enum)]
     part: Option<Part>,
-    /// Only the end-to-end, conformance, cluster, image, client or scale tests whose name holds this text; no other part
+    /// Only the end-to-end, conformance, cluster, image, client or scale tests whose name holds this text
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     /// Only say what this machine lacks; install nothing

@@ -1,11 +1,11 @@
 //! Whether clients of a server that is killed again and again see one etcd.
 //!
-//! Clients send random calls to the real process while it is killed or stopped, and started again, or stands still for a
-//! moment; watches run beside them. Where the database is on a server, a second test kills that as well: a server of the test's own. A third test
-//! has three processes on the database, which stand by for each other, and kills one after the other. A fourth test has
-//! three nodes of a Galera cluster below one process, and kills the node in use, or cuts it off. A fifth test has a
-//! server that holds a copy of the database and answers lists; now and then the copy is late, or the server is gone.
-//! All events are watched from revision 1 on, and everything is checked against them.
+//! Clients send random calls to the real process while it is killed or stopped, and started again, or stands still for
+//! a moment; watches run beside them. Where the database is on a server, a second test kills that as well: a server of
+//! the test's own. A third test has three processes on the database, which stand by for each other, and kills one after
+//! the other. A fourth test has three nodes of a Galera cluster below one process, and kills the node in use, or cuts
+//! it off. A fifth test has a server that holds a copy of the database and answers lists; now and then the copy is
+//! late, or the server is gone. All events are watched from revision 1 on, and everything is checked against them.
 //!
 //! # Why this is a check of linearizability
 //!

@@ -141,8 +141,8 @@ impl<'a> Keeper<'a> {
         Lives { current: shim.lives.subscribe(), outages: Arc::clone(&self.outages), several: self.shims.len() > 1 }
     }
 
-    /// Kills or stops a shim, or the server of its database, or both, and starts again what is gone. Now and then a shim
-    /// only stands still for a moment, which nobody may notice but by the time that it takes.
+    /// Kills or stops a shim, or the server of its database, or both, and starts again what is gone. Now and then a
+    /// shim only stands still for a moment, which nobody may notice but by the time that it takes.
     pub(crate) async fn strike(&mut self, random: &mut Random) {
         if random.once_in(5) {
             let nth = random.within(0..self.shims.len() as u64) as usize;

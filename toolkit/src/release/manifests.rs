@@ -26,8 +26,8 @@ pub(super) fn pinned(text: &str, release: &Description) -> Result<String> {
     })
 }
 
-/// The text of a manifest with the Kubernetes version `kubernetes`, and each image named as `image` says: in one line, or
-/// in three as values of a chart have it.
+/// The text of a manifest with the Kubernetes version `kubernetes`, and each image named as `image` says: in one line,
+/// or in three as values of a chart have it.
 pub(crate) fn renamed(text: &str, kubernetes: &str, image: impl Fn(&str) -> Result<String>) -> Result<String> {
     let in_parts = r"(?m)^( *registry: )(\S+)(\n *repository: )(\S+)(\n *tag: )(\S+)$";
     let text = replaced(text, in_parts, |[registry, a, repository, b, tag, c]| {
