@@ -22,22 +22,22 @@ pub(super) struct Cmd {
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     /// The newest first.
-    minors: Vec<Totals>,
+    pub(super) minors: Vec<Totals>,
     /// In the order of the newest minor; those that only older ones have come last.
     patches: Vec<Row>,
 }
 
 /// One minor.
 #[derive(Debug, Serialize)]
-struct Totals {
-    minor: String,
+pub(super) struct Totals {
+    pub(super) minor: String,
     patches: usize,
     production_lines: usize,
     test_lines: usize,
     /// Lines added to or removed from files that the patch does not create: upstream's, and those of earlier patches.
-    lines_changed_in_existing_files: usize,
+    pub(super) lines_changed_in_existing_files: usize,
     /// Lines added to or removed from files that upstream has: what a rebase may have to fight with.
-    touched_upstream_lines: usize,
+    pub(super) touched_upstream_lines: usize,
     /// Of these, lines of upstream that are removed or replaced.
     removed_upstream_lines: usize,
 }
@@ -63,13 +63,15 @@ struct Size {
 
 impl Cmd {
     pub(super) fn run(self, shell: &Context) -> Result<()> {
-        let mut series = Vec::new();
-        for minor in minors(&shell.paths.root().join("patches"))?.into_iter().rev() {
-            series.push((minor.to_string(), Series::of(shell, &minor)?));
-        }
-        let report = report(&series);
+        let report = report(&all(shell)?);
         if self.json { shell.out.json(&report) } else { shell.out.data(report.text()) }
     }
+}
+
+/// The series of the workspace; the newest minor comes first.
+pub(super) fn all(shell: &Context) -> Result<Vec<(String, Series)>> {
+    let minors = minors(&shell.paths.root().join("patches"))?;
+    minors.into_iter().rev().map(|minor| Ok((minor.to_string(), Series::of(shell, &minor)?))).collect()
 }
 
 /// Compares series; the newest minor comes first.

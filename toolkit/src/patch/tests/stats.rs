@@ -1,8 +1,29 @@
 //! The series of several minors beside each other.
 
+use std::path::Path;
+
 use super::Tiny;
 use crate::patch::series::{Entry, Series};
-use crate::patch::stats::report;
+use crate::patch::stats::{all, report};
+use sluice_shell::context::Context;
+
+/// What each minor's series may change at most: in files that are there before the patch, and of these in upstream's.
+const CHANGED_IN_EXISTING_FILES: usize = 220;
+const TOUCHED_IN_UPSTREAMS_FILES: usize = 130;
+
+#[test]
+fn the_series_of_all_minors_leave_existing_files_alone() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
+    let minors = report(&all(&Context::for_test(root)).expect("the series of the workspace")).minors;
+    assert!(minors.len() >= 4, "{minors:?}");
+    for totals in minors {
+        let minor = &totals.minor;
+        let lines = totals.lines_changed_in_existing_files;
+        assert!(lines <= CHANGED_IN_EXISTING_FILES, "{minor} changes {lines} lines in existing files");
+        let lines = totals.touched_upstream_lines;
+        assert!(lines <= TOUCHED_IN_UPSTREAMS_FILES, "{minor} touches {lines} lines in upstream's files");
+    }
+}
 
 #[test]
 fn a_patch_that_does_the_same_elsewhere_is_the_same_and_other_lines_or_words_are_not() {
