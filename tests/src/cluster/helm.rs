@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 
-use super::database::{self, Volumes};
+use super::database;
 use super::lab::Lab;
 use super::shims::Shims;
 use super::vcluster;
@@ -32,9 +32,7 @@ const PODS: [&str; 2] = ["store-sluice-shim-0", "store-sluice-shim-1"];
 /// loses nothing.
 pub(super) fn replicas(lab: &mut Lab) -> Result<Verdict> {
     let (server, kubectl) = (database::server(lab, Database::Postgres)?, lab.kubectl());
-    let release = Release::new(lab, NAMESPACE)?;
-    let endpoint = format!("--from-literal=endpoint={}", server.endpoint);
-    kubectl.run(&format!("create secret generic sluice-database --namespace {NAMESPACE} {endpoint}"))?;
+    let release = Release::new(lab, NAMESPACE, &server.endpoint)?;
     release.helm(lab, &["install", "--set", &format!("{ON_POSTGRES},replicas=2")])?;
 
     let shims = Shims { host: lab.kubectl(), namespace: NAMESPACE, pods: &PODS };
@@ -63,23 +61,23 @@ pub(super) fn replicas(lab: &mut Lab) -> Result<Verdict> {
     Ok(Verdict::PASSED)
 }
 
-/// vCluster's own chart with our values, as their head says: the store is a release of our chart on SQLite, which the
-/// virtual cluster reaches by its Service, with a certificate.
+/// vCluster's own chart with our values, as their head says: the store is a release of our chart, which the virtual
+/// cluster reaches by its Service, with a certificate.
 pub(super) fn vcluster(lab: &mut Lab) -> Result<Verdict> {
-    let release = Release::new(lab, vcluster::NAME)?;
-    let volumes = Volumes::make(lab, 1)?;
+    let server = database::server(lab, Database::Postgres)?;
+    let release = Release::new(lab, vcluster::NAME, &server.endpoint)?;
     let clock = Instant::now();
-    release.helm(lab, &["install"])?;
+    release.helm(lab, &["install", "--set", &format!("{ON_POSTGRES},replicas=2")])?;
     let chart = build::module_folder(&lab.workspace, "vcluster", "github.com/loft-sh/vcluster")?.join("chart");
     let values = lab.workspace.join("images/manifests/vcluster/chart-values.yaml");
     let install = [Path::new("install"), Path::new(vcluster::NAME), &chart, Path::new("--values"), &values];
     release.run(lab, install)?;
     let ready = clock.elapsed();
-    vcluster::walk_through(lab, ready)?;
+    vcluster::walk_through(lab, &PODS, ready)?;
     release.run(lab, ["uninstall", vcluster::NAME])?;
     release.helm(lab, &["uninstall"])?;
     release.remove(lab)?;
-    volumes.remove(lab)?;
+    server.stop()?;
     Ok(Verdict::Passed(format!("ready {:.0} s after helm install", ready.as_secs_f64())))
 }
 
@@ -90,14 +88,16 @@ struct Release {
 }
 
 impl Release {
-    /// Makes the namespace, with the certificates of the store and of its clients.
-    fn new(lab: &Lab, namespace: &'static str) -> Result<Self> {
+    /// Makes the namespace, with the connection string and the certificates of the store and of its clients.
+    fn new(lab: &Lab, namespace: &'static str, endpoint: &str) -> Result<Self> {
         let folder = lab.report.folder.with_extension("helm");
         fs_err::create_dir_all(&folder)?;
         certify(&folder, namespace)?;
         let kubectl = lab.kubectl();
         kubectl.run(&format!("create namespace {namespace}"))?;
         kubectl.run(&format!("label namespace {namespace} pod-security.kubernetes.io/enforce=restricted"))?;
+        let endpoint = format!("--from-literal=endpoint={endpoint}");
+        kubectl.run(&format!("create secret generic sluice-database --namespace {namespace} {endpoint}"))?;
         let file = |name: &str| format!("--from-file={name}={}", folder.join(name).display());
         let files = ["ca.crt", "tls.crt", "tls.key"].map(file).join(" ");
         for name in ["sluice-shim-tls", "sluice-shim-tls-client"] {

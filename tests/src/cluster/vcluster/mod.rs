@@ -40,13 +40,14 @@ pub(super) fn mysql(lab: &mut Lab) -> Result<Verdict> {
     Ok(verdict)
 }
 
-/// Walks through a virtual cluster that somebody else made and removes.
-pub(super) fn walk_through(lab: &Lab, ready: Duration) -> Result<()> {
-    let cluster = VirtualCluster::reach(lab, &[], ready)?;
+/// Walks through a virtual cluster that somebody else made and removes, and whose shims are in these Pods.
+pub(super) fn walk_through(lab: &Lab, pods: &'static [&'static str], ready: Duration) -> Result<()> {
+    let cluster = VirtualCluster::reach(lab, pods, ready)?;
     walk::shirts(&cluster)?;
     walk::name_server(&cluster)?;
     walk::collector(&cluster)?;
-    walk::stays_inside(lab, &cluster)
+    walk::stays_inside(lab, &cluster)?;
+    walk::shim_killed(lab, &cluster)
 }
 
 /// Makes a virtual cluster of a manifest, walks through it, and removes it.

@@ -34,7 +34,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(120);
 pub(super) struct VirtualCluster {
     /// How long it took from `kubectl apply` on.
     pub(super) ready: Duration,
-    /// Its Pods.
+    /// The Pods with its shims.
     pub(super) pods: &'static [&'static str],
     /// kubectl inside.
     pub(super) kubectl: Kubectl,
