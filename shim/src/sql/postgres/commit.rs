@@ -34,9 +34,9 @@ const META: &str =
     seen_at = (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
     backend = CASE WHEN $5 THEN 0 ELSE pg_backend_pid() END WHERE id = 1";
 
-/// Tells that this process serves the store.
+/// Tells that this process serves the store. Nothing if another one does: whose connection that is, is its to say.
 const ALIVE: &str = "UPDATE meta SET seen_at = (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
-    backend = CASE WHEN $1 THEN 0 ELSE pg_backend_pid() END WHERE id = 1";
+    backend = CASE WHEN $1 THEN 0 ELSE pg_backend_pid() END WHERE id = 1 AND owner = $2";
 
 /// Live rows with the keys of a list. The head is read again, with the snapshot of this statement: see
 /// [`Session::begin`].
@@ -330,8 +330,9 @@ impl Commit for Session {
     }
 
     fn adopt(&mut self, cluster_id: i64) -> Result<()> {
-        let sql = "UPDATE meta SET revision = 0, cluster_id = $1 WHERE id = 1";
-        self.alone(vec![Ask::new("adopt", sql, vec![int(&cluster_id)])]).map(drop)
+        let (sql, owner) =
+            ("UPDATE meta SET revision = 0, cluster_id = $1 WHERE id = 1 AND owner = $2", self.database.owner);
+        self.alone(vec![Ask::new("adopt", sql, vec![int(&cluster_id), int(&owner)])]).map(drop)
     }
 
     fn take_queue(&mut self, queue: &Queue) -> Result<()> {
@@ -372,8 +373,8 @@ impl Session {
 
     /// Tells that this process serves the store.
     pub(super) fn tell_alive(&mut self) -> Result<()> {
-        let is_pooled = self.is_pooled();
-        self.alone(vec![Ask::new("alive", ALIVE, vec![flag(&is_pooled)])]).map(drop)
+        let (is_pooled, owner) = (self.is_pooled(), self.database.owner);
+        self.alone(vec![Ask::new("alive", ALIVE, vec![flag(&is_pooled), int(&owner)])]).map(drop)
     }
 
     /// Carries statements out in a transaction of their own, with one flush.

@@ -167,6 +167,11 @@ fn a_process_that_another_took_over_from_writes_no_more() {
     let crate::sql::failure::Failure::Final(error) = failure else { panic!("{failure:?}") };
     assert!(error.to_string().contains("another sluice-shim serves this database now"), "{error}");
     first.rollback();
+    // Nor does it say whose connection serves: a third process would take the second one for gone.
+    let said = || Server::get().psql(&name, "SELECT backend, seen_at FROM meta").unwrap();
+    let before = said();
+    first.try_commit().unwrap_err();
+    assert_eq!(said(), before);
     Model::new().commit(&mut second, &[vec![Op::Put("/a/1", "v".into(), 0)]], None);
 }
 
