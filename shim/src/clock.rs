@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::FutureExt as _;
@@ -115,22 +116,49 @@ pub struct StoreClock {
     /// What the ticker said then.
     begin: Duration,
     ticker: Arc<dyn Ticker>,
+    /// How much later it is on the database server's clock than by the ticker, in milliseconds; `None` where the
+    /// database has no clock.
+    ahead: Option<Arc<AtomicI64>>,
 }
 
 impl StoreClock {
     /// A clock that goes on from a moment.
     pub fn from(base: StoreTime, ticker: Arc<dyn Ticker>) -> Self {
-        Self { base, begin: ticker.elapsed(), ticker }
+        Self { base, begin: ticker.elapsed(), ticker, ahead: None }
+    }
+
+    /// One that is the clock of a database server, on which it is so late. Between two looks at that clock the ticker
+    /// drives it on.
+    pub fn of_server(now: StoreTime, ticker: Arc<dyn Ticker>) -> Self {
+        Self { ahead: Some(Arc::default()), ..Self::from(now, ticker) }
+    }
+
+    /// Goes by what the database server's clock says. That one may have been set, may be another server's, or went on
+    /// while this machine was asleep. Nothing for a clock that is no server's.
+    pub fn heed(&self, now: StoreTime) {
+        if let Some(ahead) = &self.ahead {
+            ahead.store(now.0.saturating_sub(self.ticked().0), Ordering::Relaxed);
+        }
     }
 
     /// How late it is.
     pub fn now(&self) -> StoreTime {
+        StoreTime(self.ticked().0.saturating_add(self.ahead()))
+    }
+
+    /// Returns when it is that late, as far as that can be told now.
+    pub fn sleep_until(&self, moment: StoreTime) -> BoxFuture<'static, ()> {
+        let moment = StoreTime(moment.0.saturating_sub(self.ahead()));
+        self.ticker.sleep_until(self.begin.saturating_add(moment.since(self.base)))
+    }
+
+    /// How late it is by the ticker alone.
+    fn ticked(&self) -> StoreTime {
         self.base.after(self.ticker.elapsed().saturating_sub(self.begin))
     }
 
-    /// Returns when it is that late.
-    pub fn sleep_until(&self, moment: StoreTime) -> BoxFuture<'static, ()> {
-        self.ticker.sleep_until(self.begin.saturating_add(moment.since(self.base)))
+    fn ahead(&self) -> i64 {
+        self.ahead.as_ref().map_or(0, |ahead| ahead.load(Ordering::Relaxed))
     }
 }
 
@@ -174,5 +202,15 @@ mod tests {
         assert_eq!(clock.now(), StoreTime::from_millis(5), "what the ticker said before does not count");
         ticker.1.store(2, std::sync::atomic::Ordering::Relaxed);
         assert_eq!((clock.now(), clock.clone().now()), (StoreTime::from_millis(2005), StoreTime::from_millis(2005)));
+        clock.heed(StoreTime::from_millis(9));
+        assert_eq!(clock.now(), StoreTime::from_millis(2005), "there is no other clock");
+        let clock = StoreClock::of_server(StoreTime::from_millis(5), Arc::clone(&ticker) as Arc<dyn Ticker>);
+        let other = clock.clone();
+        for said in [9000, 3] {
+            clock.heed(StoreTime::from_millis(said));
+            assert_eq!((clock.now(), other.now()), (StoreTime::from_millis(said), StoreTime::from_millis(said)));
+        }
+        ticker.1.store(3, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(clock.now(), StoreTime::from_millis(1003), "it goes on from there");
     }
 }

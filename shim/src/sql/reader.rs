@@ -9,7 +9,7 @@ use super::failure::{self, Failure};
 use super::retry::Retry;
 use super::select::{self, Found, Wish};
 use super::session::{Change, Head, Log, Reading, Which};
-use crate::clock::StoreTime;
+use crate::clock::{StoreClock, StoreTime};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Lease, Page, Reader, Source};
 use crate::engine::{
@@ -30,6 +30,8 @@ pub(in crate::sql) struct SqlReader {
     metrics: Arc<Metrics>,
     /// How long the begin of a read is tried.
     patience: Duration,
+    /// The clock that goes by that of the database.
+    clock: Option<StoreClock>,
     /// Of the snapshot.
     head: Head,
     /// Why the database could not be reached, and when, if that was so at last.
@@ -39,7 +41,12 @@ pub(in crate::sql) struct SqlReader {
 impl SqlReader {
     /// Reads with that connection.
     pub(in crate::sql) fn new(session: Box<dyn Reading>, metrics: Arc<Metrics>) -> Self {
-        Self { session, metrics, patience: PATIENCE, head: Head::default(), unreached: None }
+        Self { session, metrics, patience: PATIENCE, clock: None, head: Head::default(), unreached: None }
+    }
+
+    /// Has a clock go by that of the database.
+    pub(in crate::sql) fn telling(self, clock: StoreClock) -> Self {
+        Self { clock: Some(clock), ..self }
     }
 
     /// Reads a copy of the database with that connection. What fails is not tried again: others can answer.
@@ -107,6 +114,9 @@ impl SqlReader {
 impl Reader for SqlReader {
     fn begin(&mut self) -> Result<(Revision, Revision)> {
         self.head = self.patiently(|session| session.snapshot())?;
+        if let Some(clock) = &self.clock {
+            clock.heed(self.head.now);
+        }
         Ok((self.head.revision, self.head.compact_revision))
     }
 

@@ -158,9 +158,48 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::mpsc::channel;
 
+    use futures::future::BoxFuture;
+
     use super::*;
+    use crate::clock::Ticker;
+    use crate::engine::store::{Changes, Footprint};
+
+    /// The clock of a machine that sleeps.
+    #[derive(Debug)]
+    struct Asleep;
+
+    impl Ticker for Asleep {
+        fn elapsed(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        fn sleep_until(&self, _: Duration) -> BoxFuture<'static, ()> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    /// Leases end by it, and so they do when this machine slept, when the server's clock was set, or when another
+    /// server has the database.
+    #[test]
+    fn the_clock_of_a_store_goes_by_the_servers() {
+        for endpoint in crate::sql::on_servers().into_iter().take(2) {
+            let store = crate::sql::open_by(&endpoint, Arc::default(), Arc::new(Asleep)).unwrap();
+            let (clock, mut reader, mut writer) = (store.clock(), store.reader().unwrap(), store.writer().unwrap());
+            let goes_on = |ask: &mut dyn FnMut() -> crate::engine::Result<()>| {
+                let before = clock.now();
+                (0..1000).any(|_| {
+                    ask().unwrap();
+                    clock.now() > before
+                })
+            };
+            assert!(goes_on(&mut || reader.begin().map(|_| reader.end())), "reads of {endpoint}");
+            let mut commit = || writer.commit(&Footprint::default(), &mut |_| Ok(Changes::default())).map(drop);
+            assert!(goes_on(&mut commit), "commits of {endpoint}");
+        }
+    }
 
     #[test]
     fn a_process_tells_that_it_is_there_while_something_takes_long() {

@@ -101,6 +101,7 @@ impl SqlWriter {
         let started = Instant::now();
         #[cfg_attr(not(test), expect(unused_mut, reason = "a test sets the time"))]
         let mut begun = self.session.begin(footprint)?;
+        self.clock.heed(begun.head.now);
         #[cfg(test)]
         if let Some(now) = self.at {
             begun.head.now = now;

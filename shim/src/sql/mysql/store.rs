@@ -44,7 +44,7 @@ impl MySql {
         let mut tables = Tables::open(Arc::clone(&address), Arc::clone(&metrics), opened)?;
         let now = StoreTime::from_millis(tables.connection.number("time", format_args!("SELECT {NOW}"))?);
         let longest = tables.connection.longest_value()?;
-        let (seen, clock) = (Arc::clone(&tables.connection.seen), StoreClock::from(now, ticker));
+        let (seen, clock) = (Arc::clone(&tables.connection.seen), StoreClock::of_server(now, ticker));
         let owner = tables.owner;
         Ok(Self { address, opened, owner, seen, metrics, clock, longest, writer: Mutex::new(Some(tables)) })
     }
@@ -71,7 +71,8 @@ impl Store for MySql {
         if self.opened == Opened::ToServe {
             tables.heeds = Heeds::Move;
         }
-        Ok(Box::new(SqlReader::new(Box::new(tables), Arc::clone(&self.metrics))))
+        let reader = SqlReader::new(Box::new(tables), Arc::clone(&self.metrics));
+        Ok(Box::new(reader.telling(self.clock.clone())))
     }
 
     fn owner(&self) -> i64 {

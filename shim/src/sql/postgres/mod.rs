@@ -78,7 +78,7 @@ impl Postgres {
         let (session, now) = open(address, metrics, Some(PATIENCE), opened)?;
         let database = Arc::clone(&session.database);
         let replicas = address.replicas.iter().map(|replica| database.replica(replica)).collect::<Result<_>>()?;
-        Ok(Self { database, replicas, clock: StoreClock::from(now, ticker), writer: Mutex::new(Some(session)) })
+        Ok(Self { database, replicas, clock: StoreClock::of_server(now, ticker), writer: Mutex::new(Some(session)) })
     }
 }
 
@@ -99,7 +99,8 @@ impl Store for Postgres {
 
     fn reader(&self) -> Result<Box<dyn Reader>> {
         let session = Session::new(Arc::clone(&self.database), None);
-        Ok(Box::new(SqlReader::new(Box::new(session), Arc::clone(&self.database.metrics))))
+        let reader = SqlReader::new(Box::new(session), Arc::clone(&self.database.metrics));
+        Ok(Box::new(reader.telling(self.clock.clone())))
     }
 
     fn owner(&self) -> i64 {
