@@ -23,7 +23,7 @@ impl Condition {
         }
     }
 
-    /// Remembers how a commit ended.
+    /// Remembers how a commit ended that was to change something.
     pub(super) fn committed<T>(&self, result: &Result<T>) {
         self.heed(result);
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = result.as_ref().err().cloned();

@@ -252,19 +252,22 @@ impl WriterThread {
         let requests = || batch.iter().map(|envelope| &envelope.request);
         let footprint = footprint(requests());
         let mut answers: Vec<Answer> = Vec::with_capacity(batch.len());
-        let (mut news, mut declared) = (News::default(), false);
+        let (mut news, mut declared, mut wrote) = (News::default(), false, false);
         let result = self.writer.commit(&footprint, &mut |before| {
             self.publisher.check(&before)?;
             let (changes, events);
             (answers, changes, events) = decide(requests(), &footprint, before, &self.hands);
             news = News { events, revision: changes.revision, compacted: changes.compact_revision };
-            declared = !changes.declarations.is_empty();
+            (declared, wrote) = (!changes.declarations.is_empty(), !changes.is_empty());
             Ok(changes)
         });
         self.metrics.batch_requests.observe(batch.len() as f64);
         self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         self.gather.committed(batch.len(), started.elapsed());
-        self.condition.committed(&result);
+        // What changed nothing reached no disk, so it says nothing of whether there is room.
+        if wrote || result.is_err() {
+            self.condition.committed(&result);
+        }
         self.publisher.heed(&result);
         let asked = batch.iter().filter(|envelope| !matches!(envelope.request, Request::Collect(_))).count() as u64;
         self.indexing |= declared;

@@ -20,6 +20,8 @@ struct Faults {
     unknown: Option<bool>,
     /// Whether it can't be reached for commits.
     down: bool,
+    /// Whether it has no room for anything that changes.
+    full: bool,
     /// The longest key.
     key_limit: Option<usize>,
     /// The most bytes of values at once.
@@ -57,13 +59,14 @@ impl Store for Faulty {
 
 impl Writer for FaultyWriter {
     fn commit(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<Committed> {
-        let (foreign, unknown, down) = {
+        let (foreign, unknown, down, full) = {
             let mut faults = self.1.lock().unwrap();
-            let unknown = faults.unknown.take();
+            // The collector looks for work whenever it likes.
+            let unknown = faults.unknown.take_if(|_| footprint.work.is_none());
             // Nobody reaches it behind that either, until the test says so.
             let down = faults.down;
             faults.down |= unknown.is_some();
-            (faults.foreign, unknown, down)
+            (faults.foreign, unknown, down, faults.full)
         };
         if down {
             return Err(Error::Unavailable("down".into()));
@@ -71,13 +74,16 @@ impl Writer for FaultyWriter {
         let lost = || Error::Unknown("the connection was lost".into());
         let committed = self.0.commit(footprint, &mut |before: Before| {
             let changes = decide(Before { revision: before.revision + foreign, ..before })?;
+            if full && !changes.is_empty() {
+                return Err(no_room());
+            }
             if unknown == Some(false) { Err(lost()) } else { Ok(changes) }
         })?;
         if unknown.is_some() { Err(lost()) } else { Ok(committed) }
     }
 
     fn try_commit(&mut self) -> Result<()> {
-        self.0.try_commit()
+        if self.1.lock().unwrap().full { Err(no_room()) } else { self.0.try_commit() }
     }
 
     fn compact_step(&mut self) -> Result<bool> {
@@ -234,6 +240,10 @@ impl World {
     }
 }
 
+fn no_room() -> Error {
+    Error::NoSpace("the disk is full".into())
+}
+
 fn is_foreign<T: std::fmt::Debug>(result: Result<T>) -> bool {
     matches!(&result, Err(Error::Replaced(why)) if why.contains("another process has written to the database"))
 }
@@ -286,6 +296,22 @@ async fn the_outcome_of_a_commit_is_known_before_the_next() {
         assert_eq!(world.events(expected.len()).await, expected);
         assert_eq!((world.get("d").await, world.engine.revision()), (Ok(0), next));
     }
+}
+
+/// A transaction whose conditions fail writes nothing: it is carried out, and the alarm stays.
+#[tokio::test]
+async fn a_full_database_is_full_until_something_is_written() {
+    let world = World::new(Faults { full: true, ..Faults::default() }).await;
+    assert_eq!(world.try_put("b").await, Err(no_room()));
+    let range = KeyRange::from_wire("b".into(), "".into());
+    let there = Compare { range, result: CompareResult::Greater, target: CompareTarget::Version(0) };
+    let txn = Op::Txn(Txn { compares: vec![there], ..Txn::default() });
+    assert!(world.engine.write(txn).await.is_ok());
+    assert!(world.engine.is_full());
+    assert_eq!(world.engine.writable().await, Err(no_room()));
+    world.set(|faults| faults.full = false);
+    assert_eq!(world.try_put("b").await, Ok(2));
+    assert!(!world.engine.is_full());
 }
 
 #[tokio::test]
