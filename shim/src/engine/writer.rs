@@ -252,12 +252,12 @@ impl WriterThread {
         let requests = || batch.iter().map(|envelope| &envelope.request);
         let footprint = footprint(requests());
         let mut answers: Vec<Answer> = Vec::with_capacity(batch.len());
-        let (mut news, mut declared, mut wrote) = (News::default(), false, false);
+        let (mut news, mut declared, mut wrote) = (None, false, false);
         let result = self.writer.commit(&footprint, &mut |before| {
             self.publisher.check(&before)?;
             let (changes, events);
             (answers, changes, events) = decide(requests(), &footprint, before, &self.hands);
-            news = News { events, revision: changes.revision, compacted: changes.compact_revision };
+            news = Some(News { events, revision: changes.revision, compacted: changes.compact_revision });
             (declared, wrote) = (!changes.declarations.is_empty(), !changes.is_empty());
             Ok(changes)
         });
@@ -271,13 +271,14 @@ impl WriterThread {
         self.publisher.heed(&result);
         let asked = batch.iter().filter(|envelope| !matches!(envelope.request, Request::Collect(_))).count() as u64;
         self.indexing |= declared;
-        self.compacting |= news.compacted.is_some();
-        let events = news.events.len() as u64;
+        self.compacting |= news.as_ref().is_some_and(|news| news.compacted.is_some());
+        let events = news.as_ref().map_or(0, |news| news.events.len() as u64);
         // First the watchers, then the answers: whoever has an answer may start a watch behind it.
         let result = match result {
-            Ok(committed) => self.publisher.committed(committed, news).map(|()| committed.work),
+            Ok(committed) => self.publisher.committed(committed, news.unwrap_or_default()).map(|()| committed.work),
             Err(error) => {
-                if matches!(error, Error::Unknown(_)) {
+                // Of a commit that was not even decided there is nothing to tell; of the one before there may be.
+                if let (Error::Unknown(_), Some(news)) = (&error, news) {
                     self.publisher.unknown(news);
                     self.hands.wake.notify_one();
                 }

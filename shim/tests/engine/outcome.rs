@@ -20,6 +20,8 @@ struct Faults {
     unknown: Option<bool>,
     /// Whether it can't be reached for commits.
     down: bool,
+    /// Whether nobody knows of commits, of which none was decided either, while it is down.
+    unsure: bool,
     /// Whether it has no room for anything that changes.
     full: bool,
     /// The longest key.
@@ -59,19 +61,19 @@ impl Store for Faulty {
 
 impl Writer for FaultyWriter {
     fn commit(&mut self, footprint: &Footprint, decide: &mut Decide<'_>) -> Result<Committed> {
-        let (foreign, unknown, down, full) = {
+        let (foreign, unknown, down, unsure, full) = {
             let mut faults = self.1.lock().unwrap();
             // The collector looks for work whenever it likes.
             let unknown = faults.unknown.take_if(|_| footprint.work.is_none());
             // Nobody reaches it behind that either, until the test says so.
             let down = faults.down;
             faults.down |= unknown.is_some();
-            (faults.foreign, unknown, down, faults.full)
+            (faults.foreign, unknown, down, faults.unsure, faults.full)
         };
-        if down {
-            return Err(Error::Unavailable("down".into()));
-        }
         let lost = || Error::Unknown("the connection was lost".into());
+        if down {
+            return Err(if unsure { lost() } else { Error::Unavailable("down".into()) });
+        }
         let committed = self.0.commit(footprint, &mut |before: Before| {
             let changes = decide(Before { revision: before.revision + foreign, ..before })?;
             if full && !changes.is_empty() {
@@ -296,6 +298,21 @@ async fn the_outcome_of_a_commit_is_known_before_the_next() {
         assert_eq!(world.events(expected.len()).await, expected);
         assert_eq!((world.get("d").await, world.engine.revision()), (Ok(0), next));
     }
+}
+
+/// What is to be told of the first of two such commits is not forgotten for the second.
+#[tokio::test]
+async fn a_commit_that_nobody_decided_hides_none() {
+    let mut world = World::new(Faults { unsure: true, ..Faults::default() }).await;
+    put(&world.engine, "b", "v").await;
+    world.set(|faults| faults.unknown = Some(true));
+    for key in ["c", "d"] {
+        let unknown = world.try_put(key).await;
+        assert!(matches!(unknown, Err(Error::Unknown(_))), "{unknown:?}");
+    }
+    world.set(|faults| faults.down = false);
+    assert_eq!(world.try_put("e").await, Ok(4));
+    assert_eq!(world.events(3).await, [("b".into(), 2), ("c".into(), 3), ("e".into(), 4)]);
 }
 
 /// A transaction whose conditions fail writes nothing: it is carried out, and the alarm stays.
