@@ -77,7 +77,9 @@ async fn serve(
             }
         }
         Err(status) => {
-            place.give_up().await;
+            if !(place.was_first && client.is_closed()) {
+                place.give_up().await;
+            }
             drop(client.send(Err(status)));
         }
     }

@@ -143,6 +143,26 @@ async fn who_goes_away_leaves_the_line() {
     server.wait_for_metric(r#"grpc_server_handled_total{grpc_service="v3lockpb.Lock",grpc_method="Lock",grpc_type="unary",grpc_code="Canceled"} 2"#).await;
 }
 
+/// A second request of the holder that is cancelled, at whatever moment, does not take the lock away.
+#[tokio::test]
+async fn who_goes_away_from_a_lock_that_it_has_keeps_it() {
+    let server = TestServer::start(&[]).await;
+    let mut client = server.connect().await;
+    grant(&mut client, 1, 60).await;
+    lock(&mut client, 1).await.unwrap();
+    for moment in 0..400 {
+        let mut own = client.clone();
+        let again = tokio::spawn(async move { lock(&mut own, 1).await });
+        for _ in 0..moment % 40 {
+            tokio::task::yield_now().await;
+        }
+        again.abort();
+    }
+    let again = lock(&mut client, 1).await.unwrap();
+    let kv = client.range(range_of("a/1")).await.unwrap().kvs.remove(0);
+    assert_eq!((again.header.unwrap().revision, kv.create_revision), (2, 2));
+}
+
 #[tokio::test]
 async fn without_a_lease_the_server_grants_one() {
     let server = TestServer::start(&[]).await;
