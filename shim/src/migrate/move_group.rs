@@ -70,19 +70,22 @@ impl MoveGroup {
             bail!("--endpoint: there is no store in {from}");
         }
         let store = super::open(&from)?;
-        let bonds = look()?;
+        let mut writer = store.writer()?;
+        let mut keep = || writer.tidy(false).map(drop);
+        let bonds = leaving::keeping(leaving::BEAT, &mut keep, look)?;
         if let Some(refusal) = refusals(&bonds).first() {
             bail!("{refusal}; nothing was moved");
         }
         let progress = Progress::told();
         progress.say(&format!("{} keys go from {from} to {to}", bonds.keys));
         if !is_copied {
-            let Copied { revision, keys, history } = leaving::copy(&from, &to, &part, progress)?;
+            let copy = || leaving::copy(&from, &to, &part, progress);
+            let Copied { revision, keys, history } = leaving::keeping(leaving::BEAT, &mut keep, copy)?;
             writeln!(out, "copied to {to}, at revision {revision}, and compared:")?;
             writeln!(out, "{} keys with SHA-256 {}", keys.count, keys.sha256)?;
             writeln!(out, "{} changes with SHA-256 {}", history.count, history.sha256)?;
         }
-        let removed = leaving::remove(store.as_ref(), (&from, &to), &part)?;
+        let removed = leaving::remove(writer.as_mut(), (&from, &to), &part)?;
         writeln!(out, "removed {removed} keys from {from}")?;
         Ok(true)
     }

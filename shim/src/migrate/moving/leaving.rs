@@ -4,19 +4,25 @@
 //! source. So a move that is killed goes on from the copying, or from the removal.
 
 use std::collections::HashMap;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::{Move, Progress, Ranges, Summary, origin};
 use crate::endpoint::Endpoint;
-use crate::engine::store::{Reader, Store};
-use crate::engine::{KeyValue, RangeQuery, Revision, apart};
+use crate::engine::store::{Reader, Writer};
+use crate::engine::{Error, KeyValue, RangeQuery, Revision, apart};
 use crate::migrate::all_keys;
 use crate::sql;
 
 /// How many keys, and how many bytes of values, are removed at a time.
 const PAGE: usize = 1000;
 const BYTES: usize = 4 << 20;
+
+/// How often the source is told that this process has it.
+pub const BEAT: Duration = Duration::from_secs(2);
 
 /// A part that was copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +50,34 @@ pub fn copy(from: &Endpoint, to: &Endpoint, part: &Ranges, progress: Progress) -
     Ok(Copied { revision: figures.compared_at, keys: figures.keys, history: figures.history })
 }
 
+/// Does something while this process goes on telling that it has the source: a process that stands by would serve it
+/// after some seconds without a word, and its clients change what is being copied.
+///
+/// # Errors
+/// Those of the work, and when another process has the source now.
+pub fn keeping<T>(
+    every: Duration,
+    mut tell: impl FnMut() -> crate::engine::Result<()> + Send,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    thread::scope(|scope| {
+        let (working, ended) = mpsc::channel::<()>();
+        let telling = scope.spawn(move || {
+            while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                // What can't be told now may be told the next time.
+                if let Err(error @ Error::Replaced(_)) = tell() {
+                    return Err(error);
+                }
+            }
+            Ok(())
+        });
+        let done = work();
+        drop(working);
+        telling.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        done
+    })
+}
+
 /// Whether a database holds all of a part, and can be served.
 ///
 /// # Errors
@@ -60,11 +94,10 @@ pub fn is_copied(from: &Endpoint, to: &Endpoint, part: &Ranges) -> Result<bool> 
 ///
 /// # Errors
 /// When the target lacks one of them, or one of the two fails. What is left is removed when this is done once more.
-pub fn remove(store: &dyn Store, (from, to): (&Endpoint, &Endpoint), part: &Ranges) -> Result<u64> {
+pub fn remove(writer: &mut dyn Writer, (from, to): (&Endpoint, &Endpoint), part: &Ranges) -> Result<u64> {
     let target = sql::probe(to).with_context(|| format!("the target {to}"))?.1;
     let mut target = target.with_context(|| format!("there is no store in {to}"))?;
     let mut source = origin(from, Some(part))?.source;
-    let mut writer = store.writer()?;
     let query = RangeQuery { range: all_keys(), limit_bytes: BYTES, ..RangeQuery::default() };
     let mut removed = 0;
     loop {
@@ -76,7 +109,7 @@ pub fn remove(store: &dyn Store, (from, to): (&Endpoint, &Endpoint), part: &Rang
             return Ok(removed);
         }
         check(target.as_mut(), &kvs).with_context(|| format!("the target {to}"))?;
-        apart::remove(writer.as_mut(), &kvs).with_context(|| format!("--endpoint: remove keys from {from}"))?;
+        apart::remove(writer, &kvs).with_context(|| format!("--endpoint: remove keys from {from}"))?;
         removed += kvs.len() as u64;
     }
 }
@@ -97,5 +130,35 @@ fn check(target: &mut dyn Reader, kvs: &[KeyValue]) -> Result<()> {
             kv.key.escape_ascii()
         ),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_kept_while_it_is_copied() {
+        let (told, heard) = mpsc::channel();
+        let copy = || {
+            for _ in 0..3 {
+                heard.recv_timeout(Duration::from_secs(60))?;
+            }
+            Ok(7)
+        };
+        let mut failed = false;
+        let tell = move || {
+            let _ = told.send(());
+            // That once it can't be told makes no difference.
+            if std::mem::replace(&mut failed, true) { Ok(()) } else { Err(Error::Unavailable("locked".into())) }
+        };
+        assert_eq!(keeping(Duration::from_millis(1), tell, copy).unwrap(), 7);
+        let (told, heard) = mpsc::channel();
+        let replaced = move || {
+            let _ = told.send(());
+            Err(Error::Replaced("by another".into()))
+        };
+        let copied = keeping(Duration::from_millis(1), replaced, || Ok(heard.recv_timeout(Duration::from_secs(60))?));
+        assert_eq!(copied.unwrap_err().to_string(), "by another");
     }
 }
