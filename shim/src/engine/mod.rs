@@ -90,8 +90,11 @@ const WAITING_WRITES: usize = 20_000;
 const WAITING_BYTES: usize = 64 << 20;
 /// How long a commit takes at most to be published after it can be read, as a rule.
 const PUBLISHED: Duration = Duration::from_secs(1);
-/// How many entries of the history one chunk holds.
-const CHUNK_RECORDS: usize = 1000;
+/// How many entries of the history a chunk holds at first, at least and at most, and about how many bytes of keys and
+/// values: values may be a megabyte each, and several chunks are in memory at a time.
+const FIRST_RECORDS: usize = 64;
+const CHUNK_RECORDS: std::ops::RangeInclusive<usize> = 16..=1000;
+const CHUNK_BYTES: usize = 4 << 20;
 /// How many changes a watcher that catches up reads at once.
 const REPLAY_CHANGES: usize = 1000;
 
@@ -295,19 +298,20 @@ impl Engine {
         let (sender, receiver) = mpsc::channel(2);
         let readers = self.inner.readers.clone();
         tokio::spawn(async move {
-            let (mut after, mut until) = ((0, i64::MAX), revision);
+            let (mut after, mut until, mut most) = ((0, i64::MAX), revision, FIRST_RECORDS);
             loop {
-                let (position, requested) = (after, until);
+                let (position, requested, limit) = (after, until, most);
                 let chunk = readers.run(Weight::Large, move |snapshot| {
                     let until = snapshot.at(requested)?;
-                    Ok((until, snapshot.reader.records(position, until, CHUNK_RECORDS)?))
+                    Ok((until, snapshot.reader.records(position, until, limit)?))
                 });
                 let message = chunk.await.map(|(at, records)| {
                     until = at;
                     after = records.last().map_or(after, |last| (last.revision, last.sub));
+                    most = next_chunk(limit, &records);
                     records
                 });
-                let last = message.as_ref().map_or(true, |records| records.len() < CHUNK_RECORDS);
+                let last = message.as_ref().map_or(true, |records| records.len() < limit);
                 if sender.send(message).await.is_err() || last {
                     break;
                 }
@@ -406,6 +410,13 @@ impl Engine {
         }
         answer.await.map_err(|_| Error::Unknown("the server stopped while the request was under way".into()))?
     }
+}
+
+/// How many entries to read after a full chunk: as many as are about as long as they may be.
+fn next_chunk(limit: usize, records: &[Record]) -> usize {
+    let bytes: usize = records.iter().map(|record| record.kv.key.len() + record.kv.value.len()).sum();
+    let next = limit.saturating_mul(CHUNK_BYTES) / bytes.max(1);
+    next.clamp(limit / 4, limit * 4).clamp(*CHUNK_RECORDS.start(), *CHUNK_RECORDS.end())
 }
 
 fn stopping() -> Error {

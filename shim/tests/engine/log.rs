@@ -8,7 +8,7 @@ use sluice_shim::engine::store::{Reader, Store};
 use sluice_shim::engine::*;
 
 use crate::database::Database;
-use crate::support::open_on;
+use crate::support::{open, open_on, put};
 
 /// Keys that are put anew, that go and come again, and several of them in one revision: with the value before.
 const EVENTS: [&str; 11] = [
@@ -105,5 +105,23 @@ async fn the_log_is_the_same_in_parts_of_any_size() {
         assert_eq!(records, RECORDS, "at most {limit}");
     }
     reader.end();
+    engine.shutdown().await;
+}
+
+/// Whoever makes a snapshot of large values does not hold hundreds of them.
+#[tokio::test]
+async fn a_chunk_of_the_history_has_some_megabytes() {
+    const VALUE: usize = 256 << 10;
+    let database = Database::new();
+    let (engine, _) = open(&database).await;
+    for key in 0..120 {
+        put(&engine, format!("/a/{key}"), vec![b'v'; VALUE]).await;
+    }
+    let (mut chunks, mut sizes) = (engine.records(0), Vec::new());
+    while let Some(chunk) = chunks.recv().await {
+        sizes.push(chunk.unwrap().len());
+    }
+    assert_eq!(sizes.iter().sum::<usize>(), 120);
+    assert!(sizes.iter().all(|size| size * VALUE <= 16 << 20), "{sizes:?}");
     engine.shutdown().await;
 }
