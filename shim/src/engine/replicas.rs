@@ -136,8 +136,8 @@ impl Lent {
             }
         };
         match done {
-            // That is an answer, and any other error is the server's.
-            Err(error) if !matches!(error, Error::Compacted { .. }) => {
+            // These are answers, and any other error is the server's.
+            Err(error) if !matches!(error, Error::Compacted { .. } | Error::FutureRevision) => {
                 tracing::debug!(endpoint = self.server.name, %error, "a read failed; the database itself is read");
                 self.server.failed.inc();
                 self.server.distrust();
@@ -247,19 +247,24 @@ mod tests {
         Stand { revision, compact_revision, batch }
     }
 
-    /// Asks a copy; returns the revisions as of which it answers.
-    fn asked(copy: Stand, stand: Stand) -> Option<(Revision, Revision)> {
+    /// A connection to a copy, and all that are free.
+    fn lent(copy: Stand) -> (Lent, Replicas) {
         let Stand { revision, compact_revision, batch } = copy;
         let bare = Bare { revision: Arc::new(revision.into()), compact_revision, batch };
         let open = move || Ok(Box::new(bare.clone()) as Box<dyn Reader>);
         let replica = store::Replica { name: "copy".into(), open: Box::new(open) };
         let replicas = Replicas::start(vec![replica], 1, &Metrics::default()).unwrap();
-        let lent = loop {
+        loop {
             if let Some(lent) = replicas.lend() {
-                break lent;
+                return (lent, replicas);
             }
             thread::yield_now();
-        };
+        }
+    }
+
+    /// Asks a copy; returns the revisions as of which it answers.
+    fn asked(copy: Stand, stand: Stand) -> Option<(Revision, Revision)> {
+        let (lent, replicas) = lent(copy);
         let answer = lent.read(stand, &|snapshot| Ok((snapshot.revision, snapshot.compact_revision)));
         assert!(answer.is_none() || replicas.lend().is_some(), "the connection is not given back");
         answer.map(|answer| answer.unwrap())
@@ -281,5 +286,17 @@ mod tests {
         for (what, copy, expected) in table {
             assert_eq!(asked(stand(copy), database), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn a_revision_that_is_not_there_is_no_fault_of_the_copy() {
+        for error in [Error::FutureRevision, Error::Compacted { compact_revision: 3 }] {
+            let (lent, replicas) = lent(stand((7, 3, 20)));
+            let answer = lent.read(stand((7, 3, 20)), &|_| Err::<(), _>(error.clone()));
+            assert_eq!(answer, Some(Err(error)));
+            assert!(replicas.lend().is_some(), "the connection is not given back");
+        }
+        let (lent, _) = lent(stand((7, 3, 20)));
+        assert!(lent.read(stand((7, 3, 20)), &|_| Err::<(), _>(Error::Unavailable("gone".into()))).is_none());
     }
 }
