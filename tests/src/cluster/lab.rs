@@ -17,8 +17,8 @@ use sluice_toolkit::cluster::leftover;
 use sluice_toolkit::node::{self, Node};
 use sluice_toolkit::source::Target;
 
-/// The folder of the node that runs now, for who interrupts us.
-static ACTIVE: Mutex<Option<PathBuf>> = Mutex::new(None);
+/// The folders of the nodes that run now, for who interrupts us.
+static ACTIVE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// A node that is ready. Dropping it ends its processes; its files stay until [`Lab::finish`].
 pub(super) struct Lab {
@@ -30,6 +30,8 @@ pub(super) struct Lab {
     pub(super) before: Machine,
     /// The workspace.
     pub(super) workspace: PathBuf,
+    /// The Kubernetes that is tested.
+    pub(super) target: Target,
     /// vCluster's command line, if virtual clusters are tested.
     vcluster: Option<PathBuf>,
     /// Helm and etcdctl, if charts are tested.
@@ -102,11 +104,12 @@ impl Lab {
             false => None,
         };
         let older = if wish.upgrade { Some(build_older(shell)?) } else { None };
-        *ACTIVE.lock().unwrap_or_else(PoisonError::into_inner) = Some(folder);
+        end_later(folder);
         let progress = shell.out.spinner("cluster up");
         let report = read(&up.read_with(|line| progress.now(line)).inspect_err(|_| end_active())?)?;
         let workspace = shell.paths.root().to_owned();
-        Ok(Self { scratch, report, before, workspace, vcluster, release_tools, older, up })
+        let target = target.clone();
+        Ok(Self { scratch, report, before, workspace, target, vcluster, release_tools, older, up })
     }
 
     /// Has the verb start it again, or say that it runs.
@@ -116,9 +119,7 @@ impl Lab {
 
     /// A kubectl outside, as the verb says how.
     pub(super) fn kubectl(&self) -> Kubectl {
-        // Its cache is not in the node's folder, which must be gone in the end.
-        let cache = self.report.folder.with_extension("kubectl");
-        Kubectl::new(&self.report.kubectl, &cache, &self.report.kubeconfig)
+        self.report.client()
     }
 
     /// The node, for what only its owner may do. Nobody else can have it meanwhile.
@@ -152,8 +153,7 @@ impl Lab {
 
     /// The whole name of the image `name` on the node.
     pub(super) fn image(&self, name: &str) -> Result<&str> {
-        let found = self.report.images.iter().find(|image| image.contains(&format!("/{name}:")));
-        found.map(String::as_str).ok_or_else(|| Error::input(format!("the node has no image {name}")))
+        image(&self.report.images, name)
     }
 
     /// Removes the node and all that the cases left, because all went well.
@@ -164,6 +164,26 @@ impl Lab {
         remove(&self.report.folder.with_extension("socat"))?;
         remove(&self.report.folder.with_extension("kubectl"))
     }
+}
+
+impl Report {
+    /// A kubectl outside of the node.
+    pub(super) fn client(&self) -> Kubectl {
+        // Its cache is not in the node's folder, which must be gone in the end.
+        let cache = self.folder.with_extension("kubectl");
+        Kubectl::new(&self.kubectl, &cache, &self.kubeconfig)
+    }
+}
+
+/// The whole name of the image `name` among those of a node.
+pub(super) fn image<'a>(images: &'a [String], name: &str) -> Result<&'a str> {
+    let found = images.iter().find(|image| image.contains(&format!("/{name}:")));
+    found.map(String::as_str).ok_or_else(|| Error::input(format!("the node has no image {name}")))
+}
+
+/// Has the node in that folder ended when the cases are done or somebody interrupts us.
+pub(super) fn end_later(folder: PathBuf) {
+    ACTIVE.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
 }
 
 impl Drop for Lab {
@@ -188,17 +208,17 @@ fn build_older(shell: &Context) -> Result<Older> {
     found.ok_or_else(|| Error::input("build-images reports no image"))
 }
 
-fn read(report: &str) -> Result<Report> {
+pub(super) fn read(report: &str) -> Result<Report> {
     Ok(serde_json::from_str(report)?)
 }
 
-fn remove(folder: &Path) -> Result<()> {
+pub(super) fn remove(folder: &Path) -> Result<()> {
     if folder.exists() { Ok(fs_err::remove_dir_all(folder)?) } else { Ok(()) }
 }
 
 /// Failing to is not reported: this runs when something else has failed already, or nothing is left to end.
 fn end_active() {
-    if let Some(folder) = ACTIVE.lock().unwrap_or_else(PoisonError::into_inner).as_deref() {
+    for folder in ACTIVE.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         let _ = node::end_in(folder);
     }
 }

@@ -1,7 +1,7 @@
 //! The cases on a node that runs Pods: the cluster that kubeadm makes of our images and manifests.
 //!
-//! All cases share one node, which the first of them finds as `cargo xtask cluster up` left it, and which the last one
-//! removes.
+//! All cases but `kubeadm/upgrade` share one node, which the first of them finds as `cargo xtask cluster up` left it,
+//! and which the last one removes.
 
 mod crash;
 mod database;
@@ -11,7 +11,9 @@ mod lab;
 mod machine;
 mod pods;
 mod shims;
+mod upgrade;
 mod vcluster;
+mod wardrobe;
 
 use self::lab::{Lab, Wish};
 use crate::runner::{self, Tally, Verdict};
@@ -30,6 +32,7 @@ const CASES: [Case; 13] = [
     Case { name: "kubeadm/ready", body: pods::ready },
     Case { name: "kubeadm/pods", body: pods::reach_each_other },
     Case { name: "kubeadm/up-again", body: pods::up_again },
+    Case { name: "kubeadm/upgrade", body: upgrade::upgrade },
     Case { name: "crash/shim", body: crash::shim },
     Case { name: "crash/node", body: crash::node },
     Case { name: "vcluster/sqlite", body: vcluster::sqlite },
@@ -70,7 +73,7 @@ pub(crate) fn run(shell: &Context, target: &Target, filter: Option<&str>) -> Res
     let chosen = chosen(filter)?;
     let vclusters = chosen.iter().any(|case| case.name.contains("vcluster"));
     let charts = chosen.iter().any(|case| case.name.starts_with("helm/"));
-    let upgrade = chosen.iter().any(|case| case.name.ends_with("/upgrade"));
+    let upgrade = chosen.iter().any(|case| case.name == "vcluster/upgrade");
     let mut lab = Lab::start(shell, target, Wish { vclusters, charts, upgrade })?;
     let scratch = lab.scratch.clone();
     // One after the other: the node is the same for all.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::lab::Lab;
+use super::lab::{Lab, image};
 use crate::kubectl::Kubectl;
 use crate::runner::Verdict;
 use sluice_shell::error::Result;
@@ -24,7 +24,13 @@ pub(super) fn ready(lab: &mut Lab) -> Result<Verdict> {
     let nodes = kubectl.run("get nodes --no-headers")?;
     let words: Vec<&str> = nodes.split_whitespace().collect();
     ensure(matches!(words[..], [_, "Ready", "control-plane", ..]), || format!("the nodes are {nodes:?}"))?;
-    for (pod, image) in [
+    let version = runs_ours(&kubectl, &lab.report.images)?;
+    Ok(Verdict::Passed(format!("{version} ready after {:.0} s", lab.report.seconds)))
+}
+
+/// Whether the Pods of the control plane run these images of ours; returns the API server's version.
+pub(super) fn runs_ours(kubectl: &Kubectl, images: &[String]) -> Result<String> {
+    for (pod, name) in [
         ("etcd", "sluice-shim"),
         ("kube-apiserver", "kube-apiserver"),
         ("kube-controller-manager", "kube-controller-manager"),
@@ -32,13 +38,13 @@ pub(super) fn ready(lab: &mut Lab) -> Result<Verdict> {
         let args = format!("get pods --namespace=kube-system --selector=component={pod} --output=json");
         let pods: Value = serde_json::from_str(&kubectl.run(&args)?)?;
         let status = &pods["items"][0]["status"]["containerStatuses"][0];
-        let (runs, wanted) = (status["image"].as_str().unwrap_or_default(), lab.image(image)?);
+        let (runs, wanted) = (status["image"].as_str().unwrap_or_default(), image(images, name)?);
         ensure(runs == wanted, || format!("the Pod {pod} runs {runs:?} instead of {wanted:?}"))?;
     }
     let version: Value = serde_json::from_str(&kubectl.run("version --output=json")?)?;
     let version = version["serverVersion"]["gitVersion"].as_str().unwrap_or_default().to_owned();
     ensure(version.contains("+sluice."), || format!("the API server is {version:?}"))?;
-    Ok(Verdict::Passed(format!("{version} ready after {:.0} s", lab.report.seconds)))
+    Ok(version)
 }
 
 /// Two Pods behind a Service answer a third one, which knows the Service's name; `logs` and `exec` reach them.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::problem::NoVcluster;
-use super::{Images, Node, boot};
+use super::{Images, Node, boot, upgrade};
 use crate::source::Target;
 use sluice_shell::context::Context;
 use sluice_shell::error::Result;
@@ -28,6 +28,11 @@ enum Verb {
     /// images/manifests/kubeadm, with sluice-shim where kubeadm puts etcd. Nothing is left on the machine after `down`.
     /// A second `up` starts a node again that was killed, with its data.
     Up(Up),
+    /// Takes a cluster that runs to the next minor, as its user would: `kubeadm upgrade apply` with our images
+    ///
+    /// sluice-shim is replaced first, then the rest of the control plane, in the end the kubelet. What runs and what is
+    /// stored stays. `--k8s` says which minor: the one after that of `up`. When something failed, do it again.
+    Upgrade(Upgrade),
     /// Ends the cluster and removes its data
     Down(Down),
     /// What `up` starts: the first process of a node
@@ -43,6 +48,18 @@ struct Up {
     /// Also build and load what the virtual clusters of images/manifests/vcluster run
     #[arg(long)]
     with_vcluster: bool,
+    #[command(flatten)]
+    target: Target,
+    /// Print a report instead
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+struct Upgrade {
+    /// The cluster's folder [default: .sluice/node in the workspace]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
     #[command(flatten)]
     target: Target,
     /// Print a report instead
@@ -80,11 +97,24 @@ struct Report {
     seconds: f64,
 }
 
+/// What `cluster upgrade --json` prints.
+#[derive(Serialize)]
+struct Upgraded {
+    folder: PathBuf,
+    /// Images that Pods can run now.
+    images: Vec<String>,
+    /// What kubeadm said.
+    log: PathBuf,
+    /// Without what had to be built.
+    seconds: f64,
+}
+
 impl Cmd {
-    /// Starts or ends a node.
+    /// Starts, upgrades or ends a node.
     pub(crate) fn run(self, shell: &Context) -> Result<()> {
         match self.verb {
             Verb::Up(up) => up.run(shell),
+            Verb::Upgrade(upgrade) => upgrade.run(shell),
             Verb::Down(down) => down.run(shell),
             Verb::Boot(Boot { folder, first: false }) => boot::enter(&folder),
             Verb::Boot(Boot { folder, first: true }) => boot::first(&folder),
@@ -126,6 +156,26 @@ impl Up {
             node.kubectl_program().display()
         ));
         shell.out.data(format!("export KUBECONFIG={}", quoted(&node.kubeconfig())))
+    }
+}
+
+impl Upgrade {
+    fn run(self, shell: &Context) -> Result<()> {
+        let mut node = Node::open(&folder(shell, self.dir.as_deref()))?;
+        // Before minutes are spent on programs for it.
+        node.inside("true")?.run()?;
+        let images = Images::build(shell, &self.target, false)?;
+        let clock = Instant::now();
+        let progress = shell.out.spinner("node");
+        node.upgrade(&self.target.k8s, &images, |step| progress.now(step))?;
+        progress.done(format!("now of Kubernetes {}", self.target.k8s));
+        let log = node.logs().join(upgrade::LOG);
+        if self.json {
+            let (folder, images) = (node.folder.clone(), node.images().to_vec());
+            return shell.out.json(&Upgraded { folder, images, log, seconds: clock.elapsed().as_secs_f64() });
+        }
+        shell.out.note(format!("what kubeadm said is in {}", log.display()));
+        Ok(())
     }
 }
 

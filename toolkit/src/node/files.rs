@@ -72,11 +72,14 @@ pub(super) fn make(root: &Path, settings: &Settings<'_>) -> Result<()> {
     place(root, settings.programs)
 }
 
-/// Puts programs where those that were built are.
-fn place(root: &Path, programs: &[PathBuf]) -> Result<()> {
+/// Puts programs where those that were built are, in the place of older ones, which may run.
+pub(super) fn place<'a>(root: &Path, programs: impl IntoIterator<Item = &'a PathBuf>) -> Result<()> {
     for program in programs {
+        let to = root.join("opt/bin").join(program.file_name().unwrap_or_default());
+        let fresh = to.with_extension("unfinished");
         // No link: a build looks at the state of its files.
-        fs::copy(program, root.join("opt/bin").join(program.file_name().unwrap_or_default()))?;
+        fs::copy(program, &fresh)?;
+        fs::rename(fresh, to)?;
     }
     Ok(())
 }

@@ -110,7 +110,8 @@ impl Images {
             let archive = fs_err::read(&image.archive)?;
             ctr()?.args(["images", "import", "-"]).stdin(archive).run()?;
             for other in &image.others {
-                ctr()?.args(["images", "tag", &image.reference, other]).run()?;
+                // An older minor may have had it under the same name.
+                ctr()?.args(["images", "tag", "--force", &image.reference, other]).run()?;
             }
         }
         Ok(())

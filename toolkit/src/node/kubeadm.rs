@@ -1,7 +1,5 @@
 //! The control plane, as kubeadm makes it from the files in `images/manifests/kubeadm`.
 
-use std::path::PathBuf;
-
 use fs_err as fs;
 
 use super::{ADDRESS, Images, Node};
@@ -11,6 +9,9 @@ use sluice_shell::error::{Error, Result};
 
 /// Where the files that users get are.
 const FILES: &str = "images/manifests/kubeadm";
+
+/// The configuration, for kubeadm.
+pub(super) const CONFIG: &str = "--config=/etc/kubernetes/config.yaml";
 
 /// What kubeadm says about a machine with two processors, without a registry and without the kernel's configuration.
 const IGNORED: &str = "--ignore-preflight-errors=ImagePull,NumCPU,Mem,Swap,SystemVerification";
@@ -48,17 +49,18 @@ conntrack:
 
 /// Runs `kubeadm init` in a node.
 pub(super) fn init(node: &Node, images: &Images) -> Result<()> {
-    write_patches(node, images)?;
-    let config = images.workspace.join(FILES).join("config.yaml");
-    let text = for_node(&with_images(&fs::read_to_string(config)?, images)?)?;
-    fs::write(folder(node).join("config.yaml"), text)?;
-    let run = node.inside("kubeadm")?.args(["init", "--config=/etc/kubernetes/config.yaml", IGNORED]);
+    write_files(node, images)?;
+    let run = node.inside("kubeadm")?.args(["init", CONFIG, IGNORED]);
     run.log(node.logs().join("kubeadm.log")).run()
 }
 
-/// Puts the patches where kubeadm looks for them.
-fn write_patches(node: &Node, images: &Images) -> Result<()> {
-    let to = folder(node).join("patches");
+/// Puts the configuration and the patches where kubeadm looks for them.
+pub(super) fn write_files(node: &Node, images: &Images) -> Result<()> {
+    let folder = node.root().join("etc/kubernetes");
+    let config = images.workspace.join(FILES).join("config.yaml");
+    let text = for_node(&with_images(&fs::read_to_string(config)?, images)?)?;
+    fs::write(folder.join("config.yaml"), text)?;
+    let to = folder.join("patches");
     fs::create_dir_all(&to)?;
     for entry in fs::read_dir(images.workspace.join(FILES).join("patches"))? {
         let entry = entry?;
@@ -66,10 +68,6 @@ fn write_patches(node: &Node, images: &Images) -> Result<()> {
         fs::write(to.join(entry.file_name()), text)?;
     }
     Ok(())
-}
-
-fn folder(node: &Node) -> PathBuf {
-    node.root().join("etc/kubernetes")
 }
 
 /// A manifest with the images and the version of this build.
@@ -98,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_configuration_of_users_is_kept_and_added_to() {
-        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../images/manifests/kubeadm/config.yaml");
+        let file = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../images/manifests/kubeadm/config.yaml");
         let text = fs::read_to_string(file).unwrap();
         let ours = for_node(&text).unwrap();
         assert!(text.lines().all(|line| ours.contains(line)));

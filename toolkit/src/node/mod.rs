@@ -17,6 +17,7 @@ mod files;
 mod images;
 mod kubeadm;
 pub mod problem;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -155,6 +156,19 @@ impl Node {
         }
         progress("waiting for the node to be ready");
         self.wait_ready()
+    }
+
+    /// Takes it to another minor with the images of that minor, while it runs.
+    ///
+    /// # Errors
+    /// [`Ended`] if it does not run; those of containerd and of kubeadm, which refuses a minor that is not the next.
+    pub fn upgrade(&mut self, minor: &Minor, images: &Images, progress: impl FnMut(&str)) -> Result<()> {
+        upgrade::run(self, images, progress)?;
+        self.saved.kubernetes = minor.to_string();
+        let fresh = images.references().into_iter().filter(|image| !self.images().contains(image));
+        let all = fresh.chain(self.images().to_vec()).collect();
+        self.saved.images = Some(all);
+        self.save()
     }
 
     /// Ends all of its processes, as a power failure would; its files stay.

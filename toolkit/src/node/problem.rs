@@ -91,7 +91,8 @@ impl Explain for OtherMinor {
     fn hint(&self) -> Option<String> {
         let folder = self.folder.display();
         Some(format!(
-            "remove it with `cargo xtask cluster down --dir {folder}`, or give the new one another folder with `--dir`"
+            "take it to the next minor with `cargo xtask cluster upgrade --dir {folder}`, remove it with `cargo xtask \
+             cluster down --dir {folder}`, or give the new one another folder with `--dir`"
         ))
     }
 }

@@ -10,6 +10,7 @@ use super::walk;
 use crate::cluster::database::Volumes;
 use crate::cluster::lab::Lab;
 use crate::cluster::pods;
+use crate::cluster::wardrobe;
 use crate::kubectl::Kubectl;
 use crate::runner::Verdict;
 use sluice_shell::error::{Error, Result};
@@ -31,8 +32,8 @@ pub(in crate::cluster) fn upgrade(lab: &mut Lab) -> Result<Verdict> {
     cluster.kubectl.send("apply", &pods::workload(lab.image("agnhost")?))?;
     pods::answers(&cluster.kubectl)?;
     let (objects, running) = (objects(&cluster.kubectl)?, running(lab)?);
-    let seen = walk::seen(&cluster.kubectl)?;
-    cluster.kubectl.send("apply", &walk::shirt("before-the-upgrade", "green", "S"))?;
+    let seen = wardrobe::seen(&cluster.kubectl)?;
+    cluster.kubectl.send("apply", &wardrobe::shirt("before-the-upgrade", "green", "S"))?;
 
     let host = lab.kubectl();
     host.run(&format!("apply -f {}", newer.display()))?;
@@ -45,8 +46,8 @@ pub(in crate::cluster) fn upgrade(lab: &mut Lab) -> Result<Verdict> {
     kubectl.run("delete shirt before-the-upgrade")?;
     let now = self::objects(kubectl)?;
     ensure(now == objects, || format!("before the upgrade there were\n{objects}\nand after it\n{now}"))?;
-    kubectl.send("apply", &walk::shirt("after-the-upgrade", "green", "S"))?;
-    walk::goes_on(kubectl, &seen, &["before-the-upgrade", "before-the-upgrade", "after-the-upgrade"])?;
+    kubectl.send("apply", &wardrobe::shirt("after-the-upgrade", "green", "S"))?;
+    wardrobe::goes_on(kubectl, &seen, &["before-the-upgrade", "before-the-upgrade", "after-the-upgrade"])?;
     pods::answers(kubectl)?;
     let still = self::running(lab)?;
     ensure(still == running, || format!("before the upgrade there ran\n{running}\nand after it\n{still}"))?;

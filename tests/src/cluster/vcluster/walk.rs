@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::virtual_cluster::{NAME, VirtualCluster};
 use crate::cluster::lab::Lab;
-use crate::kubectl::{Event, Kubectl};
+use crate::cluster::wardrobe::{self, goes_on, names, seen, shirt, short_names, shows};
+use crate::kubectl::Event;
 use sluice_shell::error::Result;
 use sluice_toolkit::cluster::shirts::{self, SKIP_LABEL};
 use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
@@ -14,16 +15,10 @@ use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 /// How long the kubelet may take to start a container again, and Kubernetes to find the store again.
 const AGAIN_LIMIT: Duration = Duration::from_secs(120);
 
-/// The green shirts, for the API.
-const GREEN: &str = "/apis/stable.example.com/v1/namespaces/default/shirts?labelSelector=color%3Dgreen";
-
 /// A definition, three shirts, and all ways to look for green ones.
 pub(super) fn shirts(cluster: &VirtualCluster) -> Result<()> {
     let kubectl = &cluster.kubectl;
-    kubectl.send("apply", &shirts::definition())?;
-    kubectl.run("wait --for=condition=Established crd/shirts.stable.example.com --timeout=60s")?;
-    let three = [shirt("blue", "blue", "S"), shirt("green", "green", "M"), shirt("red", "red", "L")];
-    kubectl.send("apply", &json!({ "apiVersion": "v1", "kind": "List", "items": three }))?;
+    wardrobe::three(kubectl, &shirts::definition())?;
     shows(kubectl, "", "NAME COLOR SIZE\nblue blue S\ngreen green M\nred red L")?;
     for selector in ["-l color=green", "--field-selector spec.color=green", "-l color=green,size=M"] {
         shows(kubectl, selector, "NAME COLOR SIZE\ngreen green M")?;
@@ -53,17 +48,8 @@ pub(super) fn name_server(cluster: &VirtualCluster) -> Result<()> {
 /// An owner goes, and what it owned goes after it: both are hidden from the controller manager.
 pub(super) fn collector(cluster: &VirtualCluster) -> Result<()> {
     let kubectl = &cluster.kubectl;
-    kubectl.send("apply", &labelled(shirt("owner", "white", "S")))?;
-    let uid = kubectl.run("get shirt owner --output=jsonpath={.metadata.uid}")?;
-    let mut dependent = labelled(shirt("dependent", "white", "S"));
-    dependent["metadata"]["ownerReferences"] =
-        json!([{ "apiVersion": "stable.example.com/v1", "kind": "Shirt", "name": "owner", "uid": uid }]);
-    kubectl.send("apply", &dependent)?;
-    kubectl.send("apply", &labelled(shirt("nobodys", "white", "S")))?;
-    kubectl.run("delete shirt owner")?;
-    until("the end of what a deleted shirt owned", LIMIT, || {
-        Ok((names(kubectl, "-l color=white")? == "nobodys").then_some(()))
-    })?;
+    wardrobe::owner(kubectl)?;
+    wardrobe::collected(kubectl)?;
     // And the label stays as it was.
     let refused = kubectl.fails(&format!("label shirt blue {SKIP_LABEL}=true"))?;
     ensure(refused.contains("stays as it was"), || format!("labelling later was answered with {refused:?}"))
@@ -120,49 +106,4 @@ pub(super) fn pod_deleted(lab: &Lab, cluster: &mut VirtualCluster) -> Result<()>
     let all = names(kubectl, "")?;
     let expected = "after-the-end after-the-kill before-the-end blue green nobodys olive red rose unseen";
     ensure(all == expected, || format!("after the end of the Pod there are {all}"))
-}
-
-/// The revision of a list of the green ones.
-pub(super) fn seen(kubectl: &Kubectl) -> Result<String> {
-    let list: Value = serde_json::from_str(&kubectl.run(&format!("get --raw {GREEN}"))?)?;
-    Ok(list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned())
-}
-
-/// Whether a watch of the green ones from a revision on shows these.
-pub(super) fn goes_on(kubectl: &Kubectl, seen: &str, expected: &[&str]) -> Result<()> {
-    let events = kubectl.run(&format!("get --raw {GREEN}&watch=1&resourceVersion={seen}&timeoutSeconds=5"))?;
-    let events = events.lines().map(|line| Ok(Event::from_json(&serde_json::from_str(line)?)));
-    let events = events.collect::<Result<Vec<Event>>>()?;
-    let events: Vec<&str> = events.iter().map(Event::name).collect();
-    ensure(events == expected, || format!("the watch went on with {events:?}"))
-}
-
-/// In the namespace that kubectl has without being told of one.
-pub(super) fn shirt(name: &str, color: &str, size: &str) -> Value {
-    let mut shirt = shirts::shirt(name, color, size);
-    shirt["metadata"]["namespace"] = "default".into();
-    shirt
-}
-
-fn labelled(mut shirt: Value) -> Value {
-    shirt["metadata"]["labels"][SKIP_LABEL] = "true".into();
-    shirt
-}
-
-/// Whether `kubectl get shirts` with flags shows this table.
-fn shows(kubectl: &Kubectl, flags: &str, expected: &str) -> Result<()> {
-    let shown = kubectl.run(&format!("get shirts {flags}"))?;
-    let line = |line: &str| line.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
-    let shown = shown.lines().map(line).collect::<Vec<_>>().join("\n");
-    ensure(shown == expected, || format!("`kubectl get shirts {flags}` shows\n{shown}"))
-}
-
-/// The names of the shirts that flags select.
-fn names(kubectl: &Kubectl, flags: &str) -> Result<String> {
-    Ok(short_names(&kubectl.run(&format!("get shirts {flags} -o name"))?))
-}
-
-/// `shirt.stable.example.com/a` and more of them, one a line → `a b`.
-fn short_names(output: &str) -> String {
-    output.lines().filter_map(|line| line.rsplit('/').next()).collect::<Vec<_>>().join(" ")
 }
