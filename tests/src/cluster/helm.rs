@@ -31,7 +31,7 @@ const PODS: [&str; 2] = ["store-sluice-shim-0", "store-sluice-shim-1"];
 /// Two replicas on PostgreSQL: one serves, and the other one hands requests on to it and takes its place. An update
 /// loses nothing.
 pub(super) fn replicas(lab: &mut Lab) -> Result<Verdict> {
-    let (server, kubectl) = (database::server(lab, Database::Postgres)?, lab.kubectl());
+    let server = database::server(lab, Database::Postgres)?;
     let release = Release::new(lab, NAMESPACE, &server.endpoint)?;
     release.helm(lab, &["install", "--set", &format!("{ON_POSTGRES},replicas=2")])?;
 
