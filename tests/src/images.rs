@@ -11,6 +11,7 @@ mod standard;
 
 use std::path::{Path, PathBuf};
 
+use crate::choice;
 use fs_err as fs;
 use serde_json::Value;
 use sluice_shell::context::Context;
@@ -43,13 +44,7 @@ const STEPS: [(&str, Step); 4] = [
 /// # Errors
 /// When there is none.
 pub(crate) fn chosen(filter: Option<&str>) -> Result<Vec<(&'static str, Step)>> {
-    let chosen: Vec<_> = STEPS.into_iter().filter(|(name, _)| filter.is_none_or(|text| name.contains(text))).collect();
-    if chosen.is_empty() {
-        let names = STEPS.map(|(name, _)| name).join("\n");
-        let filter = filter.unwrap_or_default();
-        return Err(Error::input(format!("no test of images has {filter:?} in its name; there are:\n{names}")));
-    }
-    Ok(chosen)
+    choice::chosen("test of images", filter, STEPS, |(name, _)| name)
 }
 
 /// The images of the workspace and those of a clone of it, built by another user as it were, are the same. Compiled Go

@@ -3,6 +3,7 @@
 //! [`test`] is the verb; [`e2e`] holds the end-to-end cases on control planes, [`cluster`] those on a node that runs
 //! Pods; [`conformance`] runs upstream's own tests.
 
+mod choice;
 mod cluster;
 mod conformance;
 mod databases;

@@ -160,9 +160,11 @@ fn say(seed: u64, Strikes { kills, stops, pauses, outages }: Strikes, history: &
         _ => false,
     });
     let (writes, events) = (writes.count(), history.events.len());
-    println!(
-        "ROUND seed={seed} kills={kills} stops={stops} pauses={pauses} outages={outages} writes={writes} events={events}"
-    );
+    let round = serde_json::json!({
+        "seed": seed, "kills": kills, "stops": stops, "pauses": pauses, "outages": outages,
+        "writes": writes, "events": events,
+    });
+    println!("ROUND {round}");
 }
 
 /// One database with clients and watches; returns also what was struck how often.

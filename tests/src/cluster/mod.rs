@@ -16,9 +16,10 @@ mod vcluster;
 mod wardrobe;
 
 use self::lab::{Lab, Wish};
+use crate::choice;
 use crate::runner::{self, Tally, Verdict};
 use sluice_shell::context::Context;
-use sluice_shell::error::{Error, Result};
+use sluice_shell::error::Result;
 use sluice_toolkit::source::Target;
 
 /// One test.
@@ -47,14 +48,7 @@ const CASES: [Case; 14] = [
 
 /// The cases whose name contains `filter`.
 fn chosen(filter: Option<&str>) -> Result<Vec<Case>> {
-    let fits = |case: &Case| filter.is_none_or(|filter| case.name.contains(filter));
-    let chosen: Vec<Case> = CASES.into_iter().filter(fits).collect();
-    if chosen.is_empty() {
-        let names = CASES.map(|case| case.name).join("\n");
-        let filter = filter.unwrap_or_default();
-        return Err(Error::input(format!("no cluster test has {filter:?} in its name; there are:\n{names}")));
-    }
-    Ok(chosen)
+    choice::chosen("cluster test", filter, CASES, |case| case.name)
 }
 
 /// Refuses a filter that fits no case, before minutes are spent on a node.

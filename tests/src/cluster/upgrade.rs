@@ -14,9 +14,6 @@ use sluice_toolkit::cluster::shirts;
 use sluice_toolkit::cluster::wait::ensure;
 use sluice_toolkit::node::Node;
 
-/// What keeps shirts out of the watch cache, so that the storage answers selectors.
-const WATCH_CACHE: &str = "sluice-project.github.io/watch-cache";
-
 /// What `cluster upgrade --json` prints.
 #[derive(Deserialize)]
 struct Upgraded {
@@ -85,7 +82,7 @@ fn take(lab: &Lab, report: &Report) -> Result<Upgraded> {
 /// Shirts, one of which owns another one, and Pods that answer.
 fn fill(kubectl: &Kubectl, agnhost: &str) -> Result<()> {
     let mut definition = shirts::definition();
-    definition["metadata"]["annotations"][WATCH_CACHE] = "off".into();
+    definition["metadata"]["annotations"][shirts::WATCH_CACHE] = "off".into();
     wardrobe::three(kubectl, &definition)?;
     wardrobe::owner(kubectl)?;
     kubectl.send("apply", &pods::workload(agnhost))?;

@@ -10,12 +10,11 @@ use crate::kubectl::Event;
 use sluice_shell::error::Result;
 use sluice_toolkit::cluster::client::Client;
 use sluice_toolkit::cluster::settings::Store;
-use sluice_toolkit::cluster::shirts::{self, NAMESPACE, PATH, names, revision, shirt};
+use sluice_toolkit::cluster::shirts::{self, NAMESPACE, PATH, WATCH_CACHE, names, revision, shirt};
 use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 
 /// Where kube-apiserver shows what has no watch cache.
 const STATUS: &str = "/apis/watch-cache.sluice-project.github.io";
-const ANNOTATION: &str = "sluice-project.github.io/watch-cache";
 const DEFINITION: &str = "crd shirts.stable.example.com";
 
 /// The server ends a watch after so many seconds: none of these may be what ended it.
@@ -39,19 +38,19 @@ fn off_and_on(suite: &Suite, column: Column) -> Result<Verdict> {
     shows(&lab, &[])?;
 
     // Off: a watch that runs ends without an error, and goes on from where it was.
-    let last = watch_until_end(api, before, &["before"], || annotate(&lab, &format!("{ANNOTATION}=off")).map(|_| ()))?;
+    let last = watch_until_end(api, before, &["before"], || annotate(&lab, &format!("{WATCH_CACHE}=off")).map(|_| ()))?;
     shows(&lab, &["annotation"])?;
     ensure(cached_lists(api)? == 0, || "lists are read from the watch cache, though it is off".to_owned())?;
     api.create(PATH, &shirt("meanwhile", "green", "S"))?;
 
     // On: what was missed is there, as after any other change of the definition.
-    watch_until_end(api, last, &["meanwhile"], || annotate(&lab, &format!("{ANNOTATION}-")).map(|_| ()))?;
+    watch_until_end(api, last, &["meanwhile"], || annotate(&lab, &format!("{WATCH_CACHE}-")).map(|_| ()))?;
     shows(&lab, &[])?;
     ensure(cached_lists(api)? > 0, || "the watch cache did not come back".to_owned())?;
     let found = names(&list(api, "")?);
     ensure(found == ["before", "meanwhile"], || format!("the list holds {found:?}"))?;
 
-    let said = annotate(&lab, &format!("{ANNOTATION}=false"))?;
+    let said = annotate(&lab, &format!("{WATCH_CACHE}=false"))?;
     ensure(said.contains("\"false\" has no meaning"), || format!("kubectl warned of nothing: {said}"))?;
     shows(&lab, &[])?;
     lab.finish()?;
@@ -65,10 +64,10 @@ fn flag_wins(suite: &Suite, column: Column) -> Result<Verdict> {
     ] {
         let lab = Lab::start(suite, Wish::new(column).apiserver_arg(flag))?;
         shirts::prepare(&lab.api)?;
-        annotate(&lab, &format!("{ANNOTATION}={annotation}"))?;
+        annotate(&lab, &format!("{WATCH_CACHE}={annotation}"))?;
         shows(&lab, shown.as_slice())?;
         let cached = cached_lists(&lab.api)? > 0;
-        ensure(cached == shown.is_none(), || format!("{flag} and {ANNOTATION}={annotation}: cached: {cached}"))?;
+        ensure(cached == shown.is_none(), || format!("{flag} and {WATCH_CACHE}={annotation}: cached: {cached}"))?;
         lab.finish()?;
     }
     Ok(Verdict::PASSED)

@@ -38,6 +38,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::data::Data;
+use crate::choice;
 use crate::runner::{self, Tally, Verdict};
 use sluice_shell::context::Context;
 use sluice_shell::error::{Error, Result};
@@ -264,18 +265,8 @@ fn cases() -> Vec<Case> {
 /// # Errors
 /// When there is none.
 pub(crate) fn chosen(filter: Option<&str>, database: Option<Database>) -> Result<Vec<Case>> {
-    let all = || cases().into_iter().filter(|case| case.runs_on(database));
-    let fits = |case: &Case| filter.is_none_or(|filter| case.name.contains(filter));
-    let chosen: Vec<Case> = all().filter(fits).collect();
-    if chosen.is_empty() {
-        let names: Vec<String> = all().map(|case| case.name).collect();
-        let filter = filter.unwrap_or_default();
-        return Err(Error::input(format!(
-            "no end-to-end test has {filter:?} in its name; there are:\n{}",
-            names.join("\n")
-        )));
-    }
-    Ok(chosen)
+    let all = cases().into_iter().filter(|case| case.runs_on(database));
+    choice::chosen("end-to-end test", filter, all, |case| &case.name)
 }
 
 /// Runs the cases, one after the other, and prints how each ended.

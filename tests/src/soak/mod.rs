@@ -10,13 +10,14 @@ mod record;
 use std::path::Path;
 
 use sluice_shell::context::Context;
-use sluice_shell::error::{Error, Result};
+use sluice_shell::error::Result;
 use sluice_toolkit::bench;
 use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::wait::ensure;
 
 use self::flat::{Thirds, Tolerance};
 use self::record::{Record, Sample};
+use crate::choice;
 use crate::runner::{self, Tally, Verdict};
 
 /// How long it takes unless somebody says otherwise.
@@ -83,13 +84,7 @@ fn rules() -> Vec<Rule> {
 /// # Errors
 /// When the variable is no number, or too small.
 pub(crate) fn seconds() -> Result<u64> {
-    seconds_of(std::env::var(VARIABLE).ok().as_deref())
-}
-
-fn seconds_of(value: Option<&str>) -> Result<u64> {
-    let Some(value) = value else { return Ok(SECONDS) };
-    let seconds = value.parse().ok().filter(|seconds| *seconds >= LEAST_SECONDS);
-    seconds.ok_or_else(|| Error::input(format!("{VARIABLE} must be a number, {LEAST_SECONDS} or more, not {value:?}")))
+    choice::seconds(VARIABLE, SECONDS, LEAST_SECONDS)
 }
 
 /// Makes the load, and judges what was found.
@@ -156,15 +151,6 @@ fn load(record: &Record) -> Result<Verdict> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_time_is_a_number_that_gives_enough_samples() {
-        assert_eq!(seconds_of(None).unwrap(), 120);
-        assert_eq!(seconds_of(Some("5400")).unwrap(), 5400);
-        for wrong in ["", "59", "1h", "-60"] {
-            assert!(seconds_of(Some(wrong)).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn each_rule_fails_for_what_it_is_about_alone() {

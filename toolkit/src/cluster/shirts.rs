@@ -18,6 +18,9 @@ pub const NAMESPACE: &str = "wardrobe";
 /// The API path of the shirts in [`NAMESPACE`].
 pub const PATH: &str = "/apis/stable.example.com/v1/namespaces/wardrobe/shirts";
 
+/// The annotation of a definition that says whether its objects are in the watch cache.
+pub const WATCH_CACHE: &str = "sluice-project.github.io/watch-cache";
+
 /// Takes the shirts out of the watch cache.
 pub const NO_WATCH_CACHE: &str = "--watch-cache-sizes=shirts.stable.example.com#0";
 
