@@ -115,15 +115,14 @@ async fn an_object_that_can_t_be_changed_is_parked_and_holds_up_nobody() {
 
 #[tokio::test]
 async fn tombstones_are_forgotten_after_their_time_unless_they_are_needed() {
-    let short = Duration::from_millis(1);
-    let mut world = World::with(Collector { tombstone_ttl: short, ..idle() }).await;
+    let mut world = World::with(idle()).await;
     let (needed, other) = (shirt(1), shirt(2));
     let owned = shirt(3).owned_by(&needed);
     world.create_all([&needed, &other, &owned]).await;
     world.delete(&other).await;
     world.delete(&needed).await;
     assert_eq!(world.engine.collector().await.unwrap().tombstones, 2);
-    world.restart(None).await;
+    world.restart(Some(Collector { tombstone_ttl: Duration::from_millis(1), ..idle() })).await;
     world.until("the one is forgotten", |status| status.tombstones == 1).await;
     world.restart(Some(eager())).await;
     world.settle().await;
