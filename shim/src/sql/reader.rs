@@ -24,6 +24,13 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a read gets the error of one that could not reach the database.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How many changes are read at first. Their length says how many are read then, up to three times as many.
+const FIRST_CHANGES: usize = 16;
+
+/// About how many bytes of keys and values are read of changes at once: values may be a megabyte each, and each change
+/// has two.
+const CHANGES_BYTES: usize = 8 << 20;
+
 /// A reader of any database.
 pub(in crate::sql) struct SqlReader {
     session: Box<dyn Reading>,
@@ -162,29 +169,37 @@ impl Reader for SqlReader {
     }
 
     fn events(&mut self, range: &KeyRange, from: Revision, limit: usize) -> Result<(Vec<Event>, Revision)> {
-        let mut limit = limit.max(1);
+        let (mut changes, mut bytes) = (Vec::<Change>::new(), 0);
+        let mut step = FIRST_CHANGES.min(limit).max(1);
         loop {
             // The engine asks for no revisions whose history a compaction may have taken from.
             let log = Log {
                 range: Some(range),
-                after: (from, -1),
+                after: changes.last().map_or((from, -1), |last| last.at),
                 until: self.head.revision,
                 above: 0,
-                limit,
+                limit: step,
                 previous: true,
             };
-            let mut changes = self.session.log(&log)?;
+            let found = self.session.log(&log)?;
+            let all = found.len() < step;
+            bytes += found.iter().map(Change::bytes).sum::<usize>();
+            changes.extend(found);
             let until = match changes.last() {
                 // The last revision may have more.
-                Some(last) if changes.len() == limit => last.at.0 - 1,
+                Some(last) if !all => last.at.0 - 1,
                 _ => return Ok((changes.into_iter().map(event).collect(), self.head.revision)),
             };
-            if until >= from {
+            // The first revision alone may have more changes than that.
+            if until >= from && (changes.len() >= limit || bytes >= CHANGES_BYTES) {
                 changes.truncate(changes.partition_point(|change| change.at.0 <= until));
                 return Ok((changes.into_iter().map(event).collect(), until));
             }
-            // The first revision alone has more changes than that.
-            limit = limit.saturating_mul(4);
+            step = 3 * changes.len();
+            if until >= from {
+                let fit = CHANGES_BYTES.saturating_sub(bytes) / (bytes / changes.len()).max(1);
+                step = step.min(fit).min(limit.saturating_sub(changes.len())).max(1);
+            }
         }
     }
 

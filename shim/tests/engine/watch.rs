@@ -74,6 +74,32 @@ async fn every_watcher_sees_every_event_once_in_order() {
     assert_eq!(late.progress(9), Some(last));
 }
 
+/// A thousand events could hold two gigabytes.
+#[tokio::test]
+async fn a_watcher_that_catches_up_reads_long_values_in_parts() {
+    let database = Database::new();
+    let (engine, metrics) = open(&database).await;
+    // More than the ring holds.
+    let last = 1 + 60;
+    for _ in 1..last {
+        put(&engine, "/r/large", vec![7u8; 1 << 20]).await;
+    }
+    let mut session = engine.watch();
+    session.create(spec(1, 2));
+    let bytes = |kv: &KeyValue| kv.key.len() + kv.value.len();
+    let mut revisions = Vec::new();
+    while revisions.last() != Some(&last) {
+        let replays = metrics.replays.get();
+        let events = events(&mut session).await.1;
+        let long: usize =
+            events.iter().flat_map(|event| [Some(&event.kv), event.prev_kv.as_ref()]).flatten().map(bytes).sum();
+        assert!(metrics.replays.get() == replays || long <= 33 << 20, "{long} bytes of the database at once");
+        revisions.extend(events.iter().map(|event| event.kv.mod_revision));
+    }
+    assert!(metrics.replays.get() > 0);
+    assert!(revisions.into_iter().eq(2..=last));
+}
+
 #[tokio::test]
 async fn a_watch_without_start_begins_after_the_last_answer() {
     let database = Database::new();

@@ -105,6 +105,13 @@ pub(in crate::sql) struct Change {
     pub(in crate::sql) previous: Option<KeyValue>,
 }
 
+impl Change {
+    /// How long its keys and values are.
+    pub(in crate::sql) fn bytes(&self) -> usize {
+        [Some(&self.kv), self.previous.as_ref()].into_iter().flatten().map(|kv| kv.key.len() + kv.value.len()).sum()
+    }
+}
+
 /// Keys, their history, and leases.
 pub(in crate::sql) trait Read: Send {
     /// Begins a snapshot: what is read until [`Read::end`] is as it is now.
