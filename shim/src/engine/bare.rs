@@ -66,7 +66,7 @@ impl Reader for Bare {
         none()
     }
 
-    fn records(&mut self, _: (Revision, i64), _: Revision, _: usize) -> Result<Vec<Record>> {
+    fn records(&mut self, _: (Revision, i64), _: Revision, _: Option<Revision>, _: usize) -> Result<Vec<Record>> {
         Ok(Vec::new())
     }
 

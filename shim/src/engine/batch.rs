@@ -22,6 +22,8 @@ pub(super) type FacetsOf = fn(&Catalog, &[u8], &[u8]) -> Facets;
 pub(super) struct Batch<'a> {
     footprint: &'a Footprint,
     now: StoreTime,
+    /// The revision of the database.
+    begun: Revision,
     revision: Revision,
     compact_revision: Revision,
     compacted: bool,
@@ -61,6 +63,7 @@ impl<'a> Batch<'a> {
             after: BTreeMap::new(),
             footprint,
             now: before.now,
+            begun: before.revision,
             revision: before.revision,
             compact_revision: before.compact_revision,
             compacted: false,
@@ -210,7 +213,11 @@ impl<'a> Batch<'a> {
                 while let Some(Undo { key, row, after }) = self.undo.pop() {
                     match after {
                         Some(after) => self.after.insert(key.clone(), after),
-                        None => self.after.remove(&key),
+                        // It was the first change of the key.
+                        None => {
+                            self.before.remove(&key);
+                            self.after.remove(&key)
+                        }
                     };
                     match row {
                         Some(row) => self.rows.insert(key, row),
@@ -244,7 +251,8 @@ impl<'a> Batch<'a> {
                     }
                 }
                 Op::Range(query) => {
-                    if query.revision > self.revision {
+                    // What the batch itself makes is read as the newest only: nobody knows its revisions yet.
+                    if query.revision > self.begun {
                         return Err(Error::FutureRevision);
                     }
                     if query.revision < 0 || (query.revision > 0 && query.revision < self.compact_revision) {

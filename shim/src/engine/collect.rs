@@ -37,7 +37,8 @@ enum Outcome {
 
 impl Batch<'_> {
     /// Holds objects that began, since there were so many signals, to wait for dependents that the controller manager
-    /// does not see: it would let them go at once.
+    /// does not see: it would let them go at once. A namespace goes when its own controller has emptied it, of hidden
+    /// objects too (kube-apiserver: `ShouldDeleteNamespaceDuringUpdate` in pkg/registry/core/namespace/storage).
     pub(super) fn hold(&mut self, since: usize) {
         if !self.gc.rules.strict_foreground {
             return;
@@ -45,6 +46,7 @@ impl Batch<'_> {
         let begun: Vec<_> = self.gc.signals[since..]
             .iter()
             .filter(|signal| signal.what == What::Foreground && !signal.hidden && self.blocks(&signal.uid))
+            .filter(|signal| !self.is_namespace(&signal.key))
             .map(|signal| signal.key.clone())
             .collect();
         for key in begun {
@@ -58,6 +60,11 @@ impl Batch<'_> {
     /// How many signals there are so far.
     pub(super) fn signals(&self) -> usize {
         self.gc.signals.len()
+    }
+
+    fn is_namespace(&self, key: &Bytes) -> bool {
+        let meta = self.rows.get(key).and_then(|row| object::decode(&row.kv.value));
+        meta.is_some_and(|meta| meta.api_version == "v1" && meta.kind == "Namespace")
     }
 
     fn blocks(&self, uid: &Uid) -> bool {

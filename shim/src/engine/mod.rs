@@ -27,6 +27,7 @@ pub mod instance;
 mod interests;
 #[cfg(test)]
 mod interests_tests;
+mod kept;
 mod lease;
 mod limits;
 pub mod load;
@@ -60,6 +61,7 @@ pub use forwarding::Forwarding;
 use gather::Gather;
 use hub::{Hub, Recent};
 use instance::Instance;
+use kept::Kept;
 use metrics::Metrics;
 use pages::Pages;
 use prometheus_client::registry::Registry;
@@ -112,6 +114,7 @@ struct Inner {
     rooms: Rooms,
     readers: Readers,
     hub: Arc<Hub>,
+    kept: Arc<Kept>,
     pages: Arc<Pages>,
     clock: StoreClock,
     /// What the store can hold.
@@ -152,7 +155,9 @@ impl Engine {
         let (sender, inbox) = crossbeam_channel::unbounded();
         let hands = Hands::new(&collector);
         let wake = Arc::clone(&hands.wake);
-        let seen = writer::Seen { hub: Arc::clone(&hub), metrics: Arc::clone(&metrics), condition };
+        let kept = Arc::<Kept>::default();
+        let seen =
+            writer::Seen { hub: Arc::clone(&hub), kept: Arc::clone(&kept), metrics: Arc::clone(&metrics), condition };
         let condition = Arc::clone(&seen.condition);
         let thread = writer::start(writer, inbox, seen, hands, Gather::new(store.nature().gather))?;
         let inner = Arc::new(Inner {
@@ -160,6 +165,7 @@ impl Engine {
             rooms: Rooms::default(),
             readers,
             hub,
+            kept,
             pages: Arc::default(),
             clock: store.clock(),
             nature: store.nature(),
@@ -293,20 +299,26 @@ impl Engine {
     }
 
     /// Everything a backup needs that was not compacted at the revision (0: the newest), in order of (revision, sub),
-    /// in chunks. Fails when a compaction passes the revision meanwhile.
+    /// in chunks. Compactions meanwhile take nothing of it.
     pub fn records(&self, revision: Revision) -> mpsc::Receiver<Result<Vec<Record>>> {
         let (sender, receiver) = mpsc::channel(2);
-        let readers = self.inner.readers.clone();
+        let (readers, hub, keeping) = (self.inner.readers.clone(), Arc::clone(&self.inner.hub), self.inner.kept.keep());
         tokio::spawn(async move {
-            let (mut after, mut until, mut most) = ((0, i64::MAX), revision, FIRST_RECORDS);
+            let _keeping = keeping;
+            let (mut after, mut begun, mut most) = ((0, i64::MAX), None, FIRST_RECORDS);
             loop {
-                let (position, requested, limit) = (after, until, most);
+                let (position, at, limit) = (after, begun, most);
                 let chunk = readers.run(Weight::Large, move |snapshot| {
-                    let until = snapshot.at(requested)?;
-                    Ok((until, snapshot.reader.records(position, until, limit)?))
+                    let (until, above) = match at {
+                        Some(at) => at,
+                        None => (snapshot.at(revision)?, snapshot.compact_revision),
+                    };
+                    Ok(((until, above), snapshot.reader.records(position, until, Some(above), limit)?))
                 });
-                let message = chunk.await.map(|(at, records)| {
-                    until = at;
+                // Another process that serves the database keeps nothing for this one.
+                let chunk = chunk.await.and_then(|chunk| hub.stopped().map(|()| chunk));
+                let message = chunk.map(|(at, records)| {
+                    begun = Some(at);
                     after = records.last().map_or(after, |last| (last.revision, last.sub));
                     most = next_chunk(limit, &records);
                     records

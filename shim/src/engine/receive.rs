@@ -199,11 +199,11 @@ fn last_in_snapshot(reader: &mut dyn Reader) -> Result<(Revision, i64)> {
     let (mut from, mut to) = (0, Revision::MAX);
     while from < to {
         let middle = from + (to - from) / 2;
-        match reader.records((middle, i64::MAX), Revision::MAX, 1)?.first() {
+        match reader.records((middle, i64::MAX), Revision::MAX, None, 1)?.first() {
             Some(behind) => from = behind.revision,
             None => to = middle,
         }
     }
-    let within = reader.records((from, -1), from, usize::MAX)?;
+    let within = reader.records((from, -1), from, None, usize::MAX)?;
     Ok((from, within.last().map_or(i64::MAX, |last| last.sub)))
 }

@@ -287,8 +287,15 @@ pub trait Reader: Send {
     /// all. There are at most about `limit` of them, and fewer if they are long.
     fn events(&mut self, range: &KeyRange, from: Revision, limit: usize) -> Result<(Vec<Event>, Revision)>;
 
-    /// The entries of the history after a position (revision, sub) up to a revision, at most `limit` of them, in order.
-    fn records(&mut self, after: (Revision, i64), until: Revision, limit: usize) -> Result<Vec<Record>>;
+    /// The entries of the history after a position (revision, sub) up to a revision, at most `limit` of them, in order:
+    /// those that a compaction at `above` left, or the last one of the snapshot.
+    fn records(
+        &mut self,
+        after: (Revision, i64),
+        until: Revision,
+        above: Option<Revision>,
+        limit: usize,
+    ) -> Result<Vec<Record>>;
 
     /// One lease.
     fn lease(&mut self, id: LeaseId) -> Result<Option<Lease>>;

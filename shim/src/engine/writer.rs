@@ -17,6 +17,7 @@ use super::condition::Condition;
 use super::facets::facets;
 use super::gather::Gather;
 use super::hub::Hub;
+use super::kept::Kept;
 use super::lease;
 use super::metrics::Metrics;
 use super::publish::{News, Publisher};
@@ -41,6 +42,7 @@ const SOON: Duration = Duration::from_millis(10);
 /// What others see of the writer's work.
 pub(super) struct Seen {
     pub(super) hub: Arc<Hub>,
+    pub(super) kept: Arc<Kept>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) condition: Arc<Condition>,
 }
@@ -53,12 +55,13 @@ pub(super) fn start(
     hands: Hands,
     gather: Gather,
 ) -> Result<thread::JoinHandle<()>> {
-    let Seen { hub, metrics, condition } = seen;
+    let Seen { hub, kept, metrics, condition } = seen;
     let (compacting, indexing, tidying, waiting, retry_at) = (true, true, false, Vec::new(), None);
     let publisher = Publisher::new(Arc::clone(&hub));
     let state = WriterThread {
         writer,
         hub,
+        kept,
         publisher,
         metrics,
         condition,
@@ -80,6 +83,7 @@ pub(super) fn start(
 struct WriterThread {
     writer: Box<dyn Writer>,
     hub: Arc<Hub>,
+    kept: Arc<Kept>,
     publisher: Publisher,
     metrics: Arc<Metrics>,
     condition: Arc<Condition>,
@@ -125,8 +129,8 @@ impl WriterThread {
     fn patience(&self) -> Duration {
         match self.retry_at {
             Some(at) => at.saturating_duration_since(Instant::now()),
-            None if self.compacting || self.indexing || self.publisher.is_unsure() => Duration::ZERO,
-            None if self.tidying => SOON,
+            None if self.frees() || self.indexing || self.publisher.is_unsure() => Duration::ZERO,
+            None if self.tidying || self.compacting => SOON,
             None => IDLE,
         }
     }
@@ -148,7 +152,7 @@ impl WriterThread {
         if result.is_ok() && self.condition.refusal().is_none() {
             result = self.give_time();
         }
-        if result.is_ok() && self.compacting {
+        if result.is_ok() && self.frees() {
             result = self.writer.compact_step().map(|more| self.compacting = more);
             self.metrics.compaction_pending.set(i64::from(self.compacting));
         }
@@ -170,6 +174,11 @@ impl WriterThread {
                 let _ = reply.send(Ok((self.hub.revision(), Outcome::Done)));
             }
         }
+    }
+
+    /// Whether rows that a compaction freed are removed now.
+    fn frees(&self) -> bool {
+        self.compacting && !self.kept.is_kept()
     }
 
     /// Finds out what became of a commit whose outcome is unknown.

@@ -1,7 +1,11 @@
 //! Maintenance.Snapshot: the history as an etcd database file, written beside the database and then sent.
+//!
+//! The file has no name: it is gone with this process, however the process ends.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -14,25 +18,25 @@ use crate::snapshot::{STORAGE_VERSION, SnapshotFile, SnapshotMember, SnapshotMet
 /// What a client gets.
 pub(super) type Chunks = mpsc::Sender<Result<SnapshotResponse, Status>>;
 
-/// Writes a snapshot and sends it. Ends early when the client is gone; the file is removed in any case.
+/// Writes a snapshot and sends it. Ends early when the client is gone.
 pub(super) async fn send(context: Shared, chunks: Chunks) -> Result<(), Status> {
     let begin = std::time::Instant::now();
-    let file = write(&context, &chunks).await?;
-    let size = file.size;
-    run_blocking(move || send_file(&file, &chunks)).await?;
+    let (written, file) = write(&context, &chunks).await?;
+    let size = written.size;
+    run_blocking(move || send_file(written, file, &chunks)).await?;
     tracing::info!(bytes = size, milliseconds = begin.elapsed().as_millis() as u64, "sent a snapshot");
     Ok(())
 }
 
 /// Writes the file. Records are of one moment; leases of before and of after it, so that none is missing.
-async fn write(context: &Shared, chunks: &Chunks) -> Result<SnapshotFile, Status> {
+async fn write(context: &Shared, chunks: &Chunks) -> Result<(SnapshotFile, File), Status> {
     let engine = &context.engine;
     let before = engine.status().await?;
     let leases_before = engine.leases().await?;
     let path = context.snapshot_dir.join(file_name());
     let records = engine.records(0);
     let client = chunks.clone();
-    let (mut writer, last) = run_blocking(move || write_records(path, records, &client)).await?;
+    let (mut writer, file, last) = run_blocking(move || write_records(path, records, &client)).await?;
     let after = engine.status().await?;
     for lease in leases_before.into_iter().chain(engine.leases().await?) {
         writer.lease(lease.id, lease.granted_ttl);
@@ -48,15 +52,18 @@ async fn write(context: &Shared, chunks: &Chunks) -> Result<SnapshotFile, Status
             client_urls: context.client_urls.clone(),
         },
     };
-    run_blocking(move || writer.finish(meta).map_err(|error| failed(&error))).await
+    let written = run_blocking(move || writer.finish(meta).map_err(|error| failed(&error))).await?;
+    Ok((written, file))
 }
 
 fn write_records(
     path: PathBuf,
     mut records: mpsc::Receiver<engine::Result<Vec<Record>>>,
     client: &Chunks,
-) -> Result<(SnapshotWriter, Revision), Status> {
-    let mut writer = SnapshotWriter::create(path).map_err(|error| failed(&error))?;
+) -> Result<(SnapshotWriter, File, Revision), Status> {
+    let mut writer = SnapshotWriter::create(&path).map_err(|error| failed(&error))?;
+    let opened = File::open(&path).and_then(|file| std::fs::remove_file(&path).map(|()| file));
+    let file = opened.map_err(|error| failed(&error))?;
     let mut last = 0;
     while let Some(chunk) = records.blocking_recv() {
         for record in chunk? {
@@ -67,15 +74,11 @@ fn write_records(
             return Err(Status::cancelled("etcdserver: request canceled"));
         }
     }
-    Ok((writer, last))
+    Ok((writer, file, last))
 }
 
-fn send_file(file: &SnapshotFile, client: &Chunks) -> Result<(), Status> {
-    let opened = file.chunks();
-    if let Err(error) = std::fs::remove_file(&file.path) {
-        tracing::warn!(%error, path = %file.path.display(), "cannot remove a snapshot that is sent");
-    }
-    for chunk in opened.map_err(|error| failed(&error))? {
+fn send_file(written: SnapshotFile, file: File, client: &Chunks) -> Result<(), Status> {
+    for chunk in written.chunks(file) {
         let chunk = chunk.map_err(|error| failed(&error))?;
         let version = STORAGE_VERSION.to_owned();
         let response =
@@ -100,8 +103,10 @@ fn failed(error: &std::io::Error) -> Status {
     Status::internal(format!("etcdserver: snapshot: {error}"))
 }
 
-/// A name of its own for each snapshot under way, also beside another process.
+/// A name of its own for each snapshot, for the moment until it has none; also beside another process, and in a
+/// container, where each process may have the number of the one before.
 fn file_name() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!(".sluice-snapshot-{}-{}.db", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    format!(".sluice-snapshot-{}-{now}-{}.db", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }

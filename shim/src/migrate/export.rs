@@ -73,7 +73,7 @@ fn write(reader: &mut dyn Reader, part: &Path) -> Result<(SnapshotFile, Moved)> 
     let mut loaded = Loaded { revision, ..Loaded::default() };
     let mut after: (Revision, i64) = (0, i64::MAX);
     loop {
-        let records = reader.records(after, revision, CHUNK)?;
+        let records = reader.records(after, revision, None, CHUNK)?;
         for record in &records {
             writer.push(record)?;
         }

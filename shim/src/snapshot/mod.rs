@@ -57,8 +57,7 @@ pub struct SnapshotMeta {
     /// The store's revision. It must be the last record's, or that of the compaction if nothing came after it, since
     /// etcd goes on from there.
     pub revision: Revision,
-    /// The revision of the last compaction, or 0. If it moved while the records were read, the later one: what was
-    /// compacted meanwhile may be missing, and what is there beyond it does no harm.
+    /// The revision of the last compaction, or 0. Records that it freed may be there, with the deletions of their keys.
     pub compact_revision: Revision,
     /// The member that the snapshot is from.
     pub member: SnapshotMember,
@@ -173,6 +172,8 @@ impl Drop for SnapshotWriter {
     fn drop(&mut self) {
         if !self.finished
             && let Err(error) = std::fs::remove_file(self.file.path())
+            // Somebody else may have removed its name already.
+            && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(%error, path = %self.file.path().display(), "cannot remove an unfinished snapshot file");
         }
@@ -215,10 +216,9 @@ fn digest(file: &mut File, size: u64) -> io::Result<[u8; 32]> {
 }
 
 impl SnapshotFile {
-    /// Opens the file to be sent. From then on it may be removed.
-    pub fn chunks(&self) -> io::Result<SnapshotChunks> {
-        let file = File::open(&self.path).map_err(|error| with_path("open", &self.path, &error))?;
-        Ok(SnapshotChunks { file, snapshot: self.clone(), sent: 0, done: false })
+    /// What is to be sent, read from the file's beginning. The file was opened before; its name may be gone.
+    pub fn chunks(self, file: File) -> SnapshotChunks {
+        SnapshotChunks { file, snapshot: self, sent: 0, done: false }
     }
 }
 

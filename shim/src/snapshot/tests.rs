@@ -51,7 +51,8 @@ fn save(dir: &TempDir, records: &[Record], leases: &[(LeaseId, i64)], meta: Snap
     assert_eq!(file.size, fs::metadata(&file.path)?.len());
     let mut content = Vec::new();
     let mut remaining = file.size;
-    for chunk in file.chunks()? {
+    let opened = fs::File::open(&file.path)?;
+    for chunk in file.clone().chunks(opened) {
         let chunk = chunk?;
         assert_eq!(chunk.remaining_bytes, remaining.saturating_sub(chunk.blob.len() as u64));
         remaining = chunk.remaining_bytes;

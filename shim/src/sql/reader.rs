@@ -203,8 +203,14 @@ impl Reader for SqlReader {
         }
     }
 
-    fn records(&mut self, after: (Revision, i64), until: Revision, limit: usize) -> Result<Vec<Record>> {
-        let above = self.head.compact_revision;
+    fn records(
+        &mut self,
+        after: (Revision, i64),
+        until: Revision,
+        above: Option<Revision>,
+        limit: usize,
+    ) -> Result<Vec<Record>> {
+        let above = above.unwrap_or(self.head.compact_revision);
         let log = Log { range: None, after, until, above, limit, previous: false };
         Ok(self.session.log(&log)?.into_iter().map(record).collect())
     }

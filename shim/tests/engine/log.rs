@@ -62,7 +62,7 @@ fn events(reader: &mut dyn Reader, last: Revision, limit: usize) -> Vec<Event> {
 fn records(reader: &mut dyn Reader, last: Revision, limit: usize) -> Vec<Record> {
     let (mut found, mut after) = (Vec::new(), (0, 0));
     loop {
-        let records = reader.records(after, last, limit).unwrap();
+        let records = reader.records(after, last, None, limit).unwrap();
         assert!(records.len() <= limit);
         let Some(end) = records.last() else { return found };
         after = (end.revision, end.sub);
@@ -123,5 +123,41 @@ async fn a_chunk_of_the_history_has_some_megabytes() {
     }
     assert_eq!(sizes.iter().sum::<usize>(), 120);
     assert!(sizes.iter().all(|size| size * VALUE <= 16 << 20), "{sizes:?}");
+    engine.shutdown().await;
+}
+
+/// Otherwise a backup would have the put of a key, and not its deletion.
+#[tokio::test]
+async fn a_compaction_takes_nothing_of_a_history_that_is_being_read() {
+    let database = Database::new();
+    let (engine, _) = open(&database).await;
+    let key = |number: usize| format!("/a/{number}");
+    // More than the chunks that are read ahead.
+    for number in 0..150 {
+        put(&engine, key(number), vec![b'v'; 256 << 10]).await;
+    }
+    let delete = DeleteRange { range: KeyRange::single(key(0)), prev_kv: false };
+    let (last, _) = engine.write(Op::Delete(delete)).await.unwrap();
+    let mut chunks = engine.records(0);
+    let mut records = chunks.recv().await.unwrap().unwrap();
+    let compaction = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.compact(last, true).await }
+    });
+    while engine.status().await.unwrap().compact_revision < last {
+        tokio::task::yield_now().await;
+    }
+    // Behind each commit rows are freed.
+    for _ in 0..20 {
+        put(&engine, "/b", "later").await;
+    }
+    while let Some(chunk) = chunks.recv().await {
+        records.extend(chunk.unwrap());
+    }
+    let of_first = records.iter().filter(|record| record.kv.key == key(0).as_bytes());
+    assert!(of_first.map(|record| record.tombstone).eq([false, true]));
+    assert_eq!((records.len(), records.last().unwrap().revision), (151, last));
+    // Nobody reads it any more.
+    compaction.await.unwrap().unwrap();
     engine.shutdown().await;
 }

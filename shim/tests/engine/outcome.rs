@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::database::Database;
-use crate::support::{open_on, put};
+use crate::support::{open, open_on, put};
 use sluice_shim::clock::{Steady, StoreClock, StoreTime};
 use sluice_shim::engine::store::{
     Before, Committed, Decide, Footprint, Lease, Nature, Page, Queue, Reader, Store, Writer,
@@ -156,8 +156,14 @@ impl Reader for FaultyReader {
         self.0.events(range, from, limit)
     }
 
-    fn records(&mut self, after: (Revision, i64), until: Revision, limit: usize) -> Result<Vec<Record>> {
-        self.0.records(after, until, limit)
+    fn records(
+        &mut self,
+        after: (Revision, i64),
+        until: Revision,
+        above: Option<Revision>,
+        limit: usize,
+    ) -> Result<Vec<Record>> {
+        self.0.records(after, until, above, limit)
     }
 
     fn lease(&mut self, id: LeaseId) -> Result<Option<Lease>> {
@@ -361,4 +367,25 @@ async fn a_request_has_no_more_bytes_than_the_database_can_take() {
         let done = world.engine.write(op.clone()).await.map(|(revision, _)| revision);
         assert_eq!(done, expected.map_err(|length| Error::RequestTooLarge { length, limit: 3 }), "{op:?}");
     }
+}
+
+/// Its guess is a revision that the requests before it in the same commit make.
+#[tokio::test]
+async fn a_transaction_that_reads_what_is_not_there_yet_fails_alone() {
+    let database = Database::new();
+    let (engine, _) = open(&database).await;
+    put(&engine, "x", "before").await;
+    for _ in 0..5 {
+        let set = |key: String| Op::Put(Put { key: key.into(), value: "v".into(), ..Put::default() });
+        let range = KeyRange::single("x".to_owned());
+        let guess = RangeQuery { range, revision: engine.revision() + 15, ..RangeQuery::default() };
+        let success = vec![set("x".to_owned()), Op::Range(guess)];
+        let txn = Op::Txn(Txn { success, ..Txn::default() });
+        // All but the first wait for its commit, and are committed together.
+        let writes = (0..20).map(|number| set(format!("a{number}"))).chain([txn]);
+        let mut answers = futures::future::join_all(writes.map(|write| engine.write(write))).await;
+        assert!(matches!(answers.pop(), Some(Ok(_) | Err(Error::FutureRevision))));
+        answers.into_iter().for_each(|answer| drop(answer.unwrap()));
+    }
+    engine.shutdown().await;
 }

@@ -126,6 +126,21 @@ async fn t06_nothing_is_held_for_dependents_that_do_not_block_or_are_visible() {
     assert_eq!(world.keys().await, [owner.key(), visible.key()]);
 }
 
+/// The controller of namespaces empties it, and needs it until then.
+#[tokio::test]
+async fn t06_a_namespace_is_its_controllers() {
+    let world = World::new().await;
+    let owner = Object { kind: "Namespace", ..configmap(1).within("") };
+    let owned = shirt(2).blocking(&owner).finalizer("example.com/x");
+    world.create_all([&owner, &owned]).await;
+    world.delete_with(&owner, FOREGROUND).await;
+    world.settle().await;
+    assert_eq!(world.finalizers(&owner).await, [FOREGROUND]);
+    world.lift(&owned, "example.com/x").await;
+    world.settle().await;
+    assert_eq!(world.keys().await, [owner.key()]);
+}
+
 #[tokio::test]
 async fn t06_an_owner_of_very_many_is_held_and_let_go_again_if_none_blocks() {
     let world = World::new().await;

@@ -28,7 +28,7 @@ impl Chunk {
         after: (Revision, i64),
         until: Revision,
     ) -> Result<(Vec<Record>, bool)> {
-        let records = reader.records(after, until, self.0)?;
+        let records = reader.records(after, until, None, self.0)?;
         let is_last = records.len() < self.0;
         let bytes: usize = records.iter().map(|record| record.kv.key.len() + record.kv.value.len()).sum();
         if !is_last {

@@ -114,10 +114,16 @@ impl Reader for Part {
     }
 
     /// As many as are asked for, if there are so many: fewer say that there are no more.
-    fn records(&mut self, mut after: (Revision, i64), until: Revision, limit: usize) -> Result<Vec<Record>> {
+    fn records(
+        &mut self,
+        mut after: (Revision, i64),
+        until: Revision,
+        above: Option<Revision>,
+        limit: usize,
+    ) -> Result<Vec<Record>> {
         let mut found: Vec<Record> = Vec::new();
         while found.len() < limit {
-            let records = self.source.records(after, until, limit)?;
+            let records = self.source.records(after, until, above, limit)?;
             let is_last = records.len() < limit;
             after = records.last().map_or(after, |last| (last.revision, last.sub));
             found.extend(records.into_iter().filter(|record| self.ranges.contains(&record.kv.key)));

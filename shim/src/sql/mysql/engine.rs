@@ -103,8 +103,14 @@ pub(super) fn server(connection: &mut Conn) -> mysql::Result<Option<Server>> {
 ///
 /// On a node of a Galera cluster a transaction waits at its begin until the node has all that the cluster had committed
 /// by then: what another node acknowledged may not be carried out here yet.
+///
+/// On MariaDB a connection is [known](is_connected) by a lock with its number. A cluster has no such locks.
 pub(super) fn session(server: &Server) -> String {
-    let causal = if server.galera { "; SET SESSION wsrep_sync_wait=1, wsrep_dirty_reads=0" } else { "" };
+    let more = match server.engine {
+        _ if server.galera => "; SET SESSION wsrep_sync_wait=1, wsrep_dirty_reads=0",
+        Engine::MariaDb => "; DO GET_LOCK(CONCAT('sluice-', CONNECTION_ID()), 0)",
+        _ => "",
+    };
     let own = match server.engine {
         // A list of more than a thousand keys would become a table to join with.
         Engine::MariaDb => {
@@ -120,7 +126,16 @@ pub(super) fn session(server: &Server) -> String {
     };
     format!(
         "SET NAMES binary; SET SESSION sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone='+00:00', \
-         autocommit=1, wait_timeout=60; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; {own}{causal}"
+         autocommit=1, wait_timeout=60; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; {own}{more}"
+    )
+}
+
+/// The condition that a connection of that number is there. The list of processes has those of other users only for
+/// whoever has the right `PROCESS`; who has a lock is told to everybody. Earlier versions had no lock.
+pub(super) fn is_connected(number: &str) -> String {
+    format!(
+        "(IS_USED_LOCK(CONCAT('sluice-', {number})) <=> {number}
+            OR EXISTS (SELECT 1 FROM information_schema.processlist WHERE id = {number}))"
     )
 }
 

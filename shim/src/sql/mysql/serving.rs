@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
-use super::engine::Engine;
+use super::engine::{self, Engine};
 use super::note;
 use super::row::Cells;
 use super::text::{Bytes, Packet};
@@ -70,9 +70,9 @@ fn who_serves(connection: &Connection) -> Result<String> {
     let server = connection.server()?;
     let connected = if server.engine == Engine::MariaDb && !server.galera {
         format!(
-            "EXISTS (SELECT 1 FROM information_schema.processlist WHERE id = backend)
-                AND seen_at >= {NOW} - 1000 * (SELECT variable_value + 1 FROM information_schema.global_status
-                    WHERE variable_name = 'UPTIME')"
+            "{} AND seen_at >= {NOW} - 1000 * (SELECT variable_value + 1 FROM information_schema.global_status
+                    WHERE variable_name = 'UPTIME')",
+            engine::is_connected("backend")
         )
     } else {
         "TRUE".to_owned()

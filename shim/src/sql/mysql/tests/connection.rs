@@ -129,6 +129,34 @@ fn one_process_serves_a_store() {
     assert_eq!(third.number("owner", "SELECT owner FROM meta").unwrap(), 3);
 }
 
+/// Without the right `PROCESS` a user is not shown the processes of others.
+#[test]
+fn a_process_that_serves_as_another_user_is_there() {
+    let address = database();
+    let mut first = Connection::open(address.clone(), Arc::default()).unwrap();
+    tables::prepare(&mut first).unwrap();
+    serving::begin(&mut first, 1).unwrap();
+    if first.server().unwrap().engine != engine::Engine::MariaDb {
+        // The others say nothing of connections.
+        return;
+    }
+    let name = first.first("name", "SELECT DATABASE()", |cells| cells.text()).unwrap().unwrap();
+    let mut root = root();
+    for host in ["localhost", "127.0.0.1"] {
+        root.query_drop(format!("CREATE USER backup@'{host}'")).unwrap();
+        root.query_drop(format!("GRANT ALL ON `{name}`.* TO backup@'{host}'")).unwrap();
+    }
+    let mut second = Connection::open(self::address(&format!("backup@127.0.0.1:PORT/{name}")), Arc::default()).unwrap();
+    assert!(serving::look(&mut second).unwrap().connected);
+    assert!(serving::try_begin(&mut second, 2).unwrap().is_some());
+    drop(first);
+    let begun = std::time::Instant::now();
+    while serving::look(&mut second).unwrap().connected {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(9), "only its silence tells that it is gone");
+    }
+    assert!(serving::try_begin(&mut second, 2).unwrap().is_none());
+}
+
 #[test]
 fn what_is_wrong_with_a_login_is_told_with_its_remedy() {
     let mut root = root();
