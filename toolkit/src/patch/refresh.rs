@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use super::engine;
 use super::file::Patch;
-use super::series::{Change, Series};
+use super::series::{Change, Entry, Series, each_on_a_line};
 use super::squash::squash;
-use super::tree::WorkTree;
+use super::tree::{OWN_COMMITS, WorkTree};
 use crate::source::{Pins, Target};
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Explain, Result};
@@ -66,16 +66,27 @@ impl Explain for EditedInFile {
     }
 }
 
+/// Patches came into the series since the tree was made, or the tree was made of none. Nobody dropped them in the tree.
+#[derive(Debug, thiserror::Error)]
+#[error("the tree was not made of these patches, which a refresh would remove:{}", each_on_a_line(.0))]
+struct NotMadeOf(Vec<String>);
+
+impl Explain for NotMadeOf {
+    fn hint(&self) -> Option<String> {
+        Some(format!("run `cargo xtask patch apply` first\n{OWN_COMMITS}"))
+    }
+}
+
 /// Writes the commits above the upstream source as the series. A commit that was not changed gives the bytes that its
 /// file has, and such a file is not touched. Commits of `git commit --fixup` go into those that they mend.
 /// What was written into the header of a patch file since its commit was made stays.
 pub(super) fn refresh(tree: &WorkTree, series: &Series) -> Result<Vec<Change>> {
-    let mut saved = BTreeMap::new();
-    if let Some(commit) = tree.saved()? {
-        for id in engine::chain(&tree.repo, tree.base, commit)? {
-            let patch = engine::to_patch(&tree.repo, id)?;
-            saved.insert(patch.file_name(), patch);
-        }
+    let saved = tree.made_of()?;
+    let known = |entry: &&Entry| saved.contains_key(&entry.name) || saved.contains_key(&entry.patch.file_name());
+    let names: Vec<String> =
+        series.entries.iter().filter(|entry| !known(entry)).map(|entry| entry.name.clone()).collect();
+    if !names.is_empty() {
+        return Err(NotMadeOf(names).into());
     }
     write(tree, series, &saved, None)
 }

@@ -24,8 +24,8 @@ pub(super) struct Series {
     pub(super) dir: PathBuf,
     /// In the order in which they apply.
     pub(super) entries: Vec<Entry>,
-    /// Comment lines at the top of `series`.
-    comment: String,
+    /// Comments and empty lines above the first patch in `series`.
+    above: String,
 }
 
 /// One patch file.
@@ -37,6 +37,8 @@ pub(super) struct Entry {
     pub(super) bytes: Vec<u8>,
     /// What it says.
     pub(super) patch: Patch,
+    /// Comments and empty lines below it in `series`.
+    pub(super) below: String,
 }
 
 /// A rule that a series breaks.
@@ -151,10 +153,11 @@ impl Series {
 
     /// Parses the text of `series` and the files that it lists, as `read` gives them.
     pub(super) fn parse(dir: &Path, list: &str, read: impl Fn(&str) -> Result<Option<Vec<u8>>>) -> Result<Self> {
-        let comment = list.lines().take_while(|line| line.starts_with('#')).map(|line| format!("{line}\n")).collect();
-        let (mut entries, mut seen) = (Vec::new(), BTreeMap::new());
+        let (mut above, mut entries, mut seen) = (String::new(), Vec::<Entry>::new(), BTreeMap::new());
         for (index, name) in list.lines().map(str::trim).enumerate() {
             if name.is_empty() || name.starts_with('#') {
+                let remarks = entries.last_mut().map_or(&mut above, |entry| &mut entry.below);
+                remarks.push_str(&format!("{name}\n"));
                 continue;
             }
             if let Some(first) = seen.insert(name, index + 1) {
@@ -165,9 +168,9 @@ impl Series {
                 return Err(Mismatch::Missing { dir: dir.to_owned(), name: name.to_owned() }.into());
             };
             let patch = Patch::parse(&bytes).map_err(|cause| Unreadable { path: dir.join(name), cause })?;
-            entries.push(Entry { name: name.to_owned(), bytes, patch });
+            entries.push(Entry { name: name.to_owned(), bytes, patch, below: String::new() });
         }
-        Ok(Self { dir: dir.to_owned(), entries, comment })
+        Ok(Self { dir: dir.to_owned(), entries, above })
     }
 
     /// Like [`Series::load`], but a folder without `series` is one without patches.
@@ -175,7 +178,7 @@ impl Series {
         if dir.join(SERIES).exists() {
             return Self::load(dir);
         }
-        Ok(Self { dir: dir.to_owned(), entries: Vec::new(), comment: String::new() })
+        Ok(Self { dir: dir.to_owned(), entries: Vec::new(), above: String::new() })
     }
 
     /// sha256 (hex) of names, order and contents.
@@ -218,7 +221,6 @@ impl Series {
     /// So is source.toml, where there are new `pins`. Every new file is complete on the disk before the first one takes
     /// its place.
     pub(super) fn replace(&self, entries: &[(String, Vec<u8>)], pins: Option<&Pins>) -> Result<Vec<Change>> {
-        let list: String = entries.iter().map(|(name, _)| format!("{name}\n")).collect();
         let mut files: Vec<(&str, Vec<u8>)> =
             entries.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
         if let Some(pins) = pins {
@@ -227,7 +229,7 @@ impl Series {
         let same = self.dir.join(SERIES).exists()
             && self.entries.iter().map(|entry| &entry.name).eq(entries.iter().map(|(name, _)| name));
         if !same {
-            files.push((SERIES, format!("{}{list}", self.comment).into_bytes()));
+            files.push((SERIES, self.list(entries).into_bytes()));
         }
         let (mut staged, mut changes) = (Vec::new(), Vec::new());
         for (name, bytes) in files {
@@ -251,6 +253,20 @@ impl Series {
             }
         }
         Ok(changes)
+    }
+
+    /// The text of `series` for these patches. Comments and empty lines stay below the patch that they are below; those
+    /// of a patch that is gone go to the one above it.
+    pub(super) fn list(&self, entries: &[(String, Vec<u8>)]) -> String {
+        let (mut list, mut last, mut below) = (self.above.clone(), None, BTreeMap::<_, String>::new());
+        for old in &self.entries {
+            last = entries.iter().map(|(name, _)| name).find(|name| **name == old.name).or(last);
+            last.map_or(&mut list, |name| below.entry(name).or_default()).push_str(&old.below);
+        }
+        for (name, _) in entries {
+            list.push_str(&format!("{name}\n{}", below.get(name).map_or("", String::as_str)));
+        }
+        list
     }
 }
 

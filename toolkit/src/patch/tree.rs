@@ -2,13 +2,14 @@
 
 use git2::build::CheckoutBuilder;
 use git2::{ErrorCode, FileMode, Oid, Repository, Status, StatusOptions};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::carry;
 use super::engine::{self, Content};
+use super::file::Patch;
 use super::progress::Progress;
 use super::series::each_on_a_line;
 use crate::pipeline::Fetched;
@@ -26,6 +27,10 @@ const SAVED: &str = "refs/sluice/saved";
 /// The commit whose files are being written: it stays where a run was killed meanwhile.
 const SWITCHING: &str = "refs/sluice/switching";
 
+/// How commits of a person come onto patches that the tree was not made of.
+pub(super) const OWN_COMMITS: &str = "commits of your own: `git branch mine` in the tree keeps them, and after \
+    `cargo xtask patch apply --discard`\n`git cherry-pick COMMIT` takes each over";
+
 /// A composed source tree, opened. No other process switches it while this lives.
 pub(super) struct WorkTree {
     /// Its git repository. Its own settings win over the user's; `source` wrote them.
@@ -42,7 +47,12 @@ enum Unsaved {
     #[error("{} has changes that are in no commit:{}", root.display(), list(files))]
     Files { root: PathBuf, files: Vec<String> },
     #[error("{} has commits that are in no patch file:{}", root.display(), each_on_a_line(commits))]
-    Commits { root: PathBuf, commits: Vec<String> },
+    Commits {
+        root: PathBuf,
+        commits: Vec<String>,
+        /// Whether the tree was made of all patches that there are.
+        made_of_all: bool,
+    },
 }
 
 /// Another verb would undo what a rebase did.
@@ -67,7 +77,10 @@ impl Explain for Unsaved {
                 "cargo xtask patch new \"SUBJECT\"   makes a new patch of them\n\
                 git commit --amend                  puts them into the last patch"
             }
-            Self::Commits { .. } => "cargo xtask patch refresh           writes them into the patch files",
+            Self::Commits { made_of_all: true, .. } => {
+                "cargo xtask patch refresh           writes them into the patch files"
+            }
+            Self::Commits { made_of_all: false, .. } => OWN_COMMITS,
         };
         Some(format!("{keep}\ncargo xtask patch apply --discard   throws them away"))
     }
@@ -188,7 +201,24 @@ impl WorkTree {
                 return Ok(());
             }
         }
-        Err(Unsaved::Commits { root: self.root.clone(), commits: self.unsaved(head, &known)? }.into())
+        let (made_of, mut made_of_all) = (self.made_of()?, true);
+        for id in engine::chain(&self.repo, self.base, next)? {
+            made_of_all &= made_of.contains_key(&engine::to_patch(&self.repo, id)?.file_name());
+        }
+        let commits = self.unsaved(head, &known)?;
+        Err(Unsaved::Commits { root: self.root.clone(), commits, made_of_all }.into())
+    }
+
+    /// The patches that the tree was made of, by the names of their files.
+    pub(super) fn made_of(&self) -> Result<BTreeMap<String, Patch>> {
+        let mut patches = BTreeMap::new();
+        if let Some(commit) = self.saved()? {
+            for id in engine::chain(&self.repo, self.base, commit)? {
+                let patch = engine::to_patch(&self.repo, id)?;
+                patches.insert(patch.file_name(), patch);
+            }
+        }
+        Ok(patches)
     }
 
     /// The subjects of the commits up to `head` whose patches are not among those of the `known` commits. Where only

@@ -129,6 +129,60 @@ fn refresh_writes_only_what_changed() {
     assert_eq!(bring_tree(&tree, &tiny.series(), false).unwrap().0[1].commit, amended);
 }
 
+/// The tree is made of patches that are known; of others it says nothing.
+#[test]
+fn refresh_removes_no_patch_that_the_tree_was_not_made_of() {
+    let tiny = two_patches();
+    let (tree, files) = (tiny.tree(), tiny.files());
+    let steps = bring_tree(&tree, &tiny.series(), false).unwrap().0;
+    let refused = |names: &[&str]| {
+        let error = refresh(&tree, &tiny.series()).unwrap_err();
+        assert!(error.to_string().ends_with(&format!("remove:\n  {}", names.join("\n  "))), "{error}");
+        assert_eq!(tiny.files(), files);
+    };
+    // As `source` composes it.
+    tree.switch(tree.base).unwrap();
+    refused(&["store-count-keys.patch", "docs-odd-ends-modes.patch"]);
+
+    // A pull brought the second patch after work on the first one began.
+    tree.switch(steps[0].commit).unwrap();
+    refused(&["docs-odd-ends-modes.patch"]);
+    let head = tree.repo.find_commit(tree.head().unwrap()).unwrap();
+    let mine = Patch { subject: "store: mine".into(), ..engine::to_patch(&tree.repo, head.id()).unwrap() };
+    tiny.write("pkg/store/mine.go", "package store\n");
+    let after = tree.repo.find_tree(tree.snapshot().unwrap()).unwrap();
+    let mine = engine::commit(&tree.repo, &mine, &after, &head).unwrap();
+    tree.place(mine).unwrap();
+    refused(&["docs-odd-ends-modes.patch"]);
+    let error = format!("{:?}", bring_tree(&tree, &tiny.series(), false).unwrap_err());
+    assert!(error.contains("store: mine") && error.contains("git cherry-pick"), "{error}");
+    assert!(!error.contains("patch refresh"), "{error}");
+
+    // One that the tree had goes with its commit.
+    bring_tree(&tree, &tiny.series(), true).unwrap();
+    tree.place(steps[0].commit).unwrap();
+    let removed = Change { file: "docs-odd-ends-modes.patch".into(), change: "removed" };
+    assert_eq!(refresh(&tree, &tiny.series()).unwrap().last(), Some(&removed));
+}
+
+#[test]
+fn comments_and_empty_lines_of_a_series_stay() {
+    let tiny = Tiny::with_three();
+    let (one, two, three) = ("store-empty-list.patch", "store-clean-keys.patch", "store-count-keys.patch");
+    let before = format!("# Top.\n\n{one}\n\n# Keys.\n{two}\n# Sizes.\n{three}\n# End.\n");
+    fs_err::write(tiny.folder().join("series"), before).unwrap();
+    let series = tiny.series();
+    for (names, expected) in [
+        (vec![one, "new", three, "last"], "# Top.\n\n1\n\n# Keys.\n# Sizes.\nnew\n3\n# End.\nlast\n"),
+        (vec![two, one, three], "# Top.\n\n2\n# Sizes.\n1\n\n# Keys.\n3\n# End.\n"),
+        (vec![two, three], "# Top.\n\n\n# Keys.\n2\n# Sizes.\n3\n# End.\n"),
+    ] {
+        let entries: Vec<_> = names.into_iter().map(|name| (name.to_owned(), vec![])).collect();
+        let expected = expected.replace('1', one).replace('2', two).replace('3', three);
+        assert_eq!(series.list(&entries), expected);
+    }
+}
+
 /// `patch new` says to fill in the header in the patch file.
 #[test]
 fn refresh_keeps_what_was_edited_in_the_patch_file() {
