@@ -307,10 +307,15 @@ fn compose_in(shell: &Context, target: &Target, pins: &Pins, folder: &Path) -> R
 }
 
 /// Throws away changes that are in no commit, after they are saved. None if the repository is damaged.
+///
+/// # Errors
+/// The changes can't be saved: then they stay where they are.
 fn restore(shell: &Context, repository: &Repository, place: &Path) -> Result<Option<String>> {
     const SHOWN: usize = 5;
     let base = repository.base().ok();
-    let changes = repository.changes().unwrap_or_else(|_| vec![Change::unreadable(place)]);
+    let changes = repository.changes();
+    let damaged = changes.is_err();
+    let changes = changes.unwrap_or_else(|_| vec![Change::unreadable(place)]);
     if changes.is_empty() {
         return Ok(base);
     }
@@ -325,7 +330,8 @@ fn restore(shell: &Context, repository: &Repository, place: &Path) -> Result<Opt
     match repository.save_edits(&shell.paths.cache().join("saved"), &name) {
         Ok(Some(file)) => shell.out.note(format!("  the differences are kept in {}", file.display())),
         Ok(None) => {}
-        Err(error) => shell.out.note(format!("  the differences could not be kept: {error}")),
+        Err(error) if damaged => shell.out.note(format!("  the differences could not be kept: {error}")),
+        Err(error) => return Err(error.attempting(format!("cannot keep the differences of {}", place.display()))),
     }
     let whole = repository.restore().is_ok() && repository.changes().is_ok_and(|changes| changes.is_empty());
     Ok(base.filter(|_| whole))

@@ -122,9 +122,13 @@ impl Repository {
         Ok(self.git.checkout_tree(head.as_object(), Some(&mut options))?)
     }
 
-    /// Writes what differs from the last commit as one diff to a new file `<folder>/<name>-<n>.patch`.
+    /// Writes what differs from the last commit as one diff to a new file `<folder>/<name>-<n>.patch`; ignored files
+    /// too, since [`Repository::restore`] removes them.
     pub(crate) fn save_edits(&self, folder: &Path, name: &str) -> Result<Option<PathBuf>> {
         let last = self.git.head()?.peel_to_tree()?;
+        // A diff has no content of ignored files. The rule goes before those of .gitignore; git takes it only after one
+        // that it takes back.
+        self.git.add_ignore_rule("*\n!*\n")?;
         let mut options = git2::DiffOptions::new();
         options.include_untracked(true).recurse_untracked_dirs(true).show_untracked_content(true).show_binary(true);
         let diff = self.git.diff_tree_to_workdir_with_index(Some(&last), Some(&mut options))?;
@@ -294,16 +298,21 @@ mod tests {
         fs_err::write(folder.path().join("new.go"), "package new\n").unwrap();
         fs_err::create_dir_all(folder.path().join(".idea")).unwrap();
         fs_err::write(folder.path().join(".idea/x.test"), "").unwrap();
+        fs_err::write(folder.path().join("a/mine.test"), "ignored\n").unwrap();
+        fs_err::write(folder.path().join("kubernetes/mine.go"), "package mine\n").unwrap();
         let mut changes: Vec<String> = repository.changes().unwrap().iter().map(Change::to_string).collect();
         changes.sort();
-        assert_eq!(changes, ["added .idea/", "added new.go", "changed a/golden.txt", "removed kubernetes/b.go"]);
+        // git does not look for more in an ignored folder of which it has files.
+        assert_eq!(changes[..3], ["added .idea/", "added a/mine.test", "added new.go"]);
+        assert_eq!(changes[3..], ["changed a/golden.txt", "removed kubernetes/b.go"]);
 
         let saved = repository.save_edits(saved_in.path(), "edits").unwrap().unwrap();
         let text = fs_err::read_to_string(&saved).unwrap();
         assert!(
-            text.contains("+package new") && text.contains("-package b") && text.contains("-two\r\n+one\n"),
+            ["+package new\n", "+ignored\n", "+package mine\n", ".idea/x.test"].iter().all(|line| text.contains(line)),
             "{text}"
         );
+        assert!(text.contains("-package b") && text.contains("-two\r\n+one\n"), "{text}");
 
         repository.restore().unwrap();
         assert_eq!(repository.changes().unwrap(), []);

@@ -81,6 +81,17 @@ fn a_second_run_finds_the_tree_and_a_changed_one_is_restored() {
 }
 
 #[test]
+fn changes_that_can_not_be_kept_stay() {
+    let workspace = pinned();
+    let tree = tree(&workspace.stdout(&["source"]));
+    workspace.write(".sluice/saved", "");
+    fs_err::write(tree.join("go.mod"), "module mine\n").unwrap();
+    let text = workspace.xtask(&["source"]);
+    assert!(!text.starts_with("exit code: 0") && text.contains("cannot keep the differences of"), "{text}");
+    assert_eq!(fs_err::read_to_string(tree.join("go.mod")).unwrap(), "module mine\n");
+}
+
+#[test]
 fn a_damaged_or_half_finished_tree_is_made_anew() {
     let workspace = pinned();
     let tree = tree(&workspace.stdout(&["source"]));
