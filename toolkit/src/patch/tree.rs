@@ -112,7 +112,12 @@ impl WorkTree {
     /// Removes a tree, unless `keep`; or says whose work would be lost with it.
     pub(super) fn remove(shell: &Context, root: &Path, keep: bool) -> Result<Option<String>> {
         let lock = source::lock(shell, root)?;
-        let base = Repository::open(root).and_then(|repo| Ok(repo.find_reference(BASE)?.peel_to_commit()?.id()));
+        let repo = match Repository::open(root) {
+            // Not ours to judge: it may be whole and another user's, or of another git.
+            Err(error) if error.code() != ErrorCode::NotFound => return Ok(Some(error.message().to_owned())),
+            opened => opened,
+        };
+        let base = repo.and_then(|repo| Ok(repo.find_reference(BASE)?.peel_to_commit()?.id()));
         let Ok(base) = base else {
             // Damaged: no verb would take it.
             if !keep {

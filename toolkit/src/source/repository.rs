@@ -68,8 +68,8 @@ impl Repository {
         }
         match Git::open(place) {
             Ok(git) => Ok(Some(Self { git })),
-            Err(error) if error.code() == git2::ErrorCode::Owner => Err(error.into()),
-            Err(_) => Ok(None),
+            Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 

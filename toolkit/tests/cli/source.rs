@@ -220,6 +220,20 @@ fn clean_removes_the_trees_that_nobody_needs_and_no_work() {
     assert!(workspace.xtask(&["clean", "--older-than", "soon"]).starts_with("exit code: 1"));
 }
 
+/// Another user's tree is refused too, but only root could make one.
+#[test]
+fn a_tree_that_git_refuses_is_neither_removed_nor_made_anew() {
+    let workspace = pinned();
+    let tree = tree(&workspace.stdout(&["source"]));
+    fs_err::write(tree.join("go.mod"), "module mine\n").unwrap();
+    git2::Repository::open(&tree).unwrap().config().unwrap().set_i32("core.repositoryformatversion", 99).unwrap();
+    let text = workspace.stdout(&["clean", "--older-than", "0h"]);
+    assert!(text.contains("kept: ") && text.contains("99"), "{text}");
+    let text = workspace.xtask(&["source"]);
+    assert!(!text.starts_with("exit code: 0") && text.contains("99"), "{text}");
+    assert_eq!(fs_err::read_to_string(tree.join("go.mod")).unwrap(), "module mine\n");
+}
+
 /// Blobs with everything that a git configuration could change.
 fn upstream(workspace: &Workspace) -> PathBuf {
     let folder = workspace.path("upstream");
