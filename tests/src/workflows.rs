@@ -19,6 +19,13 @@ fn github() -> Vec<(PathBuf, String)> {
     files
 }
 
+/// Those, and the pipeline for GitLab.
+fn all() -> Vec<(PathBuf, String)> {
+    let pipeline = root().join("ci/gitlab-ci.yaml");
+    let text = fs_err::read_to_string(&pipeline).unwrap();
+    github().into_iter().chain([(pipeline, text)]).collect()
+}
+
 /// What actionlint says against a workflow. Its other programs are left out, which a machine may have or not.
 fn actionlint(file: &Path) -> Option<String> {
     let built = build::build_tools(&Context::from_env().unwrap(), &[Program::Actionlint]).unwrap();
@@ -94,12 +101,31 @@ fn unpinned(text: &str) -> Vec<&str> {
 
 #[test]
 fn what_they_take_from_elsewhere_can_not_change() {
-    let pipeline = fs_err::read_to_string(root().join("ci/gitlab-ci.yaml")).unwrap();
-    for text in github().into_iter().map(|(_, text)| text).chain([pipeline]) {
+    for (_, text) in all() {
         assert_eq!(unpinned(&text), [""; 0]);
     }
     let moved = "- uses: actions/cache@v4\nimage: golang:1.26\ncontainer: golang@sha256:abc\nuses: x/y";
     assert_eq!(unpinned(moved).len(), 4);
+}
+
+/// Lines that write a file into the root of the workspace.
+fn into_the_root(text: &str) -> Vec<&str> {
+    let is_in_the_root = |target: &str| {
+        let name = target.split_whitespace().next().unwrap_or_default();
+        name.starts_with(|c: char| c.is_alphanumeric() || c == '.') && !name.contains('/')
+    };
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    lines.filter(|line| line.split('>').skip(1).any(is_in_the_root)).collect()
+}
+
+/// A release is refused where the workspace has a file that no commit has.
+#[test]
+fn they_leave_the_workspace_as_the_commit_has_it() {
+    for (path, text) in all() {
+        assert_eq!(into_the_root(&text), [""; 0], "{}", path.display());
+    }
+    let texts = "a > b\na 2>&1\na > out/b\na >> \"$X\"\na >>b.json\n# a > b\na > ~/.b\nrun: >\na >.b";
+    assert_eq!(into_the_root(texts), ["a > b", "a >>b.json", "a >.b"]);
 }
 
 /// GitHub's own choice of a shell has no `pipefail`: a command that fails before a `|` would be taken for a success.
