@@ -139,6 +139,30 @@ fn a_pipe_does_not_hide_a_failure() {
     assert!(piped.is_empty() || pipeline.contains("set -o pipefail"), "{piped:?}");
 }
 
+/// git, and `cargo xtask`, refuse a repository of another user unless they are told that it is safe.
+#[test]
+fn git_takes_the_checkout_of_another_user() {
+    for (path, text) in github() {
+        for job in text.split("    container: ").skip(1) {
+            let own = job.find("git config --global --add safe.directory \"$GITHUB_WORKSPACE\"");
+            assert!(own.is_some() && own < job.find("ci/prepare"), "{}", path.display());
+        }
+    }
+}
+
+/// `ci/prepare` pins the Go of a Kubernetes minor, which may be too old for another program.
+#[test]
+fn programs_are_there_before_a_release_is_pushed_whatever_they_are_compiled_with() {
+    for (path, text) in all() {
+        let Some(push) = text.find("cargo xtask release ") else { continue };
+        let installs: Vec<_> = text.match_indices("go install ").map(|(at, _)| at).collect();
+        assert!(!installs.is_empty(), "{}", path.display());
+        for at in installs {
+            assert!(at < push && text[..at].ends_with("GOTOOLCHAIN=auto "), "{}", path.display());
+        }
+    }
+}
+
 /// The variable is an argument of a command in the pipeline, so a wrong one fails far from its cause.
 #[test]
 fn the_go_of_a_minor_is_the_one_in_its_pins() {

@@ -1,8 +1,9 @@
 //! The commit that a release is made of.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sluice_shell::error::{Error, Explain, Result};
+use sluice_shell::process::quoted;
 
 /// What would be built is not what a commit says.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +13,17 @@ struct NoCommit(String);
 impl Explain for NoCommit {
     fn hint(&self) -> Option<String> {
         Some("commit the changes, or put them aside with `git stash -u`".to_owned())
+    }
+}
+
+/// git does not trust the workspace.
+#[derive(Debug, thiserror::Error)]
+#[error("a release is made of a commit, and {} is a repository of another user", .0.display())]
+struct NotOurs(PathBuf);
+
+impl Explain for NotOurs {
+    fn hint(&self) -> Option<String> {
+        Some(format!("git config --global --add safe.directory {}", quoted(&self.0)))
     }
 }
 
@@ -28,7 +40,10 @@ impl Explain for Moved {
 
 /// The commit of the workspace `root`, if its files are those of the commit.
 pub(super) fn of(root: &Path) -> Result<String> {
-    let repository = git2::Repository::open(root).map_err(|_| NoCommit(format!("{} has none", root.display())))?;
+    let repository = git2::Repository::open(root).map_err(|error| match error.code() {
+        git2::ErrorCode::Owner => Error::from(NotOurs(root.to_owned())),
+        _ => NoCommit(format!("{} has none", root.display())).into(),
+    })?;
     let mut options = git2::StatusOptions::new();
     options.include_untracked(true).include_ignored(false);
     if let Some(changed) = repository.statuses(Some(&mut options))?.iter().next() {
@@ -82,5 +97,10 @@ mod tests {
         let moved = format!("the workspace went from commit {first} to {second} while the release was built");
         assert_eq!(error(still(root, &first)), moved);
         still(root, &second).unwrap();
+
+        // Only root can give it to somebody.
+        if std::os::unix::fs::chown(root, Some(65534), None).is_ok() {
+            assert!(error(of(root).map(drop)).ends_with(" is a repository of another user"));
+        }
     }
 }
