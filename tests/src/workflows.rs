@@ -150,15 +150,29 @@ fn git_takes_the_checkout_of_another_user() {
     }
 }
 
+const RELEASE: &str = "cargo xtask release --k8s ";
+
+/// The pins may be those of a release before: it would be replaced.
+#[test]
+fn a_release_has_the_version_of_its_tag() {
+    for (path, text) in all() {
+        for command in text.split(RELEASE).skip(1) {
+            let command = command.split(" > ").next().unwrap();
+            let tag = ["\"$TAG\"", "\"$CI_COMMIT_TAG\""].map(|tag| format!("--expect-version {tag} "));
+            assert!(tag.iter().any(|flag| command.contains(flag)), "{}: {command}", path.display());
+        }
+    }
+}
+
 /// `ci/prepare` pins the Go of a Kubernetes minor, which may be too old for another program.
 #[test]
 fn programs_are_there_before_a_release_is_pushed_whatever_they_are_compiled_with() {
     for (path, text) in all() {
-        let Some(push) = text.find("cargo xtask release ") else { continue };
-        let installs: Vec<_> = text.match_indices("go install ").map(|(at, _)| at).collect();
+        let Some(push) = text.find(RELEASE) else { continue };
+        let installs: Vec<_> = text.match_indices(" go install ").map(|(at, _)| at).collect();
         assert!(!installs.is_empty(), "{}", path.display());
         for at in installs {
-            assert!(at < push && text[..at].ends_with("GOTOOLCHAIN=auto "), "{}", path.display());
+            assert!(at < push && text[..at].ends_with("GOTOOLCHAIN=auto"), "{}", path.display());
         }
     }
 }

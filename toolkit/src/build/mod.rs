@@ -290,7 +290,7 @@ fn build<D: Depth>(
 ) -> Result<Built<D>> {
     let fetched = &verified.patched.fetched;
     let pins = Pins::load(shell, &fetched.minor)?;
-    let version = format!("{}+sluice.{}", fetched.version, pins.sluice.revision);
+    let version = pins.ours(&fetched.version);
     let job = Job {
         shell,
         minor: &fetched.minor,

@@ -78,6 +78,9 @@ pub struct Cmd {
     /// Build with this version of Go instead of the one that source.toml names
     #[arg(long, value_name = "VERSION")]
     allow_go: Option<String>,
+    /// Refuse to make another version than this one, such as the tag that is released
+    #[arg(long, value_name = "VERSION")]
+    expect_version: Option<String>,
     /// Write into this folder [default: out/release in the workspace]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -108,6 +111,20 @@ impl Explain for NotUpstreams {
     }
 }
 
+/// The pins are not those of the version that is wanted: with `--push` they would replace another release.
+#[derive(Debug, thiserror::Error)]
+#[error("the release would be {made}, and not {expected}")]
+struct OtherVersion {
+    made: String,
+    expected: String,
+}
+
+impl Explain for OtherVersion {
+    fn hint(&self) -> Option<String> {
+        Some("source.toml of the minor has the version and, as `revision`, the number at its end".to_owned())
+    }
+}
+
 #[derive(Serialize)]
 struct Report<'a> {
     version: &'a str,
@@ -132,6 +149,7 @@ impl Cmd {
             self.sign.as_ref().map(|folder| Signer::load(folder, self.password.read()?.as_deref())).transpose()?;
         let commit = commit::of(shell.paths.root())?;
         let pins = Pins::load(shell, &self.target.k8s)?;
+        expect(self.expect_version.as_deref(), pins.ours(&self.target.version(shell)?))?;
         self.check_go(shell)?;
         let definitions = Definitions::read(&shell.paths.root().join("images"))?;
         let chosen = definitions.select(&[])?;
@@ -259,6 +277,14 @@ fn scratch(shell: &Context) -> Result<TempDir> {
     let cache = shell.paths.cache().join("tmp");
     fs_err::create_dir_all(&cache)?;
     Ok(tempfile::Builder::new().prefix("release-").tempdir_in(cache)?)
+}
+
+/// Refuses to make another version than the expected one, if there is one.
+fn expect(expected: Option<&str>, made: String) -> Result<(), OtherVersion> {
+    match expected {
+        Some(expected) if expected != made => Err(OtherVersion { made, expected: expected.to_owned() }),
+        _ => Ok(()),
+    }
 }
 
 fn refuse(path: &str, problems: Vec<Problem>) -> Result<()> {

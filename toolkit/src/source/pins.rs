@@ -124,6 +124,11 @@ impl Pins {
         Ok(serde_json::to_string(&(&self.kubernetes, &self.staging))?)
     }
 
+    /// The version of what is made of upstream's `version`: `v1.37.2+sluice.1`.
+    pub(crate) fn ours(&self, version: &str) -> String {
+        format!("{version}+sluice.{}", self.sluice.revision)
+    }
+
     /// Seconds since 1970 of upstream's tag.
     pub(crate) fn seconds(&self) -> Result<i64> {
         Ok(calendar::seconds(&self.kubernetes.time).ok_or_else(|| BadTime(self.kubernetes.time.clone()))?)

@@ -195,6 +195,17 @@ fn manifests_of_a_release_name_images_by_their_digests() {
     assert!(found >= 4, "{found}");
 }
 
+#[test]
+fn a_release_is_of_the_version_that_is_expected() {
+    let pins = Pins::load(&Context::for_test(root()), &Minor::DEFAULT.parse().unwrap()).unwrap();
+    let made = pins.ours("v1.37.2");
+    assert_eq!(made, format!("v1.37.2+sluice.{}", pins.sluice.revision));
+    expect(None, made.clone()).unwrap();
+    expect(Some(&made), made.clone()).unwrap();
+    let other = expect(Some("v1.37.2+sluice.99"), made.clone()).unwrap_err();
+    assert_eq!(other.to_string(), format!("the release would be {made}, and not v1.37.2+sluice.99"));
+}
+
 /// The crate knows the rules of the specification; whether the bills are true is tested beside [`inventory`].
 #[test]
 fn bills_of_materials_are_valid() {
