@@ -84,7 +84,12 @@ pub(super) fn archive(path: &Path, keys: Option<&PublicKeys>, scratch: &Path) ->
         let whole = archive::digest(&scratch.join(&top), &description.top(), description.source_date_epoch)?;
         if whole != packed {
             let what = "names, times or modes in it are not those that a release has";
-            verdict.problems.push(Problem::new(name, what));
+            verdict.problems.push(Problem::new(&name, what));
+        }
+        let named = format!("{}{}", description.top(), archive::EXTENSION);
+        // Some places know no `+`.
+        if name.replace('+', "_") != named.replace('+', "_") {
+            verdict.problems.push(Problem::new(&name, format!("it is the release that is named {named}")));
         }
     }
     Ok(verdict)

@@ -74,11 +74,25 @@ fn a_flipped_bit_anywhere_in_an_archive_is_found() {
     assert!(check(Some(&public)).iter().any(|problem| problem.file == format!("{name}.minisig")));
 }
 
+/// Whole and signed, but another version than the one that was asked for.
+#[test]
+fn a_release_under_the_name_of_another_one_is_refused() {
+    let bench = Bench::new();
+    let (signer, public) = bench.keys("keys");
+    let made = bench.make(Some(&signer));
+    let path = bench.dir.path().join("sluice-v1.37.2+sluice.2.tar.zst");
+    fs::copy(&made.archive, &path).unwrap();
+    let scratch = tempfile::tempdir_in(bench.dir.path()).unwrap();
+    let problems = verify::archive(&path, Some(&public), scratch.path()).unwrap().problems;
+    let what = "it is the release that is named sluice-v1.37.2+sluice.1.tar.zst";
+    assert_eq!(problems, [Problem::new("sluice-v1.37.2+sluice.2.tar.zst", what)]);
+}
+
 #[test]
 fn modes_and_times_in_an_archive_are_those_of_a_release() {
     let bench = Bench::new();
     let made = bench.make(None);
-    let path = bench.dir.path().join("other.tar.zst");
+    let path = bench.dir.path().join("sluice-v1.37.2_sluice.1.tar.zst");
     let (top, epoch) = (made.description.top(), made.description.source_date_epoch);
     let check = || {
         let scratch = tempfile::tempdir_in(bench.dir.path()).unwrap();
