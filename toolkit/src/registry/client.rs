@@ -1,9 +1,10 @@
 //! The connection to one registry: who we are there, how often something is tried, and how long we wait.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use oci_client::{
@@ -24,12 +25,15 @@ pub(super) struct Patience {
     pub(super) silence: Duration,
     /// Between attempts of what may succeed later.
     pub(super) pauses: Vec<Duration>,
+    /// Since a login, until it may end: a token that does not say how long it lasts is good for a minute (Docker's
+    /// specification of tokens).
+    pub(super) login: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
         let pauses = [1, 2, 4, 8].map(Duration::from_secs).to_vec();
-        Self { silence: Duration::from_mins(2), pauses }
+        Self { silence: Duration::from_mins(2), pauses, login: Duration::from_secs(30) }
     }
 }
 
@@ -39,6 +43,8 @@ pub(crate) struct Registry {
     name: String,
     pub(super) client: Client,
     login: Login,
+    /// When we logged in last to push.
+    logged_in: Cell<Option<Instant>>,
     patience: Patience,
     runtime: Runtime,
     /// A repository here for each blob that is known to be in one.
@@ -67,6 +73,7 @@ impl Registry {
             name: name.to_owned(),
             client: access.client(name)?,
             login: files.login(name)?,
+            logged_in: Cell::new(None),
             patience,
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
             places: BTreeMap::new(),
@@ -125,7 +132,18 @@ impl Registry {
             let token = RegistryTokenType::Bearer(RegistryToken::Token { token });
             self.client.tokens.insert(&reference, RegistryOperation::Pull, token).await;
         }
+        if operation == RegistryOperation::Push {
+            self.logged_in.set(Some(Instant::now()));
+        }
         Ok(())
+    }
+
+    /// Logs in again to push, before the login ends in the middle: the client would get one for looking alone.
+    pub(super) async fn stay_logged_in(&self, path: &str) -> Result<(), Error> {
+        match self.logged_in.get() {
+            Some(since) if since.elapsed() < self.patience.login => Ok(()),
+            _ => self.log_in(path, RegistryOperation::Push).await,
+        }
     }
 
     /// A reference for the client. It takes a digest in the place of a tag, and panics for a digest in its own place

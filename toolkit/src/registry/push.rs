@@ -94,6 +94,7 @@ impl Registry {
     async fn bring(&self, layout: &Path, path: &str, blob: &Blob) -> Result<Way, Error> {
         let name = blob.digest.to_string();
         let here = self.reference(path, &name);
+        self.stay_logged_in(path).await?;
         let look = Step { path, what: format!("look for the blob {name}") };
         if self.attempt(&look, async || Ok(self.client.blob_exists(&here, &name).await?)).await? {
             return Ok(Way::Present);
@@ -150,6 +151,7 @@ impl Registry {
     /// Sends a document, unless the registry has it under this name; counts it.
     async fn publish(&self, path: &str, name: &str, document: &Document) -> Result<usize, Error> {
         let ours = document.digest.to_string();
+        self.stay_logged_in(path).await?;
         if self.digest_of(path, name).await?.as_ref() == Some(&ours) {
             return Ok(0);
         }

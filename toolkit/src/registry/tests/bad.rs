@@ -1,13 +1,19 @@
 //! Registries that fail, and machines that are not set up for one.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use fs_err as fs;
 
 use super::server::{Fake, Reply, Request};
 use super::{NAME, image, patience, text};
 use crate::images::Reference;
-use crate::registry::{access::Access, client::Registry, credentials::Files, error::Error};
+use crate::registry::{
+    access::Access,
+    client::{Patience, Registry},
+    credentials::Files,
+    error::Error,
+};
 
 /// Pushes to a registry that answers so; the error, and the requests that it got.
 fn pushed(reply: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> (Error, Vec<String>) {
@@ -66,7 +72,7 @@ fn a_failure_that_passes_is_no_error() {
 }
 
 #[test]
-fn a_registry_with_tokens_is_asked_for_one_and_gets_it_with_each_request() {
+fn a_registry_with_tokens_is_asked_for_one_before_the_last_one_ends_and_gets_it_with_each_request() {
     let fake = Fake::start(|request| match request.line.split_once(' ') {
         // "ada:open".
         Some((_, path)) if path.starts_with("/token?") => match request.authorization.as_str() {
@@ -82,19 +88,24 @@ fn a_registry_with_tokens_is_asked_for_one_and_gets_it_with_each_request() {
     let dir = tempfile::tempdir().unwrap();
     image(dir.path(), "one");
     let to = Reference::new(&format!("{}/one", fake.name()), "v1").unwrap();
-    let push = |auth: &str| {
+    let push = |auth: &str, patience: Patience| {
         let file = dir.path().join("config.json");
         fs::write(&file, format!(r#"{{"auths": {{"{}": {{"auth": "{auth}"}}}}}}"#, fake.name())).unwrap();
         let access = Access { insecure_loopback: true, ..Access::default() };
-        let mut registry = Registry::with(&fake.name(), &access, &Files(vec![file]), patience()).unwrap();
+        let mut registry = Registry::with(&fake.name(), &access, &Files(vec![file]), patience).unwrap();
         registry.push(dir.path(), NAME, std::slice::from_ref(&to), |_| ()).unwrap_err()
     };
-    let error = push("YWRhOm9wZW4=");
-    assert!(matches!(&error, Error::Forbidden { message, .. } if message == "read only"), "{error:?}");
-    let tokens: Vec<_> = fake.seen().into_iter().filter(|line| line.contains("/token?")).collect();
-    assert_eq!(tokens, ["GET /token?scope=repository%3Aone%3Apull%2Cpush&service=test"]);
+    // At the beginning, and before the first blob where the login may have ended meanwhile.
+    for (login, logins) in [(patience().login, 1), (Duration::ZERO, 2)] {
+        let before = fake.seen().len();
+        let error = push("YWRhOm9wZW4=", Patience { login, ..patience() });
+        assert!(matches!(&error, Error::Forbidden { message, .. } if message == "read only"), "{error:?}");
+        let seen = fake.seen().split_off(before);
+        let tokens: Vec<_> = seen.iter().filter(|line| line.contains("/token?")).collect();
+        assert_eq!(tokens, vec!["GET /token?scope=repository%3Aone%3Apull%2Cpush&service=test"; logins]);
+    }
 
-    let refused = push("YWRhOndyb25n");
+    let refused = push("YWRhOndyb25n", patience());
     assert!(matches!(&refused, Error::Unauthorized { message, .. } if message == "who is that?"), "{refused:?}");
     assert!(refused.to_string().contains("config.json"), "{refused}");
 }

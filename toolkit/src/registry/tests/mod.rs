@@ -67,7 +67,7 @@ fn layer(words: &str) -> Vec<u8> {
 
 /// One that a test loses its patience with at once.
 fn patience() -> Patience {
-    Patience { silence: Duration::from_millis(300), pauses: vec![Duration::ZERO; 2] }
+    Patience { silence: Duration::from_millis(300), pauses: vec![Duration::ZERO; 2], ..Patience::default() }
 }
 
 /// The registry with a password, and its layouts.
