@@ -37,25 +37,36 @@ platform() {
     esac
 }
 
+# openssl, which is silent unless it fails.
+ssl() {
+    said=$(openssl "$@" 2>&1) || fail "openssl $1 failed: $said"
+}
+
+# A new key and what is made of it: `request NAME SUBJECT OPTIONS`. The machine's own settings of openssl play no part.
+request() {
+    name=$1
+    subject=$2
+    shift 2
+    ssl req -config "$pki/req.cnf" -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "$subject" \
+        -keyout "$pki/$name.key" "$@"
+}
+
 # An authority of its own: `authority NAME SUBJECT`.
 authority() {
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj "/CN=$2" \
-        -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,digitalSignature \
-        -keyout "$pki/$1.key" -out "$pki/$1.crt" 2>/dev/null
+    request "$1" "/CN=$2" -x509 -days 3650 -out "$pki/$1.crt"
 }
 
 # A certificate of an authority: `certificate AUTHORITY NAME SUBJECT USAGE [NAMES]`.
 certificate() {
-    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "$3" \
-        -keyout "$pki/$2.key" -out "$pki/$2.csr" 2>/dev/null
+    request "$2" "$3" -out "$pki/$2.csr"
     {
         echo "basicConstraints=critical,CA:FALSE"
         echo "keyUsage=critical,digitalSignature"
         echo "extendedKeyUsage=$4"
         if [ -n "${5-}" ]; then echo "subjectAltName=$5"; fi
     } >"$pki/$2.ext"
-    openssl x509 -req -in "$pki/$2.csr" -CA "$pki/$1.crt" -CAkey "$pki/$1.key" -CAcreateserial -days 3650 \
-        -extfile "$pki/$2.ext" -out "$pki/$2.crt" 2>/dev/null
+    ssl x509 -req -in "$pki/$2.csr" -CA "$pki/$1.crt" -CAkey "$pki/$1.key" -CAcreateserial -days 3650 \
+        -extfile "$pki/$2.ext" -out "$pki/$2.crt"
     rm "$pki/$2.csr" "$pki/$2.ext"
 }
 
@@ -66,6 +77,17 @@ make_keys() {
     mkdir -p "$pki.new"
     finished=$pki
     pki=$pki.new
+    # In here and not as -addext: openssl 1.1.1 adds what its own settings have, and Go refuses an extension twice.
+    cat >"$pki/req.cnf" <<END
+[req]
+distinguished_name = name
+x509_extensions = authority
+[name]
+[authority]
+basicConstraints = critical,CA:TRUE
+keyUsage = critical,keyCertSign,digitalSignature
+subjectKeyIdentifier = hash
+END
     authority ca kubernetes
     authority store-ca sluice-store
     host=$(uname -n)
@@ -75,8 +97,9 @@ make_keys() {
     certificate ca controller-manager "/CN=system:kube-controller-manager" clientAuth
     certificate store-ca store-serving "/CN=sluice-shim" serverAuth "IP:127.0.0.1,DNS:localhost"
     certificate store-ca store-client "/CN=kube-apiserver" clientAuth
-    openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$pki/service-account.key" 2>/dev/null
-    openssl pkey -in "$pki/service-account.key" -pubout -out "$pki/service-account.pub"
+    ssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$pki/service-account.key"
+    ssl pkey -in "$pki/service-account.key" -pubout -out "$pki/service-account.pub"
+    rm "$pki/req.cnf"
     # Whole or not at all: a run that was interrupted starts anew.
     mv "$pki" "$finished"
     pki=$finished
@@ -113,6 +136,7 @@ install_all() {
     [ -d "$from" ] || fail "the release has no programs for $(platform)"
     mkdir -p "$bin" "$units" "$config" "$data"
     chmod 700 "$data"
+    [ -d "$pki" ] || make_keys
     for program in $programs; do
         # A program that runs can't be written, but it can be replaced.
         cp "$from/$program" "$bin/.$program.new"
@@ -123,7 +147,6 @@ install_all() {
         cp "$release/install/$service.service" "$units/$service.service"
         chmod 644 "$units/$service.service"
     done
-    [ -d "$pki" ] || make_keys
     kubeconfig admin "$config/admin.conf"
     kubeconfig controller-manager "$config/controller-manager.conf"
     if live; then

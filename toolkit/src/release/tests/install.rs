@@ -14,7 +14,9 @@ fn a_release_installs_itself_and_goes_without_a_trace() {
     let made = bench.make(None);
     let root = bench.dir.path().join("root");
     let run = |args: &[&str]| {
-        Run::new(made.folder.join("install/install.sh"), bench.dir.path()).env("DESTDIR", &root).args(args)
+        // Whatever the machine's settings are.
+        let run = Run::new(made.folder.join("install/install.sh"), bench.dir.path()).env("OPENSSL_CONF", "/dev/null");
+        run.env("DESTDIR", &root).args(args)
     };
     assert_eq!(run(&[]).read().unwrap(), "export KUBECONFIG=/etc/sluice/admin.conf");
     let pki = root.join("etc/sluice/pki");
@@ -68,6 +70,21 @@ fn a_release_installs_itself_and_goes_without_a_trace() {
     run(&["uninstall", "--purge"]).run().unwrap();
     assert!(bundle::Files::of(&root).unwrap().all().unwrap().is_empty());
     run(&["remove"]).run().unwrap_err();
+}
+
+#[test]
+fn what_openssl_says_is_shown_and_nothing_was_replaced() {
+    let bench = Bench::new();
+    let made = bench.make(None);
+    let (root, path) = (bench.dir.path().join("root"), bench.dir.path().join("path"));
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("openssl"), "#!/bin/sh\necho no entropy >&2\nexit 1\n").unwrap();
+    fs::set_permissions(path.join("openssl"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", path.display(), std::env::var("PATH").unwrap());
+    let run = Run::new(made.folder.join("install/install.sh"), bench.dir.path()).env("DESTDIR", &root);
+    let error = run.env("PATH", path).run().unwrap_err().to_string();
+    assert!(error.contains("install.sh: openssl req failed: no entropy"), "{error}");
+    assert!(!root.join("usr/local/bin/sluice-shim").exists());
 }
 
 #[test]
