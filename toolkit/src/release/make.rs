@@ -1,5 +1,6 @@
 //! Puts a release together.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -23,8 +24,10 @@ pub(super) struct Parts<'a> {
     pub(super) kubernetes: String,
     /// One for each platform, at least one. They can only be of a series that was verified in full.
     pub(super) builds: &'a [Built<Tested>],
-    /// A folder with one OCI layout for each image.
+    /// A folder with OCI layouts; some may be of images that are no more.
     pub(super) layouts: PathBuf,
+    /// The names of the layouts that belong to the release.
+    pub(super) images: BTreeSet<String>,
     /// What is inside of programs and images.
     pub(super) inventory: Inventory,
     /// How it was built.
@@ -102,9 +105,9 @@ fn fill(bundle: &Bundle, parts: &Parts<'_>, signer: Option<&Signer>) -> Result<D
     for built in parts.builds {
         description.programs.extend(add_programs(bundle, built)?);
     }
-    for layout in subfolders(&parts.layouts)? {
+    for layout in &parts.images {
         let name = format!("images/{layout}");
-        bundle.add_folder(&name, &parts.layouts.join(&layout))?;
+        bundle.add_folder(&name, &parts.layouts.join(layout))?;
         let folder = bundle.folder().join(&name);
         let images = layouts::images(&folder, &name)?;
         if let Some(signer) = signer {
@@ -189,17 +192,4 @@ fn add_programs(bundle: &Bundle, built: &Built<Tested>) -> Result<Vec<Program>> 
         Ok(Program { name, platform: platform.clone(), version, file, digest })
     };
     binaries.iter().map(add).collect()
-}
-
-/// The names of the OCI layouts in a folder.
-fn subfolders(folder: &Path) -> Result<Vec<String>> {
-    let mut names = vec![];
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.path().join("index.json").is_file() {
-            names.push(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    names.sort();
-    Ok(names)
 }

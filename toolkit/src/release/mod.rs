@@ -178,6 +178,7 @@ impl Cmd {
             kubernetes: self.target.version(shell)?,
             builds: &builds,
             layouts,
+            images: chosen.iter().map(|image| image.name.clone()).collect(),
             inventory,
             builder: self.builder(shell, pins, &builds)?,
             patches: patch::exported(shell, &self.target)?,

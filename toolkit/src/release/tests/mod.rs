@@ -72,6 +72,7 @@ impl Bench {
             kubernetes: "v1.37.2".into(),
             builds: std::slice::from_ref(&self.built),
             layouts: self.dir.path().join("layouts"),
+            images: Definitions::read(&root().join("images")).unwrap().select(&[]).unwrap().iter().map(named).collect(),
             inventory: self.inventory(),
             builder: Builder {
                 command: "cargo xtask release".into(),
@@ -115,6 +116,10 @@ impl Bench {
     }
 }
 
+fn named(image: &&Definition) -> String {
+    image.name.clone()
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
@@ -154,6 +159,15 @@ fn the_same_parts_make_the_same_bytes() {
     let made = one.make(None);
     assert!(verify::folder(&made.folder, None).unwrap().problems.is_empty());
     assert!(!made.archive.with_extension("zst.minisig").exists());
+}
+
+#[test]
+fn an_image_that_is_no_more_is_not_in_a_release() {
+    let bench = Bench::new();
+    let layouts = bench.dir.path().join("layouts");
+    copy(&layouts.join("sluice-shim"), &layouts.join("renamed"));
+    let made = bench.make(None);
+    assert!(made.folder.join("images/sluice-shim").exists() && !made.folder.join("images/renamed").exists());
 }
 
 #[test]
