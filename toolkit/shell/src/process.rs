@@ -32,6 +32,10 @@ const TAIL: usize = 40;
 /// The toolkit itself, as a program to run. Not its path: cargo may have put another build there meanwhile.
 pub const THIS: &str = "/proc/self/exe";
 
+/// The variable with the password of the keys that sign a release. No program that we start needs it, so none gets it,
+/// unless it is set for that program.
+pub const PASSWORD: &str = "SLUICE_SIGN_PASSWORD";
+
 /// A program to run, in an explicit folder.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -143,7 +147,7 @@ impl Run {
             args: Vec::new(),
             dir: dir.as_ref().to_owned(),
             env: Vec::new(),
-            unset: Vec::new(),
+            unset: vec![PASSWORD.into()],
             stdin: Vec::new(),
             log: None,
             limit: Limit::HUNG,
@@ -159,7 +163,8 @@ impl Run {
         let about_us = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_NAME", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE"];
         let names = std::env::vars_os().map(|(name, _)| name);
         let unset = names.filter(|name| about_us.iter().any(|start| name.as_bytes().starts_with(start.as_bytes())));
-        Self { unset: unset.collect(), ..Self::new(cargo, dir) }
+        let run = Self::new(cargo, dir);
+        Self { unset: unset.chain(run.unset.clone()).collect(), ..run }
     }
 
     /// One more argument.
@@ -261,8 +266,9 @@ impl Run {
         Ok(String::from_utf8_lossy(&stdout).trim_end_matches('\n').to_owned())
     }
 
-    /// Becomes the program: it gets our process, our streams and our terminal. Returns only if it can't be started.
-    pub fn replace(&self) -> Error {
+    /// Becomes the program: it gets our process, streams, terminal and [`PASSWORD`]. Returns if it can't be started.
+    pub fn replace(mut self) -> Error {
+        self.unset.retain(|name| name != PASSWORD);
         match self.command(Stdio::inherit(), Stdio::inherit()) {
             Ok(mut command) => self.not_started(command.stdin(Stdio::inherit()).exec()),
             Err(error) => error,

@@ -14,9 +14,7 @@ use ring::rand::SecureRandom as _;
 use ring::signature::Ed25519KeyPair;
 
 use sluice_shell::error::{Error, Explain, Result};
-
-/// The environment variable with the password of the keys.
-const PASSWORD: &str = "SLUICE_SIGN_PASSWORD";
+use sluice_shell::process::PASSWORD;
 
 const MINISIGN: &str = "minisign";
 const ECDSA: &str = "ecdsa";

@@ -29,6 +29,17 @@ fn output_input_environment_and_log() {
 }
 
 #[test]
+fn no_program_gets_the_password_of_the_keys() {
+    if std::env::var_os(PASSWORD).is_some() {
+        assert_eq!(sh("echo -$SLUICE_SIGN_PASSWORD").read().unwrap(), "-");
+        return;
+    }
+    let test = ["--exact", "process::tests::no_program_gets_the_password_of_the_keys"];
+    let run = Run::new(std::env::current_exe().unwrap(), "/").args(test).env(PASSWORD, "open sesame");
+    assert!(run.read().unwrap().contains("1 passed"));
+}
+
+#[test]
 fn a_missing_program_names_doctor() {
     let error = Run::new("no-such-program", "/").run().unwrap_err();
     assert!(format!("{error:?}").contains("cargo xtask doctor"), "{error:?}");
