@@ -24,7 +24,7 @@ const VALUES: &str = "vcluster/chart-values.yaml";
 const OPERATORS: [&str; 2] = ["apiVersion: cert-manager.io/", "apiVersion: monitoring.coreos.com/"];
 
 /// Values that make no sense, and what the user is told. They stand in commands as they do here.
-const REFUSED: [(&str, &str); 11] = [
+const REFUSED: [(&str, &str); 12] = [
     ("database.type=postgresql", "value must be one of"),
     ("database.type=postgres", "needs database.endpoint (a URL such as postgres://user@host/database)"),
     ("database.type=mysql,database.endpoint=postgres://a@b/c", "but database.endpoint is a URL of postgres://"),
@@ -36,6 +36,8 @@ const REFUSED: [(&str, &str); 11] = [
     ("replicas=0", "minimum"),
     ("replica=2", "additional properties 'replica' not allowed"),
     ("tls.secretName=", "minLength"),
+    // The Pod has this label: a second one would be the same key twice.
+    (r"podLabels.app\.kubernetes\.io/name=x", "at '/podLabels/app.kubernetes.io~1name'"),
 ];
 
 pub(super) fn cases() -> Vec<Case> {
