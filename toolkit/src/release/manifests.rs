@@ -117,6 +117,23 @@ mod tests {
         }
     }
 
+    /// By itself a probe lasts a second, and `/readyz` waits up to five for the database.
+    #[test]
+    fn what_asks_whether_the_shim_is_ready_waits_for_the_answer() {
+        let images = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../images");
+        let mut probes = 0;
+        for entry in walkdir::WalkDir::new(images) {
+            let path = entry.unwrap().into_path();
+            let text = fs_err::read_to_string(&path).unwrap_or_default();
+            for probe in text.split("readinessProbe:\n").skip(1) {
+                let probe = probe.split("livenessProbe:").next().unwrap();
+                assert!(probe.contains("timeoutSeconds: "), "{}: {probe}", path.display());
+                probes += 1;
+            }
+        }
+        assert!(probes >= 9, "{probes}");
+    }
+
     #[test]
     fn a_chart_gets_the_image_of_the_release() {
         let release = release(vec![image("sluice-shim:v1.36.3_sluice.2", b"a")]);
