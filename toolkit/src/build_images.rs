@@ -22,7 +22,7 @@ use crate::{
         self, Assembler, BlobStore, Definition, Definitions, Origin, Reference, archive, check_machine, layout,
         validate,
     },
-    pipeline::Built,
+    pipeline::{Built, Depth},
     source::Target,
 };
 use sluice_shell::context::Context;
@@ -139,7 +139,7 @@ fn program(name: &str) -> Result<Program> {
 const SOURCES: [&str; 6] = ["shim", "images", "Cargo.toml", "Cargo.lock", ".cargo", "rust-toolchain.toml"];
 
 /// Where what is in the images comes from.
-fn origin(shell: &Context, built: &Built) -> Origin {
+fn origin<D: Depth>(shell: &Context, built: &Built<D>) -> Origin {
     let patches = format!("patches/{}", built.minor);
     let paths = [&SOURCES[..], &[patches.as_str()]].concat();
     let root = shell.paths.root();
@@ -151,9 +151,9 @@ fn origin(shell: &Context, built: &Built) -> Origin {
 }
 
 /// Writes the images `chosen` into `out`, with the programs of a build for each platform.
-pub(crate) fn write(
+pub(crate) fn write<D: Depth>(
     shell: &Context,
-    builds: &[Built],
+    builds: &[Built<D>],
     definitions: &Definitions,
     chosen: &[&Definition],
     registry: &str,

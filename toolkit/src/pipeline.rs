@@ -7,6 +7,7 @@
 //! source::Target::fetch, open      -> Fetched      patch::apply(shell, Fetched)       -> Patched
 //! patch::verify_form(shell, Patched) -> Verified<Form>     build::build(shell, &Verified<D>, …) -> Built<D>
 //! patch::verify_all(shell, Patched)  -> Verified<Tested>
+//! build::build_stock(shell, …)       -> Built<Upstream>
 //! ```
 //!
 //! How much was verified is part of the type, and goes on into what is built: a function that takes `Built<Tested>`
@@ -74,10 +75,19 @@ pub trait Depth: Clone + Copy + std::fmt::Debug {
 #[derive(Clone, Copy, Debug)]
 pub enum Form {}
 
+/// Upstream's tree as it is, of which there is nothing to verify: what is built of it is compared with, and never
+/// published.
+#[derive(Clone, Copy, Debug)]
+pub enum Upstream {}
+
 /// The whole: besides the form, each patch was compiled and vetted at its commit, and the tests that the patches name
 /// passed.
 #[derive(Clone, Copy, Debug)]
 pub enum Tested {}
+
+impl Depth for Upstream {
+    const NAME: &str = "upstream";
+}
 
 impl Depth for Form {
     const NAME: &str = "form";

@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Options, OtherGo, Program, build_patched, build_stock, build_tested, build_tools_for};
-use crate::pipeline::{Binary, Built};
+use crate::pipeline::{Binary, Built, Depth};
 use crate::source::Target;
 use sluice_shell::context::Context;
 use sluice_shell::error::Result;
@@ -83,19 +83,22 @@ impl Cmd {
         }
         if self.stock {
             let stock = build_stock(shell, &self.target, options, programs)?;
-            let (minor, version, go) = (Some(self.target.k8s.clone()), stock.version, stock.go);
-            return Ok(Report { minor, version, flavor: "stock", go, binaries: stock.binaries });
+            return Ok(Report::of(stock, "stock"));
         }
         let built = match self.tested {
             true => build_tested(shell, &self.target, options, programs)?.into(),
             false => build_patched(shell, &self.target, options, programs)?,
         };
-        let Built { minor, version, go, binaries, .. } = built;
-        Ok(Report { minor: Some(minor), version, flavor: "patched", go, binaries })
+        Ok(Report::of(built, "patched"))
     }
 }
 
 impl Report {
+    fn of<D: Depth>(built: Built<D>, flavor: &'static str) -> Self {
+        let Built { minor, version, go, binaries, .. } = built;
+        Self { minor: Some(minor), version, flavor, go, binaries }
+    }
+
     /// For people.
     fn table(&self) -> String {
         let mut rows = vec![["PROGRAM", "VERSION", "PLATFORM", "SIZE", "SECONDS", "PATH"].map(String::from).to_vec()];

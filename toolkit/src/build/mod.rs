@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::patch;
-use crate::pipeline::{Binary, Built, Depth, Form, Patched, Tested, Verified};
+use crate::pipeline::{Binary, Built, Depth, Form, Patched, Tested, Upstream, Verified};
 use crate::source::{self, Pins, Purpose, Target};
 pub use cmd::Cmd;
 pub(crate) use other_go::OtherGo;
@@ -177,17 +177,6 @@ impl Options {
     }
 }
 
-/// Programs of the unpatched tree. Not a stage of the pipeline: nothing of this ships.
-#[derive(Debug)]
-pub(crate) struct Stock {
-    /// Upstream's version, `v1.37.2`.
-    pub(crate) version: String,
-    /// Version of the Go that compiled them.
-    pub(crate) go: String,
-    /// In the order asked for.
-    pub(crate) binaries: Vec<Binary>,
-}
-
 /// Kubernetes programs of one tree: where from, where to, stamped as what.
 struct Job<'a> {
     shell: &'a Context,
@@ -303,14 +292,16 @@ fn build<D: Depth>(
         folder: options.folder(shell, &fetched.minor, "patched"),
         announced,
     };
-    let binaries = job.all(programs)?;
-    let go = golang::release(&job.go).trim_start_matches("go").to_owned();
-    let Options { release_flags, platform } = options;
-    Ok(Built::new(fetched.minor.clone(), version.clone(), platform, release_flags, go, job.epoch, binaries))
+    job.built(programs)
 }
 
 /// Builds `programs` from the tree as upstream ships it.
-pub(crate) fn build_stock(shell: &Context, target: &Target, options: Options, programs: &[Program]) -> Result<Stock> {
+pub(crate) fn build_stock(
+    shell: &Context,
+    target: &Target,
+    options: Options,
+    programs: &[Program],
+) -> Result<Built<Upstream>> {
     let pins = Pins::load(shell, &target.k8s)?;
     let folder = options.folder(shell, &target.k8s, "stock");
     let announced = announce(shell, target, Purpose::Stock, &folder, options.platform, programs)?;
@@ -327,9 +318,7 @@ pub(crate) fn build_stock(shell: &Context, target: &Target, options: Options, pr
         folder,
         announced: &announced,
     };
-    let binaries = job.all(programs)?;
-    let go = golang::release(&job.go).trim_start_matches("go").to_owned();
-    Ok(Stock { version: fetched.version.clone(), go, binaries })
+    job.built(programs)
 }
 
 /// The version of the Go compiler, `1.26.10`.
@@ -454,6 +443,15 @@ impl Job<'_> {
             }
         }
         Ok(binaries)
+    }
+
+    /// All of them, as a stage of the pipeline.
+    fn built<D: Depth>(&self, programs: &[Program]) -> Result<Built<D>> {
+        let binaries = self.all(programs)?;
+        let go = golang::release(&self.go).trim_start_matches("go").to_owned();
+        let Options { release_flags, platform } = self.options;
+        let (minor, version) = (self.minor.clone(), self.version.to_owned());
+        Ok(Built::new(minor, version, platform, release_flags, go, self.epoch, binaries))
     }
 
     /// The tree still holds the commit that this job is about.

@@ -9,11 +9,11 @@ use fs_err as fs;
 
 use super::report::Line;
 use crate::images::BlobStore;
-use crate::pipeline::Built;
+use crate::pipeline::{Built, Depth};
 use sluice_shell::error::Result;
 
 /// Notes which layers the images of a run of all definitions consist of, and removes those that no newest run has.
-pub(super) fn keep(store: &BlobStore, folder: &Path, builds: &[Built], images: &[Line]) -> Result<()> {
+pub(super) fn keep<D: Depth>(store: &BlobStore, folder: &Path, builds: &[Built<D>], images: &[Line]) -> Result<()> {
     fs::create_dir_all(folder)?;
     for built in builds {
         let parts = images.iter().flat_map(|line| &line.platforms).filter(|part| part.platform == built.platform);
@@ -31,7 +31,7 @@ pub(super) fn keep(store: &BlobStore, folder: &Path, builds: &[Built], images: &
     Ok(store.prune(|name| used.contains(name))?)
 }
 
-fn note(folder: &Path, built: &Built) -> PathBuf {
+fn note<D: Depth>(folder: &Path, built: &Built<D>) -> PathBuf {
     let flags = if built.release_flags { "-release" } else { "" };
     folder.join(format!("{}{flags}{}", built.minor, built.platform.suffix()))
 }

@@ -15,7 +15,7 @@ use super::{
     elf, package, roots,
     tree::{Content, Entry, Node, Tree},
 };
-use crate::pipeline::{Binary, Built};
+use crate::pipeline::{Binary, Built, Depth};
 use sluice_shell::minor::Minor;
 use sluice_shell::paths::Paths;
 use sluice_shell::platform::Platform;
@@ -62,7 +62,7 @@ struct Part {
 }
 
 impl Part {
-    fn new(built: &Built, paths: &Paths) -> Self {
+    fn new<D: Depth>(built: &Built<D>, paths: &Paths) -> Self {
         let binary = |binary: &Binary| (binary.name.clone(), binary.clone());
         let binaries = built.binaries.iter().map(binary).collect();
         Self { platform: built.platform, binaries, debian: debian_root(paths, built.platform) }
@@ -79,8 +79,8 @@ impl Assembler {
     ///
     /// # Errors
     /// When there is no build.
-    pub(crate) fn new(
-        builds: &[Built],
+    pub(crate) fn new<D: Depth>(
+        builds: &[Built<D>],
         paths: &Paths,
         registry: &str,
         origin: Origin,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::problem::NoVcluster;
-use super::{Images, Node, boot, upgrade};
+use super::{Images, Node, Wish, boot, upgrade};
 use crate::source::Target;
 use sluice_shell::context::Context;
 use sluice_shell::error::Result;
@@ -25,8 +25,8 @@ enum Verb {
     /// Starts the cluster and prints the line that points kubectl at it
     ///
     /// containerd, the kubelet, kube-proxy and CoreDNS are of this machine or built here; the control plane is that of
-    /// images/manifests/kubeadm, with sluice-shim where kubeadm puts etcd. Nothing is left on the machine after `down`.
-    /// A second `up` starts a node again that was killed, with its data.
+    /// images/manifests/kubeadm, with sluice-shim where kubeadm puts etcd; with `--stock` that of upstream, on etcd.
+    /// Nothing is left on the machine after `down`. A second `up` starts a node again that was killed, with its data.
     Up(Up),
     /// Takes a cluster that runs to the next minor, as its user would: `kubeadm upgrade apply` with our images
     ///
@@ -48,6 +48,9 @@ struct Up {
     /// Also build and load what the virtual clusters of images/manifests/vcluster run
     #[arg(long)]
     with_vcluster: bool,
+    /// Upstream's Kubernetes as it is, on etcd, to compare with
+    #[arg(long)]
+    stock: bool,
     #[command(flatten)]
     target: Target,
     /// Print a report instead
@@ -126,10 +129,11 @@ impl Up {
     fn run(self, shell: &Context) -> Result<()> {
         let folder = folder(shell, self.dir.as_deref());
         // Before minutes are spent on programs for it.
-        let mut node = Node::prepare(&folder, &self.target.k8s)?;
+        let mut node = Node::prepare(&folder, &self.target.k8s, self.stock)?;
         let clock = Cell::new(Instant::now());
         let build = || {
-            let images = Images::build(shell, &self.target, self.with_vcluster)?;
+            let wish = Wish { stock: self.stock, vclusters: self.with_vcluster };
+            let images = Images::build(shell, &self.target, wish)?;
             clock.set(Instant::now());
             Ok(images)
         };
@@ -163,8 +167,8 @@ impl Upgrade {
     fn run(self, shell: &Context) -> Result<()> {
         let mut node = Node::open(&folder(shell, self.dir.as_deref()))?;
         // Before minutes are spent on programs for it.
-        node.inside("true")?.run()?;
-        let images = Images::build(shell, &self.target, false)?;
+        node.check_upgrade()?;
+        let images = Images::build(shell, &self.target, Wish::default())?;
         let clock = Instant::now();
         let progress = shell.out.spinner("node");
         node.upgrade(&self.target.k8s, &images, |step| progress.now(step))?;

@@ -1,12 +1,13 @@
 //! The images that a node runs from the start: ours, and stand-ins for those that kubeadm takes from
 //! `registry.k8s.io` and that virtual clusters take from elsewhere, all built here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Node;
-use crate::build::{Options, Program, build_patched};
+use crate::build::{Options, Program, build_patched, build_stock};
 use crate::build_images::{self, REGISTRY};
-use crate::images::Definitions;
+use crate::images::{Definition, Definitions};
+use crate::pipeline::{Built, Depth};
 use crate::release::manifests;
 use crate::source::Target;
 use sluice_shell::context::Context;
@@ -16,7 +17,10 @@ use sluice_shell::platform::Platform;
 use sluice_shell::process::Run;
 
 /// Of the images that a release holds, those that kubeadm's patches name.
-const OURS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "sluice-shim"];
+const OURS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", SHIM];
+
+/// The image of what stands in the place of etcd.
+const SHIM: &str = "sluice-shim";
 
 /// What a virtual cluster needs besides: our image of its control plane, vCluster, and a client in the host cluster.
 const FOR_VCLUSTERS: [&str; 3] = ["kubernetes", VCLUSTER, "kubectl"];
@@ -29,8 +33,41 @@ const VCLUSTER: &str = "vcluster";
 const IN_VCLUSTERS: [(&str, &str); 2] =
     [(VCLUSTER, manifests::VCLUSTER), ("coredns", "docker.io/coredns/coredns:1.12.1")];
 
+/// What images of upstream's programs are named for: nothing is published under that name.
+const NOWHERE: &str = "stock.invalid";
+
 /// Programs that run on the node itself.
 const PROGRAMS: [Program; 3] = [Program::Kubelet, Program::Kubeadm, Program::Kubectl];
+
+/// What a node runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish {
+    /// Upstream's Kubernetes as it is, on etcd, in the place of ours.
+    pub stock: bool,
+    /// Also what virtual clusters run.
+    pub vclusters: bool,
+}
+
+impl Wish {
+    /// The definitions of all images that such a node could have.
+    fn definitions(self, folder: &Path) -> Result<Definitions> {
+        let all = Definitions::read(folder)?.with(Definitions::read(&folder.join("cluster"))?);
+        Ok(if self.stock { all.with(Definitions::read(&folder.join("upstream"))?) } else { all })
+    }
+
+    /// Whether such a node has the image `name`.
+    fn has(self, name: &str) -> bool {
+        match name {
+            SHIM => !self.stock,
+            _ => self.vclusters || !FOR_VCLUSTERS.contains(&name),
+        }
+    }
+
+    /// Whether the image `name` gets the name that kubeadm has for it: ours are named in kubeadm's patches instead.
+    fn stands_in(self, name: &str) -> bool {
+        self.stock || !OURS.contains(&name)
+    }
+}
 
 /// What a node is made of.
 pub struct Images {
@@ -40,6 +77,8 @@ pub struct Images {
     pub(super) pause: String,
     /// Upstream's version, `v1.37.2`.
     pub(super) kubernetes: String,
+    /// Whether they are upstream's alone.
+    pub(super) stock: bool,
     /// The workspace, with kubeadm's manifests.
     pub(super) workspace: PathBuf,
     images: Vec<Image>,
@@ -57,49 +96,24 @@ struct Image {
 }
 
 impl Images {
-    /// Builds what is not up to date; with `vclusters` also what virtual clusters run.
+    /// Builds what is not up to date.
     ///
     /// # Errors
     /// When something is missing on this machine, or a build fails.
-    pub fn build(shell: &Context, target: &Target, vclusters: bool) -> Result<Self> {
+    pub fn build(shell: &Context, target: &Target, wish: Wish) -> Result<Self> {
         doctor::require(shell, &[Purpose::Images, Purpose::Cluster], false)?;
-        let folder = shell.paths.root().join("images");
-        let stand_ins = Definitions::read(&folder.join("cluster"))?;
-        let names = stand_ins.select(&[])?.into_iter().map(|image| image.name.clone());
-        let names =
-            OURS.map(str::to_owned).into_iter().chain(names.filter(|name| !FOR_VCLUSTERS.contains(&name.as_str())));
-        let more = FOR_VCLUSTERS.into_iter().filter(|_| vclusters).map(str::to_owned);
-        let names: Vec<String> = names.chain(more).collect();
-        let definitions = Definitions::read(&folder)?.with(stand_ins);
-        let chosen = definitions.select(&names)?;
-        let out = shell.paths.cache().join("node-images");
-        build_images::check_all(shell, &definitions, &chosen, &[Platform::host()?], REGISTRY, &out)?;
+        let definitions = wish.definitions(&shell.paths.root().join("images"))?;
+        let mut chosen = definitions.select(&[])?;
+        chosen.retain(|image| wish.has(&image.name));
         let mut programs = build_images::programs(&definitions, &chosen)?;
         programs.extend(PROGRAMS);
-        let built = build_patched(shell, target, Options::host()?, &programs)?;
-        let kubernetes = built.version.split('+').next().unwrap_or_default().to_owned();
-        let on_node = PROGRAMS.map(Program::name);
-        let paths = |name: &str| built.binaries.iter().find(|it| it.name == name).map(|it| it.path.clone());
-        let programs: Vec<PathBuf> = on_node.into_iter().filter_map(paths).collect();
-        let wanted = wanted(&programs, &kubernetes)?;
-        let report = build_images::write(shell, &[built], &definitions, &chosen, REGISTRY, &out)?;
-        let lines = report.images.iter().filter(|line| line.suffix.is_empty());
-        let images: Vec<Image> = lines
-            .filter_map(|line| {
-                let others = if OURS.contains(&line.name.as_str()) { &[][..] } else { &wanted[..] };
-                let others = others.iter().filter(|other| last_part(other) == line.name).cloned();
-                let inside = IN_VCLUSTERS.iter().filter(|(name, _)| vclusters && *name == line.name);
-                Some(Image {
-                    name: line.name.clone(),
-                    reference: line.reference.to_string(),
-                    others: others.chain(inside.map(|(_, other)| (*other).to_owned())).collect(),
-                    archive: line.platforms.first()?.archive.clone(),
-                })
-            })
-            .collect();
-        let pause = wanted.into_iter().find(|name| last_part(name) == "pause");
-        let pause = pause.ok_or_else(|| Error::input("kubeadm names no image called pause"))?;
-        Ok(Self { programs, pause, kubernetes, workspace: shell.paths.root().to_owned(), images })
+        let plan = Plan { shell, wish, definitions: &definitions, chosen: &chosen };
+        plan.check()?;
+        let options = Options::host()?;
+        match wish.stock {
+            true => plan.write(build_stock(shell, target, options, &programs)?),
+            false => plan.write(build_patched(shell, target, options, &programs)?),
+        }
     }
 
     /// Puts them into a node that runs.
@@ -134,6 +148,61 @@ impl Images {
     pub(super) fn reference(&self, name: &str) -> Result<&str> {
         let found = self.images.iter().find(|image| image.name == name);
         found.map(|image| image.reference.as_str()).ok_or_else(|| Error::input(format!("a node has no image {name}")))
+    }
+}
+
+/// Images that are to be written.
+struct Plan<'a> {
+    shell: &'a Context,
+    wish: Wish,
+    definitions: &'a Definitions,
+    chosen: &'a [&'a Definition],
+}
+
+impl Plan<'_> {
+    fn registry(&self) -> &'static str {
+        if self.wish.stock { NOWHERE } else { REGISTRY }
+    }
+
+    fn out(&self) -> PathBuf {
+        self.shell.paths.cache().join(if self.wish.stock { "node-images-stock" } else { "node-images" })
+    }
+
+    /// Finds what would stop the images, before minutes are spent on the programs in them.
+    fn check(&self) -> Result<()> {
+        let platforms = [Platform::host()?];
+        build_images::check_all(self.shell, self.definitions, self.chosen, &platforms, self.registry(), &self.out())
+    }
+
+    /// Writes them, with the programs of a build.
+    fn write<D: Depth>(&self, built: Built<D>) -> Result<Images> {
+        let kubernetes = built.version.split('+').next().unwrap_or_default().to_owned();
+        let paths = |program: Program| {
+            let found = built.binaries.iter().find(|binary| binary.name == program.name());
+            found.map(|binary| binary.path.clone())
+        };
+        let programs: Vec<PathBuf> = PROGRAMS.into_iter().filter_map(paths).collect();
+        let wanted = wanted(&programs, &kubernetes)?;
+        let (definitions, chosen, out) = (self.definitions, self.chosen, self.out());
+        let report = build_images::write(self.shell, &[built], definitions, chosen, self.registry(), &out)?;
+        let lines = report.images.iter().filter(|line| line.suffix.is_empty());
+        let images: Vec<Image> = lines
+            .filter_map(|line| {
+                let others = if self.wish.stands_in(&line.name) { &wanted[..] } else { &[][..] };
+                let others = others.iter().filter(|other| last_part(other) == line.name).cloned();
+                let inside = IN_VCLUSTERS.iter().filter(|(name, _)| self.wish.vclusters && *name == line.name);
+                Some(Image {
+                    name: line.name.clone(),
+                    reference: line.reference.to_string(),
+                    others: others.chain(inside.map(|(_, other)| (*other).to_owned())).collect(),
+                    archive: line.platforms.first()?.archive.clone(),
+                })
+            })
+            .collect();
+        let pause = wanted.into_iter().find(|name| last_part(name) == "pause");
+        let pause = pause.ok_or_else(|| Error::input("kubeadm names no image called pause"))?;
+        let (stock, workspace) = (self.wish.stock, self.shell.paths.root().to_owned());
+        Ok(Images { programs, pause, kubernetes, stock, workspace, images })
     }
 }
 

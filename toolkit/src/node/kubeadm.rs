@@ -54,7 +54,7 @@ pub(super) fn init(node: &Node, images: &Images) -> Result<()> {
     run.log(node.logs().join("kubeadm.log")).run()
 }
 
-/// Puts the configuration and the patches where kubeadm looks for them.
+/// Puts the configuration and the patches where kubeadm looks for them; for a stock node no patch is there.
 pub(super) fn write_files(node: &Node, images: &Images) -> Result<()> {
     let folder = node.root().join("etc/kubernetes");
     let config = images.workspace.join(FILES).join("config.yaml");
@@ -62,6 +62,9 @@ pub(super) fn write_files(node: &Node, images: &Images) -> Result<()> {
     fs::write(folder.join("config.yaml"), text)?;
     let to = folder.join("patches");
     fs::create_dir_all(&to)?;
+    if images.stock {
+        return Ok(());
+    }
     for entry in fs::read_dir(images.workspace.join(FILES).join("patches"))? {
         let entry = entry?;
         let text = with_images(&fs::read_to_string(entry.path())?, images)?;

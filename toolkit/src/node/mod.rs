@@ -28,8 +28,8 @@ use serde::{Deserialize, Serialize};
 use self::cgroup::Group;
 pub(crate) use self::cmd::Cmd;
 pub use self::files::HOST_NETWORK;
-pub use self::images::Images;
-use self::problem::{Busy, Ended, Foreign, NoNode, NotRoot, OtherMinor};
+pub use self::images::{Images, Wish};
+use self::problem::{Busy, Ended, Foreign, NoNode, NotRoot, OtherKind, OtherMinor, StockUpgrade};
 use crate::cluster::pid::Process;
 use crate::cluster::port;
 use crate::cluster::private;
@@ -58,6 +58,9 @@ const CONTENTS: [&str; 7] =
 struct Saved {
     /// The Kubernetes minor.
     kubernetes: String,
+    /// Whether it is upstream's, as it is.
+    #[serde(default)]
+    stock: bool,
     /// Where the API is on 127.0.0.1 of this machine.
     port: u16,
     /// The images that were loaded. None until kubeadm came to its end.
@@ -78,8 +81,8 @@ impl Node {
     /// Takes the node of a folder in hand; makes one if there is none. What an unfinished `up` left is removed.
     ///
     /// # Errors
-    /// [`NotRoot`], [`Busy`], [`Foreign`], [`OtherMinor`]; file errors.
-    pub fn prepare(folder: &Path, minor: &Minor) -> Result<Self> {
+    /// [`NotRoot`], [`Busy`], [`Foreign`], [`OtherMinor`], [`OtherKind`]; file errors.
+    pub fn prepare(folder: &Path, minor: &Minor, stock: bool) -> Result<Self> {
         let folder = std::path::absolute(folder)?;
         may()?;
         refuse_foreign(&folder)?;
@@ -90,11 +93,14 @@ impl Node {
             Some(saved) if saved.images.is_some() && saved.kubernetes != minor.as_str() => {
                 return Err(OtherMinor { folder, is: saved.kubernetes, wanted: minor.clone() }.into());
             }
+            Some(saved) if saved.images.is_some() && saved.stock != stock => {
+                return Err(OtherKind { folder, stock: saved.stock }.into());
+            }
             Some(saved) if saved.images.is_some() => saved,
             _ => {
                 end(&group)?;
                 remove_contents(&folder, false)?;
-                Saved { kubernetes: minor.to_string(), port: port::free()?, images: None }
+                Saved { kubernetes: minor.to_string(), stock, port: port::free()?, images: None }
             }
         };
         Ok(Self { folder, saved, group, _lock: lock })
@@ -156,6 +162,17 @@ impl Node {
         }
         progress("waiting for the node to be ready");
         self.wait_ready()
+    }
+
+    /// Refuses a node that can't be taken to another minor, before minutes are spent on images for that.
+    ///
+    /// # Errors
+    /// [`StockUpgrade`]; [`Ended`] if it does not run.
+    pub fn check_upgrade(&self) -> Result<()> {
+        if self.saved.stock {
+            return Err(StockUpgrade(self.folder.clone()).into());
+        }
+        self.inside("true")?.run()
     }
 
     /// Takes it to another minor with the images of that minor, while it runs.

@@ -97,6 +97,35 @@ impl Explain for OtherMinor {
     }
 }
 
+/// The node runs upstream's Kubernetes where ours is wanted, or the other way round.
+#[derive(Debug, thiserror::Error)]
+#[error("the node in {} runs {}", folder.display(), if *stock { "stock Kubernetes on etcd" } else { "patched Kubernetes" })]
+pub struct OtherKind {
+    pub(super) folder: PathBuf,
+    pub(super) stock: bool,
+}
+
+impl Explain for OtherKind {
+    fn hint(&self) -> Option<String> {
+        let (folder, flag) = (self.folder.display(), if self.stock { "with" } else { "without" });
+        Some(format!(
+            "start it again {flag} `--stock`, remove it with `cargo xtask cluster down --dir {folder}`, or give the \
+             new one another folder with `--dir`"
+        ))
+    }
+}
+
+/// A stock node has no sluice-shim to replace.
+#[derive(Debug, thiserror::Error)]
+#[error("the node in {} runs stock Kubernetes on etcd, which is made to compare with", .0.display())]
+pub struct StockUpgrade(pub(super) PathBuf);
+
+impl Explain for StockUpgrade {
+    fn hint(&self) -> Option<String> {
+        Some("`cargo xtask cluster upgrade` is for nodes that `cluster up` made without `--stock`".into())
+    }
+}
+
 /// The folder holds files of somebody else.
 #[derive(Debug, thiserror::Error)]
 #[error("{} holds no node, but files where a node keeps its own: {}", folder.display(), files.join(", "))]

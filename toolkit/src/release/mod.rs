@@ -162,8 +162,7 @@ impl Cmd {
             build::build_tested(shell, &self.target, Options { release_flags: true, platform }, &programs)
         };
         let builds = platforms.iter().copied().map(build).collect::<Result<Vec<_>>>()?;
-        let forms: Vec<_> = builds.iter().cloned().map(Built::from).collect();
-        build_images::write(shell, &forms, &definitions, &chosen, &self.registry, &layouts)?;
+        build_images::write(shell, &builds, &definitions, &chosen, &self.registry, &layouts)?;
         let sources = Sources::find(shell, pins.clone(), self.target.open(shell)?.tree)?;
         let mut inventory = Inventory::empty();
         for built in &builds {
