@@ -41,12 +41,13 @@ impl Kubectl {
         self.words(args)?.read()
     }
 
-    /// Sends an object (or several, as a `List`) to `kubectl VERB -f -`; returns stdout.
+    /// Sends an object (or several, as a `List`) to `kubectl VERB -f -`, whose verb may have flags; returns stdout.
     ///
     /// # Errors
     /// When it fails.
     pub(crate) fn send(&self, verb: &str, object: &Value) -> Result<String> {
-        self.words(&[verb, "-f", "-"])?.stdin(object.to_string()).read()
+        let words: Vec<&str> = verb.split_ascii_whitespace().chain(["-f", "-"]).collect();
+        self.words(&words)?.stdin(object.to_string()).read()
     }
 
     /// Sends YAML, as a person has it in a file, to `kubectl apply`; returns stdout.

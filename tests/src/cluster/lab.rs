@@ -1,24 +1,18 @@
 //! The node under test.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::machine::Machine;
+use super::up::{self, Report};
 use crate::kubectl::Kubectl;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Error, Result};
-use sluice_shell::interrupt;
 use sluice_shell::process::{Run, THIS};
 use sluice_toolkit::build::{self, Program};
-use sluice_toolkit::cluster::leftover;
-use sluice_toolkit::node::{self, Node};
+use sluice_toolkit::node::Node;
 use sluice_toolkit::source::Target;
-
-/// The folders of the nodes that run now, for who interrupts us.
-static ACTIVE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// A node that is ready. Dropping it ends its processes; its files stay until [`Lab::finish`].
 pub(super) struct Lab {
@@ -61,37 +55,17 @@ struct Older {
     archive: PathBuf,
 }
 
-/// What `cluster up --json` prints.
-#[derive(Deserialize)]
-pub(super) struct Report {
-    pub(super) folder: PathBuf,
-    pub(super) kubeconfig: PathBuf,
-    pub(super) kubectl: PathBuf,
-    pub(super) images: Vec<String>,
-    pub(super) started: bool,
-    pub(super) seconds: f64,
-}
-
 impl Lab {
     /// Has the verb `cluster up` build what is missing and start a node.
     ///
     /// # Errors
     /// Those of the verb.
     pub(super) fn start(shell: &Context, target: &Target, wish: Wish) -> Result<Self> {
-        interrupt::before_the_end(end_active)?;
-        let scratch = shell.paths.cache().join("node-tests");
-        fs_err::create_dir_all(&scratch)?;
-        for folder in leftover::abandoned(&scratch)? {
-            node::end_in(&folder)?;
-        }
-        leftover::sweep(&scratch)?;
+        let scratch = up::scratch(shell)?;
         let before = Machine::look()?;
         let folder = scratch.join(format!("node-{}-0", std::process::id()));
-        let up = Run::new(THIS, shell.paths.root())
-            .args(["cluster", "up", "--json", "--k8s", target.k8s.as_str(), "--source", &target.source.to_string()])
-            .args(wish.vclusters.then_some("--with-vcluster"))
-            .arg("--dir")
-            .arg(&folder);
+        let flags: &[&str] = if wish.vclusters { &["--with-vcluster"] } else { &[] };
+        let up = up::verb(shell, target, flags, &folder);
         let vcluster = match wish.vclusters {
             true => Some(build::build_tools(shell, &[Program::VclusterCli])?.remove(0).path),
             false => None,
@@ -104,9 +78,7 @@ impl Lab {
             false => None,
         };
         let older = if wish.upgrade { Some(build_older(shell)?) } else { None };
-        end_later(folder);
-        let progress = shell.out.spinner("cluster up");
-        let report = read(&up.read_with(|line| progress.now(line)).inspect_err(|_| end_active())?)?;
+        let report = up::start(shell, &up, &folder)?;
         let workspace = shell.paths.root().to_owned();
         let target = target.clone();
         Ok(Self { scratch, report, before, workspace, target, vcluster, release_tools, older, up })
@@ -114,7 +86,7 @@ impl Lab {
 
     /// Has the verb start it again, or say that it runs.
     pub(super) fn up(&self) -> Result<Report> {
-        read(&self.up.read()?)
+        up::read(&self.up.read()?)
     }
 
     /// A kubectl outside, as the verb says how.
@@ -162,16 +134,7 @@ impl Lab {
             self.node()?.remove()?;
         }
         remove(&self.report.folder.with_extension("socat"))?;
-        remove(&self.report.folder.with_extension("kubectl"))
-    }
-}
-
-impl Report {
-    /// A kubectl outside of the node.
-    pub(super) fn client(&self) -> Kubectl {
-        // Its cache is not in the node's folder, which must be gone in the end.
-        let cache = self.folder.with_extension("kubectl");
-        Kubectl::new(&self.kubectl, &cache, &self.kubeconfig)
+        remove(&self.report.cache())
     }
 }
 
@@ -181,14 +144,9 @@ pub(super) fn image<'a>(images: &'a [String], name: &str) -> Result<&'a str> {
     found.map(String::as_str).ok_or_else(|| Error::input(format!("the node has no image {name}")))
 }
 
-/// Has the node in that folder ended when the cases are done or somebody interrupts us.
-pub(super) fn end_later(folder: PathBuf) {
-    ACTIVE.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
-}
-
 impl Drop for Lab {
     fn drop(&mut self) {
-        end_active();
+        up::end_active();
     }
 }
 
@@ -208,17 +166,6 @@ fn build_older(shell: &Context) -> Result<Older> {
     found.ok_or_else(|| Error::input("build-images reports no image"))
 }
 
-pub(super) fn read(report: &str) -> Result<Report> {
-    Ok(serde_json::from_str(report)?)
-}
-
 pub(super) fn remove(folder: &Path) -> Result<()> {
     if folder.exists() { Ok(fs_err::remove_dir_all(folder)?) } else { Ok(()) }
-}
-
-/// Failing to is not reported: this runs when something else has failed already, or nothing is left to end.
-fn end_active() {
-    for folder in ACTIVE.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        let _ = node::end_in(folder);
-    }
 }

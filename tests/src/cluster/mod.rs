@@ -11,6 +11,7 @@ mod lab;
 mod machine;
 mod pods;
 mod shims;
+pub(crate) mod up;
 mod upgrade;
 mod vcluster;
 mod wardrobe;

@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 
-use super::lab::{self, Lab, Report, image};
+use super::lab::{self, Lab, image};
 use super::pods;
+use super::up::{self, Report};
 use super::wardrobe;
 use crate::kubectl::Kubectl;
 use crate::runner::Verdict;
@@ -54,7 +55,7 @@ pub(super) fn upgrade(lab: &mut Lab) -> Result<Verdict> {
     let still = self::running(&kubectl)?;
     ensure(still == running, || format!("before the upgrade there ran\n{running}\nand after it\n{still}"))?;
     Node::open(&report.folder)?.remove()?;
-    lab::remove(&report.folder.with_extension("kubectl"))?;
+    lab::remove(&report.cache())?;
     Ok(Verdict::Passed(format!("{was} to {now} in {:.0} s", upgraded.seconds)))
 }
 
@@ -67,9 +68,9 @@ fn before(minor: &Minor) -> String {
 /// A second node, of another minor.
 fn start(lab: &Lab, minor: &str) -> Result<Report> {
     let folder = lab.scratch.join(format!("node-{}-1", std::process::id()));
-    lab::end_later(folder.clone());
-    let up = Run::new(THIS, &lab.workspace).args(["cluster", "up", "--json", "--k8s", minor, "--dir"]);
-    lab::read(&up.arg(folder).read()?)
+    up::end_later(folder.clone());
+    let verb = Run::new(THIS, &lab.workspace).args(["cluster", "up", "--json", "--k8s", minor, "--dir"]);
+    up::read(&verb.arg(folder).read()?)
 }
 
 /// Has the verb take it to the minor that is tested.

@@ -35,7 +35,7 @@ use sluice_toolkit::build::{self, Program};
 use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::leftover;
 use sluice_toolkit::source::Target;
-use specs::System;
+use specs::{Ground, System};
 use suite::{Store, Suite};
 use verdict::Verdict;
 
@@ -71,6 +71,17 @@ pub(crate) struct Options {
 enum Specs {
     /// Upstream's end-to-end specs of the API machinery that need no Pod, on stock Kubernetes and on ours
     E2e,
+    /// The same and those that need Pods, on nodes that run Pods (as root)
+    E2eNode,
+}
+
+impl Specs {
+    fn ground(self) -> Ground {
+        match self {
+            Self::E2e => Ground::Processes,
+            Self::E2eNode => Ground::Node,
+        }
+    }
 }
 
 impl Options {
@@ -152,10 +163,18 @@ pub(crate) fn end_to_end(
     if options.quick || options.suite.is_some() || options.server.is_some() {
         return Err(Error::input("`--quick`, `--suite` and `--server` are for the storage tests"));
     }
+    let ground = options.specs.map_or(Ground::Processes, Specs::ground);
+    if ground == Ground::Node && (database.is_some() || bin.is_some()) {
+        return Err(Error::input("a node is made of what is built here, on SQLite: no `--database` and no `--bin`"));
+    }
+    if let Some(other) = options.system.iter().find(|system| !ground.systems().contains(system)) {
+        let known: Vec<&str> = ground.systems().iter().map(|system| system.name()).collect();
+        return Err(Error::input(format!("there is no {} there, but {}", other.name(), known.join(" and "))));
+    }
     let all = options.system.is_empty() && !options.add;
-    let systems = if all { System::ALL.to_vec() } else { options.system.clone() };
-    let wish =
-        specs::Wish { systems: &systems, database, bin, filter, add: options.add, write_docs: options.write_docs };
+    let systems = if all { ground.systems().to_vec() } else { options.system.clone() };
+    let (add, write_docs) = (options.add, options.write_docs);
+    let wish = specs::Wish { ground, systems: &systems, database, bin, filter, add, write_docs };
     specs::run(shell, target, &wish)
 }
 

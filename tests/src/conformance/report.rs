@@ -84,20 +84,34 @@ fn wrapped(text: &str) -> String {
 /// Begins the section of docs/conformance.md about end-to-end specs, which `specs` writes.
 pub(super) const END_TO_END: &str = "\n## End-to-end specs\n";
 
+/// Begins the section of docs/conformance.md about those on a node that runs Pods, which `specs` writes too.
+pub(super) const ON_A_NODE: &str = "\n## End-to-end specs on a node\n";
+
 /// Begins the section of docs/conformance.md about client programs, which `clients` writes.
 pub(super) const CLIENTS: &str = "\n## Client programs\n";
 
 /// Begins the last section of docs/conformance.md, which people write.
 pub(super) const DIFFERENCES: &str = "\n## How the shim differs from etcd\n";
 
+/// What follows the suites in docs/conformance.md, in that order.
+pub(super) const SECTIONS: [&str; 4] = [END_TO_END, ON_A_NODE, CLIENTS, DIFFERENCES];
+
+/// What a document says before and after the section that begins with this heading, and what that section says.
+pub(super) fn around<'a>(document: &'a str, heading: &str) -> [&'a str; 3] {
+    let place = SECTIONS.iter().position(|section| *section == heading).unwrap_or(SECTIONS.len());
+    let before = up_to(document, &SECTIONS[place..]);
+    let after = from(document, SECTIONS.get(place + 1..).unwrap_or_default());
+    [before, document.get(before.len()..document.len() - after.len()).unwrap_or_default(), after]
+}
+
 /// What a document says before the first of these headings that it has.
-pub(super) fn up_to<'a>(document: &'a str, headings: &[&str]) -> &'a str {
+fn up_to<'a>(document: &'a str, headings: &[&str]) -> &'a str {
     let found = headings.iter().filter_map(|heading| document.find(heading)).min();
     document.get(..found.unwrap_or(document.len())).unwrap_or_default()
 }
 
 /// What a document says from the first of these headings on that it has.
-pub(super) fn from<'a>(document: &'a str, headings: &[&str]) -> &'a str {
+fn from<'a>(document: &'a str, headings: &[&str]) -> &'a str {
     document.get(up_to(document, headings).len()..).unwrap_or_default()
 }
 
@@ -131,7 +145,7 @@ pub(super) fn document(rows: &[Row], suites: &[Suite], previous: &str) -> String
         entries(&mut text, "Can't pass:", &suite.cannot);
         entries(&mut text, "Not about a store behind an endpoint, so not run:", &suite.outside);
     }
-    text + from(previous, &[END_TO_END, CLIENTS, DIFFERENCES])
+    text + from(previous, &SECTIONS)
 }
 
 /// A line of the document's table.

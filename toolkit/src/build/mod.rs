@@ -89,6 +89,8 @@ pub enum Program {
     Vcluster,
     /// vCluster's command line.
     VclusterCli,
+    /// The API server of upstream's example, which its end-to-end specs run in a Pod.
+    SampleApiserver,
     /// The SQL server TiDB, which speaks MySQL's protocol, to test the shim on.
     Tidb,
 }
@@ -128,6 +130,7 @@ impl Program {
             Self::Helm => "helm",
             Self::Vcluster => "vcluster",
             Self::VclusterCli => "vcluster-cli",
+            Self::SampleApiserver => "sample-apiserver",
             Self::Tidb => "tidb-server",
         }
     }
@@ -150,6 +153,7 @@ impl Program {
                 | Self::Helm
                 | Self::Vcluster
                 | Self::VclusterCli
+                | Self::SampleApiserver
                 | Self::Tidb
         )
     }

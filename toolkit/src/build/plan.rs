@@ -45,6 +45,7 @@ impl Program {
             Self::Helm => (300, 20),
             Self::Vcluster => (500, 40),
             Self::VclusterCli => (40, 20),
+            Self::SampleApiserver => (200, 20),
             Self::Tidb => (650, 50),
         };
         Cost { shared, alone }

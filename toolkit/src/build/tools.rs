@@ -14,6 +14,8 @@ const VCLUSTER: &str = "github.com/loft-sh/vcluster";
 
 const TIDB: &str = "github.com/pingcap/tidb";
 
+const SAMPLE_APISERVER: &str = "k8s.io/sample-apiserver";
+
 /// Where vCluster's programs have their version.
 const VCLUSTER_VERSION: &str = "github.com/loft-sh/vcluster/pkg/telemetry.SyncerVersion";
 
@@ -74,6 +76,7 @@ fn recipe(program: Program) -> (&'static str, &'static str, bool) {
         Program::Helm => ("helm", "helm.sh/helm/v4/cmd/helm", false),
         Program::Vcluster => ("vcluster", "github.com/loft-sh/vcluster/cmd/vcluster", false),
         Program::VclusterCli => ("vcluster", "github.com/loft-sh/vcluster/cmd/vclusterctl", false),
+        Program::SampleApiserver => ("sample-apiserver", SAMPLE_APISERVER, false),
         Program::Tidb => ("tidb", "github.com/pingcap/tidb/cmd/tidb-server", false),
         _ => ("etcd", "go.etcd.io/etcd/server/v3", false),
     }
@@ -131,13 +134,16 @@ pub(super) fn reported(program: Program, path: &Path) -> Result<String> {
         Program::Etcdctl | Program::Etcdutl | Program::Cosign => run.arg("version").read()?,
         Program::Helm => run.args(["version", "--short"]).read()?,
         // They say their versions in their logs alone, or what stands for one.
-        Program::Vcluster | Program::Tidb => Run::new("go", "/").args(["version", "-m"]).arg(path).read()?,
+        Program::Vcluster | Program::Tidb | Program::SampleApiserver => {
+            Run::new("go", "/").args(["version", "-m"]).arg(path).read()?
+        }
         _ => run.arg("--version").read()?,
     };
     // "etcd Version: 3.7.3", "etcdctl version: 3.7.3", "kine version v0.17.5 (…)", "sluice-shim 0.1.0", "promtool,
     // version v0.316.0 (…)", "v1.7.12", "CoreDNS-1.14.6", "vcluster version 0.30.0"; cosign paints its name first:
     // "GitVersion: v3.1.3"
-    let module = |line: &str| [VCLUSTER, TIDB].iter().any(|name| line.contains(&format!("\t{name}\t")));
+    let module =
+        |line: &str| [VCLUSTER, TIDB, SAMPLE_APISERVER].iter().any(|name| line.contains(&format!("\t{name}\t")));
     let says = |line: &&str| line.starts_with("GitVersion:") || module(line);
     let line = text.lines().find(says).or(text.lines().next());
     let words = line.unwrap_or_default().split_whitespace();

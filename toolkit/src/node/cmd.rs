@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::problem::NoVcluster;
+use super::problem::NoImages;
 use super::{Images, Node, Wish, boot, upgrade};
 use crate::source::Target;
 use sluice_shell::context::Context;
@@ -48,6 +48,9 @@ struct Up {
     /// Also build and load what the virtual clusters of images/manifests/vcluster run
     #[arg(long)]
     with_vcluster: bool,
+    /// Also build and load what upstream's end-to-end specs of the API machinery run in Pods
+    #[arg(long)]
+    with_specs: bool,
     /// Upstream's Kubernetes as it is, on etcd, to compare with
     #[arg(long)]
     stock: bool,
@@ -131,16 +134,16 @@ impl Up {
         // Before minutes are spent on programs for it.
         let mut node = Node::prepare(&folder, &self.target.k8s, self.stock)?;
         let clock = Cell::new(Instant::now());
+        let wish = Wish { stock: self.stock, vclusters: self.with_vcluster, specs: self.with_specs };
         let build = || {
-            let wish = Wish { stock: self.stock, vclusters: self.with_vcluster };
             let images = Images::build(shell, &self.target, wish)?;
             clock.set(Instant::now());
             Ok(images)
         };
         let progress = shell.out.spinner("node");
         let started = node.start(build, |step| progress.now(step))?;
-        if self.with_vcluster && !Images::suffice_for_vclusters(node.images()) {
-            return Err(NoVcluster(node.folder.clone()).into());
+        if let Some(what) = Images::lacking(wish, node.images()) {
+            return Err(NoImages { folder: node.folder.clone(), what }.into());
         }
         progress.done(if started { "ready" } else { "already running" });
         if self.json {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Node;
 use crate::build::{Options, Program, build_patched, build_stock};
 use crate::build_images::{self, REGISTRY};
+use crate::cluster::programs::{self, EndToEnd};
 use crate::images::{Definition, Definitions};
 use crate::pipeline::{Built, Depth};
 use crate::release::manifests;
@@ -28,6 +29,12 @@ const FOR_VCLUSTERS: [&str; 3] = ["kubernetes", VCLUSTER, "kubectl"];
 /// The image of vCluster.
 const VCLUSTER: &str = "vcluster";
 
+/// What upstream's end-to-end specs of the API machinery run besides.
+const FOR_SPECS: [&str; 2] = ["busybox", "sample-apiserver"];
+
+/// Images of specs in whose place another one runs: their Pods have to run, and nobody asks the servers in them.
+const IN_SPECS: [(&str, &str); 1] = [("nginx", "agnhost")];
+
 /// What stands in for images of others in a virtual cluster: vCluster itself, as the manifests name it, and the name
 /// server, as vCluster 0.30 names it for Kubernetes 1.37.
 const IN_VCLUSTERS: [(&str, &str); 2] =
@@ -46,19 +53,22 @@ pub struct Wish {
     pub stock: bool,
     /// Also what virtual clusters run.
     pub vclusters: bool,
+    /// Also what upstream's end-to-end specs of the API machinery run.
+    pub specs: bool,
 }
 
 impl Wish {
     /// The definitions of all images that such a node could have.
     fn definitions(self, folder: &Path) -> Result<Definitions> {
         let all = Definitions::read(folder)?.with(Definitions::read(&folder.join("cluster"))?);
-        Ok(if self.stock { all.with(Definitions::read(&folder.join("upstream"))?) } else { all })
+        Ok(if self.stock || self.specs { all.with(Definitions::read(&folder.join("upstream"))?) } else { all })
     }
 
     /// Whether such a node has the image `name`.
     fn has(self, name: &str) -> bool {
         match name {
             SHIM => !self.stock,
+            _ if FOR_SPECS.contains(&name) => self.specs,
             _ => self.vclusters || !FOR_VCLUSTERS.contains(&name),
         }
     }
@@ -105,14 +115,17 @@ impl Images {
         let definitions = wish.definitions(&shell.paths.root().join("images"))?;
         let mut chosen = definitions.select(&[])?;
         chosen.retain(|image| wish.has(&image.name));
-        let mut programs = build_images::programs(&definitions, &chosen)?;
-        programs.extend(PROGRAMS);
-        let plan = Plan { shell, wish, definitions: &definitions, chosen: &chosen };
+        let mut all = build_images::programs(&definitions, &chosen)?;
+        all.extend(PROGRAMS);
+        let mut plan = Plan { shell, wish, definitions: &definitions, chosen: &chosen, wanted: vec![] };
         plan.check()?;
+        if wish.specs {
+            plan.wanted = of_specs(&programs::end_to_end(shell, target)?)?;
+        }
         let options = Options::host()?;
         match wish.stock {
-            true => plan.write(build_stock(shell, target, options, &programs)?),
-            false => plan.write(build_patched(shell, target, options, &programs)?),
+            true => plan.write(build_stock(shell, target, options, &all)?),
+            false => plan.write(build_patched(shell, target, options, &all)?),
         }
     }
 
@@ -131,9 +144,15 @@ impl Images {
         Ok(())
     }
 
-    /// Whether virtual clusters can run with these images.
-    pub(super) fn suffice_for_vclusters(references: &[String]) -> bool {
-        FOR_VCLUSTERS.iter().all(|name| references.iter().any(|reference| last_part(reference) == *name))
+    /// Says what is wished for and can't run with the images of these names.
+    pub(super) fn lacking(wish: Wish, references: &[String]) -> Option<&'static str> {
+        let lacks =
+            |names: &[&str]| names.iter().any(|name| !references.iter().any(|reference| last_part(reference) == *name));
+        match wish {
+            Wish { vclusters: true, .. } if lacks(&FOR_VCLUSTERS) => Some("virtual clusters"),
+            Wish { specs: true, .. } if lacks(&FOR_SPECS) => Some("upstream's end-to-end specs"),
+            _ => None,
+        }
     }
 
     /// The names of all that are loaded.
@@ -157,6 +176,8 @@ struct Plan<'a> {
     wish: Wish,
     definitions: &'a Definitions,
     chosen: &'a [&'a Definition],
+    /// The images that others than kubeadm want, by their whole names.
+    wanted: Vec<String>,
 }
 
 impl Plan<'_> {
@@ -182,14 +203,14 @@ impl Plan<'_> {
             found.map(|binary| binary.path.clone())
         };
         let programs: Vec<PathBuf> = PROGRAMS.into_iter().filter_map(paths).collect();
-        let wanted = wanted(&programs, &kubernetes)?;
+        let of_kubeadm = of_kubeadm(&programs, &kubernetes)?;
         let (definitions, chosen, out) = (self.definitions, self.chosen, self.out());
         let report = build_images::write(self.shell, &[built], definitions, chosen, self.registry(), &out)?;
         let lines = report.images.iter().filter(|line| line.suffix.is_empty());
         let images: Vec<Image> = lines
             .filter_map(|line| {
-                let others = if self.wish.stands_in(&line.name) { &wanted[..] } else { &[][..] };
-                let others = others.iter().filter(|other| last_part(other) == line.name).cloned();
+                let others = if self.wish.stands_in(&line.name) { &of_kubeadm[..] } else { &[][..] };
+                let others = others.iter().chain(&self.wanted).filter(|other| stand_in(other) == line.name).cloned();
                 let inside = IN_VCLUSTERS.iter().filter(|(name, _)| self.wish.vclusters && *name == line.name);
                 Some(Image {
                     name: line.name.clone(),
@@ -199,7 +220,7 @@ impl Plan<'_> {
                 })
             })
             .collect();
-        let pause = wanted.into_iter().find(|name| last_part(name) == "pause");
+        let pause = of_kubeadm.into_iter().find(|name| last_part(name) == "pause");
         let pause = pause.ok_or_else(|| Error::input("kubeadm names no image called pause"))?;
         let (stock, workspace) = (self.wish.stock, self.shell.paths.root().to_owned());
         Ok(Images { programs, pause, kubernetes, stock, workspace, images })
@@ -207,12 +228,24 @@ impl Plan<'_> {
 }
 
 /// The images that kubeadm wants for a version of Kubernetes.
-fn wanted(programs: &[PathBuf], kubernetes: &str) -> Result<Vec<String>> {
+fn of_kubeadm(programs: &[PathBuf], kubernetes: &str) -> Result<Vec<String>> {
     let kubeadm = programs.iter().find(|path| path.ends_with(Program::Kubeadm.name()));
     let kubeadm = kubeadm.ok_or_else(|| Error::input("kubeadm was not built"))?;
     // With a version it asks no server which is the newest.
     let list = Run::new(kubeadm, "/").args(["config", "images", "list", "--kubernetes-version", kubernetes]).read()?;
     Ok(list.lines().map(str::to_owned).collect())
+}
+
+/// The images that upstream's end-to-end specs want.
+fn of_specs(suite: &EndToEnd) -> Result<Vec<String>> {
+    let list = Run::new(&suite.tests, "/").arg("--list-images").read()?;
+    Ok(list.lines().map(str::to_owned).collect())
+}
+
+/// The name of the image that stands in for another one.
+fn stand_in(reference: &str) -> &str {
+    let name = last_part(reference);
+    IN_SPECS.iter().find(|(of_spec, _)| *of_spec == name).map_or(name, |(_, ours)| ours)
 }
 
 /// `coredns` of `registry.k8s.io/coredns/coredns:v1.14.6`.
@@ -228,6 +261,7 @@ mod tests {
     #[test]
     fn an_image_stands_in_for_one_of_the_same_name() {
         let names = ["registry.k8s.io/coredns/coredns:v1.14.6", "registry.k8s.io:443/pause:3.10.2", "pause"];
-        assert_eq!(names.map(last_part), ["coredns", "pause", "pause"]);
+        assert_eq!(names.map(stand_in), ["coredns", "pause", "pause"]);
+        assert_eq!(stand_in("registry.k8s.io/e2e-test-images/nginx:1.28.0-2"), "agnhost");
     }
 }

@@ -64,14 +64,17 @@ impl Explain for Ended {
     }
 }
 
-/// The node was made without what virtual clusters run.
+/// The node was made without images that are wished for.
 #[derive(Debug, thiserror::Error)]
-#[error("the node in {} has no images for virtual clusters", .0.display())]
-pub struct NoVcluster(pub(super) PathBuf);
+#[error("the node in {} has no images for {what}", folder.display())]
+pub struct NoImages {
+    pub(super) folder: PathBuf,
+    pub(super) what: &'static str,
+}
 
-impl Explain for NoVcluster {
+impl Explain for NoImages {
     fn hint(&self) -> Option<String> {
-        let folder = self.0.display();
+        let folder = self.folder.display();
         Some(format!(
             "images are loaded when a node is made; remove this one with\ncargo xtask cluster down --dir {folder}"
         ))

@@ -3,14 +3,12 @@
 use std::fmt::Write as _;
 
 use super::list::List;
-use crate::conformance::report::{self, CLIENTS, DIFFERENCES, Row};
+use crate::conformance::report::{self, CLIENTS, Row};
 
 /// The document with this section anew. What `previous`, the file as it is, says of client programs that did not run
 /// stays.
 pub(super) fn document(rows: &[Row], lists: &[List], previous: &str) -> String {
-    let before = report::up_to(previous, &[CLIENTS, DIFFERENCES]);
-    let after = report::from(previous, &[DIFFERENCES]);
-    let old = previous.get(before.len()..previous.len() - after.len()).unwrap_or_default();
+    let [before, old, after] = report::around(previous, CLIENTS);
     let mut text = format!("{before}{CLIENTS}");
     text.push_str(concat!(
         "`cargo xtask test clients --write-docs` writes this section. The programs are those of others, unchanged, against\n",
@@ -45,6 +43,7 @@ fn line(row: &Row) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conformance::report::DIFFERENCES;
     use crate::conformance::suite::Store;
     use crate::conformance::verdict::Verdict;
 

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use std::path::Path;
 
+use super::ground::Ground;
 use crate::conformance::suite::Entry;
 use sluice_shell::error::{Attempt as _, Error, Result};
 
@@ -21,7 +22,11 @@ pub(super) struct Area {
     pub(super) skip: String,
     /// Minutes that all of it may take on one control plane.
     pub(super) timeout: u64,
-    /// Specs that say nothing without what is missing here: they do not run and are not counted.
+    /// Specs that need a Pod which runs.
+    #[serde(default)]
+    pods: Vec<Entry>,
+    /// Specs that say nothing without what is missing here: they do not run and are not counted. Without a node that
+    /// runs Pods, also those that need one.
     #[serde(default)]
     pub(super) outside: Vec<Entry>,
     /// Specs that can't pass on any of the systems. They run, to see that they still do not.
@@ -30,18 +35,22 @@ pub(super) struct Area {
 }
 
 impl Area {
-    /// Reads a file.
+    /// Reads a file, for systems that stand there.
     ///
     /// # Errors
     /// When it has another form, or an entry has no reason.
-    pub(super) fn load(path: &Path) -> Result<Self> {
+    pub(super) fn load(path: &Path, ground: Ground) -> Result<Self> {
         let text = fs_err::read_to_string(path)?;
         let mut area: Self = toml::from_str(&text).attempting(|| format!("cannot read {}", path.display()))?;
         area.name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let bare = |entry: &&Entry| entry.reason.trim().is_empty() || entry.package.is_some() || !entry.only.is_empty();
-        if let Some(entry) = area.outside.iter().chain(&area.cannot).find(bare) {
+        if let Some(entry) = area.pods.iter().chain(&area.outside).chain(&area.cannot).find(bare) {
             let names = entry.tests.join(", ");
             return Err(Error::input(format!("{}: {names}: an entry has `tests` and a `reason`", path.display())));
+        }
+        let pods = std::mem::take(&mut area.pods);
+        if ground == Ground::Processes {
+            area.outside.splice(0..0, pods);
         }
         Ok(area)
     }
@@ -100,6 +109,7 @@ mod tests {
             focus: r"\[a\]".to_owned(),
             skip: "Slow".to_owned(),
             timeout: 1,
+            pods: vec![],
             outside: vec![entry(&["[a] b", "[a] c*"])],
             cannot: vec![],
         }
@@ -108,8 +118,10 @@ mod tests {
     #[test]
     fn the_area_of_the_repository_can_be_read() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ci/conformance/e2e/api-machinery.toml");
-        let area = Area::load(&file).unwrap();
-        assert_eq!(area.name, "api-machinery");
+        let [alone, on_a_node] = [Ground::Processes, Ground::Node].map(|ground| Area::load(&file, ground).unwrap());
+        assert_eq!(alone.name, "api-machinery");
+        let webhook = "[sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] listing";
+        assert!(alone.is_outside(webhook) && !on_a_node.is_outside(webhook));
     }
 
     #[test]

@@ -1,13 +1,15 @@
-//! `cargo xtask test conformance e2e`: upstream's end-to-end specs against whole control planes.
+//! `cargo xtask test conformance e2e` and `e2e-node`: upstream's end-to-end specs against whole control planes.
 //!
 //! `e2e.test` is compiled from upstream's tree as it is, and Ginkgo runs it ([`ginkgo`]) against each [`System`] in
-//! turn. No kubelet runs: a [`Node`] is kept ready by its lease. A file in `ci/conformance/e2e/` says which specs run,
-//! and which can't pass without a Pod that runs ([`area`]). A listed spec that passes fails the run just as one that is
-//! not listed and fails.
+//! turn. With `e2e` no kubelet runs: a [`node`] is kept ready by its lease. With `e2e-node` the system is on a node that
+//! runs Pods ([`Ground`]). A file in `ci/conformance/e2e/` says which specs run, and which need a Pod that runs
+//! ([`area`]). A listed spec that passes fails the run just as one that is not listed and fails.
 
 mod area;
 pub(super) mod ginkgo;
+mod ground;
 mod node;
+mod running;
 mod section;
 mod system;
 
@@ -20,12 +22,13 @@ use super::verdict::{Ran, Verdict};
 use crate::runner::Tally;
 use area::Area;
 use ginkgo::{Report, Subject};
-use node::Node;
+pub(super) use ground::Ground;
+use running::Running;
 use section::Ended;
 use sluice_shell::context::Context;
 use sluice_shell::error::{Attempt as _, Error, Result};
 use sluice_toolkit::cluster::database::Database;
-use sluice_toolkit::cluster::leftover::{self, Guard, Leftover};
+use sluice_toolkit::cluster::leftover;
 use sluice_toolkit::cluster::programs::{self, EndToEnd};
 use sluice_toolkit::cluster::settings::Programs;
 use sluice_toolkit::source::Target;
@@ -36,6 +39,8 @@ const AREA: &str = "ci/conformance/e2e/api-machinery.toml";
 
 /// What to run.
 pub(super) struct Wish<'a> {
+    /// What the systems stand on.
+    pub(super) ground: Ground,
     /// Against these.
     pub(super) systems: &'a [System],
     /// Where the shims keep their data; none for a file.
@@ -55,8 +60,8 @@ pub(super) struct Wish<'a> {
 /// # Errors
 /// When the specs can't be run at all; a spec that fails is in the tally.
 pub(super) fn run(shell: &Context, target: &Target, wish: &Wish<'_>) -> Result<Tally> {
-    let area = Area::load(&shell.paths.root().join(AREA))?;
-    let missing = System::ALL.iter().any(|system| !wish.systems.contains(system));
+    let area = Area::load(&shell.paths.root().join(AREA), wish.ground)?;
+    let missing = wish.ground.systems().iter().any(|system| !wish.systems.contains(system));
     if wish.write_docs && (wish.filter.is_some() || missing && !wish.add) {
         return Err(Error::input("--write-docs is for a run of all specs against all systems"));
     }
@@ -65,25 +70,32 @@ pub(super) fn run(shell: &Context, target: &Target, wish: &Wish<'_>) -> Result<T
         Some(bin) => programs::end_to_end_in_folder(&bin.join("stock"))?,
         None => programs::end_to_end(shell, target)?,
     };
-    let built = wish.systems.iter().map(|system| Ok((*system, system.programs(shell, target, wish.bin)?)));
-    let built: Vec<(System, Programs)> = built.collect::<Result<_>>()?;
+    let built = wish.systems.iter().map(|system| {
+        let programs = (wish.ground == Ground::Processes).then(|| system.programs(shell, target, wish.bin));
+        Ok((*system, programs.transpose()?))
+    });
+    let built: Vec<(System, Option<Programs>)> = built.collect::<Result<_>>()?;
     let scratch = shell.paths.cache().join("conformance-e2e");
     fs_err::create_dir_all(&scratch)?;
     leftover::sweep(&scratch)?;
     let mut results = others(&area, &suite, wish, &scratch)?;
     for (system, programs) in built {
-        let folder = scratch.join(format!("{}-{}-0", system.name(), std::process::id()));
-        let ended = one(shell, &area, &suite, (system, &programs), wish, &folder)
+        let folder = scratch.join(format!("{}-{}-0", wish.ground.name(system), std::process::id()));
+        let start = || match &programs {
+            Some(programs) => Running::processes(system, programs, wish.database, &folder),
+            None => Running::node(shell, target, system),
+        };
+        let ended = one(shell, &area, &suite, (system, &start), wish, &folder)
             .attempting(|| format!("cannot run the specs on {}; logs and data: {}", system.name(), folder.display()))?;
         for line in problems(&area, &ended, wish.filter) {
             shell.out.data(format!("FAIL {}: {line}", ended.title()))?;
         }
         results.push(ended);
     }
-    results.sort_by_key(|result| System::ALL.iter().position(|system| *system == result.system));
+    results.sort_by_key(|result| wish.ground.systems().iter().position(|system| *system == result.system));
     shell.out.data(section::table(&results))?;
     if wish.write_docs {
-        report::write(shell, |previous| section::document(&area, &suite.version, &results, previous))?;
+        report::write(shell, |previous| section::document(&area, wish.ground, &suite.version, &results, previous))?;
     }
     let mut tally = Tally::default();
     for result in &results {
@@ -95,13 +107,14 @@ pub(super) fn run(shell: &Context, target: &Target, wish: &Wish<'_>) -> Result<T
 /// Where the report of a system's last run of all specs is.
 fn kept(scratch: &Path, suite: &EndToEnd, system: System, wish: &Wish<'_>) -> PathBuf {
     let store = if system == System::Stock { String::new() } else { format!("-{}", Store::of(wish.database).title()) };
-    scratch.join(format!("{}-{}{store}.json", suite.version, system.name()))
+    scratch.join(format!("{}-{}{store}.json", suite.version, wish.ground.name(system)))
 }
 
 /// What the last runs of the systems found that do not run now, if that is wished.
 fn others(area: &Area, suite: &EndToEnd, wish: &Wish<'_>, scratch: &Path) -> Result<Vec<Ended>> {
     let mut others = Vec::new();
-    for system in System::ALL.into_iter().filter(|system| wish.add && !wish.systems.contains(system)) {
+    let systems = wish.ground.systems().iter().copied();
+    for system in systems.filter(|system| wish.add && !wish.systems.contains(system)) {
         let file = kept(scratch, suite, system, wish);
         if !file.is_file() && wish.write_docs {
             return Err(Error::input(format!("{} was never run: {} is not there", system.name(), file.display())));
@@ -122,20 +135,17 @@ fn one(
     shell: &Context,
     area: &Area,
     suite: &EndToEnd,
-    (system, programs): (System, &Programs),
+    (system, start): (System, &dyn Fn() -> Result<Running>),
     wish: &Wish<'_>,
     folder: &Path,
 ) -> Result<Ended> {
     let clock = Instant::now();
-    let guard = Guard::new(Leftover::Cluster(folder.to_owned()));
-    let cluster = system.start(programs, wish.database, folder)?;
-    let node = Node::start(cluster.client()?)?;
+    let running = start()?;
     let files = folder.join("ginkgo");
     fs_err::create_dir_all(&files)?;
-    let kubectl = programs.kubectl.as_deref().ok_or_else(|| Error::input("the specs need a kubectl"))?;
-    let subject = Subject { name: system.name(), kubeconfig: cluster.kubeconfig(), kubectl, folder: &files };
+    let (name, kubeconfig) = (wish.ground.name(system), running.kubeconfig());
+    let subject = Subject { name: &name, kubeconfig, kubectl: running.kubectl(), folder: &files };
     let report = ginkgo::run(shell, area, suite, &subject, wish.filter)?;
-    drop((node, guard));
     if wish.filter.is_none() {
         fs_err::copy(files.join(ginkgo::REPORT), kept(folder.parent().unwrap_or(folder), suite, system, wish))?;
     }
@@ -143,8 +153,13 @@ fn one(
     let seconds = Some(clock.elapsed().as_secs_f64());
     let ended = Ended { system, store: Store::of(wish.database), report, verdict, seconds };
     match problems(area, &ended, wish.filter).next() {
-        None => fs_err::remove_dir_all(folder)?,
-        Some(_) => shell.out.note(format!("logs and data of {}: {}", system.name(), folder.display())),
+        None => {
+            running.remove()?;
+            if folder.exists() {
+                fs_err::remove_dir_all(folder)?;
+            }
+        }
+        Some(_) => shell.out.note(format!("logs and data of {}: {}", system.name(), running.folder().display())),
     }
     Ok(ended)
 }

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 
 use super::area::Area;
 use super::ginkgo::Report;
+use super::ground::Ground;
 use super::system::System;
-use crate::conformance::report::{self, CLIENTS, DIFFERENCES, END_TO_END};
+use crate::conformance::report;
 use crate::conformance::suite::Store;
 use crate::conformance::verdict::{Outcome, Verdict};
 use sluice_shell::output;
@@ -79,23 +80,19 @@ pub(super) fn table(results: &[Ended]) -> String {
 
 /// docs/conformance.md with this section anew. What `previous`, the file as it is, says of other minors and databases
 /// stays. The results are of all systems.
-pub(super) fn document(area: &Area, version: &str, results: &[Ended], previous: &str) -> String {
-    let before = report::up_to(previous, &[END_TO_END, CLIENTS, DIFFERENCES]);
-    let after = report::from(previous, &[CLIENTS, DIFFERENCES]);
-    let old = previous.get(before.len()..previous.len() - after.len()).unwrap_or_default();
-    let mut text = format!("{before}{END_TO_END}");
+pub(super) fn document(area: &Area, ground: Ground, version: &str, results: &[Ended], previous: &str) -> String {
+    let [before, old, after] = report::around(previous, ground.heading());
+    let mut text = format!("{before}{}{}", ground.heading(), ground.about());
     text.push_str(concat!(
-        "`cargo xtask test conformance e2e --write-docs` writes this section, and with `--database postgres` or `mariadb`\n",
-        "the line of that server. The specs are those of upstream's `e2e.test`, compiled as they are, against a control\n",
-        "plane without a kubelet. There is one Node, which a lease keeps ready.\n\n",
-        "- for each system: passed / listed / failed. A listed spec can't pass on any system, and why stands below; if it\n",
+        "\n- for each system: passed / listed / failed. A listed spec can't pass on any system, and why stands below; if it\n",
         "  passes, that is an error\n",
         "- *skipped*: upstream's own code skips them\n",
         "- *differ*: the specs whose outcome is not the same on all systems\n\n",
     ));
-    let titles = System::ALL.map(System::title).join(" | ");
-    let _ = write!(text, "| Upstream | Database | Skipped | {titles} | Differ |\n|---|---|---:|---:|---:|---:|---|\n");
-    for line in lines(version, results, old) {
+    let titles: Vec<&str> = ground.systems().iter().map(|system| system.title()).collect();
+    let _ = writeln!(text, "| Upstream | Database | Skipped | {} | Differ |", titles.join(" | "));
+    let _ = writeln!(text, "|---|---|---:|{}---|", "---:|".repeat(titles.len()));
+    for line in lines(ground, version, results, old) {
         let _ = writeln!(text, "{line}");
     }
     let _ = write!(text, "\n{}\n", area.about);
@@ -105,10 +102,10 @@ pub(super) fn document(area: &Area, version: &str, results: &[Ended], previous: 
 }
 
 /// The lines of the table: what stood there, with what ran; the newest minor first.
-fn lines(version: &str, results: &[Ended], old: &str) -> Vec<String> {
+fn lines(ground: Ground, version: &str, results: &[Ended], old: &str) -> Vec<String> {
     let store = results.iter().find(|result| result.system != System::Stock).map(|result| result.store.title());
-    let cell = |system: System| {
-        let result = results.iter().find(|result| result.system == system);
+    let cell = |system: &System| {
+        let result = results.iter().find(|result| result.system == *system);
         result.map_or_else(|| "–".to_owned(), |Ended { verdict, .. }| report::counts(verdict))
     };
     let skipped = results.iter().map(|result| result.verdict.skipped).max().unwrap_or_default();
@@ -117,7 +114,7 @@ fn lines(version: &str, results: &[Ended], old: &str) -> Vec<String> {
         differing => differing.join("; "),
     };
     let store = store.unwrap_or_default();
-    let cells = System::ALL.map(cell).join(" | ");
+    let cells = ground.systems().iter().map(cell).collect::<Vec<_>>().join(" | ");
     let new = format!("| {version} | {store} | {skipped} | {cells} | {differ} |");
     let key = |line: &str| {
         let mut cells = line.split(" | ");
@@ -139,6 +136,7 @@ fn lines(version: &str, results: &[Ended], old: &str) -> Vec<String> {
 mod tests {
     use super::super::ginkgo::Spec;
     use super::*;
+    use crate::conformance::report::DIFFERENCES;
 
     fn result(system: System, store: Store, outcomes: &[(&str, Outcome)]) -> Ended {
         let spec = |outcome| Spec { outcome: Some(outcome), repeated: false };
@@ -148,9 +146,9 @@ mod tests {
         Ended { system, store, report, verdict: Verdict { passed, ..Verdict::default() }, seconds: None }
     }
 
-    fn area() -> Area {
-        let (about, text) = ("About a.".to_owned(), String::new());
-        Area { name: text.clone(), about, focus: text.clone(), skip: text, timeout: 1, outside: vec![], cannot: vec![] }
+    fn area(ground: Ground) -> Area {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../ci/conformance/e2e/api-machinery.toml");
+        Area::load(&file, ground).unwrap()
     }
 
     #[test]
@@ -164,16 +162,23 @@ mod tests {
 
     #[test]
     fn the_rest_of_the_document_and_what_did_not_run_stay() {
-        let all = |store| System::ALL.map(|system| result(system, store, &[("a", Outcome::Passed)]));
+        let document = |ground: Ground, version, store, previous: &str| {
+            let one = |system: &System| result(*system, store, &[("a", Outcome::Passed)]);
+            let results: Vec<Ended> = ground.systems().iter().map(one).collect();
+            document(&area(ground), ground, version, &results, previous)
+        };
         let by_hand = format!("# Suites\n{DIFFERENCES}Written by hand.\n");
-        let first = document(&area(), "v1.37.2", &all(Store::Postgres), &by_hand);
-        let second = document(&area(), "v1.36.3", &all(Store::Sqlite), &first);
-        let third = document(&area(), "v1.37.3", &all(Store::Sqlite), &second);
+        let node = document(Ground::Node, "v1.37.2", Store::Sqlite, &by_hand);
+        let first = document(Ground::Processes, "v1.37.2", Store::Postgres, &node);
+        let second = document(Ground::Processes, "v1.36.3", Store::Sqlite, &first);
+        let third = document(Ground::Processes, "v1.37.3", Store::Sqlite, &second);
         let table: Vec<&str> = third.lines().filter(|line| line.starts_with("| v1.")).collect();
-        let same = "1 / 0 / 0 | 1 / 0 / 0 | 1 / 0 / 0 | none |";
-        let line = |start: &str| format!("| {start} | 0 | {same}");
-        assert_eq!(table, ["v1.37.3 | SQLite", "v1.37.2 | PostgreSQL", "v1.36.3 | SQLite"].map(line));
+        let line = |start: &str, systems: usize| format!("| {start} | 0 | {}none |", "1 / 0 / 0 | ".repeat(systems));
+        let lines =
+            [("v1.37.3 | SQLite", 3), ("v1.37.2 | PostgreSQL", 3), ("v1.36.3 | SQLite", 3), ("v1.37.2 | SQLite", 2)];
+        assert_eq!(table, lines.map(|(start, systems)| line(start, systems)));
         assert!(third.starts_with("# Suites\n") && third.ends_with(&format!("{DIFFERENCES}Written by hand.\n")));
-        assert_eq!(document(&area(), "v1.37.3", &all(Store::Sqlite), &third), third);
+        assert_eq!(document(Ground::Processes, "v1.37.3", Store::Sqlite, &third), third);
+        assert_eq!(document(Ground::Node, "v1.37.2", Store::Sqlite, &third), third);
     }
 }

@@ -20,18 +20,18 @@ pub(crate) enum System {
     Sluice,
     /// The same with `--watch-cache=false`
     SluiceUncached,
+    /// Patched Kubernetes on sluice-shim, with the policy that keeps custom resources out of the watch cache
+    SluiceAnnotated,
 }
 
 impl System {
-    /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Stock, Self::Sluice, Self::SluiceUncached];
-
     /// For the command line and for files.
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::conformance) fn name(self) -> &'static str {
         match self {
             Self::Stock => "stock",
             Self::Sluice => "sluice",
             Self::SluiceUncached => "sluice-uncached",
+            Self::SluiceAnnotated => "sluice-annotated",
         }
     }
 
@@ -41,13 +41,14 @@ impl System {
             Self::Stock => "stock + etcd",
             Self::Sluice => "patched + shim",
             Self::SluiceUncached => "patched + shim, `--watch-cache=false`",
+            Self::SluiceAnnotated => "patched + shim, no watch cache of custom resources",
         }
     }
 
     fn store(self) -> Store {
         match self {
             Self::Stock => Store::Etcd,
-            Self::Sluice | Self::SluiceUncached => Store::Shim,
+            Self::Sluice | Self::SluiceUncached | Self::SluiceAnnotated => Store::Shim,
         }
     }
 
