@@ -1,8 +1,8 @@
 //! `cargo xtask test conformance e2e` and `e2e-node`: upstream's end-to-end specs against whole control planes.
 //!
 //! `e2e.test` is compiled from upstream's tree as it is, and Ginkgo runs it ([`ginkgo`]) against each [`System`] in
-//! turn. With `e2e` no kubelet runs: a [`node`] is kept ready by its lease. With `e2e-node` the system is on a node that
-//! runs Pods ([`Ground`]). A file in `ci/conformance/e2e/` says which specs run, and which need a Pod that runs
+//! turn. With `e2e` no kubelet runs: a [`node`] is kept ready by its lease. With `e2e-node` the system is on a node
+//! that runs Pods ([`Ground`]). A file in `ci/conformance/e2e/` says which specs run, and which need a Pod that runs
 //! ([`area`]). A listed spec that passes fails the run just as one that is not listed and fails.
 
 mod area;
