@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::lab::Lab;
+use crate::kubectl::Kubectl;
 use sluice_shell::error::{Error, Result};
 use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::standalone::Standalone;
@@ -13,8 +14,8 @@ const PORT: u16 = 15432;
 
 /// A server outside the node, as Pods see it.
 pub(super) struct Server {
-    /// Its connection string, for Pods.
-    pub(super) endpoint: String,
+    /// Its connection string for Pods, without what it says of TLS.
+    endpoint: String,
     server: Standalone,
 }
 
@@ -79,9 +80,12 @@ fn volume(name: &str) -> Value {
     })
 }
 
-/// Starts a server on this machine's loopback, and lets Pods reach it at the node's address.
+/// Starts a server on this machine's loopback, and lets Pods reach it at the node's address, which its certificate is
+/// for. Nobody is let in without TLS.
 pub(super) fn server(lab: &Lab, database: Database) -> Result<Server> {
-    let server = Standalone::start(database, &lab.report.folder.with_extension(database.value()))?;
+    let address = lab.address()?;
+    let folder = lab.report.folder.with_extension(database.value());
+    let server = Standalone::encrypted(database, &folder, &[&address])?;
     let node = lab.node()?;
     let folder = lab.report.folder.with_extension("socat");
     fs_err::create_dir_all(&folder)?;
@@ -91,7 +95,6 @@ pub(super) fn server(lab: &Lab, database: Database) -> Result<Server> {
     let outside = format!("--net={HOST_NETWORK}");
     let (listen, connect) = (format!("UNIX-LISTEN:{socket},fork,unlink-early"), format!("TCP:127.0.0.1:{port}"));
     node.inside("nsenter")?.args([outside.as_str(), "socat", &listen, &connect]).spawn(&log)?;
-    let address = lab.address()?;
     let listen = format!("TCP-LISTEN:{port_inside},bind={address},fork,reuseaddr");
     node.inside("socat")?.args([listen, format!("UNIX-CONNECT:{socket}")]).spawn(&log)?;
     let (here, there) = (format!("127.0.0.1:{port}"), format!("{address}:{port_inside}"));
@@ -109,6 +112,15 @@ fn port_inside(database: Database) -> u16 {
 }
 
 impl Server {
+    /// Makes the Secret that docs/clusters.md and docs/helm.md have for Pods. `folder` is where Pods find its keys.
+    pub(super) fn create_secret(&self, kubectl: &Kubectl, namespace: &str, folder: &str) -> Result<()> {
+        let authority = format!("--from-file=ca.crt={}", self.server.authority().display());
+        let verified = format!("sslmode=verify-full&sslrootcert={folder}/ca.crt");
+        let endpoint = format!("--from-literal=endpoint={}?{verified}", self.endpoint);
+        let create = format!("create secret generic sluice-database --namespace {namespace} {authority} {endpoint}");
+        kubectl.run(&create).map(drop)
+    }
+
     /// Ends it and removes its data.
     pub(super) fn stop(&self) -> Result<()> {
         self.server.stop()

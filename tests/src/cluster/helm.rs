@@ -4,9 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
-
-use super::database;
+use super::database::{self, Server};
 use super::lab::Lab;
 use super::shims::Shims;
 use super::vcluster;
@@ -14,6 +12,7 @@ use crate::runner::Verdict;
 use sluice_shell::error::{Error, Result};
 use sluice_shell::process::{Limit, Run};
 use sluice_toolkit::build;
+use sluice_toolkit::cluster::certs::Issued;
 use sluice_toolkit::cluster::database::Database;
 use sluice_toolkit::cluster::leftover::{Guard, Leftover};
 use sluice_toolkit::cluster::pid::Process;
@@ -24,15 +23,16 @@ use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 const NAME: &str = "store-sluice-shim";
 /// Where the release is, unless something else is in the same namespace.
 const NAMESPACE: &str = "tenant-1";
-/// Values for PostgreSQL, with the connection string in a Secret.
-const ON_POSTGRES: &str = "database.type=postgres,database.endpointSecret.name=sluice-database";
+/// Values for PostgreSQL, with the connection string in a Secret, and the authority of the server's certificate.
+const ON_POSTGRES: &str =
+    "database.type=postgres,database.endpointSecret.name=sluice-database,database.caSecret.name=sluice-database";
 const PODS: [&str; 2] = ["store-sluice-shim-0", "store-sluice-shim-1"];
 
 /// Two replicas on PostgreSQL: one serves, and the other one hands requests on to it and takes its place. An update
 /// loses nothing.
 pub(super) fn replicas(lab: &mut Lab) -> Result<Verdict> {
     let server = database::server(lab, Database::Postgres)?;
-    let release = Release::new(lab, NAMESPACE, &server.endpoint)?;
+    let release = Release::new(lab, NAMESPACE, &server)?;
     release.helm(lab, &["install", "--set", &format!("{ON_POSTGRES},replicas=2")])?;
 
     let shims = Shims { host: lab.kubectl(), namespace: NAMESPACE, pods: &PODS };
@@ -65,20 +65,40 @@ pub(super) fn replicas(lab: &mut Lab) -> Result<Verdict> {
 /// cluster reaches by its Service, with a certificate.
 pub(super) fn vcluster(lab: &mut Lab) -> Result<Verdict> {
     let server = database::server(lab, Database::Postgres)?;
-    let release = Release::new(lab, vcluster::NAME, &server.endpoint)?;
+    let release = Release::new(lab, vcluster::NAME, &server)?;
     let clock = Instant::now();
     release.helm(lab, &["install", "--set", &format!("{ON_POSTGRES},replicas=2")])?;
-    let chart = build::module_folder(&lab.workspace, "vcluster", "github.com/loft-sh/vcluster")?.join("chart");
     let values = lab.workspace.join("images/manifests/vcluster/chart-values.yaml");
-    let install = [Path::new("install"), Path::new(vcluster::NAME), &chart, Path::new("--values"), &values];
-    release.run(lab, install)?;
+    install_vcluster(lab, &release.folder, &values)?;
     let ready = clock.elapsed();
     vcluster::walk_through(lab, &PODS, ready)?;
-    release.run(lab, ["uninstall", vcluster::NAME])?;
+    uninstall_vcluster(lab, &release.folder)?;
     release.helm(lab, &["uninstall"])?;
     release.remove(lab)?;
     server.stop()?;
     Ok(Verdict::Passed(format!("ready {:.0} s after helm install", ready.as_secs_f64())))
+}
+
+/// Installs vCluster by its own chart with these values.
+pub(super) fn install_vcluster(lab: &Lab, folder: &Path, values: &Path) -> Result<()> {
+    let chart = build::module_folder(&lab.workspace, "vcluster", "github.com/loft-sh/vcluster")?.join("chart");
+    let install = [Path::new("install"), Path::new(vcluster::NAME), &chart, Path::new("--values"), values];
+    helm(lab, folder, vcluster::NAME, install)
+}
+
+/// Removes what the chart made.
+pub(super) fn uninstall_vcluster(lab: &Lab, folder: &Path) -> Result<()> {
+    helm(lab, folder, vcluster::NAME, ["uninstall", vcluster::NAME])
+}
+
+/// Runs Helm in a namespace, and waits until all Pods are as they shall be.
+fn helm(lab: &Lab, folder: &Path, namespace: &str, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<()> {
+    let [program, _] = lab.release_tools()?;
+    let run = Run::new(program, folder).args(words);
+    let run = run.args(["--namespace", namespace, "--wait", "--timeout=420s"]);
+    let run = run.env("KUBECONFIG", &lab.report.kubeconfig).limit(Limit::HUNG);
+    let homes = ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"];
+    homes.iter().fold(run, |run, name| run.env(name, folder.join(name))).run()
 }
 
 /// A release of the chart in a namespace of its own, and who talks to its Pods.
@@ -88,16 +108,17 @@ struct Release {
 }
 
 impl Release {
-    /// Makes the namespace, with the connection string and the certificates of the store and of its clients.
-    fn new(lab: &Lab, namespace: &'static str, endpoint: &str) -> Result<Self> {
+    /// Makes the namespace, with the connection string and the certificates of the store and of its clients, for which
+    /// docs/helm.md says the names.
+    fn new(lab: &Lab, namespace: &'static str, server: &Server) -> Result<Self> {
         let folder = lab.report.folder.with_extension("helm");
         fs_err::create_dir_all(&folder)?;
-        certify(&folder, namespace)?;
+        let service = format!("{NAME}.{namespace}.svc");
+        Issued::new(&folder, &["127.0.0.1", &service, &format!("*.{NAME}-peers.{namespace}.svc")])?;
         let kubectl = lab.kubectl();
         kubectl.run(&format!("create namespace {namespace}"))?;
         kubectl.run(&format!("label namespace {namespace} pod-security.kubernetes.io/enforce=restricted"))?;
-        let endpoint = format!("--from-literal=endpoint={endpoint}");
-        kubectl.run(&format!("create secret generic sluice-database --namespace {namespace} {endpoint}"))?;
+        server.create_secret(&kubectl, namespace, "/database-ca")?;
         let file = |name: &str| format!("--from-file={name}={}", folder.join(name).display());
         let files = ["ca.crt", "tls.crt", "tls.key"].map(file).join(" ");
         for name in ["sluice-shim-tls", "sluice-shim-tls-client"] {
@@ -120,17 +141,8 @@ impl Release {
         let chart = [chart.as_os_str(), OsStr::new("--set"), OsStr::new(&image)];
         let chart = if words[0] == "uninstall" { &[][..] } else { &chart };
         let command = [words[0], "store"].map(OsStr::new);
-        self.run(lab, [&command, chart, &words[1..].iter().map(OsStr::new).collect::<Vec<_>>()].concat())
-    }
-
-    /// Runs Helm in the namespace, and waits until all Pods are as they shall be.
-    fn run(&self, lab: &Lab, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<()> {
-        let [program, _] = lab.release_tools()?;
-        let run = Run::new(program, &self.folder).args(words);
-        let run = run.args(["--namespace", self.namespace, "--wait", "--timeout=420s"]);
-        let run = run.env("KUBECONFIG", &lab.report.kubeconfig).limit(Limit::HUNG);
-        let homes = ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"];
-        homes.iter().fold(run, |run, name| run.env(name, self.folder.join(name))).run()
+        let words = [&command, chart, &words[1..].iter().map(OsStr::new).collect::<Vec<_>>()].concat();
+        helm(lab, &self.folder, self.namespace, words)
     }
 
     /// Writes a key by way of one Pod, as soon as that one answers.
@@ -158,21 +170,4 @@ impl Release {
         let endpoint = format!("--endpoints=https://127.0.0.1:{port}");
         Run::new(etcdctl, &self.folder).arg(endpoint).args(tls).args(words).read()
     }
-}
-
-/// Writes an authority, and a certificate for servers and clients that has the names which docs/helm.md asks for.
-fn certify(folder: &Path, namespace: &str) -> anyhow::Result<()> {
-    let mut params = CertificateParams::new(vec![])?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-    let service = format!("{NAME}.{namespace}.svc");
-    let names = ["127.0.0.1".to_owned(), service, format!("*.{NAME}-peers.{namespace}.svc")];
-    let mut params = CertificateParams::new(names)?;
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    let key = KeyPair::generate()?;
-    let cert = params.signed_by(&key, &authority)?;
-    for (name, text) in [("ca.crt", authority.pem()), ("tls.crt", cert.pem()), ("tls.key", key.serialize_pem())] {
-        fs_err::write(folder.join(name), text)?;
-    }
-    Ok(())
 }

@@ -104,6 +104,33 @@ impl Certificates {
     }
 }
 
+/// A certificate of an authority that signed no other one.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// The certificate of the authority, `ca.crt`, PEM.
+    pub authority: PathBuf,
+    /// What was issued, `tls.crt` and `tls.key`.
+    pub pair: Pair,
+}
+
+impl Issued {
+    /// Issues one to a server with these names and addresses, which may show the certificate as a client too.
+    ///
+    /// # Errors
+    /// When a file can't be written.
+    pub fn new(folder: &Path, hosts: &[&str]) -> Result<Self> {
+        let issuer = authority(folder, "ca", "sluice-issuer")?;
+        leaf(folder, &issuer, "tls", &Subject::server("server", hosts))?;
+        Ok(Self::at(folder))
+    }
+
+    /// The one in the folder, which may not be there.
+    pub(super) fn at(folder: &Path) -> Self {
+        let files = Certificates::at(folder);
+        Self { authority: files.authority().cert, pair: files.pair("tls") }
+    }
+}
+
 fn write_all(folder: &Path) -> Result<()> {
     let serving = ["localhost", "127.0.0.1", SERVICE_ADDRESS, "kubernetes", "kubernetes.default.svc"];
 

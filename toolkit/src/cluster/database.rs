@@ -9,6 +9,7 @@ use fs_err as fs;
 use nix::unistd::{User, geteuid};
 use serde::{Deserialize, Serialize};
 
+use super::certs::{Issued, Pair};
 use super::launch::{Start, launch};
 use super::pid::Process;
 use super::private;
@@ -167,6 +168,40 @@ impl Database {
         bootstrap.args(["--no-defaults", "--bootstrap"]).arg(format!("--datadir={}", data.display())).stdin(sql).run()
     }
 
+    /// Issues a certificate for these names and addresses to the server in a folder, which then refuses connections
+    /// without TLS. A server that runs has to be started again.
+    ///
+    /// # Errors
+    /// When a file can't be written.
+    pub(super) fn encrypt(self, folder: &Path, hosts: &[&str]) -> Result<()> {
+        let Pair { cert, key } = Issued::new(folder, hosts)?.pair;
+        let access = encrypted_access(folder);
+        fs::write(&access, "hostssl all all 127.0.0.1/32 scram-sha-256\n")?;
+        [cert, key, access].iter().try_for_each(|file| self.own(file))
+    }
+
+    /// The options with which a server takes connections by TLS alone; none, if it has no certificate.
+    fn encryption(self, folder: &Path) -> Vec<String> {
+        let Pair { cert, key } = Issued::at(folder).pair;
+        if !cert.exists() {
+            return Vec::new();
+        }
+        let (cert, key, access) = (cert.display(), key.display(), encrypted_access(folder));
+        match self {
+            Self::Postgres => vec![
+                "-cssl=on".to_owned(),
+                format!("-cssl_cert_file={cert}"),
+                format!("-cssl_key_file={key}"),
+                format!("-chba_file={}", access.display()),
+            ],
+            Self::Mariadb => vec![
+                format!("--ssl-cert={cert}"),
+                format!("--ssl-key={key}"),
+                "--require-secure-transport=ON".to_owned(),
+            ],
+        }
+    }
+
     /// The command that runs the server on a port of loopback.
     ///
     /// # Errors
@@ -200,7 +235,7 @@ impl Database {
                 format!("--max-connections={CONNECTIONS}"),
             ]),
         };
-        Ok(run)
+        Ok(run.args(self.encryption(folder)))
     }
 
     /// Starts the server for somebody who has no cluster, and waits until it can serve. Which process it is stands
@@ -364,6 +399,11 @@ impl Database {
         };
         Ok(found.ok_or(NotInstalled { database: self, program: name, places })?)
     }
+}
+
+/// Who may connect to a PostgreSQL that has a certificate.
+fn encrypted_access(folder: &Path) -> PathBuf {
+    folder.join("tls.pg_hba.conf")
 }
 
 /// 15 of `/usr/lib/postgresql/15/bin`.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fs_err as fs;
 
+use super::certs::Issued;
 use super::database::Database;
 use super::leftover::{Guard, Leftover};
 use super::pid::Process;
@@ -37,6 +38,16 @@ impl Standalone {
     /// When the server is not installed, or does not get ready.
     pub fn start(database: Database, folder: &Path) -> Result<Self> {
         empty(folder)?;
+        Self::start_in(database, folder)
+    }
+
+    /// Starts one on no data that takes connections by TLS alone. Its certificate is for these names and addresses.
+    ///
+    /// # Errors
+    /// When the server is not installed, or does not get ready.
+    pub fn encrypted(database: Database, folder: &Path, hosts: &[&str]) -> Result<Self> {
+        empty(folder)?;
+        database.encrypt(folder, hosts)?;
         Self::start_in(database, folder)
     }
 
@@ -87,6 +98,11 @@ impl Standalone {
         fs::create_dir(&own)?;
         self.database.own(&own)?;
         Ok(own)
+    }
+
+    /// The certificate of the authority that signed the server's one, if there is any (PEM).
+    pub fn authority(&self) -> PathBuf {
+        Issued::at(&self.folder).authority
     }
 
     /// The first of its processes.
@@ -143,4 +159,46 @@ pub fn empty(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
     // The server's own user has to pass.
     Ok(fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_with_a_certificate_takes_connections_by_tls_alone() {
+        for database in Database::ALL {
+            let temp = tempfile::tempdir().unwrap();
+            fs::set_permissions(temp.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+            let folder = temp.path().join("server");
+            let server = Standalone::encrypted(database, &folder, &["127.0.0.1"]).unwrap();
+            // With encryption both see to it that the server is who it should be.
+            let ask = |encrypted: bool| match database {
+                Database::Postgres => {
+                    let run = database.tool("psql", "/").unwrap().env("PGSSLROOTCERT", server.authority());
+                    // There the program looks for a certificate of its own.
+                    let run = run.env("HOME", &folder);
+                    let run = run.env("PGSSLMODE", if encrypted { "verify-full" } else { "disable" });
+                    run.args(["--no-psqlrc", "--command=SELECT 1", &server.endpoint]).outcome().unwrap()
+                }
+                Database::Mariadb => {
+                    let run = database.tool("mariadb", "/").unwrap();
+                    let run = run.args(["--no-defaults", "--execute=SELECT 1", "--host=127.0.0.1", "--user=sluice"]);
+                    let run = run.arg(format!("--port={}", server.port));
+                    let authority = format!("--ssl-ca={}", server.authority().display());
+                    let verified = ["--ssl-verify-server-cert", &authority];
+                    let run = run.args(if encrypted { &verified[..] } else { &["--skip-ssl"] });
+                    run.env("MYSQL_PWD", database.password(&folder).unwrap()).outcome().unwrap()
+                }
+            };
+            let [refused, taken] = [false, true].map(ask);
+            let reason = match database {
+                Database::Postgres => "no encryption",
+                Database::Mariadb => "Access denied",
+            };
+            assert!(!refused.status.success() && refused.stderr.contains(reason), "{database}: {}", refused.stderr);
+            assert!(taken.status.success(), "{database}: {}", taken.stderr);
+            server.stop().unwrap();
+        }
+    }
 }

@@ -13,7 +13,7 @@ pub(super) use self::small::small;
 pub(super) use self::upgrade::upgrade;
 pub(super) use self::virtual_cluster::NAME;
 use self::virtual_cluster::VirtualCluster;
-use super::database::{self, Volumes};
+use super::database::{self, Server, Volumes};
 use super::lab::Lab;
 use crate::runner::Verdict;
 use sluice_shell::error::Result;
@@ -24,18 +24,18 @@ pub(super) fn sqlite(lab: &mut Lab) -> Result<Verdict> {
     run(lab, "sqlite", None)
 }
 
-/// On a PostgreSQL server outside the cluster.
+/// On a PostgreSQL server outside the cluster, which takes connections by TLS alone.
 pub(super) fn postgres(lab: &mut Lab) -> Result<Verdict> {
     let server = database::server(lab, Database::Postgres)?;
-    let verdict = run(lab, "postgres", Some(&server.endpoint))?;
+    let verdict = run(lab, "postgres", Some(&server))?;
     server.stop()?;
     Ok(verdict)
 }
 
-/// On a MariaDB server outside the cluster.
+/// On a MariaDB server outside the cluster, which takes connections by TLS alone.
 pub(super) fn mysql(lab: &mut Lab) -> Result<Verdict> {
     let server = database::server(lab, Database::Mariadb)?;
-    let verdict = run(lab, "mysql", Some(&server.endpoint))?;
+    let verdict = run(lab, "mysql", Some(&server))?;
     server.stop()?;
     Ok(verdict)
 }
@@ -51,10 +51,10 @@ pub(super) fn walk_through(lab: &Lab, pods: &'static [&'static str], ready: Dura
 }
 
 /// Makes a virtual cluster of a manifest, walks through it, and removes it.
-fn run(lab: &Lab, manifest: &str, endpoint: Option<&str>) -> Result<Verdict> {
+fn run(lab: &Lab, manifest: &str, server: Option<&Server>) -> Result<Verdict> {
     // One for the file of SQLite, one for the workload.
-    let volumes = Volumes::make(lab, if endpoint.is_some() { 1 } else { 2 })?;
-    let mut cluster = VirtualCluster::make(lab, &VirtualCluster::file(lab, manifest), endpoint)?;
+    let volumes = Volumes::make(lab, if server.is_some() { 1 } else { 2 })?;
+    let mut cluster = VirtualCluster::make(lab, &VirtualCluster::file(lab, manifest), server)?;
     walk::shirts(&cluster)?;
     walk::name_server(&cluster)?;
     walk::collector(&cluster)?;

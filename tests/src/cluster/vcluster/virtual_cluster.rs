@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use fs_err as fs;
 
+use crate::cluster::database::Server;
 use crate::cluster::lab::Lab;
 use crate::cluster::shims::Shims;
 use crate::kubectl::Kubectl;
@@ -52,31 +53,35 @@ impl VirtualCluster {
     }
 
     /// Does what the head of a manifest says, word for word.
-    pub(super) fn make(lab: &Lab, file: &Path, endpoint: Option<&str>) -> Result<Self> {
+    pub(super) fn make(lab: &Lab, file: &Path, server: Option<&Server>) -> Result<Self> {
         let kubectl = lab.kubectl();
         // A file has one process that serves it.
-        let pods = if endpoint.is_some() { &PODS[..] } else { &PODS[..1] };
+        let pods = if server.is_some() { &PODS[..] } else { &PODS[..1] };
         let clock = Instant::now();
         let warned = kubectl.warns(&format!("apply -f {}", file.display()))?;
         // The namespace warns of Pods that are not `restricted`.
         ensure(warned.is_empty(), || format!("the API server warns of {}: {warned}", file.display()))?;
-        if let Some(endpoint) = endpoint {
-            let literal = format!("--from-literal=endpoint={endpoint}");
-            kubectl.run(&format!("create secret generic sluice-database --namespace {NAME} {literal}"))?;
+        if let Some(server) = server {
+            server.create_secret(&kubectl, NAME, "/database")?;
         }
         wait_ready(&kubectl, pods.len())?;
         Self::reach(lab, pods, clock.elapsed())
     }
 
-    /// Connects to one that is ready.
+    /// Connects to one that is ready, and waits until it has our policies.
     pub(super) fn reach(lab: &Lab, pods: &'static [&'static str], ready: Duration) -> Result<Self> {
+        let made = Self::connect(lab, pods, ready)?;
+        made.wait_policies()?;
+        Ok(made)
+    }
+
+    /// Connects to one that is ready.
+    pub(super) fn connect(lab: &Lab, pods: &'static [&'static str], ready: Duration) -> Result<Self> {
         let folder = lab.report.folder.with_extension("vcluster");
         fs::create_dir_all(&folder)?;
         let cli = Run::new(lab.vcluster()?, &folder).env("KUBECONFIG", &lab.report.kubeconfig).env("HOME", &folder);
         let (kubectl, connection) = connect(lab, &cli, &folder)?;
-        let made = Self { ready, pods, kubectl, cli, folder, _connection: connection };
-        made.wait_policies()?;
-        Ok(made)
+        Ok(Self { ready, pods, kubectl, cli, folder, _connection: connection })
     }
 
     /// The shims in its Pods.
