@@ -61,7 +61,8 @@ impl Bench {
             programs.iter().map(binary).collect(),
         );
         let layouts = dir.path().join("layouts");
-        build_images::write(&shell, &[built.clone().into()], &definitions, &chosen, "ghcr.io/test", &layouts).unwrap();
+        build_images::write(&shell, std::slice::from_ref(&built), &definitions, &chosen, "ghcr.io/test", &layouts)
+            .unwrap();
         Self { dir, built }
     }
 
