@@ -24,7 +24,7 @@ const POLICY: &str = "images/manifests/policies/watch-cache-off.yaml";
 /// It ends when it is dropped; its files stay until [`Running::remove`].
 pub(super) enum Running {
     /// Processes of this machine.
-    Processes { cluster: Cluster, kubectl: PathBuf, _node: Node, _guard: Guard },
+    Processes { cluster: Box<Cluster>, kubectl: PathBuf, _node: Node, _guard: Guard },
     /// On a node that runs Pods.
     Node(Pods),
 }
@@ -53,7 +53,7 @@ impl Running {
         let guard = Guard::new(Leftover::Cluster(folder.to_owned()));
         let cluster = system.start(programs, database, folder)?;
         let node = Node::start(cluster.client()?)?;
-        Ok(Self::Processes { cluster, kubectl, _node: node, _guard: guard })
+        Ok(Self::Processes { cluster: Box::new(cluster), kubectl, _node: node, _guard: guard })
     }
 
     /// Has the verb `cluster up` build what is missing and start a node.
