@@ -1,7 +1,7 @@
 //! The history is kept while somebody reads it in several parts.
 //!
-//! Each part is a snapshot of its own. If a compaction freed rows between two of them, the first part would have the put
-//! of a key and no later part its deletion: the key would come to life again where the parts are put together.
+//! Each part is a snapshot of its own. If a compaction freed rows between two of them, the first part would have the
+//! put of a key and no later part its deletion: the key would come to life again where the parts are put together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -283,8 +283,8 @@ pub trait Reader: Send {
     /// How many keys the range has at the revision.
     fn count(&mut self, range: &KeyRange, revision: Revision) -> Result<i64>;
 
-    /// The changes in the range from a revision on, whole revisions only, in order; and the revision up to which that is
-    /// all. There are at most about `limit` of them, and fewer if they are long.
+    /// The changes in the range from a revision on, whole revisions only, in order; and the revision up to which that
+    /// is all. There are at most about `limit` of them, and fewer if they are long.
     fn events(&mut self, range: &KeyRange, from: Revision, limit: usize) -> Result<(Vec<Event>, Revision)>;
 
     /// The entries of the history after a position (revision, sub) up to a revision, at most `limit` of them, in order:
