@@ -5,12 +5,12 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::context::Shared;
+use crate::clock::WallTime;
 use crate::engine::{self, Record, Revision};
 use crate::pb::etcdserverpb::SnapshotResponse;
 use crate::snapshot::{STORAGE_VERSION, SnapshotFile, SnapshotMember, SnapshotMeta, SnapshotWriter};
@@ -107,6 +107,6 @@ fn failed(error: &std::io::Error) -> Status {
 /// container, where each process may have the number of the one before.
 fn file_name() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let now = WallTime::now().millis();
     format!(".sluice-snapshot-{}-{now}-{}.db", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
