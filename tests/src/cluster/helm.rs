@@ -69,36 +69,16 @@ pub(super) fn vcluster(lab: &mut Lab) -> Result<Verdict> {
     let clock = Instant::now();
     release.helm(lab, &["install", "--set", &format!("{ON_POSTGRES},replicas=2")])?;
     let values = lab.workspace.join("images/manifests/vcluster/chart-values.yaml");
-    install_vcluster(lab, &release.folder, &values)?;
+    let chart = build::module_folder(&lab.workspace, "vcluster", "github.com/loft-sh/vcluster")?.join("chart");
+    let install = [Path::new("install"), Path::new(vcluster::NAME), &chart, Path::new("--values"), &values];
+    release.run(lab, install)?;
     let ready = clock.elapsed();
     vcluster::walk_through(lab, &PODS, ready)?;
-    uninstall_vcluster(lab, &release.folder)?;
+    release.run(lab, ["uninstall", vcluster::NAME])?;
     release.helm(lab, &["uninstall"])?;
     release.remove(lab)?;
     server.stop()?;
     Ok(Verdict::Passed(format!("ready {:.0} s after helm install", ready.as_secs_f64())))
-}
-
-/// Installs vCluster by its own chart with these values.
-pub(super) fn install_vcluster(lab: &Lab, folder: &Path, values: &Path) -> Result<()> {
-    let chart = build::module_folder(&lab.workspace, "vcluster", "github.com/loft-sh/vcluster")?.join("chart");
-    let install = [Path::new("install"), Path::new(vcluster::NAME), &chart, Path::new("--values"), values];
-    helm(lab, folder, vcluster::NAME, install)
-}
-
-/// Removes what the chart made.
-pub(super) fn uninstall_vcluster(lab: &Lab, folder: &Path) -> Result<()> {
-    helm(lab, folder, vcluster::NAME, ["uninstall", vcluster::NAME])
-}
-
-/// Runs Helm in a namespace, and waits until all Pods are as they shall be.
-fn helm(lab: &Lab, folder: &Path, namespace: &str, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<()> {
-    let [program, _] = lab.release_tools()?;
-    let run = Run::new(program, folder).args(words);
-    let run = run.args(["--namespace", namespace, "--wait", "--timeout=420s"]);
-    let run = run.env("KUBECONFIG", &lab.report.kubeconfig).limit(Limit::HUNG);
-    let homes = ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"];
-    homes.iter().fold(run, |run, name| run.env(name, folder.join(name))).run()
 }
 
 /// A release of the chart in a namespace of its own, and who talks to its Pods.
@@ -142,7 +122,17 @@ impl Release {
         let chart = if words[0] == "uninstall" { &[][..] } else { &chart };
         let command = [words[0], "store"].map(OsStr::new);
         let words = [&command, chart, &words[1..].iter().map(OsStr::new).collect::<Vec<_>>()].concat();
-        helm(lab, &self.folder, self.namespace, words)
+        self.run(lab, words)
+    }
+
+    /// Runs Helm in the namespace, and waits until all Pods are as they shall be.
+    fn run(&self, lab: &Lab, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<()> {
+        let [program, _] = lab.release_tools()?;
+        let run = Run::new(program, &self.folder).args(words);
+        let run = run.args(["--namespace", self.namespace, "--wait", "--timeout=420s"]);
+        let run = run.env("KUBECONFIG", &lab.report.kubeconfig).limit(Limit::HUNG);
+        let homes = ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"];
+        homes.iter().fold(run, |run, name| run.env(name, self.folder.join(name))).run()
     }
 
     /// Writes a key by way of one Pod, as soon as that one answers.

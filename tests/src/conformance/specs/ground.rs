@@ -41,16 +41,17 @@ impl Ground {
     pub(super) fn about(self) -> &'static str {
         match self {
             Self::Processes => concat!(
-                "`cargo xtask test conformance e2e --write-docs` writes this section, and with `--database postgres` or ",
-                "`mariadb` the line of that server. The specs are those of upstream's `e2e.test`, compiled as they are, ",
-                "against a control plane without a kubelet. There is one Node, which a lease keeps ready.\n",
+                "`cargo xtask test conformance e2e --write-docs` writes this section, and with `--database postgres` ",
+                "or `mariadb` the line of that server. The specs are those of upstream's `e2e.test`, compiled as they ",
+                "are, against a control plane without a kubelet. There is one Node, which a lease keeps ready.\n",
             ),
             Self::Node => concat!(
                 "`cargo xtask test conformance e2e-node --write-docs` writes this section. The specs are the same and ",
-                "those that need Pods, against the node of [clusters.md](clusters.md), which runs Pods. The stock node ",
-                "is made of upstream's Kubernetes in the same way. Our node has the policy ",
-                "[watch-cache-off.yaml](../images/manifests/policies/watch-cache-off.yaml), so that all custom resources ",
-                "are out of the watch cache. What the Pods run is built here, and named as the specs name it.\n",
+                "those that need Pods, against the node of [clusters.md](clusters.md), which runs Pods. The stock ",
+                "node is made of upstream's Kubernetes in the same way. Our node has the policy ",
+                "[watch-cache-off.yaml](../images/manifests/policies/watch-cache-off.yaml), so that all custom ",
+                "resources are out of the watch cache. What the Pods run is built here, and named as the specs name ",
+                "it.\n",
             ),
         }
     }
