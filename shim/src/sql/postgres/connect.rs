@@ -96,7 +96,7 @@ impl Database {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unusable)?;
         let mut failures = Vec::new();
         for host in &self.address.hosts {
-            match wait(&runtime, self.connect_to(host)) {
+            match wait(&runtime, self.connect_in_time(host)) {
                 Ok((client, is_pooled)) => {
                     let forgets = self.forgets.load(Ordering::Relaxed);
                     let prepares = self.address.options.prepare.unwrap_or(!is_pooled) && !forgets;
@@ -113,6 +113,15 @@ impl Database {
         }
         runtime.shutdown_background();
         Err(none_of(&failures))
+    }
+
+    /// A pooler lets everybody in, and may then keep the first statement until it has a server.
+    async fn connect_in_time(&self, host: &Host) -> Result<(Client, bool)> {
+        let limit = 2 * self.address.options.connect_timeout;
+        tokio::time::timeout(limit, self.connect_to(host)).await.unwrap_or_else(|_| {
+            let text = format!("the database at {host} let us in, and did not answer within {} s", limit.as_secs());
+            Err(Failure::Lost(Error::Unavailable(text)))
+        })
     }
 
     /// Connects to a host that takes writes; tells whether it is a pooler.

@@ -132,7 +132,7 @@ impl Link {
             let _asking = metrics.database.asks();
             let statement = |ask: &Ask<'_>| prepared.as_ref().and_then(|prepared| prepared.get(ask.sql));
             let sent = join_all(asks.iter().map(|ask| one(client, statement(ask), ask)));
-            within(patience, sent).await.ok_or_else(|| late(commits))
+            within(patience, sent).await.ok_or_else(|| late(patience, commits))
         })?;
         let mut first: Option<(&str, tokio_postgres::Error)> = None;
         let mut given = Vec::with_capacity(answers.len());
@@ -168,12 +168,12 @@ impl Link {
         let _asking = metrics.database.asks();
         let statement = prepared.as_ref().and_then(|prepared| prepared.get(ask.sql));
         let gone = if Handle::try_current().is_err() {
-            runtime.block_on(hand_on(client, statement, ask, take))
+            runtime.block_on(hand_on(client, statement, ask, patience, take))
         } else {
             let (sender, receiver) = sync_channel(AHEAD);
             std::thread::scope(|scope| {
                 let mut send = move |row| Ok(if sender.send(row).is_ok() { Continue(()) } else { Break(()) });
-                let sent = scope.spawn(move || runtime.block_on(hand_on(client, statement, ask, &mut send)));
+                let sent = scope.spawn(move || runtime.block_on(hand_on(client, statement, ask, patience, &mut send)));
                 let mut rows = receiver.into_iter();
                 let taken = rows.try_for_each(|row| match take(row) {
                     Ok(flow) => flow.map_break(Ok),
@@ -239,8 +239,9 @@ impl Link {
     }
 }
 
-fn late(commits: bool) -> Failure {
-    let error = Error::Unavailable(format!("the database did not answer within {} s", PATIENCE.as_secs()));
+fn late(patience: Option<Duration>, commits: bool) -> Failure {
+    let seconds = patience.unwrap_or_default().as_secs();
+    let error = Error::Unavailable(format!("the database did not answer within {seconds} s"));
     if commits { Failure::Unknown(error) } else { Failure::Lost(error) }
 }
 
@@ -289,7 +290,7 @@ async fn prepare(
     }
     let _asking = metrics.database.asks();
     let made = join_all(missing.iter().map(|(ask, types)| client.prepare_typed(ask.sql, types)));
-    let made = within(patience, made).await.ok_or_else(|| late(false))?;
+    let made = within(patience, made).await.ok_or_else(|| late(patience, false))?;
     for ((ask, _), made) in missing.iter().zip(made) {
         prepared.insert(ask.sql.to_owned(), made.map_err(|error| error::failed(&error, ask.name, false))?);
     }
@@ -308,16 +309,23 @@ async fn rows(
     }
 }
 
-/// Hands on rows until it breaks off. The connection passes over those that come then.
+/// Hands on rows until it breaks off. The connection passes over those that come then. Each row may take the time that
+/// a statement has: who takes the rows may take longer.
 async fn hand_on(
     client: &Client,
     statement: Option<&Statement>,
     ask: &Ask<'_>,
+    patience: Option<Duration>,
     mut take: impl FnMut(Row) -> Result<ControlFlow<()>>,
 ) -> std::result::Result<Result<usize>, tokio_postgres::Error> {
-    let mut rows = pin!(rows(client, statement, ask).await?);
+    let Some(begun) = within(patience, rows(client, statement, ask)).await else {
+        return Ok(Err(late(patience, false)));
+    };
+    let mut rows = pin!(begun?);
     let mut count = 0;
-    while let Some(row) = rows.try_next().await? {
+    loop {
+        let Some(next) = within(patience, rows.try_next()).await else { return Ok(Err(late(patience, false))) };
+        let Some(row) = next? else { break };
         count += 1;
         match take(row) {
             Ok(Continue(())) => {}

@@ -7,6 +7,7 @@ use crate::clock::StoreTime;
 use crate::engine::store::Footprint;
 use crate::engine::{KeyRange, RangeEnd};
 use crate::gc::{Progress, TaskChange, TaskKind, TaskState, Uid};
+use crate::sql::failure::Failure;
 use crate::sql::session::{
     Commit as _, Delta, EdgeRow, Field, Find, Graph as _, IndexChange, IndexState, NewHead, Odd, Postings, Probe as _,
     Source, Started, Which,
@@ -205,4 +206,24 @@ fn the_collectors_queue_and_what_it_knows_of_owners() {
     assert_eq!(session.tasks(Which::Of(&a), 9).unwrap()[0].progress.state, TaskState::Ready);
     assert_eq!((session.queue().unwrap().tombstones, session.tasks(Which::Parked, 9).unwrap().len()), (0, 0));
     assert_eq!(session.next_due().unwrap(), Some(StoreTime::default()));
+}
+
+#[test]
+fn rows_that_do_not_come_are_not_waited_for_without_end() {
+    let name = Server::get().database();
+    let second = Some(Duration::from_secs(1));
+    let (mut session, _) = open(&address(&name), Arc::default(), second, Opened::ToServe).unwrap();
+    let all = range("", "~");
+    let find = Find { range: &all, source: &Source::Scan, probes: &[], until: i64::MAX, values: true, wanted: 9 };
+    let look = |session: &mut Session| session.find(&find, &mut |_| ControlFlow::Continue(()));
+    session.snapshot().unwrap();
+    look(&mut session).unwrap();
+    session.end();
+    let mut other = Database::new(&address(&name), 0, Arc::default(), None).unwrap().connect().unwrap();
+    other.long("lock", "BEGIN; LOCK TABLE current").unwrap();
+    session.snapshot().unwrap();
+    assert!(matches!(look(&mut session), Err(Failure::Lost(_))));
+    other.long("unlock", "COMMIT").unwrap();
+    session.snapshot().unwrap();
+    look(&mut session).unwrap();
 }
