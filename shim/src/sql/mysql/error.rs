@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use mysql::DriverError;
+use mysql_common::proto::codec::error::PacketCodecError;
 
 use crate::engine::Error;
 use crate::sql::failure::Failure;
@@ -49,9 +49,17 @@ fn kind(code: u16, doing: Doing) -> Kind {
         1062 if doing.statement == CREATE => Kind::Again,
         // Read-only: certainly not committed, even if COMMIT is refused.
         1290 | 1792 | 1836 => Kind::Lost,
-        // It shuts down, is not in its cluster, or cut the connection.
-        NO_MAJORITY | 1053 | 1077 | 1079 | 1080 | 1158..=1161 | 1927 | 2006 | 2013 | 4031 | 9001..=9005 => {
-            if doing.committing { Kind::Unknown } else { Kind::Lost }
+        // A proxy that has lost the server says so to the first statement whose answer it has not seen, whatever became
+        // of those behind it.
+        1158..=1161 | 1927 | 2006 | 2013 | 4031 if doing.sent => Kind::Unknown,
+        1158..=1161 | 1927 | 2006 | 2013 | 4031 => Kind::Lost,
+        // It shuts down, or is not in its cluster.
+        NO_MAJORITY | 1053 | 1077 | 1079 | 1080 | 9001..=9005 => {
+            if doing.committing {
+                Kind::Unknown
+            } else {
+                Kind::Lost
+            }
         }
         // An error in COMMIT, and any other of it that is not known to undo it.
         1180 => Kind::Unknown,
@@ -77,7 +85,7 @@ pub(super) fn failed(server: &str, error: &mysql::Error, doing: Doing) -> Failur
     let mysql::Error::MySqlError(answer) = error else {
         let text =
             format!("the database at {server} can't be used: {}; the statement was \"{statement}\"", lost(error));
-        if matches!(error, mysql::Error::DriverError(DriverError::PacketTooLarge)) {
+        if matches!(error, mysql::Error::CodecError(PacketCodecError::PacketTooLarge)) {
             // Of what was to be sent nothing was.
             return Failure::Final(Error::Broken(format!("{text}; a larger max_allowed_packet helps")));
         }
@@ -177,7 +185,7 @@ mod tests {
         let with = Doing { sent: true, ..before };
         let commit = Doing { committing: true, sent: true, ..before };
         let create = Doing { statement: CREATE, ..with };
-        let table: [(u16, Doing, &str); 35] = [
+        let table: [(u16, Doing, &str); 38] = [
             (1317, with, "again unavailable"),
             (1317, commit, "unknown unavailable"),
             (1026, commit, "unknown unavailable"),
@@ -200,7 +208,11 @@ mod tests {
             (1047, before, "lost unavailable"),
             (1047, commit, "unknown unavailable"),
             // An earlier statement was refused, so the COMMIT behind it was not carried out.
-            (1927, with, "lost unavailable"),
+            (1053, with, "lost unavailable"),
+            // But a proxy may have lost the answers.
+            (1927, before, "lost unavailable"),
+            (1927, with, "unknown unavailable"),
+            (2013, with, "unknown unavailable"),
             (1927, commit, "unknown unavailable"),
             (1053, before, "lost unavailable"),
             (9001, commit, "unknown unavailable"),
@@ -230,7 +242,7 @@ mod tests {
         let doing = Doing { statement: "x", committing: false, sent: false };
         assert_eq!(name(&failed("db", &cut(), doing)), "lost unavailable");
         assert_eq!(name(&failed("db", &cut(), Doing { sent: true, ..doing })), "unknown unavailable");
-        let large = mysql::Error::DriverError(DriverError::PacketTooLarge);
+        let large = mysql::Error::CodecError(PacketCodecError::PacketTooLarge);
         assert_eq!(name(&failed("db", &large, Doing { sent: true, ..doing })), "final broken");
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Display;
 
 use bytes::Bytes as Buffer;
 
+use super::apply::Script;
 use super::row::{Cells, ROW};
 use super::text::{Bytes, In, Packet, Within};
 use super::{Tables, error};
@@ -19,6 +20,17 @@ use crate::sql::session::{Graph, Heard, Which};
 /// The columns that [`task`] reads.
 const TASK: &str = "id, kind, uid, k, hidden, cause_revision, created_at, state, not_before, swept, cursor_labelled, \
     cursor_key, failures, attempts, reason";
+
+/// How many UIDs a statement names. A statement for all that a large deletion removes would be too long.
+const UIDS: usize = 1024;
+
+/// What a statement of [`Graph::heard`] asks for.
+enum About<'a> {
+    Tasks,
+    Keys,
+    Tombstones,
+    DependentsOf(&'a Uid),
+}
 
 fn kind(number: i64) -> Result<TaskKind> {
     codes::kind(number).ok_or_else(error::unreadable)
@@ -151,14 +163,14 @@ impl Graph for Tables {
     }
 
     fn below(&mut self, uids: &[&Uid], looked_at: i64) -> Result<BTreeMap<Uid, Below>> {
-        let mut packet = Packet::default();
+        let mut script = Script::new(self.connection.packet_bytes());
         for owner in blobs(uids) {
             let owner = Bytes(&owner);
             let (any, waits) = (has_dependents(&owner, ""), has_dependents(&owner, " AND waits = 1"));
-            packet.add("below", format_args!("SELECT {any}, {waits}, {}", blocks(&owner, looked_at)));
+            script.add("below", format_args!("SELECT {any}, {waits}, {}", blocks(&owner, looked_at)));
         }
         let mut below = BTreeMap::new();
-        self.connection.each(&packet, &mut |nth, mut cells| {
+        script.each(&mut self.connection, &mut |nth, mut cells| {
             let known = Below { any: cells.flag()?, waits: cells.flag()?, blocks: cells.flag()? };
             below.extend(uids.get(nth).map(|uid| ((*uid).clone(), known)));
             Ok(())
@@ -168,28 +180,37 @@ impl Graph for Tables {
 
     fn heard(&mut self, uids: &[&Uid], owners: &[&Uid]) -> Result<Heard> {
         let (about, named) = (blobs(uids), blobs(owners));
-        let mut packet =
-            Packet::of("tasks", format_args!("SELECT uid, kind, state FROM gc_task WHERE {}", In("uid", &about)));
-        packet.add("keys", format_args!("SELECT uid, k FROM current WHERE {} ORDER BY k", In("uid", &named)));
-        packet.add("tombstones", format_args!("SELECT DISTINCT uid FROM gc_tombstone WHERE {}", In("uid", &named)));
-        for owner in &about {
-            let of = |labelled: i64| has_dependents(&Bytes(owner), &format!(" AND labelled = {labelled}"));
-            packet.add("dependents", format_args!("SELECT {}, {}", of(0), of(1)));
+        let mut script = Script::new(self.connection.packet_bytes());
+        let mut asked: Vec<About<'_>> = Vec::new();
+        for some in about.chunks(UIDS) {
+            asked.push(About::Tasks);
+            script.add("tasks", format_args!("SELECT uid, kind, state FROM gc_task WHERE {}", In("uid", some)));
+        }
+        for some in named.chunks(UIDS) {
+            let among = In("uid", some);
+            asked.extend([About::Keys, About::Tombstones]);
+            script.add("keys", format_args!("SELECT uid, k FROM current WHERE {among} ORDER BY k"));
+            script.add("tombstones", format_args!("SELECT DISTINCT uid FROM gc_tombstone WHERE {among}"));
+        }
+        for (owner, of) in about.iter().zip(uids) {
+            let sort = |labelled: i64| has_dependents(&Bytes(owner), &format!(" AND labelled = {labelled}"));
+            asked.push(About::DependentsOf(of));
+            script.add("dependents", format_args!("SELECT {}, {}", sort(0), sort(1)));
         }
         let mut heard = Heard::default();
-        self.connection.each(&packet, &mut |nth, mut cells| {
-            match nth {
-                0 => {
+        script.each(&mut self.connection, &mut |nth, mut cells| {
+            match asked.get(nth) {
+                Some(About::Tasks) => {
                     let tasks = heard.tasks.entry(uid(&mut cells)?).or_default();
                     tasks.insert(kind(cells.int()?)?, state(cells.int()?)?);
                 }
-                1 => heard.keys.entry(uid(&mut cells)?).or_default().push(key(&mut cells)?),
-                2 => drop(heard.tombstones.insert(uid(&mut cells)?)),
-                _ => {
+                Some(About::Keys) => heard.keys.entry(uid(&mut cells)?).or_default().push(key(&mut cells)?),
+                Some(About::Tombstones) => drop(heard.tombstones.insert(uid(&mut cells)?)),
+                Some(About::DependentsOf(uid)) => {
                     let sorts = (cells.flag()?, cells.flag()?);
-                    let about = uids.get(nth - 3).filter(|_| sorts.0 || sorts.1);
-                    heard.dependents.extend(about.map(|uid| ((*uid).clone(), sorts)));
+                    heard.dependents.extend((sorts.0 || sorts.1).then(|| ((*uid).clone(), sorts)));
                 }
+                None => {}
             }
             Ok(())
         })?;

@@ -16,6 +16,9 @@ use crate::sql::numbers;
 use crate::sql::remote::{self, MOVED};
 use crate::sql::session::{Change, Find, Head, Log, RECENT, Read, Take};
 
+/// How long a snapshot may be left alone by who reads without serving.
+const READER_SECONDS: u32 = 3600;
+
 /// How many keys are looked up at a time.
 const KEYS: usize = 512;
 
@@ -24,6 +27,9 @@ impl Tables {
         // Where each statement has a snapshot of its own, the second of these would do nothing.
         let mut packet = Packet::of("isolation", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ");
         packet.add("snapshot", "START TRANSACTION WITH CONSISTENT SNAPSHOT");
+        if self.owner == 0 && matches!(self.heeds, Heeds::Nothing) {
+            self.wait_for_reader(&mut packet)?;
+        }
         packet.add(
             "head",
             format_args!("SELECT revision, compact_revision, {NOW}, batch, owner, address FROM meta WHERE id = 1"),
@@ -37,6 +43,16 @@ impl Tables {
         })?;
         self.connection.seen.note(head.revision, newest)?;
         Ok(head)
+    }
+
+    /// Who reads without serving compares whole stores, and may look at another database for long. Such a snapshot
+    /// holds no lock.
+    fn wait_for_reader(&mut self, packet: &mut Packet) -> Result<()> {
+        packet.add("patience", format_args!("SET SESSION wait_timeout = {READER_SECONDS}"));
+        if self.connection.server()?.engine == Engine::MariaDb {
+            packet.add("patience", format_args!("SET SESSION idle_transaction_timeout = {READER_SECONDS}"));
+        }
+        Ok(())
     }
 
     fn read_newest(&mut self, keys: &[&[u8]]) -> Result<(Head, Vec<Row>)> {

@@ -197,3 +197,21 @@ fn tombstones_are_counted_whatever_else_has_numbers() {
     tables.snapshot().unwrap();
     assert_eq!(tables.queue().unwrap().tombstones, 2);
 }
+
+/// What a large deletion asks for at once is more than a packet of the server holds.
+#[test]
+fn very_many_objects_may_go_at_once() {
+    let mut tables = serve();
+    let owner = uid("6ba7b810-9dad-11d1-80b4-00c04fd430c8");
+    let edge = EdgeRow { owner: &owner, labelled: true, key: b"/1", block: false, waits: false };
+    commit(&mut tables, &Delta { edges_new: vec![edge], ..Delta::default() });
+    let mut uids: Vec<Uid> =
+        (0..80_000_u32).map(|number| uid(&format!("ffffffff-ffff-11d1-80b4-00c0{number:08x}"))).collect();
+    uids.push(owner.clone());
+    let uids: Vec<&Uid> = uids.iter().collect();
+    tables.begin(&Footprint::default()).unwrap();
+    assert_eq!(tables.heard(&uids, &uids).unwrap().dependents, BTreeMap::from([(owner.clone(), (false, true))]));
+    let below = tables.below(&uids, 1000).unwrap();
+    assert_eq!(below.values().filter(|below| below.any).count(), 1);
+    tables.rollback();
+}

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::super::row::Cells;
 use super::super::testing::database;
 use super::super::{Tables, text};
 use crate::endpoint::{Address, Layout};
 use crate::engine::KeyValue;
 use crate::engine::store::{Footprint, Row};
 use crate::gc::Uid;
-use crate::sql::session::{Begun, Commit as _, Delta, NewHead, StoredRow};
+use crate::sql::session::{Begun, Commit as _, Delta, NewHead, Read as _, StoredRow};
 
 /// An empty one.
 pub(super) fn serve() -> Tables {
@@ -68,5 +69,18 @@ fn a_byte_of_a_value_is_at_most_two_in_a_packet() {
     for byte in 0..=u8::MAX {
         let text = text::Bytes(&[byte; 100]).to_string();
         assert!(text.len() <= 210, "{byte}: {text}");
+    }
+}
+
+/// Who moves a store compares all of another database with one snapshot.
+#[test]
+fn a_snapshot_beside_a_server_may_be_left_alone_for_long() {
+    let address = database();
+    drop(Tables::serve(address.clone(), Arc::default()).unwrap());
+    let mut reader = Tables::read(address, Arc::default()).unwrap();
+    reader.snapshot().unwrap();
+    for limit in ["wait_timeout", "idle_transaction_timeout"] {
+        let seconds = reader.connection.first("limit", format!("SELECT @@{limit}"), Cells::int).unwrap();
+        assert!(seconds >= Some(3600), "{limit} is {seconds:?}");
     }
 }
