@@ -11,7 +11,7 @@ use sluice_shell::context::Context;
 use sluice_shell::error::{Error, Result};
 use sluice_shell::process::{Run, THIS};
 use sluice_toolkit::build::{self, Program};
-use sluice_toolkit::node::Node;
+use sluice_toolkit::node::{self, Node};
 use sluice_toolkit::source::Target;
 
 /// A node that is ready. Dropping it ends its processes; its files stay until [`Lab::finish`].
@@ -31,7 +31,9 @@ pub(super) struct Lab {
     /// Helm and etcdctl, if charts are tested.
     release_tools: Option<[PathBuf; 2]>,
     /// The control plane of a virtual cluster in an older minor, if upgrades are tested.
-    older: Option<Older>,
+    older: Option<Image>,
+    /// Upstream's control plane of a virtual cluster, if ours is compared with it.
+    stock: Option<Image>,
     up: Run,
 }
 
@@ -44,13 +46,15 @@ pub(super) struct Wish {
     pub(super) charts: bool,
     /// The image of a virtual cluster's control plane in the minor [`OLDER`].
     pub(super) upgrade: bool,
+    /// The image of a virtual cluster's control plane as upstream has it.
+    pub(super) stock: bool,
 }
 
 /// The minor that upgrades begin with: Kubernetes goes one minor at a time.
 const OLDER: &str = "v1.36";
 
-/// An image that was built.
-struct Older {
+/// An image that was built, and that no node has from the start.
+struct Image {
     reference: String,
     archive: PathBuf,
 }
@@ -78,10 +82,17 @@ impl Lab {
             false => None,
         };
         let older = if wish.upgrade { Some(build_older(shell)?) } else { None };
+        let stock = match wish.stock {
+            true => {
+                let (reference, archive) = node::stock_control_plane(shell, target)?;
+                Some(Image { reference, archive })
+            }
+            false => None,
+        };
         let report = up::start(shell, &up, &folder)?;
         let workspace = shell.paths.root().to_owned();
         let target = target.clone();
-        Ok(Self { scratch, report, before, workspace, target, vcluster, release_tools, older, up })
+        Ok(Self { scratch, report, before, workspace, target, vcluster, release_tools, older, stock, up })
     }
 
     /// Has the verb start it again, or say that it runs.
@@ -112,9 +123,19 @@ impl Lab {
     /// Loads the image of a virtual cluster's control plane in an older minor; returns its whole name.
     pub(super) fn load_older(&self) -> Result<&str> {
         let older = self.older.as_ref().ok_or_else(|| Error::input("no image of an older minor was built"))?;
-        let archive = fs_err::read(&older.archive)?;
+        self.load(older)
+    }
+
+    /// Loads the image of a virtual cluster's control plane as upstream has it; returns its whole name.
+    pub(super) fn load_stock(&self) -> Result<&str> {
+        let stock = self.stock.as_ref().ok_or_else(|| Error::input("no image of upstream's programs was built"))?;
+        self.load(stock)
+    }
+
+    fn load<'a>(&self, image: &'a Image) -> Result<&'a str> {
+        let archive = fs_err::read(&image.archive)?;
         self.node()?.inside("ctr")?.args(["--namespace=k8s.io", "images", "import", "-"]).stdin(archive).run()?;
-        Ok(&older.reference)
+        Ok(&image.reference)
     }
 
     /// The node's address, which its Pods reach.
@@ -151,7 +172,7 @@ impl Drop for Lab {
 }
 
 /// Has the verb `build-images` build the image of an older minor.
-fn build_older(shell: &Context) -> Result<Older> {
+fn build_older(shell: &Context) -> Result<Image> {
     let run = Run::new(THIS, shell.paths.root()).args(["build-images", "--only=kubernetes", "--k8s", OLDER, "--json"]);
     let progress = shell.out.spinner("build-images");
     let out = shell.paths.cache().join("node-images-older");
@@ -162,7 +183,7 @@ fn build_older(shell: &Context) -> Result<Older> {
     let image = &report["images"][0];
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let (reference, archive) = (text(&image["reference"]), text(&image["platforms"][0]["archive"]));
-    let found = reference.zip(archive).map(|(reference, archive)| Older { reference, archive: archive.into() });
+    let found = reference.zip(archive).map(|(reference, archive)| Image { reference, archive: archive.into() });
     found.ok_or_else(|| Error::input("build-images reports no image"))
 }
 

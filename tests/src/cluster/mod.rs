@@ -30,7 +30,7 @@ struct Case {
 }
 
 /// In the order in which they run.
-const CASES: [Case; 14] = [
+const CASES: [Case; 15] = [
     Case { name: "kubeadm/ready", body: pods::ready },
     Case { name: "kubeadm/pods", body: pods::reach_each_other },
     Case { name: "kubeadm/up-again", body: pods::up_again },
@@ -42,6 +42,7 @@ const CASES: [Case; 14] = [
     Case { name: "vcluster/mysql", body: vcluster::mysql },
     Case { name: "vcluster/upgrade", body: vcluster::upgrade },
     Case { name: "vcluster/small", body: vcluster::small },
+    Case { name: "vcluster/stock-small", body: vcluster::stock_small },
     Case { name: "helm/replicas", body: helm::replicas },
     Case { name: "helm/vcluster", body: helm::vcluster },
     Case { name: "down/nothing-left", body: down::nothing_left },
@@ -69,7 +70,8 @@ pub(crate) fn run(shell: &Context, target: &Target, filter: Option<&str>) -> Res
     let vclusters = chosen.iter().any(|case| case.name.contains("vcluster"));
     let charts = chosen.iter().any(|case| case.name.starts_with("helm/"));
     let upgrade = chosen.iter().any(|case| case.name == "vcluster/upgrade");
-    let mut lab = Lab::start(shell, target, Wish { vclusters, charts, upgrade })?;
+    let stock = chosen.iter().any(|case| case.name == "vcluster/stock-small");
+    let mut lab = Lab::start(shell, target, Wish { vclusters, charts, upgrade, stock })?;
     let scratch = lab.scratch.clone();
     // One after the other: the node is the same for all.
     let cell = std::cell::RefCell::new(&mut lab);

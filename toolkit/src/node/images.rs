@@ -24,7 +24,10 @@ const OURS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", SHIM];
 const SHIM: &str = "sluice-shim";
 
 /// What a virtual cluster needs besides: our image of its control plane, vCluster, and a client in the host cluster.
-const FOR_VCLUSTERS: [&str; 3] = ["kubernetes", VCLUSTER, "kubectl"];
+const FOR_VCLUSTERS: [&str; 3] = [CONTROL_PLANE, VCLUSTER, "kubectl"];
+
+/// The image of a virtual cluster's control plane.
+const CONTROL_PLANE: &str = "kubernetes";
 
 /// The image of vCluster.
 const VCLUSTER: &str = "vcluster";
@@ -42,6 +45,9 @@ const IN_VCLUSTERS: [(&str, &str); 2] =
 
 /// What images of upstream's programs are named for: nothing is published under that name.
 const NOWHERE: &str = "stock.invalid";
+
+/// Where these images are, in the cache.
+const STOCK_FOLDER: &str = "node-images-stock";
 
 /// Programs that run on the node itself.
 const PROGRAMS: [Program; 3] = [Program::Kubelet, Program::Kubeadm, Program::Kubectl];
@@ -170,6 +176,21 @@ impl Images {
     }
 }
 
+/// Upstream's control plane of a virtual cluster as an image, to compare ours with: its whole name, and the archive.
+///
+/// # Errors
+/// When something is missing on this machine, or a build fails.
+pub fn stock_control_plane(shell: &Context, target: &Target) -> Result<(String, PathBuf)> {
+    let definitions = Definitions::read(&shell.paths.root().join("images"))?;
+    let chosen = definitions.select(&[CONTROL_PLANE.to_owned()])?;
+    let built = build_stock(shell, target, Options::host()?, &build_images::programs(&definitions, &chosen)?)?;
+    let out = shell.paths.cache().join(STOCK_FOLDER);
+    let report = build_images::write(shell, &[built], &definitions, &chosen, NOWHERE, &out)?;
+    let line = report.images.into_iter().find(|line| line.suffix.is_empty());
+    let found = line.and_then(|line| Some((line.reference.to_string(), line.platforms.into_iter().next()?.archive)));
+    found.ok_or_else(|| Error::input(format!("no image {CONTROL_PLANE} was written")))
+}
+
 /// Images that are to be written.
 struct Plan<'a> {
     shell: &'a Context,
@@ -186,7 +207,7 @@ impl Plan<'_> {
     }
 
     fn out(&self) -> PathBuf {
-        self.shell.paths.cache().join(if self.wish.stock { "node-images-stock" } else { "node-images" })
+        self.shell.paths.cache().join(if self.wish.stock { STOCK_FOLDER } else { "node-images" })
     }
 
     /// Finds what would stop the images, before minutes are spent on the programs in them.

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use self::cgroup::Group;
 pub(crate) use self::cmd::Cmd;
 pub use self::files::HOST_NETWORK;
-pub use self::images::{Images, Wish};
+pub use self::images::{Images, Wish, stock_control_plane};
 use self::problem::{Busy, Ended, Foreign, NoNode, NotRoot, OtherKind, OtherMinor, StockUpgrade};
 use crate::cluster::pid::Process;
 use crate::cluster::port;

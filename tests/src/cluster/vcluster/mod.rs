@@ -2,6 +2,7 @@
 
 mod access;
 mod small;
+mod stock;
 mod upgrade;
 mod virtual_cluster;
 mod walk;
@@ -9,7 +10,7 @@ mod workload;
 
 use std::time::Duration;
 
-pub(super) use self::small::small;
+pub(super) use self::small::{small, stock_small};
 pub(super) use self::upgrade::upgrade;
 pub(super) use self::virtual_cluster::NAME;
 use self::virtual_cluster::VirtualCluster;

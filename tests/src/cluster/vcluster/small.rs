@@ -1,14 +1,17 @@
 //! A virtual cluster with many objects in little memory.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::stock;
 use super::virtual_cluster::{NAME, VirtualCluster};
 use crate::cluster::database::Volumes;
 use crate::cluster::lab::Lab;
+use crate::kubectl::Kubectl;
 use crate::runner::Verdict;
-use sluice_shell::error::Result;
+use sluice_shell::error::{Attempt as _, Result};
 use sluice_shell::process::Run;
 use sluice_toolkit::cluster::client::{Client, HttpError};
 use sluice_toolkit::cluster::launch::launch;
@@ -20,43 +23,96 @@ use sluice_toolkit::cluster::wait::{LIMIT, ensure, until};
 /// How many shirts there are, one in five of them green.
 const SHIRTS: usize = 20_000;
 
-/// How long the patched Pod may take to be ready.
+/// How long the Pod with its limit may take to be ready.
 const ROLLOUT_LIMIT: Duration = Duration::from_secs(420);
+
+/// How often a shirt is sent to a control plane that does not answer.
+const ATTEMPTS: usize = 5;
+
+/// How long the kubelet may take to say that a container ended.
+const KILL_LIMIT: Duration = Duration::from_secs(60);
+
+/// The Pod in which a control plane runs, beside its shim if it has one.
+const POD: &str = "my-vcluster-0";
 
 /// As docs/clusters.md has it: 20,000 labelled shirts are written and listed, and nothing of the Pod is started again.
 pub(in crate::cluster) fn small(lab: &mut Lab) -> Result<Verdict> {
     let volumes = Volumes::make(lab, 1)?;
     let mut cluster = VirtualCluster::make(lab, &VirtualCluster::file(lab, "sqlite"), None)?;
-    limit(lab)?;
+    limit(lab, &["sluice-shim"])?;
     cluster.reconnect(lab)?;
     let (client, _proxy) = proxy(lab, &cluster)?;
-    shirts::prepare(&client)?;
     let clock = Instant::now();
+    shirts::prepare(&client)?;
     shirts::each(0..SHIRTS, |number| create(&client, number))?;
     let written = clock.elapsed().as_secs_f64();
-    let kubectl = &cluster.kubectl;
-    for _ in 0..3 {
-        let all = kubectl.run(&format!("get shirts --namespace {} --output=name", shirts::NAMESPACE))?;
-        ensure(all.lines().count() == SHIRTS, || format!("a list shows {} shirts", all.lines().count()))?;
-    }
-    let green = kubectl.run(&format!("get shirts --namespace {} -l color=green --output=name", shirts::NAMESPACE))?;
-    ensure(green.lines().count() == SHIRTS / 5, || format!("a list shows {} green shirts", green.lines().count()))?;
-    let statuses =
-        "jsonpath={.status.initContainerStatuses[*].restartCount} {.status.containerStatuses[*].restartCount}";
-    let get = ["get", "pod", "my-vcluster-0", "--namespace", NAME, "--output", statuses];
-    let restarts = lab.kubectl().run_words(&get)?;
-    ensure(restarts.split(' ').all(|count| count == "0"), || format!("the containers were restarted: {restarts}"))?;
+    list(&cluster.kubectl)?;
+    let restarts = restarts(lab)?;
+    ensure(restarts == 0, || format!("containers of the Pod were restarted {restarts} times"))?;
     cluster.remove(lab)?;
     volumes.remove(lab)?;
     Ok(Verdict::Passed(format!("{SHIRTS} shirts written in {written:.0} s")))
 }
 
-/// Gives the whole Pod 512 MiB.
-fn limit(lab: &Lab) -> Result<()> {
+/// The same with upstream's control plane on kine and without anything of ours. It needs more memory than it may have:
+/// either the kernel kills it, or it gets so slow that vCluster ends.
+pub(in crate::cluster) fn stock_small(lab: &mut Lab) -> Result<Verdict> {
+    let mut cluster = stock::make(lab)?;
+    limit(lab, &[])?;
+    cluster.reconnect(lab)?;
+    let (client, _proxy) = proxy(lab, &cluster)?;
+    let written = AtomicUsize::new(0);
+    // What is answered depends on when the control plane is killed.
+    let answered = insist(&client, &written).and_then(|()| list(&cluster.kubectl));
+    until("an end of upstream's control plane", KILL_LIMIT, || Ok((restarts(lab)? > 0).then_some(()))).attempting(
+        || format!("{} shirts were written, and the lists: {answered:?}", written.load(Ordering::Relaxed)),
+    )?;
+    let reason = of_pod(lab, "{.status.containerStatuses[*].lastState.terminated.reason}")?;
+    cluster.remove(lab)?;
+    Ok(Verdict::Passed(format!("it ended ({reason}) after {} shirts", written.load(Ordering::Relaxed))))
+}
+
+/// Writes all shirts, and counts them. A control plane without memory to spare is slow, so each one is tried again.
+fn insist(client: &Client, written: &AtomicUsize) -> Result<()> {
+    let stored = |number| match create(client, number) {
+        Err(error) if error.status() != Some(409) => Err(error),
+        _ => {
+            written.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    };
+    shirts::prepare(client)?;
+    shirts::each(0..SHIRTS, |number| (1..ATTEMPTS).find_map(|_| stored(number).ok()).map_or_else(|| stored(number), Ok))
+}
+
+/// Lists all of them, three times, and the green ones.
+fn list(kubectl: &Kubectl) -> Result<()> {
+    for _ in 0..3 {
+        let all = kubectl.run(&format!("get shirts --namespace {} --output=name", shirts::NAMESPACE))?;
+        ensure(all.lines().count() == SHIRTS, || format!("a list shows {} shirts", all.lines().count()))?;
+    }
+    let green = kubectl.run(&format!("get shirts --namespace {} -l color=green --output=name", shirts::NAMESPACE))?;
+    ensure(green.lines().count() == SHIRTS / 5, || format!("a list shows {} green shirts", green.lines().count()))
+}
+
+/// How often containers of the Pod were started again.
+fn restarts(lab: &Lab) -> Result<u32> {
+    let counts =
+        of_pod(lab, "{.status.initContainerStatuses[*].restartCount} {.status.containerStatuses[*].restartCount}")?;
+    Ok(counts.split_whitespace().filter_map(|count| count.parse::<u32>().ok()).sum())
+}
+
+fn of_pod(lab: &Lab, path: &str) -> Result<String> {
+    lab.kubectl().run_words(&["get", "pod", POD, "--namespace", NAME, "--output", &format!("jsonpath={path}")])
+}
+
+/// Gives the whole Pod 512 MiB, and no container a limit of its own.
+fn limit(lab: &Lab, sidecars: &[&str]) -> Result<()> {
     let none = json!({ "limits": { "memory": null } });
+    let sidecars: Vec<Value> = sidecars.iter().map(|name| json!({ "name": name, "resources": none })).collect();
     let pod = json!({
         "resources": { "limits": { "memory": "512Mi" } },
-        "initContainers": [{ "name": "sluice-shim", "resources": none }],
+        "initContainers": sidecars,
         "containers": [{ "name": "syncer", "env": [{ "name": "GOGC", "value": "50" }], "resources": none }],
     });
     let patch = json!({ "spec": { "template": { "spec": pod } } }).to_string();

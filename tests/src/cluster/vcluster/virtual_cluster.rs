@@ -133,7 +133,7 @@ impl VirtualCluster {
 }
 
 /// As the head of the manifest says.
-fn wait_ready(kubectl: &Kubectl, replicas: usize) -> Result<()> {
+pub(super) fn wait_ready(kubectl: &Kubectl, replicas: usize) -> Result<()> {
     let condition = format!("--for=jsonpath={{.status.readyReplicas}}={replicas}");
     let seconds = READY_LIMIT.as_secs();
     kubectl.run(&format!("wait --namespace {NAME} statefulset/{NAME} {condition} --timeout={seconds}s")).map(drop)
