@@ -51,6 +51,9 @@ pub(crate) struct Cmd {
     databases: databases::Servers,
 }
 
+/// What all tests take with empty caches.
+const ALL_GIGABYTES: u64 = 30;
+
 /// Packages whose tests are the part `unit`.
 const TOOLKIT: [&str; 5] = ["xtask", "sluice-shell", "sluice-toolkit", "sluice-tests", "sluice-bench"];
 
@@ -114,6 +117,9 @@ impl Cmd {
         }
         if parts.contains(&Part::Scale) {
             scale::chosen(self.filter.as_deref()).and_then(|_| scale::seconds())?;
+        }
+        if self.part.is_none() && self.filter.is_none() {
+            doctor::warn_if_scarce(shell, "a first run of all tests", ALL_GIGABYTES);
         }
         let (mut tally, mut times) = (Tally::default(), Vec::new());
         for part in parts {

@@ -250,6 +250,9 @@ fn build_verified<D: Depth>(
     build(shell, &verify(shell, patched)?, options, programs, &announced)
 }
 
+/// What the programs that `up` needs take with empty caches: source, objects of both compilers, programs.
+const FIRST_BUILD_GIGABYTES: u64 = 10;
+
 /// Says what there is to do if the source tree is not there yet. Else [`Job::all`] does, which knows it exactly.
 /// Returns the programs that were named.
 fn announce(
@@ -270,6 +273,7 @@ fn announce(
     };
     let missing: Vec<Program> = distinct(programs).into_iter().filter(|program| !place(*program).exists()).collect();
     Plan::new(Some(&target.version(shell)?), &missing).announce(&shell.out);
+    doctor::warn_if_scarce(shell, "a first build", FIRST_BUILD_GIGABYTES);
     Ok(missing)
 }
 

@@ -2,6 +2,7 @@
 
 mod machine;
 mod needs;
+mod space;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use crate::process::Run;
 use machine::Machine;
 pub use needs::Purpose;
 use needs::{Need, Remedy};
+pub use space::warn_if_scarce;
 
 /// Says which tools and Debian packages are missing, and the command that installs each
 #[derive(Args, Debug)]
