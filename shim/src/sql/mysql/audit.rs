@@ -1,8 +1,8 @@
 //! Everything, for checks.
 
 use super::Tables;
-use super::apply::Script;
 use super::row::Cells;
+use super::script::Script;
 use super::text::{Bytes, Maybe, Packet};
 use crate::engine::store::Facets;
 use crate::sql::Damage;

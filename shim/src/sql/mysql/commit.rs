@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::apply::Script;
 use super::defragment::defragment;
 use super::graph::{blobs, blocked};
 use super::read::read_head;
 use super::row::ROW;
+use super::script::Script;
 use super::serving::{self, NOW};
 use super::text::{Bytes, In, List, Packet, Within};
 use super::{Tables, Transaction};

@@ -5,8 +5,8 @@ use std::fmt::Display;
 
 use bytes::Bytes as Buffer;
 
-use super::apply::Script;
 use super::row::{Cells, ROW};
+use super::script::Script;
 use super::text::{Bytes, In, Packet, Within};
 use super::{Tables, error};
 use crate::clock::StoreTime;

@@ -21,6 +21,7 @@ pub(in crate::sql) mod partition;
 mod probe;
 mod read;
 mod row;
+mod script;
 mod serving;
 mod settings;
 mod store;

@@ -1,7 +1,7 @@
 //! Removes the history that compactions freed.
 
 use super::Tables;
-use super::apply::Script;
+use super::script::Script;
 use super::text::Bytes;
 use crate::sql::failure::Result;
 
