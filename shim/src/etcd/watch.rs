@@ -44,7 +44,8 @@ impl Watch for WatchService {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let context = &self.0;
         let selection = context.selection(request.metadata());
-        let client = Client { requests: request.into_inner(), watchers: Watchers::new(self.0.clone(), selection) };
+        let watchers = Watchers::new(self.0.clone(), selection);
+        let client = Client { requests: request.into_inner(), all_sent: false, watchers };
         let answers = stream::unfold(client, Client::step).boxed();
         let method = Method::two_streams("etcdserverpb.Watch", "Watch");
         Ok(Response::new(context.metrics.observed(method, answers).boxed()))
@@ -54,6 +55,9 @@ impl Watch for WatchService {
 /// A client with its watchers.
 struct Client {
     requests: Streaming<pb::WatchRequest>,
+    /// Whether the client sends nothing more. Its watchers go on until it is gone (etcd: v3rpc/watch.go, `Watch`: the
+    /// end of `recvLoop` without an error is not waited for).
+    all_sent: bool,
     watchers: Watchers,
 }
 
@@ -74,9 +78,12 @@ impl Client {
                     watchers.ended = true;
                     return Some((Err(Fault::Stopped.into()), self));
                 }
-                // No request: the client is done. An error: it is gone, or sent what can't be read.
-                request = self.requests.message() => match request {
-                    Ok(request) => watchers.handle(request?),
+                // An error: the client is gone, or sent what can't be read.
+                request = self.requests.message(), if !self.all_sent => match request {
+                    Ok(Some(request)) => watchers.handle(request),
+                    // Nothing will ever be said to who has no watchers.
+                    Ok(None) if watchers.watchers.is_empty() => return None,
+                    Ok(None) => self.all_sent = true,
                     Err(error) => {
                         watchers.ended = true;
                         return Some((Err(oversized::renamed(error)), self));

@@ -147,15 +147,11 @@ async fn open_watches_are_counted() {
     let mut answers = client.watch.watch(stream).await.unwrap().into_inner();
     assert!(answers.message().await.unwrap().unwrap().created);
     let labels = "grpc_service=\"etcdserverpb.Watch\",grpc_method=\"Watch\",grpc_type=\"bidi_stream\"";
-    let (started, ended) = (format!("grpc_server_started_total{{{labels}}} 1"), |count| {
-        format!("grpc_server_handled_total{{{labels},grpc_code=\"OK\"}} {count}")
-    });
-    server.wait_for_metric(&started).await;
-    server.wait_for_metric(&ended(0)).await;
-    drop(sender);
-    let rest = async { while answers.message().await.unwrap().is_some() {} };
-    tokio::time::timeout(DEADLINE, rest).await.unwrap();
-    server.wait_for_metric(&ended(1)).await;
+    let ended = |code, count| format!("grpc_server_handled_total{{{labels},grpc_code=\"{code}\"}} {count}");
+    server.wait_for_metric(&format!("grpc_server_started_total{{{labels}}} 1")).await;
+    server.wait_for_metric(&ended("OK", 0)).await;
+    drop((sender, answers));
+    server.wait_for_metric(&ended("Canceled", 1)).await;
 }
 
 #[tokio::test]

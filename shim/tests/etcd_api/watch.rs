@@ -329,3 +329,24 @@ async fn shutdown() {
     let found = again.connect().await.range(super::server::range_of("a")).await.unwrap();
     assert_eq!((&found.kvs[0].value[..], found.header.unwrap().revision), (&b"1"[..], 2));
 }
+
+/// As `grpcurl` does, which sends its requests and then listens.
+#[tokio::test]
+async fn who_sends_nothing_more_still_hears_of_changes() {
+    let server = TestServer::start(&[]).await;
+    let mut client = server.connect().await;
+    let create = pb::WatchRequest { request_union: Some(RequestUnion::CreateRequest(all())) };
+    let mut answers = client.watch.watch(tokio_stream::once(create)).await.unwrap().into_inner();
+    assert!(within(answers.message()).await.unwrap().expect("the stream ended").created);
+    client.put("/a", "1").await;
+    let answer = within(answers.message()).await.unwrap().expect("the stream ended");
+    assert_eq!(answer.events.iter().map(describe).collect::<Vec<_>>(), ["put /a 1"]);
+}
+
+#[tokio::test]
+async fn a_stream_without_watchers_ends_when_nothing_more_is_sent() {
+    let server = TestServer::start(&[]).await;
+    let mut client = server.connect().await;
+    let mut answers = client.watch.watch(tokio_stream::empty()).await.unwrap().into_inner();
+    assert!(within(answers.message()).await.unwrap().is_none());
+}
