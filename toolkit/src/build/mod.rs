@@ -250,7 +250,7 @@ fn build_verified<D: Depth>(
     build(shell, &verify(shell, patched)?, options, programs, &announced)
 }
 
-/// What the programs that `up` needs take with empty caches: source, objects of both compilers, programs.
+/// What the programs that `up` needs take with empty caches, about: source, objects of both compilers, programs.
 const FIRST_BUILD_GIGABYTES: u64 = 10;
 
 /// Says what there is to do if the source tree is not there yet. Else [`Job::all`] does, which knows it exactly.

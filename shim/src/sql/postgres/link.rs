@@ -132,7 +132,7 @@ impl Link {
             let _asking = metrics.database.asks();
             let statement = |ask: &Ask<'_>| prepared.as_ref().and_then(|prepared| prepared.get(ask.sql));
             let sent = join_all(asks.iter().map(|ask| one(client, statement(ask), ask)));
-            within(patience, sent).await.ok_or_else(|| late(patience, commits))
+            within(patience, commits, sent).await
         })?;
         let mut first: Option<(&str, tokio_postgres::Error)> = None;
         let mut given = Vec::with_capacity(answers.len());
@@ -239,18 +239,13 @@ impl Link {
     }
 }
 
-fn late(patience: Option<Duration>, commits: bool) -> Failure {
-    let seconds = patience.unwrap_or_default().as_secs();
-    let error = Error::Unavailable(format!("the database did not answer within {seconds} s"));
-    if commits { Failure::Unknown(error) } else { Failure::Lost(error) }
-}
-
-/// What comes of something, if it comes in time.
-async fn within<T>(patience: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
-    match patience {
-        Some(patience) => tokio::time::timeout(patience, work).await.ok(),
-        None => Some(work.await),
-    }
+/// What comes of something, or that it did not come in time. `commits`: it may have happened then.
+async fn within<T>(patience: Option<Duration>, commits: bool, work: impl Future<Output = T>) -> Result<T> {
+    let Some(patience) = patience else { return Ok(work.await) };
+    tokio::time::timeout(patience, work).await.map_err(|_| {
+        let error = Error::Unavailable(format!("the database did not answer within {} s", patience.as_secs()));
+        if commits { Failure::Unknown(error) } else { Failure::Lost(error) }
+    })
 }
 
 fn closed() -> Failure {
@@ -290,7 +285,7 @@ async fn prepare(
     }
     let _asking = metrics.database.asks();
     let made = join_all(missing.iter().map(|(ask, types)| client.prepare_typed(ask.sql, types)));
-    let made = within(patience, made).await.ok_or_else(|| late(patience, false))?;
+    let made = within(patience, false, made).await?;
     for ((ask, _), made) in missing.iter().zip(made) {
         prepared.insert(ask.sql.to_owned(), made.map_err(|error| error::failed(&error, ask.name, false))?);
     }
@@ -318,14 +313,17 @@ async fn hand_on(
     patience: Option<Duration>,
     mut take: impl FnMut(Row) -> Result<ControlFlow<()>>,
 ) -> std::result::Result<Result<usize>, tokio_postgres::Error> {
-    let Some(begun) = within(patience, rows(client, statement, ask)).await else {
-        return Ok(Err(late(patience, false)));
+    let begun = match within(patience, false, rows(client, statement, ask)).await {
+        Ok(begun) => begun?,
+        Err(late) => return Ok(Err(late)),
     };
-    let mut rows = pin!(begun?);
-    let mut count = 0;
+    let (mut rows, mut count) = (pin!(begun), 0);
     loop {
-        let Some(next) = within(patience, rows.try_next()).await else { return Ok(Err(late(patience, false))) };
-        let Some(row) = next? else { break };
+        let next = match within(patience, false, rows.try_next()).await {
+            Ok(next) => next?,
+            Err(late) => return Ok(Err(late)),
+        };
+        let Some(row) = next else { break };
         count += 1;
         match take(row) {
             Ok(Continue(())) => {}

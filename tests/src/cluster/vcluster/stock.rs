@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::virtual_cluster::{NAME, VirtualCluster, wait_ready};
+use super::virtual_cluster::{NAME, PODS, VirtualCluster, wait_ready};
 use crate::cluster::lab::Lab;
 use sluice_shell::error::{Error, Result};
 use sluice_toolkit::cluster::wait::ensure;
@@ -20,7 +20,7 @@ pub(super) fn make(lab: &Lab) -> Result<VirtualCluster> {
         lab.kubectl().send("apply", &without_ours(object?, image)?)?;
     }
     wait_ready(&lab.kubectl(), 1)?;
-    VirtualCluster::connect(lab, &["my-vcluster-0"], clock.elapsed())
+    VirtualCluster::connect(lab, &PODS[..1], clock.elapsed())
 }
 
 /// An object of the manifest as somebody has it who does not know us.

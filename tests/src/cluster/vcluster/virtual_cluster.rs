@@ -23,7 +23,7 @@ pub(in crate::cluster) const NAME: &str = "my-vcluster";
 const CONNECT: &str = "vcluster connect";
 
 /// The Pods that it may have.
-const PODS: [&str; 2] = ["my-vcluster-0", "my-vcluster-1"];
+pub(super) const PODS: [&str; 2] = ["my-vcluster-0", "my-vcluster-1"];
 
 /// How long a virtual cluster may take to be ready, on a machine that does other things.
 const READY_LIMIT: Duration = Duration::from_secs(420);
