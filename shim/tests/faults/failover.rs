@@ -107,7 +107,7 @@ async fn a_server_that_takes_over_with_everything_goes_on() {
         let mut pair = theirs.lock().unwrap();
         match (number, family) {
             (0, Family::Postgres) => {
-                pair.first.stop(Stop::Kill);
+                pair.first.stop_with_its_machine();
                 pair.promote();
             }
             // Readers keep their connections to it.

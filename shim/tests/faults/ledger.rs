@@ -100,18 +100,21 @@ impl Writer {
     /// Finds out whether the step happened that ended with that error, as soon as the database can be read.
     pub(crate) async fn find_out(&mut self, error: &Error) {
         let range = RangeQuery { range: KeyRange::single(self.counter()), ..RangeQuery::default() };
+        let mut refused = String::new();
         let read = async {
             loop {
                 match self.engine.range(range.clone()).await {
                     Ok(found) => return found.kvs,
-                    Err(Error::Unavailable(_) | Error::TooManyRequests) => {
+                    Err(error @ (Error::Unavailable(_) | Error::TooManyRequests)) => {
+                        refused = error.to_string();
                         tokio::time::sleep(Duration::from_millis(20)).await;
                     }
                     Err(other) => panic!("{}: {other}", self.name),
                 }
             }
         };
-        let found = in_time("a read behind an error", read).await;
+        let found = tokio::time::timeout(DEADLINE, read).await;
+        let found = found.unwrap_or_else(|_| panic!("a read behind an error takes too long: {refused}"));
         let revision = found.first().map_or(0, |kv| kv.mod_revision);
         if revision != self.last {
             let may = matches!(error, Error::Unknown(_));

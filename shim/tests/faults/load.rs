@@ -24,15 +24,17 @@ pub(crate) async fn under_load(database: &Endpoint, blows: usize, blow: impl FnM
 pub(crate) async fn engine_under_load(engine: Engine, blows: usize, mut blow: impl FnMut(usize) + Send + 'static) {
     let observer = Observer::new(&engine);
     let (done, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let refused = Arc::new(Mutex::new(String::new()));
     let spawn = |number: usize| {
         let mut writer = Writer::new(&engine, format!("w{number}"));
-        let (done, written) = (Arc::clone(&done), Arc::clone(&written));
+        let (done, written, refused) = (Arc::clone(&done), Arc::clone(&written), Arc::clone(&refused));
         tokio::spawn(async move {
             while !done.load(Ordering::SeqCst) {
                 match writer.step().await {
                     Ok(()) => drop(written.fetch_add(1, Ordering::SeqCst)),
                     Err(error) => {
                         assert!(matches!(error, Error::Unavailable(_) | Error::Unknown(_)), "{error}");
+                        *refused.lock().unwrap() = error.to_string();
                         writer.find_out(&error).await;
                     }
                 }
@@ -48,7 +50,7 @@ pub(crate) async fn engine_under_load(engine: Engine, blows: usize, mut blow: im
         let wait_for = |more: u64| {
             let (end, until) = (written.load(Ordering::SeqCst) + more, Instant::now() + DEADLINE);
             while written.load(Ordering::SeqCst) < end {
-                assert!(Instant::now() < until, "no write succeeds any more");
+                assert!(Instant::now() < until, "no write succeeds any more: {}", refused.lock().unwrap());
                 std::thread::sleep(Duration::from_millis(1));
             }
         };

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sluice_shim::endpoint::Family;
 
 use crate::database::query_at;
@@ -312,10 +314,23 @@ impl Server {
         shell.wait().unwrap();
     }
 
-    /// Sends it a signal while it runs.
-    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
+    /// Ends all of its processes at one moment, as the end of its machine does. Those of PostgreSQL outlive their killed
+    /// parent by a moment otherwise, in which they show commits that still wait for a synchronous standby.
+    pub(crate) fn stop_with_its_machine(&mut self) {
         let (_, _, pid) = self.running.as_ref().expect("it does not run");
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw((*pid).try_into().unwrap()), signal).unwrap();
+        let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let children: Vec<_> = listed.split_whitespace().map(|child| Pid::from_raw(child.parse().unwrap())).collect();
+        // One may have ended meanwhile.
+        let send = |signal| children.iter().for_each(|child| _ = kill(*child, signal));
+        send(Signal::SIGSTOP);
+        self.stop(Stop::Kill);
+        send(Signal::SIGKILL);
+    }
+
+    /// Sends it a signal while it runs.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let (_, _, pid) = self.running.as_ref().expect("it does not run");
+        kill(Pid::from_raw((*pid).try_into().unwrap()), signal).unwrap();
     }
 
     /// Whether it has not ended by itself.
