@@ -166,40 +166,60 @@ impl Servers {
         self.endpoint.clone().or(variable)
     }
 
-    /// The servers to test on; each is started when it is its turn.
-    pub(crate) fn parts<'a>(&'a self, shell: &'a Context) -> impl Iterator<Item = Result<Part>> + 'a {
-        let given = self.given().into_iter().map(|endpoint| {
-            let name = endpoint.split_once("://").map_or("?", |(scheme, _)| scheme);
-            Ok(Part::new(format!("shim on {name}"), &PROGRAMS, endpoint, vec![]))
-        });
-        let kinds = match self.only {
-            None => vec![(Kind::Postgres, true), (Kind::Mariadb, true)],
-            // Through one node, and through all.
-            Some(Kind::Galera) => vec![(Kind::Galera, false), (Kind::Galera, true)],
-            // By key, and by resource.
-            Some(kind @ (Kind::PostgresPartitions | Kind::MariadbPartitions)) => vec![(kind, false), (kind, true)],
-            Some(kind) => vec![(kind, true)],
+    /// The servers to test on, in lanes that do not disturb each other.
+    pub(crate) fn lanes(&self) -> Vec<Lane> {
+        if let Some(endpoint) = self.given() {
+            return vec![vec![Turn::Given(endpoint)]];
+        }
+        match self.only {
+            None => vec![vec![Turn::Kind(Kind::Postgres, true)], vec![Turn::Kind(Kind::Mariadb, true)]],
+            // Galera: through one node, and through all. Partitions: by key, and by resource.
+            Some(kind @ (Kind::Galera | Kind::PostgresPartitions | Kind::MariadbPartitions)) => {
+                vec![vec![Turn::Kind(kind, false), Turn::Kind(kind, true)]]
+            }
+            Some(kind) => vec![vec![Turn::Kind(kind, true)]],
+        }
+    }
+}
+
+/// Turns, one after the other.
+pub(crate) type Lane = Vec<Turn>;
+
+/// A server to test on, before it is its turn.
+pub(crate) enum Turn {
+    /// One that runs already.
+    Given(String),
+    /// One to be started, in the second of its forms or in the first.
+    Kind(Kind, bool),
+}
+
+impl Turn {
+    /// Starts the server, unless it runs already.
+    pub(crate) fn start(self, shell: &Context) -> Result<Part> {
+        let (kind, second) = match self {
+            Self::Kind(kind, second) => (kind, second),
+            Self::Given(endpoint) => {
+                let name = endpoint.split_once("://").map_or("?", |(scheme, _)| scheme);
+                return Ok(Part::new(format!("shim on {name}"), &PROGRAMS, endpoint, vec![]));
+            }
         };
-        let started = kinds.into_iter().filter(|_| self.starts_servers()).map(|(kind, all)| {
-            let database = match kind {
-                Kind::Postgres => Database::Postgres,
-                Kind::Mariadb => Database::Mariadb,
-                Kind::Pgbouncer => return pooler::pgbouncer(&shell.paths.cache().join("pgbouncer")),
-                Kind::Pgpool => return pooler::pgpool(&shell.paths.cache().join("pgpool")),
-                Kind::Galera => return galera::part(shell, all),
-                Kind::Postgres17 => return version::POSTGRES_17.part(shell),
-                Kind::Postgres18 => return version::POSTGRES_18.part(shell),
-                Kind::Mariadb114 => return version::MARIADB_11_4.part(shell),
-                Kind::Seekdb => return seekdb::part(shell),
-                Kind::Tidb => return tidb::part(shell),
-                Kind::PostgresPartitions => return partitioned(shell, Database::Postgres, all),
-                Kind::MariadbPartitions => return partitioned(shell, Database::Mariadb, all),
-            };
-            let server = Server::start(shell, database)?;
-            let endpoint = server.endpoint();
-            Ok(Part::new(format!("shim on {database}"), &PROGRAMS, endpoint, vec![Running::Server(server)]))
-        });
-        given.chain(started)
+        let database = match kind {
+            Kind::Postgres => Database::Postgres,
+            Kind::Mariadb => Database::Mariadb,
+            Kind::Pgbouncer => return pooler::pgbouncer(&shell.paths.cache().join("pgbouncer")),
+            Kind::Pgpool => return pooler::pgpool(&shell.paths.cache().join("pgpool")),
+            Kind::Galera => return galera::part(shell, second),
+            Kind::Postgres17 => return version::POSTGRES_17.part(shell),
+            Kind::Postgres18 => return version::POSTGRES_18.part(shell),
+            Kind::Mariadb114 => return version::MARIADB_11_4.part(shell),
+            Kind::Seekdb => return seekdb::part(shell),
+            Kind::Tidb => return tidb::part(shell),
+            Kind::PostgresPartitions => return partitioned(shell, Database::Postgres, second),
+            Kind::MariadbPartitions => return partitioned(shell, Database::Mariadb, second),
+        };
+        let server = Server::start(shell, database)?;
+        let endpoint = server.endpoint();
+        Ok(Part::new(format!("shim on {database}"), &PROGRAMS, endpoint, vec![Running::Server(server)]))
     }
 }
 

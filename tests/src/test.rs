@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that must hold, from the form of the code to real clusters.
 
 use std::path::PathBuf;
+use std::thread;
 use std::time::Instant;
 
 use clap::ValueEnum;
@@ -242,19 +243,7 @@ impl Cmd {
             }
             Part::Db => {
                 leftover::clean_up_on_ctrl_c()?;
-                for part in self.databases.parts(shell) {
-                    match part {
-                        Ok(part) => {
-                            let run = Run::cargo(shell.paths.root())
-                                .env_remove(databases::VARIABLE)
-                                .env_remove(databases::DIRECT);
-                            let told = part.variables.iter().fold(run, |run, (name, value)| run.env(name, value));
-                            tally += cargo_by(shell, &part.name, told.args(&part.args))?;
-                            part.finish()?;
-                        }
-                        Err(error) => tally += step(shell, "database server", clock, Err(error))?,
-                    }
-                }
+                tally += on_servers(shell, self.databases.lanes())?;
             }
         }
         Ok(tally)
@@ -301,6 +290,38 @@ fn codegen(shell: &Context) -> Result<Tally> {
     let clock = Instant::now();
     let check = Run::new(THIS, shell.paths.root()).args(["codegen", "--check"]).run();
     step(shell, "codegen", clock, check.map(|()| Tally { passed: 1, failed: 0 }))
+}
+
+/// Runs the shim's tests on servers, the lanes side by side: these tests wait for half of their time.
+fn on_servers(shell: &Context, lanes: Vec<databases::Lane>) -> Result<Tally> {
+    let run = |lane: databases::Lane| -> Result<Tally> {
+        let mut tally = Tally::default();
+        for turn in lane {
+            tally += on_server(shell, turn)?;
+        }
+        Ok(tally)
+    };
+    thread::scope(|scope| {
+        let lanes: Vec<_> = lanes.into_iter().map(|lane| scope.spawn(move || run(lane))).collect();
+        let mut tally = Tally::default();
+        for lane in lanes {
+            tally += lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        }
+        Ok(tally)
+    })
+}
+
+fn on_server(shell: &Context, turn: databases::Turn) -> Result<Tally> {
+    let clock = Instant::now();
+    let part = match turn.start(shell) {
+        Ok(part) => part,
+        Err(error) => return step(shell, "database server", clock, Err(error)),
+    };
+    let run = Run::cargo(shell.paths.root()).env_remove(databases::VARIABLE).env_remove(databases::DIRECT);
+    let told = part.variables.iter().fold(run, |run, (name, value)| run.env(name, value));
+    let tally = cargo_by(shell, &part.name, told.args(&part.args))?;
+    part.finish()?;
+    Ok(tally)
 }
 
 /// The command line that tests packages.
