@@ -236,7 +236,8 @@ fn partitioned(shell: &Context, database: Database, by_resource: bool) -> Result
 
 impl Part {
     fn new(name: String, programs: &[&'static str], endpoint: String, servers: Vec<Running>) -> Self {
-        let args = ["test", "--no-fail-fast", "--package", "sluice-shim"].into_iter();
+        // As a run of all tests has compiled them.
+        let args = ["test", "--no-fail-fast", "--workspace"].into_iter();
         let args = args.chain(programs.iter().flat_map(|program| ["--test", program])).collect();
         Self { name, args, variables: vec![(VARIABLE, endpoint)], servers }
     }
