@@ -18,6 +18,7 @@ use sluice_shim::etcd::server::Server;
 use sluice_shim::etcd::standby::{Peers, Standby};
 use sluice_shim::{gc, sql, standby, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 
 /// The exit code for flags that can't be right, as clap's; 1 is for all else.
 const USAGE: u8 = 2;
@@ -102,12 +103,33 @@ impl Signals {
     }
 }
 
+/// While this lives, a signal ends the process at once. A start may be broken off anywhere, as by a crash, and it may
+/// wait for a database that does not answer.
+struct Starting(JoinHandle<()>);
+
+impl Starting {
+    fn new() -> Result<Self> {
+        let mut signals = Signals::new()?;
+        Ok(Self(tokio::spawn(async move {
+            signals.end().await;
+            std::process::exit(0);
+        })))
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Serves, at once or when the process is gone that does; `None` if this process was to end before that.
 async fn start(
     config: &Config,
     mut endpoint: Endpoint,
     signals: &mut Signals,
 ) -> Result<Option<(Server, Option<Following>)>> {
+    let starting = Starting::new()?;
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::default());
     let ours = registry.sub_registry_with_prefix("sluice");
@@ -149,8 +171,10 @@ async fn start(
         address.standby = Some(config.check_reachable(sockets.reachable_url())?);
     }
     let standby = Standby::open(sockets, config, &mut registry);
+    drop(starting);
     match standby::wait(&endpoint, &metrics, &standby, &peers, &config.name, signals.end()).await? {
         Some(store) => {
+            let _starting = Starting::new()?;
             let (engine, following) = engine(store).await?;
             Ok(Some((standby.serve(engine, config, snapshot_dir, registry).await?, following)))
         }

@@ -5,6 +5,8 @@
 //! that the process reads which serves; and after a failover of the database nobody reads the primary of before.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -15,6 +17,10 @@ use super::replicas::Replicas;
 use super::snapshot::Stand;
 use super::store::Replica;
 use super::types::{Error, RangeQuery, RangeResult, Result};
+
+/// How long a list that has begun waits for a connection to read its next part, and how often it looks.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Reads beside the process that serves. Clones share the connections.
 #[derive(Debug, Clone)]
@@ -44,15 +50,23 @@ impl Aside {
         tokio::task::spawn_blocking(read).await.ok()?
     }
 
-    /// The same in chunks, as [`super::Engine::range_stream`] does. Where one can't be read it ends with
-    /// [`Error::Unavailable`].
+    /// The same in chunks, as [`super::Engine::range_stream`] does. Each chunk is read on a connection that is free
+    /// then. The first one must be, so that the query can be handed on; a later one waits for it. Where a chunk can't
+    /// be read the stream ends with [`Error::Unavailable`].
     pub fn range_stream(&self, stand: Stand, query: RangeQuery) -> mpsc::Receiver<Result<RangeResult>> {
-        let aside = self.clone();
+        let (aside, begun) = (self.clone(), AtomicBool::new(false));
         chunks(query, move |page| {
             let aside = aside.clone();
+            let patience = if begun.swap(true, Ordering::Relaxed) { PATIENCE } else { Duration::ZERO };
             async move {
-                let unread = || Err(Error::Unavailable("a part of a list could not be read".into()));
-                aside.range(stand, page).await.unwrap_or_else(unread)
+                let until = Instant::now() + patience;
+                loop {
+                    match aside.range(stand, page.clone()).await {
+                        Some(answer) => return answer,
+                        None if Instant::now() < until => tokio::time::sleep(LOOK).await,
+                        None => return Err(Error::Unavailable("a part of a list could not be read".into())),
+                    }
+                }
             }
         })
     }

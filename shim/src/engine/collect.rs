@@ -13,8 +13,8 @@ use super::types::*;
 use crate::clock::{StoreTime, WallTime};
 use crate::gc::rewrite::{Edit, rewrite};
 use crate::gc::{
-    Action, Below, Deletion, Dependent, Entry, FOREGROUND, HOLD, Known, ORPHAN, Progress, Step, Task, TaskChange,
-    TaskKind, TaskState, Uid, Verdict, What, Work, decide, ends, group, held_by, verdict,
+    Action, Below, DEFINITIONS, Deletion, Dependent, Entry, FOREGROUND, HOLD, Known, ORPHAN, Progress, Signal, Step,
+    Task, TaskChange, TaskKind, TaskState, Uid, Verdict, What, Work, decide, ends, group, held_by, verdict,
 };
 use crate::object::{self, ObjectMeta, OwnerReference};
 
@@ -37,16 +37,29 @@ enum Outcome {
 
 impl Batch<'_> {
     /// Holds objects that began, since there were so many signals, to wait for dependents that the controller manager
-    /// does not see: it would let them go at once. A namespace goes when its own controller has emptied it, of hidden
-    /// objects too (kube-apiserver: `ShouldDeleteNamespaceDuringUpdate` in pkg/registry/core/namespace/storage).
+    /// does not see: it would let them go at once. Lets go of those that are to leave their dependents alone, for which
+    /// they need not be there.
+    ///
+    /// A namespace goes when its own controller has emptied it, of hidden objects too (kube-apiserver:
+    /// `ShouldDeleteNamespaceDuringUpdate` in pkg/registry/core/namespace/storage). What is held must be removed here at
+    /// last, and a Service has addresses and ports that only the API server gives back (`afterDelete` in
+    /// pkg/registry/core/service/storage/storage.go).
     pub(super) fn hold(&mut self, since: usize) {
+        let orphaning = |signal: &&Signal| signal.what == What::Orphaning;
+        let orphaning: Vec<_> = self.gc.signals[since..].iter().filter(orphaning).map(|it| it.key.clone()).collect();
+        for key in orphaning {
+            let edit = Edit { remove_finalizer: Some(HOLD.to_owned()), ..Edit::default() };
+            if self.edit(&key, &[edit]).is_none() {
+                tracing::warn!(key = %key.escape_ascii(), "can't let go of the object that was held");
+            }
+        }
         if !self.gc.rules.strict_foreground {
             return;
         }
         let begun: Vec<_> = self.gc.signals[since..]
             .iter()
             .filter(|signal| signal.what == What::Foreground && !signal.hidden && self.blocks(&signal.uid))
-            .filter(|signal| !self.is_namespace(&signal.key))
+            .filter(|signal| !self.goes_by_itself(&signal.key))
             .map(|signal| signal.key.clone())
             .collect();
         for key in begun {
@@ -62,9 +75,9 @@ impl Batch<'_> {
         self.gc.signals.len()
     }
 
-    fn is_namespace(&self, key: &Bytes) -> bool {
+    fn goes_by_itself(&self, key: &Bytes) -> bool {
         let meta = self.rows.get(key).and_then(|row| object::decode(&row.kv.value));
-        meta.is_some_and(|meta| meta.api_version == "v1" && meta.kind == "Namespace")
+        meta.is_some_and(|meta| meta.api_version == "v1" && ["Namespace", "Service"].contains(&&*meta.kind))
     }
 
     fn blocks(&self, uid: &Uid) -> bool {
@@ -192,8 +205,9 @@ impl Batch<'_> {
         let of = group(&meta.api_version);
         let hidden = self.gc.rules.hides(of, labelled(&meta));
         let ours = match task.kind {
-            TaskKind::Recheck => hidden,
             TaskKind::Orphan => hidden || owner_hidden,
+            _ if of == DEFINITIONS => false,
+            TaskKind::Recheck => hidden,
             TaskKind::Cascade | TaskKind::Foreground => hidden || (owner_hidden && !self.gc.rules.typed(of)),
         };
         if !ours {

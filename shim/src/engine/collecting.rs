@@ -54,8 +54,12 @@ impl<'a> Collecting<'a> {
         Self { rules, blocked, work, signals: Vec::new(), tasks: Vec::new(), done: Collected::default() }
     }
 
-    /// Notes a change of a key at a revision.
+    /// Notes a change of a key at a revision. Nothing is concluded from a value that can't be read any more, as that of
+    /// an object which is encrypted now: the object lives.
     pub(super) fn changed(&mut self, at: (&Bytes, Revision), old: Option<&Facets>, new: Option<&Facets>) {
+        if new.is_some_and(|new| new.node.is_none()) {
+            return;
+        }
         signals(self.rules, at, old.and_then(seen), new.and_then(seen), &mut self.signals);
     }
 }

@@ -248,8 +248,12 @@ pub(super) fn changes(
         }
         check_after(record, old.as_ref(), keep_after)?;
         if let Some(row) = old.as_ref().filter(|_| *tombstone && !moves) {
-            // Its dependents may not have been collected yet.
-            signals(&rules, (&kv.key, *revision), seen(&of(row)), None, &mut heard);
+            // Its dependents may not have been collected yet, nor have lost their references.
+            let (facets, at) = (of(row), (&kv.key, *revision));
+            if seen(&facets).is_some_and(|seen| seen.node.deletion.orphan) {
+                signals(&rules, at, None, seen(&facets), &mut heard);
+            }
+            signals(&rules, at, seen(&facets), None, &mut heard);
         }
         if let Some(row) = old.filter(|_| is_stored || *revision > keep_after) {
             superseded.push(Superseded { row, end_revision: *revision, end_sub: *sub, deleted: *tombstone });

@@ -21,7 +21,7 @@ pub use audit::{Audit, Entry};
 pub use decide::{Action, Below, Coordinates, Known, Verdict, Why, decide, ends, held_by, verdict};
 pub use encrypted::encrypted;
 pub use node::{Deletion, Edge, FOREGROUND, HOLD, Node, ORPHAN, group};
-pub use rules::{IGNORED, Rules, TYPED_GROUPS};
+pub use rules::{DEFINITIONS, IGNORED, Rules, TYPED_GROUPS};
 pub use signal::{Seen, Signal, What, signals};
 pub use task::{LONGEST_PAUSE, Place, Progress, Status, Task, TaskKind, TaskState, Tombstone};
 pub use uid::Uid;

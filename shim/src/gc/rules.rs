@@ -46,6 +46,11 @@ pub(super) fn stable_versions(group: &str) -> Option<&'static [&'static str]> {
 /// `ignoredResources`).
 pub const IGNORED: [&str; 2] = ["/Event", "events.k8s.io/Event"];
 
+/// The group of CustomResourceDefinitions, which no collector may remove: the API server does that when it has deleted
+/// their objects, for which it adds a finalizer as the deletion begins (apiextensions-apiserver: `Delete` in
+/// pkg/registry/customresourcedefinition/etcd.go).
+pub const DEFINITIONS: &str = "apiextensions.k8s.io";
+
 /// The rules that a collector follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {

@@ -37,6 +37,8 @@ pub enum What {
     Orphaning,
     /// Its deletion began, and waits until its dependents are gone.
     Foreground,
+    /// It is held, and only a task lets go of it again.
+    Held,
     /// Its finalizers changed while it is being deleted: work that waits may go on, or be of no use any more.
     Policy,
     /// It is hidden, and was created or given other owners, one of which may be gone or never have been where the
@@ -104,6 +106,9 @@ pub fn signals(
     } else if before.begun && before != now {
         add(new, What::Policy);
     }
+    if now.held && !before.held && !now.orphan {
+        add(new, What::Held);
+    }
 }
 
 #[cfg(test)]
@@ -145,11 +150,16 @@ mod tests {
         let other = node(CR, "b", &[]);
         let (orphan, foreground) = (deleting(plain.clone(), true, false), deleting(plain.clone(), false, true));
         let begun = deleting(plain.clone(), false, false);
+        let held = |mut node: Node| {
+            node.deletion.held = true;
+            node
+        };
+        let (waiting, only_held) = (held(foreground.clone()), held(begun.clone()));
         let typed = node("apps", "a", &["o"]);
         let mut event = node("", "e", &["o"]);
         event.kind = "Event".into();
         type Case<'a> = (Option<(&'a Node, bool)>, Option<(&'a Node, bool)>, &'a [(&'a str, bool, &'a str)]);
-        let table: [Case<'_>; 20] = [
+        let table: [Case<'_>; 24] = [
             (None, Some((&plain, true)), &[]),
             (None, Some((&owned, false)), &[]),
             (None, Some((&owned, true)), &[("a", true, "Refers")]),
@@ -169,6 +179,11 @@ mod tests {
             (Some((&foreground, true)), Some((&foreground, true)), &[]),
             (Some((&foreground, true)), Some((&begun, true)), &[("a", true, "Policy")]),
             (None, Some((&orphan, true)), &[("a", true, "Orphaning")]),
+            // Only a task takes the finalizer away again.
+            (Some((&foreground, false)), Some((&waiting, false)), &[("a", false, "Policy"), ("a", false, "Held")]),
+            (Some((&waiting, false)), Some((&only_held, false)), &[("a", false, "Policy")]),
+            (None, Some((&only_held, false)), &[("a", false, "Held")]),
+            (Some((&only_held, false)), Some((&orphan, false)), &[("a", false, "Orphaning")]),
             // The label comes and goes.
             (
                 Some((&foreground, false)),

@@ -136,6 +136,33 @@ async fn answers_are_those_of_the_process_that_serves() {
     }
 }
 
+/// Of more lists than there are connections, those that have begun wait for one, at each of their parts.
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_that_have_begun_wait_for_each_other() {
+    if crate::is_skipped() {
+        return;
+    }
+    let database = Database::new();
+    let [_first, second] = pair(&database).await;
+    let channel = second.connect().await;
+    for nth in 0..64 {
+        KvClient::new(channel.clone()).put(put(&format!("/a/{nth:02}"), vec![b'x'; 100 << 10])).await.unwrap();
+    }
+    let before = answered(&second).await;
+    let lists = (0..16).map(|_| async {
+        for _ in 0..8 {
+            let mut chunks = KvClient::new(channel.clone()).range_stream(list()).await.unwrap().into_inner();
+            let mut keys = 0;
+            while let Some(chunk) = chunks.message().await.unwrap() {
+                keys += chunk.range_response.unwrap().kvs.len();
+            }
+            assert_eq!(keys, 64);
+        }
+    });
+    in_time("lists in parts", futures::future::join_all(lists)).await;
+    assert!(answered(&second).await > before + 1, "all were handed on");
+}
+
 /// While nobody serves, nobody can say how far the database is: a list waits, as all requests do.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_waits_for_the_next_process_that_serves() {

@@ -14,6 +14,7 @@ mod table;
 mod world;
 
 use std::collections::BTreeSet;
+use std::net::TcpListener;
 
 use clap::CommandFactory as _;
 use sluice_shim::cli::Cli;
@@ -61,6 +62,18 @@ fn a_second_server_is_refused() {
     assert!(!world.folder().join("second.sock").exists());
     first.answers();
     first.stop();
+}
+
+/// A start that waits for a database which does not answer ends at a signal.
+#[test]
+fn a_start_ends_at_a_signal() {
+    let world = world::World::new("");
+    let database = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("postgres://sluice@{}/sluice", database.local_addr().unwrap());
+    let serving = program::Serving::start(world.server().env("SLUICE_ENDPOINT", endpoint));
+    let asked = program::in_time(move || database.accept().unwrap());
+    serving.terminated();
+    drop(asked);
 }
 
 /// A misspelt variable can't be refused, since others may use the prefix, but it is told.

@@ -47,6 +47,13 @@ pub(crate) fn done(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Waits for what may block, but not for ever.
+pub(crate) fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, done) = mpsc::channel();
+    std::thread::spawn(move || sender.send(work()));
+    done.recv_timeout(LIMIT).unwrap()
+}
+
 /// A process that is killed if it is still there.
 struct Guard(Child);
 
@@ -191,8 +198,13 @@ impl Serving {
     }
 
     /// Ends it as a service manager does; returns its log.
-    pub(crate) fn stop(mut self) -> String {
+    pub(crate) fn stop(self) -> String {
         self.answers();
+        self.terminated()
+    }
+
+    /// The same, whether it answers or not.
+    pub(crate) fn terminated(mut self) -> String {
         let pid = self.guard.0.id().to_string();
         assert!(Command::new("kill").arg(pid).status().unwrap().success());
         // The log ends with the process.

@@ -244,3 +244,17 @@ async fn a_rewritten_object_keeps_its_lease() {
     let kv = world.get(&owned.key()).await.unwrap();
     assert_eq!((kv.lease, kv.version), (lease, 2));
 }
+
+/// The API server deletes the objects of a definition before the definition.
+#[tokio::test]
+async fn a_definition_is_the_api_servers() {
+    let world = World::new().await;
+    let owner = shirt(1).within("");
+    let definition =
+        |number| Object { group: "apiextensions.k8s.io", kind: "CustomResourceDefinition", ..shirt(number) };
+    let [labelled, visible] = [definition(2), definition(3).visible()].map(|it| it.within("").owned_by(&owner));
+    world.create_all([&owner, &labelled, &visible]).await;
+    world.delete(&owner).await;
+    world.settle().await;
+    assert_eq!(world.keys().await, [labelled.key(), visible.key()]);
+}

@@ -174,3 +174,20 @@ async fn t27_a_server_warns_of_encrypted_custom_resources() {
     let said = serve(&world.database, &[]);
     assert!(!warned(&said), "{said}");
 }
+
+/// Encryption at rest is turned on while the cluster runs, and the owners are written again.
+#[tokio::test]
+async fn t27_an_owner_that_is_encrypted_now_keeps_its_dependents() {
+    let world = World::new().await;
+    let owners = [configmap(1), shirt(2)];
+    let owned = [shirt(11).blocking(&owners[0]), shirt(12).blocking(&owners[1])];
+    world.create_all(owners.iter().chain(&owned)).await;
+    for owner in &owners {
+        let put = Put { key: owner.key().into(), value: "k8s:enc:aescbc:v1:key:x".into(), ..Put::default() };
+        world.engine.write(Op::Put(put)).await.unwrap();
+    }
+    world.settle().await;
+    for (owner, owned) in owners.iter().zip(&owned) {
+        assert_eq!(world.owners(owned).await, [owner.uid.clone()]);
+    }
+}

@@ -3,6 +3,8 @@
 use sluice_shim::engine::collector::Collector;
 use sluice_shim::gc::Rules;
 
+use sluice_shim::engine::*;
+
 use crate::world::*;
 
 #[tokio::test]
@@ -141,6 +143,35 @@ async fn t06_a_namespace_is_its_controllers() {
     assert_eq!(world.keys().await, [owner.key()]);
 }
 
+/// Only the API server gives back what a Service has.
+#[tokio::test]
+async fn t06_a_service_is_the_api_servers() {
+    let world = World::new().await;
+    let owner = Object { kind: "Service", ..configmap(1) };
+    let owned = shirt(2).blocking(&owner).finalizer("example.com/x");
+    world.create_all([&owner, &owned]).await;
+    world.delete_with(&owner, FOREGROUND).await;
+    world.settle().await;
+    assert_eq!(world.finalizers(&owner).await, [FOREGROUND]);
+}
+
+/// The last dependent that blocks goes in the same commit in which the owner is held for it.
+#[tokio::test]
+async fn t06_what_was_held_for_nothing_is_let_go() {
+    let world = World::new().await;
+    let owner = configmap(1);
+    let owned = shirt(2).blocking(&owner);
+    world.create_all([&owner, &owned]).await;
+    let mut deleted = owner.json();
+    mark(&mut deleted["metadata"], Some(FOREGROUND));
+    let put = Put { key: owner.key().into(), value: deleted.to_string().into(), ..Put::default() };
+    let delete = DeleteRange { range: KeyRange::single(owned.key()), prev_kv: false };
+    let success = vec![Op::Put(put), Op::Delete(delete)];
+    world.engine.write(Op::Txn(Txn { compares: Vec::new(), success, failure: Vec::new() })).await.unwrap();
+    world.settle().await;
+    assert_eq!(world.finalizers(&owner).await, [FOREGROUND]);
+}
+
 #[tokio::test]
 async fn t06_an_owner_of_very_many_is_held_and_let_go_again_if_none_blocks() {
     let world = World::new().await;
@@ -200,6 +231,23 @@ async fn t09_another_policy_takes_over() {
     // What was marked stays marked, and what is left loses its reference; the owner goes at once.
     assert!(!world.exists(&owner).await);
     assert_eq!(world.owners(&held).await, [""; 0]);
+}
+
+/// An owner that waits makes its dependents go, so one that leaves them alone must not seem to wait.
+#[tokio::test]
+async fn t09_what_is_held_and_then_leaves_its_dependents_alone_is_held_no_more() {
+    let world = World::new().await;
+    let owner = configmap(1);
+    let owned = shirt(2).blocking(&owner).finalizer("example.com/x");
+    world.create_all([&owner, &owned]).await;
+    world.delete_with(&owner, FOREGROUND).await;
+    world.settle().await;
+    world.lift(&owned, "example.com/x").await;
+    world.delete_with(&owner, ORPHAN).await;
+    assert_eq!(world.finalizers(&owner).await, [ORPHAN]);
+    world.lift(&owner, ORPHAN).await;
+    world.settle().await;
+    assert_eq!(world.keys().await, [""; 0]);
 }
 
 #[tokio::test]

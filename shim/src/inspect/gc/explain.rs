@@ -3,7 +3,9 @@
 use std::io::{Result, Write};
 
 use crate::contract::SKIP_METADATA_CACHING_LABEL as LABEL;
-use crate::gc::{Action, Coordinates, Known, Node, Rules, Uid, Verdict, View, Why, decide, group, verdict};
+use crate::gc::{
+    Action, Coordinates, DEFINITIONS, Known, Node, Rules, Uid, Verdict, View, Why, decide, group, verdict,
+};
 use crate::object::{self, ObjectMeta, OwnerReference};
 
 /// Who looks after an object.
@@ -62,7 +64,12 @@ fn introduce(out: &mut dyn Write, meta: &ObjectMeta<'_>, rules: &Rules) -> Resul
         writeln!(out, "  left out: objects of its kind own nothing and are owned by nothing")?;
         return Ok(Whose::Nobodys);
     }
-    let (whose, text) = match (rules.hides(of, labelled), labelled, rules.typed(of)) {
+    let is_definition = of == DEFINITIONS;
+    let (whose, text) = match (rules.hides(of, labelled), labelled, rules.typed(of) || is_definition) {
+        (true, ..) if is_definition => (
+            Whose::Nobodys,
+            "left alone: it has the label, which hides it from the controller manager, and the API server alone removes it with its objects",
+        ),
         (true, ..) => (Whose::Ours, "hidden: it has the label, so the collector looks after it"),
         (false, true, _) => {
             (Whose::Theirs, "visible: it has the label, but the controller manager sees its kind all the same")

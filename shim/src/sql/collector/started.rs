@@ -25,7 +25,7 @@ pub(super) fn asked(signals: &[Signal]) -> (Vec<&Uid>, Vec<&Uid>) {
     for signal in signals {
         match &signal.what {
             What::Refers { owners: edges, .. } => owners.extend(edges.iter().map(|edge| &edge.owner)),
-            What::Removed { .. } | What::Orphaning | What::Foreground | What::Policy | What::Hidden => {
+            What::Removed { .. } | What::Orphaning | What::Foreground | What::Held | What::Policy | What::Hidden => {
                 uids.push(&signal.uid);
             }
         }
@@ -113,6 +113,7 @@ impl<'a> Queue<'a, '_> {
             }
             What::Orphaning => self.turn(TaskKind::Orphan, TaskKind::Foreground, signal),
             What::Foreground => self.turn(TaskKind::Foreground, TaskKind::Orphan, signal),
+            What::Held => self.start(TaskKind::Foreground, signal),
             What::Policy => self.wake(&signal.uid),
             What::Refers { namespace, owners } => {
                 if signal.hidden && owners.iter().any(|edge| self.is_doubtful(namespace, edge)) {

@@ -118,6 +118,7 @@ fn tasks_come_for_dependents_that_are_the_collectors() {
         (What::Foreground, false, none, &[]),
         (What::Foreground, false, without, &[]),
         (What::Foreground, false, both, &[Foreground]),
+        (What::Held, false, none, &[Foreground]),
         (What::Policy, true, both, &[]),
         (What::Policy, false, both, &[]),
         (What::Hidden, true, none, &[Recheck]),
