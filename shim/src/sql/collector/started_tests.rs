@@ -98,7 +98,7 @@ fn tasks_come_for_dependents_that_are_the_collectors() {
     let none: &[(&str, bool, bool)] = &[];
     let (without, with, both) = (&[("o", true, false)][..], &[("o", false, true)][..], &[("o", true, true)][..]);
     type Case<'a> = (What, bool, &'a [(&'a str, bool, bool)], &'a [TaskKind]);
-    let table: [Case<'_>; 22] = [
+    let table: [Case<'_>; 23] = [
         (removed(false), true, none, &[]),
         (removed(false), true, without, &[Cascade]),
         (removed(true), true, with, &[Cascade]),
