@@ -37,8 +37,8 @@ enum Outcome {
 
 impl Batch<'_> {
     /// Holds objects that began, since there were so many signals, to wait for dependents that the controller manager
-    /// does not see: it would let them go at once. Lets go of those that are to leave their dependents alone, for which
-    /// they need not be there.
+    /// does not see: it would let them go at once. Lets go of those that are to leave their dependents alone, for
+    /// which they need not be there.
     ///
     /// A namespace goes when its own controller has emptied it, of hidden objects too (kube-apiserver:
     /// `ShouldDeleteNamespaceDuringUpdate` in pkg/registry/core/namespace/storage). What is held must be removed here at

@@ -314,8 +314,8 @@ impl Server {
         shell.wait().unwrap();
     }
 
-    /// Ends all of its processes at one moment, as the end of its machine does. Those of PostgreSQL outlive their killed
-    /// parent by a moment otherwise, in which they show commits that still wait for a synchronous standby.
+    /// Ends all of its processes at one moment, as the end of its machine does. Those of PostgreSQL outlive their
+    /// killed parent by a moment otherwise, in which they show commits that still wait for a synchronous standby.
     pub(crate) fn stop_with_its_machine(&mut self) {
         let (_, _, pid) = self.running.as_ref().expect("it does not run");
         let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
