@@ -41,8 +41,8 @@ impl Batch<'_> {
     /// which they need not be there.
     ///
     /// A namespace goes when its own controller has emptied it, of hidden objects too (kube-apiserver:
-    /// `ShouldDeleteNamespaceDuringUpdate` in pkg/registry/core/namespace/storage). What is held must be removed here at
-    /// last, and a Service has addresses and ports that only the API server gives back (`afterDelete` in
+    /// `ShouldDeleteNamespaceDuringUpdate` in pkg/registry/core/namespace/storage). What is held must be removed here
+    /// at last, and a Service has addresses and ports that only the API server gives back (`afterDelete` in
     /// pkg/registry/core/service/storage/storage.go).
     pub(super) fn hold(&mut self, since: usize) {
         let orphaning = |signal: &&Signal| signal.what == What::Orphaning;
