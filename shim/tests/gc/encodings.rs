@@ -188,6 +188,6 @@ async fn t27_an_owner_that_is_encrypted_now_keeps_its_dependents() {
     }
     world.settle().await;
     for (owner, owned) in owners.iter().zip(&owned) {
-        assert_eq!(world.owners(owned).await, [owner.uid.clone()]);
+        assert_eq!(world.owners(owned).await, std::slice::from_ref(&owner.uid));
     }
 }
