@@ -103,8 +103,8 @@ impl Signals {
     }
 }
 
-/// While this lives, a signal ends the process at once. A start may be broken off anywhere, as by a crash, and it may
-/// wait for a database that does not answer.
+/// While this lives, a signal ends the process at once: a start may wait for a database that does not answer. Whoever
+/// has the database must leave it well, or others take that process for one that crashed.
 struct Starting(JoinHandle<()>);
 
 impl Starting {
@@ -163,6 +163,7 @@ async fn start(
     if !config.standby {
         let store =
             sql::open(&endpoint, Arc::clone(&metrics)).with_context(|| format!("--endpoint: open {endpoint}"))?;
+        drop(starting);
         let (engine, following) = engine(store).await?;
         let server = Server::start(engine, config, sockets, snapshot_dir, registry).await?;
         return Ok(Some((server, following)));
@@ -174,7 +175,6 @@ async fn start(
     drop(starting);
     match standby::wait(&endpoint, &metrics, &standby, &peers, &config.name, signals.end()).await? {
         Some(store) => {
-            let _starting = Starting::new()?;
             let (engine, following) = engine(store).await?;
             Ok(Some((standby.serve(engine, config, snapshot_dir, registry).await?, following)))
         }
