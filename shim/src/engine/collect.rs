@@ -45,27 +45,21 @@ impl Batch<'_> {
     /// at last, and a Service has addresses and ports that only the API server gives back (`afterDelete` in
     /// pkg/registry/core/service/storage/storage.go).
     pub(super) fn hold(&mut self, since: usize) {
-        let orphaning = |signal: &&Signal| signal.what == What::Orphaning;
-        let orphaning: Vec<_> = self.gc.signals[since..].iter().filter(orphaning).map(|it| it.key.clone()).collect();
-        for key in orphaning {
-            let edit = Edit { remove_finalizer: Some(HOLD.to_owned()), ..Edit::default() };
+        let edit = |signal: &Signal| {
+            let edit = match signal.what {
+                What::Orphaning if self.is_held(&signal.key) => {
+                    Edit { remove_finalizer: Some(HOLD.to_owned()), ..Edit::default() }
+                }
+                What::Foreground if self.is_to_wait(signal) => {
+                    Edit { add_finalizer: Some(HOLD.to_owned()), ..Edit::default() }
+                }
+                _ => return None,
+            };
+            Some((signal.key.clone(), edit))
+        };
+        for (key, edit) in self.gc.signals[since..].iter().filter_map(edit).collect::<Vec<_>>() {
             if self.edit(&key, &[edit]).is_none() {
-                tracing::warn!(key = %key.escape_ascii(), "can't let go of the object that was held");
-            }
-        }
-        if !self.gc.rules.strict_foreground {
-            return;
-        }
-        let begun: Vec<_> = self.gc.signals[since..]
-            .iter()
-            .filter(|signal| signal.what == What::Foreground && !signal.hidden && self.blocks(&signal.uid))
-            .filter(|signal| !self.goes_by_itself(&signal.key))
-            .map(|signal| signal.key.clone())
-            .collect();
-        for key in begun {
-            let edit = Edit { add_finalizer: Some(HOLD.to_owned()), ..Edit::default() };
-            if self.edit(&key, &[edit]).is_none() {
-                tracing::warn!(key = %key.escape_ascii(), "can't hold the object until its hidden dependents are gone");
+                tracing::warn!(key = %key.escape_ascii(), "can't hold the object, or let go of it");
             }
         }
     }
@@ -73,6 +67,17 @@ impl Batch<'_> {
     /// How many signals there are so far.
     pub(super) fn signals(&self) -> usize {
         self.gc.signals.len()
+    }
+
+    fn is_held(&self, key: &Bytes) -> bool {
+        let node = self.after.get(key).and_then(Option::as_ref).and_then(|facets| facets.node.as_ref());
+        node.is_some_and(|node| node.deletion.held)
+    }
+
+    /// Whether an object that began to wait is to be held.
+    fn is_to_wait(&self, signal: &Signal) -> bool {
+        let strict = self.gc.rules.strict_foreground;
+        strict && !signal.hidden && self.blocks(&signal.uid) && !self.goes_by_itself(&signal.key)
     }
 
     fn goes_by_itself(&self, key: &Bytes) -> bool {

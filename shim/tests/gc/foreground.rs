@@ -1,9 +1,8 @@
 //! Deletions in the foreground: owners that wait for their dependents.
 
 use sluice_shim::engine::collector::Collector;
-use sluice_shim::gc::Rules;
-
 use sluice_shim::engine::*;
+use sluice_shim::gc::Rules;
 
 use crate::world::*;
 

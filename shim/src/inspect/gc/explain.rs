@@ -68,7 +68,8 @@ fn introduce(out: &mut dyn Write, meta: &ObjectMeta<'_>, rules: &Rules) -> Resul
     let (whose, text) = match (rules.hides(of, labelled), labelled, rules.typed(of) || is_definition) {
         (true, ..) if is_definition => (
             Whose::Nobodys,
-            "left alone: it has the label, which hides it from the controller manager, and the API server alone removes it with its objects",
+            "left alone: it has the label, which hides it from the controller manager, and the API server alone removes \
+             it with its objects",
         ),
         (true, ..) => (Whose::Ours, "hidden: it has the label, so the collector looks after it"),
         (false, true, _) => {
